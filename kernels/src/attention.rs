@@ -1,0 +1,295 @@
+//! Attention of queries over a layer's cache.
+//!
+//! Every row and head is computed on its own by the online softmax (Milakov and Gimelshein 2018; FlashAttention) over blocks of 64
+//! positions counted from position 0, so the arithmetic depends on the query, its position, the window and the visible keys and values
+//! alone. Positions that are not visible are not read: what a cache still holds there may be anything, and 0 times NaN is NaN.
+//! Heads that share keys and values are taken together, for speed; they do not mix.
+
+use std::ops::Range;
+
+use crate::buffer::SharedOutput;
+use crate::cache::LayerCache;
+use crate::math::{exp, exp_one};
+use crate::simd::{LANES, Op, Simd};
+use crate::tile::{StoredF32, tile};
+
+/// Positions in a block. Part of the definition of the result: changing it changes bits.
+const BLOCK: usize = 64;
+
+/// Attention whose sizes have been checked: q and out `[rows, heads, head_dim]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) heads: usize,
+    pub(crate) cache: &'a LayerCache,
+    pub(crate) start: usize,
+    pub(crate) window: Option<usize>,
+    pub(crate) scale: f32,
+}
+
+/// A range of a job's units; unit u is row `u % rows` of kv head `u / rows`, with all the query heads that share it.
+pub(crate) struct Units<'a> {
+    pub(crate) job: Attention<'a>,
+    pub(crate) range: Range<usize>,
+    pub(crate) out: &'a SharedOutput<'a>,
+}
+
+impl Op for Units<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Attention { q, rows, heads, cache, start, window, scale } = self.job;
+        let dim = cache.head_dim();
+        let group = heads / cache.kv_heads();
+        // Sums of even and of odd positions, for up to three heads.
+        let padded = dim.next_multiple_of(LANES);
+        let mut sums = vec![0.0; 2 * 3 * padded];
+        for unit in self.range.clone() {
+            let (kv_head, row) = (unit / rows, unit % rows);
+            let (keys, values) = cache.head(kv_head);
+            let last = start + row;
+            let visible = window.map_or(0, |window| (last + 1).saturating_sub(window))..last + 1;
+            let mut head = 0;
+            while head < group {
+                let count = if S::WIDE { (group - head).min(3) } else { 1 };
+                let at = (row * heads + kv_head * group + head) * dim;
+                let q = &q[at..at + count * dim];
+                // SAFETY: these rows and heads belong to this unit alone, and units to one part.
+                let out = unsafe { self.out.slice(at, count * dim) };
+                let look = Look { keys, values, dim, visible: visible.clone(), scale };
+                match count {
+                    1 => look.heads::<S, 1>(s, q, &mut sums[..2 * padded], out),
+                    2 => look.heads::<S, 2>(s, q, &mut sums[..4 * padded], out),
+                    _ => look.heads::<S, 3>(s, q, &mut sums, out),
+                }
+                head += count;
+            }
+        }
+    }
+}
+
+/// What the query heads taken together look at.
+struct Look<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    dim: usize,
+    visible: Range<usize>,
+    scale: f32,
+}
+
+impl Look<'_> {
+    /// `HEADS` queries that follow each other; `sums` is `[HEADS][2][dim padded]`.
+    #[inline(always)]
+    fn heads<S: Simd, const HEADS: usize>(&self, s: S, q: &[f32], sums: &mut [f32], out: &mut [f32]) {
+        let dim = self.dim;
+        let padded = sums.len() / (2 * HEADS);
+        sums.fill(0.0);
+        let mut greatest = [f32::NEG_INFINITY; HEADS];
+        let mut total = [0.0_f32; HEADS];
+        let mut first = self.visible.start;
+        while first < self.visible.end {
+            let block = first / BLOCK * BLOCK;
+            let positions = first..(block + BLOCK).min(self.visible.end);
+            let mut weights = [[f32::NEG_INFINITY; BLOCK]; HEADS];
+            self.scores::<S, HEADS>(s, q, positions.clone(), block, &mut weights);
+            let mut decay = [0.0; HEADS];
+            for h in 0..HEADS {
+                let (block_greatest, block_total) = soften(s, &mut weights[h], greatest[h]);
+                decay[h] = exp_one(s, greatest[h] - block_greatest);
+                greatest[h] = block_greatest;
+                total[h] = total[h].mul_add(decay[h], block_total);
+            }
+            self.weigh::<S, HEADS>(s, &weights, decay, positions.clone(), block, sums, padded);
+            first = positions.end;
+        }
+        for h in 0..HEADS {
+            let (even, odd) = sums[2 * h * padded..][..2 * padded].split_at(padded);
+            for ((out, even), odd) in out[h * dim..(h + 1) * dim].iter_mut().zip(even).zip(odd) {
+                *out = (even + odd) / total[h];
+            }
+        }
+    }
+
+    /// Scaled scores of `positions`, written where they stand in their block.
+    #[inline(always)]
+    fn scores<S: Simd, const HEADS: usize>(
+        &self,
+        s: S,
+        q: &[f32],
+        positions: Range<usize>,
+        block: usize,
+        weights: &mut [[f32; BLOCK]; HEADS],
+    ) {
+        if S::WIDE {
+            self.scores_by::<S, HEADS, 8>(s, q, positions, block, weights);
+        } else {
+            self.scores_by::<S, HEADS, 4>(s, q, positions, block, weights);
+        }
+    }
+
+    #[inline(always)]
+    fn scores_by<S: Simd, const HEADS: usize, const KEYS: usize>(
+        &self,
+        s: S,
+        q: &[f32],
+        positions: Range<usize>,
+        block: usize,
+        weights: &mut [[f32; BLOCK]; HEADS],
+    ) {
+        let dim = self.dim;
+        let mut queries = [q.as_ptr(); HEADS];
+        for h in 0..HEADS {
+            queries[h] = q[h * dim..(h + 1) * dim].as_ptr();
+        }
+        let keys = &self.keys[..positions.end * dim];
+        let mut first = positions.start;
+        while first < positions.end {
+            let count = KEYS.min(positions.end - first);
+            let mut tile_keys = [keys.as_ptr().cast::<u8>(); KEYS];
+            for j in 0..KEYS {
+                // A tile that sticks out computes its last key again.
+                tile_keys[j] = keys[(first + j.min(count - 1)) * dim..][..dim].as_ptr().cast();
+            }
+            // SAFETY: all point to `dim` values.
+            let dots = unsafe { tile::<S, StoredF32, HEADS, KEYS>(s, queries, tile_keys, dim, 0) };
+            for h in 0..HEADS {
+                for j in 0..count {
+                    weights[h][first - block + j] = dots[h][j] * self.scale;
+                }
+            }
+            first += count;
+        }
+    }
+
+    /// Decays the sums and adds the weighted values of `positions` to them, even and odd positions apart: two chains of additions hide
+    /// the latency of one.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // all of one block
+    fn weigh<S: Simd, const HEADS: usize>(
+        &self,
+        s: S,
+        weights: &[[f32; BLOCK]; HEADS],
+        decay: [f32; HEADS],
+        positions: Range<usize>,
+        block: usize,
+        sums: &mut [f32],
+        padded: usize,
+    ) {
+        let whole = self.dim / LANES * LANES;
+        let mut d = 0;
+        while d < whole {
+            if S::WIDE && whole - d >= 4 * LANES {
+                self.weigh_slice::<S, HEADS, 4>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                d += 4 * LANES;
+            } else if whole - d >= 2 * LANES {
+                self.weigh_slice::<S, HEADS, 2>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                d += 2 * LANES;
+            } else {
+                self.weigh_slice::<S, HEADS, 1>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                d += LANES;
+            }
+        }
+        if d < self.dim {
+            let tail = self.dim - d;
+            self.weigh_slice::<S, HEADS, 1>(s, weights, decay, positions, block, sums, padded, d, tail);
+        }
+    }
+
+    /// [`Look::weigh`] for `WIDTH` vectors of the head from dimension `d` on, the last of which has `last` values (16, or fewer where
+    /// `WIDTH` is 1).
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // all of one block
+    fn weigh_slice<S: Simd, const HEADS: usize, const WIDTH: usize>(
+        &self,
+        s: S,
+        weights: &[[f32; BLOCK]; HEADS],
+        decay: [f32; HEADS],
+        positions: Range<usize>,
+        block: usize,
+        sums: &mut [f32],
+        padded: usize,
+        d: usize,
+        last: usize,
+    ) {
+        let mut even = [[s.splat(0.0); WIDTH]; HEADS];
+        let mut odd = [[s.splat(0.0); WIDTH]; HEADS];
+        for h in 0..HEADS {
+            let decay = s.splat(decay[h]);
+            for v in 0..WIDTH {
+                let at = 2 * h * padded + d + v * LANES;
+                even[h][v] = s.mul(s.load_tail(&sums[at..at + LANES]), decay);
+                odd[h][v] = s.mul(s.load_tail(&sums[at + padded..at + padded + LANES]), decay);
+            }
+        }
+        let mut position = positions.start;
+        if position % 2 == 1 {
+            self.add_value(s, weights, position, block, &mut odd, d, last);
+            position += 1;
+        }
+        while position + 1 < positions.end {
+            self.add_value(s, weights, position, block, &mut even, d, last);
+            self.add_value(s, weights, position + 1, block, &mut odd, d, last);
+            position += 2;
+        }
+        if position < positions.end {
+            self.add_value(s, weights, position, block, &mut even, d, last);
+        }
+        for h in 0..HEADS {
+            for v in 0..WIDTH {
+                let at = 2 * h * padded + d + v * LANES;
+                s.store_tail(even[h][v], &mut sums[at..at + LANES]);
+                s.store_tail(odd[h][v], &mut sums[at + padded..at + padded + LANES]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // all of one block
+    fn add_value<S: Simd, const HEADS: usize, const WIDTH: usize>(
+        &self,
+        s: S,
+        weights: &[[f32; BLOCK]; HEADS],
+        position: usize,
+        block: usize,
+        sums: &mut [[S::V; WIDTH]; HEADS],
+        d: usize,
+        last: usize,
+    ) {
+        let value = &self.values[position * self.dim + d..][..(WIDTH - 1) * LANES + last];
+        let mut vectors = [s.splat(0.0); WIDTH];
+        if last == LANES {
+            let value = value.as_chunks::<LANES>().0;
+            for v in 0..WIDTH {
+                vectors[v] = s.load(&value[v]);
+            }
+        } else {
+            vectors[0] = s.load_tail(value);
+        }
+        for h in 0..HEADS {
+            let weight = s.splat(weights[h][(position - block) % BLOCK]);
+            for v in 0..WIDTH {
+                sums[h][v] = s.fma(weight, vectors[v], sums[h][v]);
+            }
+        }
+    }
+}
+
+/// Turns a block's scores (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the greatest score so far and
+/// the block's sum.
+#[inline(always)]
+fn soften<S: Simd>(s: S, scores: &mut [f32; BLOCK], before: f32) -> (f32, f32) {
+    let scores = scores.as_chunks_mut::<LANES>().0;
+    let mut greatest = s.splat(before);
+    for four in scores.iter() {
+        greatest = s.max(greatest, s.load(four));
+    }
+    let greatest = s.max_lane(greatest);
+    let mut total = s.splat(0.0);
+    for four in scores {
+        let weight = exp(s, s.sub(s.load(four), s.splat(greatest)));
+        s.store(weight, four);
+        total = s.add(total, weight);
+    }
+    (greatest, s.sum(total))
+}

@@ -1,0 +1,65 @@
+//! Memory for the kernels: buffers whose start lies on a cache line, and outputs that several threads fill.
+
+use std::marker::PhantomData;
+
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+/// f32 values of a cache line.
+const LINE_VALUES: usize = LINE / size_of::<f32>();
+
+/// Zeroed f32 values from a cache line's start on: a vector's load then touches one line and not two. Pages that were never written
+/// take no memory.
+pub(crate) struct AlignedBuffer {
+    // An aligned allocation would be zeroed by hand, page by page; a plain one comes zeroed from the system, so skip to a line's start.
+    values: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedBuffer {
+    pub(crate) fn new(len: usize) -> Self {
+        let values = vec![0.0_f32; len + LINE_VALUES];
+        // It may say "impossible" (usize::MAX); alignment is for speed, so start anywhere then.
+        let start = values.as_ptr().align_offset(LINE).min(LINE_VALUES);
+        Self { values, start, len }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        &self.values[self.start..self.start + self.len]
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.values[self.start..self.start + self.len]
+    }
+}
+
+/// An output that the parts of a job fill, each its own elements.
+pub(crate) struct SharedOutput<'a> {
+    pointer: *mut f32,
+    len: usize,
+    _borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is a `&mut [f32]` whose elements are handed out to threads; `slice` obliges them to take different ones.
+unsafe impl Sync for SharedOutput<'_> {}
+
+impl<'a> SharedOutput<'a> {
+    pub(crate) fn new(out: &'a mut [f32]) -> Self {
+        Self { pointer: out.as_mut_ptr(), len: out.len(), _borrow: PhantomData }
+    }
+
+    /// The `len` values from `start` on.
+    ///
+    /// # Safety
+    /// While the slice lives, no other slice with one of its elements may be asked for.
+    ///
+    /// # Panics
+    /// Where the range is not inside the output.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // that is what the safety condition is for
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "a part writes past the output's end");
+        // SAFETY: inside the borrowed slice, and the caller sees to it that no two overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) }
+    }
+}

@@ -1,0 +1,58 @@
+//! A read-only file mapping behind a safe face.
+//!
+//! Mapping is `unsafe` because another process may change the file underneath; that makes the *values* read unpredictable
+//! (and a file cut short while mapped ends the process with a bus error), but no code here relies on the bytes for memory safety:
+//! every reader treats them as plain numbers.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+/// A whole file mapped for reading. Pages are read from disk when first touched and can be dropped again by the system.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: memmap2::Mmap,
+}
+
+impl MappedFile {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// What opening or mapping it failed with; a directory or another thing that is not a plain file is refused.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
+        }
+        // SAFETY: the mapping is read-only and private to this value; see the module's header for what outside changes can do.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Self { map })
+    }
+
+    /// Lets the pages of a byte range go from this process's memory; reading them again fetches them from the file. A range outside
+    /// the file, or a system that has no such call, leaves everything as it is: this is advice, never a change of what is read.
+    pub fn release(&self, bytes: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if bytes.start < bytes.end && bytes.end <= self.map.len() {
+            // SAFETY: the mapping is file-backed and read-only, so dropped pages come back with the file's bytes.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    bytes.start,
+                    bytes.end - bytes.start,
+                )
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}

@@ -1,0 +1,194 @@
+//! The kernels' face: checks of sizes, and how work is split over threads.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use crate::attention::{Attention, Units};
+use crate::buffer::SharedOutput;
+use crate::elementwise::{GatedSilu, RmsNorm, Rotate};
+use crate::isa::Isa;
+use crate::matmul::{Columns, Product, are_many};
+use crate::{InstructionSet, LayerCache, ThreadPool, Weights};
+
+/// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
+const PART: usize = 1 << 14;
+/// Parts per thread at most: more than one, so that a thread that is held up leaves its share to others.
+const PARTS_PER_THREAD: usize = 4;
+/// Columns are split in multiples of this, a cache line of the output and of any tile's width.
+const COLUMN_GRAIN: usize = 16;
+
+/// Threads and an instruction set to compute with.
+///
+/// All matrices are row-major and flat. Wrong lengths are errors in the calling program and panic. Results have the same bits for
+/// every number of threads, instruction set and number of rows; see the crate's documentation.
+pub struct Kernels {
+    pool: ThreadPool,
+    isa: Isa,
+}
+
+impl Kernels {
+    /// Kernels on `threads` threads, the caller included, with the best instruction set of this machine.
+    ///
+    /// # Errors
+    /// What starting the threads failed with; `InvalidInput` for 0 threads.
+    pub fn new(threads: usize) -> io::Result<Self> {
+        Ok(Self { pool: ThreadPool::new(threads)?, isa: Isa::best() })
+    }
+
+    /// Kernels with a chosen instruction set.
+    ///
+    /// # Errors
+    /// `Unsupported` where this machine does not have it, and as for [`Kernels::new`].
+    pub fn with_instruction_set(threads: usize, set: InstructionSet) -> io::Result<Self> {
+        let isa = Isa::of(set).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, format!("this machine does not have the instruction set {set}"))
+        })?;
+        Ok(Self { pool: ThreadPool::new(threads)?, isa })
+    }
+
+    /// Threads, the caller included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.isa.name()
+    }
+
+    /// Calls `f` with ranges that cover `0..items`, split at multiples of `grain`, on as many threads as `work` is worth.
+    fn split(&self, items: usize, grain: usize, work: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+        let grains = items.div_ceil(grain);
+        let most = if self.threads() == 1 { 1 } else { self.threads() * PARTS_PER_THREAD };
+        let parts = (work / PART).min(most).min(grains).max(1);
+        let bound = |part: usize| (grains * part / parts * grain).min(items);
+        self.pool.run(parts, &|part| f(bound(part)..bound(part + 1)));
+    }
+
+    /// `out = x * w^T + bias` with x `[rows, in_features]`, bias `[out_features]`, out `[rows, out_features]`.
+    ///
+    /// Products are of f32 values (weights are widened exactly) and summed in f32 with fused multiply-adds; the bias is added last.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length.
+    pub fn matmul(&self, x: &[f32], rows: usize, w: &Weights, bias: Option<&[f32]>, out: &mut [f32]) {
+        let columns = w.out_features();
+        assert_eq!(x.len(), rows * w.in_features(), "x is [rows, in_features]");
+        assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
+        assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
+        if rows == 0 {
+            return;
+        }
+        let many = are_many(rows, w.format(), self.isa.is_wide());
+        let product = Product { x, rows, weights: w, bias, many };
+        let out = SharedOutput::new(out);
+        let work = columns * w.in_features() * rows.div_ceil(4);
+        product.with_activations(|x, stride| {
+            self.split(columns, COLUMN_GRAIN, work, &|range| {
+                self.isa.enter(Columns { product, x, stride, range, out: &out });
+            });
+        });
+    }
+
+    /// `out = x / sqrt(mean(x^2) + eps) * weight` over each group of `weight.len()` values: `[rows, width]`, or `[rows, heads,
+    /// head_dim]` for norms per head.
+    ///
+    /// # Panics
+    /// Where `x` is not whole groups, `weight` is empty, or `out` has another length than `x`.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        let width = weight.len();
+        assert!(width > 0, "a norm needs a weight");
+        assert!(x.len().is_multiple_of(width), "x is groups of the weight's length");
+        assert_eq!(out.len(), x.len(), "out has the shape of x");
+        let out = SharedOutput::new(out);
+        self.split(x.len() / width, 1, x.len(), &|range| {
+            let (at, len) = (range.start * width, range.len() * width);
+            // SAFETY: ranges do not overlap.
+            let out = unsafe { out.slice(at, len) };
+            self.isa.enter(RmsNorm { x: &x[at..at + len], weight, eps, out });
+        });
+    }
+
+    /// Rotary embedding by half rotation, in place: x `[rows, heads, head_dim]`, cos and sin `[rows, head_dim / 2]`; with a head's
+    /// halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
+    ///
+    /// # Panics
+    /// Where `head_dim` is odd or a slice does not have its shape's length.
+    pub fn rotate(&self, x: &mut [f32], rows: usize, heads: usize, head_dim: usize, cos: &[f32], sin: &[f32]) {
+        assert!(head_dim.is_multiple_of(2), "a head is two halves");
+        let (half, width) = (head_dim / 2, heads * head_dim);
+        assert_eq!(x.len(), rows * width, "x is [rows, heads, head_dim]");
+        assert_eq!(cos.len(), rows * half, "cos is [rows, head_dim / 2]");
+        assert_eq!(sin.len(), rows * half, "sin is [rows, head_dim / 2]");
+        if x.is_empty() {
+            return;
+        }
+        let work = x.len();
+        let out = SharedOutput::new(x);
+        self.split(rows, 1, work, &|range| {
+            let angles = range.start * half..range.end * half;
+            // SAFETY: ranges do not overlap.
+            let x = unsafe { out.slice(range.start * width, range.len() * width) };
+            self.isa.enter(Rotate { x, heads, cos: &cos[angles.clone()], sin: &sin[angles], half });
+        });
+    }
+
+    /// `out = silu(gate) * up`, element by element, with `silu(x) = x / (1 + e^-x)`.
+    ///
+    /// # Panics
+    /// Where the lengths differ.
+    pub fn gated_silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert_eq!(gate.len(), up.len(), "gate and up have one shape");
+        assert_eq!(gate.len(), out.len(), "out has the shape of gate");
+        let len = gate.len();
+        let out = SharedOutput::new(out);
+        self.split(len, COLUMN_GRAIN, len, &|range| {
+            // SAFETY: ranges do not overlap.
+            let out = unsafe { out.slice(range.start, range.len()) };
+            self.isa.enter(GatedSilu { gate: &gate[range.clone()], up: &up[range], out });
+        });
+    }
+
+    /// Softmax attention over a layer's cache: q and out `[rows, heads, head_dim]`.
+    ///
+    /// Row r stands at position `start + r` and sees the positions up to its own, the last `window` of them where there is a window.
+    /// Query head h looks at kv head `h / (heads / kv_heads)`. Scores are `scale * q.k`. What the cache holds at other positions is not
+    /// read.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window is 0, or the cache does not
+    /// hold the rows' own positions yet.
+    #[allow(clippy::too_many_arguments)] // the operation has this many
+    pub fn attention(
+        &self,
+        q: &[f32],
+        rows: usize,
+        heads: usize,
+        cache: &LayerCache,
+        start: usize,
+        window: Option<usize>,
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        let (kv_heads, dim) = (cache.kv_heads(), cache.head_dim());
+        assert!(heads.is_multiple_of(kv_heads), "query heads share kv heads evenly");
+        assert_eq!(q.len(), rows * heads * dim, "q is [rows, heads, head_dim]");
+        assert_eq!(out.len(), q.len(), "out has the shape of q");
+        assert!(window != Some(0), "a window holds at least the row's own position");
+        assert!(start + rows <= cache.len(), "the rows' positions have been appended before");
+        let out = SharedOutput::new(out);
+        let job = Attention { q, rows, heads, cache, start, window, scale };
+        let seen = window.map_or(start + rows, |window| window.min(start + rows));
+        let work = rows * (heads + kv_heads) * dim * seen / 2;
+        self.split(rows * kv_heads, 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernels({}, {} threads)", self.instruction_set(), self.threads())
+    }
+}

@@ -1,0 +1,242 @@
+//! A small thread pool for work of microseconds.
+//!
+//! A forward pass hands over a few hundred times per token, so a hand-over must cost about a microsecond while a pass runs and
+//! nothing between passes: workers look for work in a short loop and then sleep.
+//!
+//! One word, the gate, carries the protocol: a generation, an open bit, and the number of workers inside. A worker enters an open
+//! gate by compare-and-swap, takes parts by a counter until there are none, and leaves. The caller takes parts too, closes the gate
+//! when they are gone, and waits until nobody is inside. A worker that the system has not scheduled in time finds the gate closed and
+//! delays nobody.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for work before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 64;
+
+/// The gate's layout: workers inside in the low bits, then the open bit, then the generation.
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const GENERATION: u64 = 1 << 32;
+
+thread_local! {
+    /// Whether this thread is running a part: a job it starts then runs on it alone instead of waiting for itself.
+    static IN_PART: Cell<bool> = const { Cell::new(false) };
+}
+
+type Work = dyn Fn(usize) + Sync;
+
+struct Job {
+    work: *const Work,
+    parts: usize,
+}
+
+struct Shared {
+    gate: AtomicU64,
+    job: UnsafeCell<Option<Job>>,
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    wake: Condvar,
+    stop: AtomicBool,
+}
+
+// SAFETY: `job` is written only by the caller that holds `ThreadPool::turn` while the gate is closed and nobody is inside, and read
+// only by workers inside; the gate's release and acquire order the two. What `job` points to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: nothing in it belongs to a thread; the pointer in `job` is used only as said above.
+unsafe impl Send for Shared {}
+
+/// Threads that run the parts of one job at a time, the calling thread among them.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    turn: Mutex<()>,
+}
+
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller of [`ThreadPool::run`] included: `threads - 1` are started.
+    ///
+    /// # Errors
+    /// What starting a thread failed with; `InvalidInput` for 0 threads.
+    pub fn new(threads: usize) -> io::Result<Self> {
+        if threads == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a thread pool needs at least one thread"));
+        }
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        // Built first, so that dropping it ends the threads already started when a later one fails to start.
+        let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = std::thread::Builder::new().name(format!("paceline-{index}"));
+            pool.workers.push(builder.spawn(move || shared.work())?);
+        }
+        Ok(pool)
+    }
+
+    /// Threads that take part in a job, the caller included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f(0)` to `f(parts - 1)`, each once, in any order and on any of the threads, and returns when all have ended.
+    ///
+    /// Callers on several threads take turns. A job started inside a part runs on that part's thread alone.
+    ///
+    /// # Panics
+    /// With the first panic of `f`, after all parts have ended; the other parts are run all the same.
+    pub fn run(&self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
+        if parts <= 1 || self.workers.is_empty() || IN_PART.get() {
+            let mut first = None;
+            for part in 0..parts {
+                keep_first(&mut first, attempt(f, part));
+            }
+            if let Some(panic) = first {
+                resume_unwind(panic);
+            }
+            return;
+        }
+        let turn = lock(&self.turn);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime is lengthened. The pointer is used by workers inside the gate, and this function does not return
+        // or unwind between opening the gate and having seen it closed and empty.
+        let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(f) };
+        // SAFETY: we hold the turn and the gate is closed and empty, so nobody else reads or writes the cell.
+        unsafe { *shared.job.get() = Some(Job { work, parts }) };
+        shared.next.store(0, Ordering::Relaxed);
+        let generation = shared.gate.load(Ordering::Relaxed) & !(GENERATION - 1);
+        // Sequentially consistent, like the two lines in `sleep` that it must not pass: either we see the sleeper, or it sees the gate.
+        shared.gate.store(generation.wrapping_add(GENERATION) | OPEN, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&shared.bed));
+            shared.wake.notify_all();
+        }
+        shared.take_parts(f, parts);
+        shared.gate.fetch_and(!OPEN, Ordering::SeqCst);
+        let mut looks = 0_u32;
+        while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
+            looks = looks.saturating_add(1);
+            // A worker inside that is not running needs our core more than we do.
+            if looks < 4096 { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        let panic = lock(&shared.panic).take();
+        drop(turn);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.bed));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker's panics are caught and handed to the caller of `run`; there is none left to report.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(generation) = self.enter(seen) {
+            seen = generation;
+            // SAFETY: we are inside, so the caller neither writes the cell nor returns before we leave.
+            let job = unsafe { (*self.job.get()).as_ref() };
+            if let Some(job) = job {
+                // SAFETY: as above, what it points to lives until we leave.
+                self.take_parts(unsafe { &*job.work }, job.parts);
+            }
+            self.gate.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn take_parts(&self, f: &(dyn Fn(usize) + Sync), parts: usize) {
+        loop {
+            let part = self.next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return;
+            }
+            if let Err(panic) = attempt(f, part) {
+                keep_first(&mut lock(&self.panic), Err(panic));
+            }
+        }
+    }
+
+    /// Waits for an open gate of another generation than `seen` and enters it; `None` when the pool is dropped.
+    fn enter(&self, seen: u64) -> Option<u64> {
+        loop {
+            let since = Instant::now();
+            while since.elapsed() < SPIN {
+                for _ in 0..LOOKS {
+                    let gate = self.gate.load(Ordering::Relaxed);
+                    if is_new(gate, seen)
+                        && self.gate.compare_exchange(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                    {
+                        return Some(gate / GENERATION);
+                    }
+                    std::hint::spin_loop();
+                }
+                if self.stop.load(Ordering::Relaxed) {
+                    return None;
+                }
+            }
+            self.sleep(seen);
+        }
+    }
+
+    fn sleep(&self, seen: u64) {
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while !is_new(self.gate.load(Ordering::SeqCst), seen) && !self.stop.load(Ordering::SeqCst) {
+            bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn is_new(gate: u64, seen: u64) -> bool {
+    gate & OPEN != 0 && gate / GENERATION != seen
+}
+
+/// Nothing is left half done by a panic while one of these locks is held, so poisoning says nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn attempt(f: &(dyn Fn(usize) + Sync), part: usize) -> Result<(), Box<dyn Any + Send>> {
+    let outer = IN_PART.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(|| f(part)));
+    IN_PART.set(outer);
+    result
+}
+
+fn keep_first(first: &mut Option<Box<dyn Any + Send>>, result: Result<(), Box<dyn Any + Send>>) {
+    if let Err(panic) = result
+        && first.is_none()
+    {
+        *first = Some(panic);
+    }
+}

@@ -1,0 +1,183 @@
+//! The vector of sixteen floats that every kernel is written in.
+//!
+//! A kernel is one generic function over [`Simd`]. Each implementation does the same IEEE operations on the same lanes in the
+//! same order (sixteen lanes everywhere: AVX2 uses two registers, the scalar one an array), so a kernel's bits do not depend on
+//! the instruction set. Only exact or correctly rounded operations are offered: no reciprocal estimates, no platform `exp`.
+//!
+//! An implementation is a token of no size. Whoever holds one has proof that the machine has its instructions, which is what
+//! makes the methods safe to call.
+
+/// Lanes of a vector: the width in which sums along a row are split.
+pub(crate) const LANES: usize = 16;
+
+/// Work that runs with an instruction set's code generation switched on, see [`super::isa::Isa::enter`].
+pub(crate) trait Op {
+    type Output;
+    /// Must be `#[inline(always)]`, and so must everything it calls that touches vectors: code inlined into the entering
+    /// function may use the instructions, a function of its own may not.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// A token for an instruction set. All methods are lane by lane unless they say otherwise.
+pub(crate) trait Simd: Copy {
+    type V: Copy;
+    /// Whether 32 registers hold a vector each; picks the tile sizes.
+    const WIDE: bool;
+
+    fn splat(self, value: f32) -> Self::V;
+    fn load(self, from: &[f32; LANES]) -> Self::V;
+    /// Sixteen little-endian f32 values at any alignment.
+    fn load_f32(self, from: &[u8; 4 * LANES]) -> Self::V;
+    /// Sixteen little-endian f16 values, widened exactly.
+    fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V;
+    /// Sixteen little-endian bf16 values, widened exactly.
+    fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V;
+    fn store(self, v: Self::V, to: &mut [f32; LANES]);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`, that is `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`, that is `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `p * 2^h * 2^(n-h)` with `n` the low bits of `shifted` above `anchor`'s and `h = n >> 1`: two factors, because `2^n` itself
+    /// may be out of range where the product is not.
+    fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V;
+
+    /// The sums of four vectors, each by the tree of [`Simd::sum`].
+    #[inline(always)]
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+
+    /// The sum over the lanes, by one fixed tree: lane i with lane i+8, then i+4, i+2, i+1.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        tree(lanes, |a, b| a + b)
+    }
+
+    /// The maximum over the lanes, by the same tree.
+    #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        tree(lanes, |a, b| if a > b { a } else { b })
+    }
+
+    /// At most sixteen values, the missing lanes zero: a tail goes through the same instructions as everything before it.
+    #[inline(always)]
+    fn load_tail(self, from: &[f32]) -> Self::V {
+        let mut lanes = [0.0; LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        self.load(&lanes)
+    }
+
+    /// The first `to.len()` lanes, at most sixteen.
+    #[inline(always)]
+    fn store_tail(self, v: Self::V, to: &mut [f32]) {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        to.copy_from_slice(&lanes[..to.len()]);
+    }
+
+    /// Asks for the cache line at `address`, which need not be inside anything.
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        let _ = address;
+    }
+}
+
+#[inline(always)]
+fn tree(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = join(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Plain Rust: the reference for the others, and what machines without AVX2 run.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+#[inline(always)]
+fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
+    std::array::from_fn(f)
+}
+
+impl Simd for Scalar {
+    type V = [f32; LANES];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        [value; LANES]
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::V {
+        *from
+    }
+    #[inline(always)]
+    fn load_f32(self, from: &[u8; 4 * LANES]) -> Self::V {
+        each(|i| f32::from_le_bytes([from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]]))
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        each(|i| half::f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        each(|i| f32::from_bits(u32::from(u16::from_le_bytes([from[2 * i], from[2 * i + 1]])) << 16))
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
+        *to = v;
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        each(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {
+        let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
+        each(|i| {
+            let n = (shifted[i].to_bits() as i32).wrapping_sub(anchor.to_bits() as i32);
+            let half = n >> 1;
+            p[i] * power(half) * power(n.wrapping_sub(half))
+        })
+    }
+}

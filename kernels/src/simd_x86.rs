@@ -1,0 +1,263 @@
+//! [`Simd`] for x86-64: AVX2 with FMA and F16C (two registers to a vector) and AVX-512 (one).
+//!
+//! What each instruction does to NaN and to signed zeros is the contract of `Simd` (`max` and `min` give their second operand
+//! where neither is greater), which is why the operands are never swapped here.
+
+use std::arch::x86_64::*;
+
+use crate::simd::{LANES, Op, Simd};
+
+/// Proof that the machine has AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Proof that the machine has AVX-512 F, BW, DQ and VL besides what [`Avx2`] proves.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"))
+            .then_some(Self(()))
+    }
+
+    pub(crate) fn enter<O: Op>(self, op: O) -> O::Output {
+        // The only function that carries the features: everything generic is inlined into it.
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<O: Op>(s: Avx2, op: O) -> O::Output {
+            op.run(s)
+        }
+        // SAFETY: the token proves that the machine has the features.
+        unsafe { inner(self, op) }
+    }
+}
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Self> {
+        Avx2::detect()?;
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"))
+        .then_some(Self(()))
+    }
+
+    pub(crate) fn enter<O: Op>(self, op: O) -> O::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn inner<O: Op>(s: Avx512, op: O) -> O::Output {
+            op.run(s)
+        }
+        // SAFETY: the token proves that the machine has the features.
+        unsafe { inner(self, op) }
+    }
+}
+
+/// An intrinsic in a method of a token.
+macro_rules! proven {
+    ($intrinsics:expr) => {{
+        // SAFETY: `self` proves that the machine has the instructions; pointers come from references to arrays of at least the
+        // size read or written, and only unaligned loads and stores are used.
+        unsafe { $intrinsics }
+    }};
+}
+
+/// The last three levels of the tree for four vectors whose halves have been added: i with i+4, i+2, i+1.
+#[inline(always)]
+fn sum4_halved(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+    let _ = proof;
+    proven!({
+        let join = |x, y| _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(x, y), _mm256_permute2f128_ps::<0x31>(x, y));
+        let (ab, cd) = (join(a, b), join(c, d));
+        // Low half: a0+a2 a1+a3 c0+c2 c1+c3; high half: the same of b and d.
+        let pairs =
+            _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+        let (low, high) = (_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+        let acbd = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(low, high), _mm_shuffle_ps::<0b11_01_11_01>(low, high));
+        let mut sums = [0.0; 4];
+        _mm_storeu_ps(sums.as_mut_ptr(), _mm_permute_ps::<0b11_01_10_00>(acbd));
+        sums
+    })
+}
+
+impl Simd for Avx2 {
+    type V = (__m256, __m256);
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        proven!((_mm256_set1_ps(value), _mm256_set1_ps(value)))
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::V {
+        proven!((_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))))
+    }
+    #[inline(always)]
+    fn load_f32(self, from: &[u8; 4 * LANES]) -> Self::V {
+        let from = from.as_ptr().cast::<f32>();
+        proven!((_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))))
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        let from = from.as_ptr().cast::<__m128i>();
+        proven!((_mm256_cvtph_ps(_mm_loadu_si128(from)), _mm256_cvtph_ps(_mm_loadu_si128(from.add(1)))))
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        let from = from.as_ptr().cast::<__m128i>();
+        proven!((
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)))),
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(1)))))
+        ))
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
+        proven!({
+            _mm256_storeu_ps(to.as_mut_ptr(), v.0);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
+        });
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        proven!((_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!((_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {
+        proven!({
+            let (bias, anchor) = (_mm256_set1_epi32(127), _mm256_set1_epi32(anchor.to_bits() as i32));
+            let one = |p, shifted| {
+                let n = _mm256_sub_epi32(_mm256_castps_si256(shifted), anchor);
+                let half = _mm256_srai_epi32::<1>(n);
+                let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
+                _mm256_mul_ps(_mm256_mul_ps(p, power(half)), power(_mm256_sub_epi32(n, half)))
+            };
+            (one(p.0, shifted.0), one(p.1, shifted.1))
+        })
+    }
+    #[inline(always)]
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        let halved = proven!([
+            _mm256_add_ps(a.0, a.1),
+            _mm256_add_ps(b.0, b.1),
+            _mm256_add_ps(c.0, c.1),
+            _mm256_add_ps(d.0, d.1)
+        ]);
+        sum4_halved(self, halved)
+    }
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        proven!(_mm512_set1_ps(value))
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::V {
+        proven!(_mm512_loadu_ps(from.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_f32(self, from: &[u8; 4 * LANES]) -> Self::V {
+        proven!(_mm512_loadu_ps(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        proven!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V {
+        proven!({
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
+        proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        proven!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {
+        proven!({
+            let bias = _mm512_set1_epi32(127);
+            let n = _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(anchor.to_bits() as i32));
+            let half = _mm512_srai_epi32::<1>(n);
+            let low = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(half, bias)));
+            let rest = _mm512_sub_epi32(n, half);
+            let high = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(rest, bias)));
+            _mm512_mul_ps(_mm512_mul_ps(p, low), high)
+        })
+    }
+    #[inline(always)]
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        let halved = proven!([
+            _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)),
+            _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b)),
+            _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps::<1>(c)),
+            _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d))
+        ]);
+        sum4_halved(Avx2(()), halved)
+    }
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+}

@@ -1,0 +1,222 @@
+//! Attention and its cache: the same bits however a text is cut, nothing read that is not visible, close to what f64 gives.
+
+mod common;
+
+use common::{all_kernels, bits, reference, values};
+use paceline_kernels::{Kernels, LayerCache};
+use proptest::prelude::*;
+
+/// One layer's queries, keys and values for a text.
+#[derive(Debug)]
+struct Text {
+    len: usize,
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    window: Option<usize>,
+    q: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Text {
+    fn new(seed: u64, len: usize, group: usize, kv_heads: usize, dim: usize, window: Option<usize>) -> Self {
+        let heads = group * kv_heads;
+        Self {
+            len,
+            heads,
+            kv_heads,
+            dim,
+            window,
+            q: values(seed, len * heads * dim, 2.0),
+            keys: values(seed ^ 1, len * kv_heads * dim, 2.0),
+            values: values(seed ^ 2, len * kv_heads * dim, 1.0),
+        }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+
+    fn cache(&self) -> LayerCache {
+        LayerCache::new(self.kv_heads, self.dim, self.len + 3)
+    }
+
+    fn append(&self, cache: &mut LayerCache, rows: usize) {
+        let (at, width) = (cache.len(), self.kv_heads * self.dim);
+        let range = at * width..(at + rows) * width;
+        cache.append(&self.keys[range.clone()], &self.values[range], rows);
+    }
+
+    fn attend(&self, kernels: &Kernels, cache: &LayerCache, start: usize, rows: usize) -> Vec<f32> {
+        let width = self.heads * self.dim;
+        let mut out = vec![f32::NAN; rows * width];
+        let q = &self.q[start * width..(start + rows) * width];
+        kernels.attention(q, rows, self.heads, cache, start, self.window, self.scale(), &mut out);
+        out
+    }
+
+    /// All positions at once.
+    fn whole(&self, kernels: &Kernels) -> Vec<f32> {
+        let mut cache = self.cache();
+        self.append(&mut cache, self.len);
+        self.attend(kernels, &cache, 0, self.len)
+    }
+
+    fn in_chunks(&self, kernels: &Kernels, chunks: &[usize]) -> Vec<f32> {
+        let mut cache = self.cache();
+        let mut out = Vec::new();
+        let mut chunks = chunks.iter().cycle();
+        while cache.len() < self.len {
+            let start = cache.len();
+            let rows = (*chunks.next().expect("a cycle has no end")).min(self.len - start);
+            self.append(&mut cache, rows);
+            out.extend(self.attend(kernels, &cache, start, rows));
+        }
+        out
+    }
+
+    fn exact(&self) -> Vec<f64> {
+        let (dim, group) = (self.dim, self.heads / self.kv_heads);
+        let mut out = Vec::new();
+        for row in 0..self.len {
+            let first = self.window.map_or(0, |window| (row + 1).saturating_sub(window));
+            for head in 0..self.heads {
+                let q = &self.q[(row * self.heads + head) * dim..][..dim];
+                let at = |position: usize| (position * self.kv_heads + head / group) * dim;
+                let scores: Vec<f64> = (first..=row)
+                    .map(|p| q.iter().zip(&self.keys[at(p)..]).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>())
+                    .map(|dot| dot * f64::from(self.scale()))
+                    .collect();
+                let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..dim {
+                    let sum =
+                        weights.iter().zip(first..).map(|(w, p)| w * f64::from(self.values[at(p) + d])).sum::<f64>();
+                    out.push(sum / total);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn texts() -> impl Strategy<Value = Text> {
+    let dim = prop_oneof![Just(16_usize), Just(64), Just(80), Just(128), 1..100_usize];
+    (any::<u64>(), 1..200_usize, 1..=8_usize, 1..=3_usize, dim, proptest::option::of(1..150_usize))
+        .prop_map(|(seed, len, group, kv_heads, dim, window)| Text::new(seed, len, group, kv_heads, dim, window))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn chunks_give_the_bits_of_the_whole(text in texts(), chunks in proptest::collection::vec(1..40_usize, 1..6)) {
+        let kernels = Kernels::new(2).expect("threads start");
+        let whole = bits(&text.whole(&kernels));
+        prop_assert_eq!(&bits(&text.in_chunks(&kernels, &chunks)), &whole);
+        prop_assert_eq!(&bits(&text.in_chunks(&kernels, &[1])), &whole);
+    }
+
+    #[test]
+    fn all_configurations_give_the_scalar_bits(text in texts()) {
+        let expected = bits(&text.whole(&reference()));
+        for kernels in all_kernels() {
+            prop_assert_eq!(&bits(&text.whole(&kernels)), &expected);
+        }
+    }
+
+    #[test]
+    fn it_is_close_to_f64(text in texts()) {
+        let kernels = Kernels::new(1).expect("threads start");
+        for (found, exact) in text.whole(&kernels).into_iter().zip(text.exact()) {
+            prop_assert!((f64::from(found) - exact).abs() < 2e-5, "{} instead of {}", found, exact);
+        }
+    }
+
+    #[test]
+    fn what_is_not_visible_is_not_read(text in texts(), cut in 0.0..1.0_f64) {
+        let kernels = Kernels::new(1).expect("threads start");
+        let whole = text.whole(&kernels);
+        let width = text.heads * text.dim;
+        let row = (text.len as f64 * cut) as usize;
+        let expected = bits(&whole[row * width..(row + 1) * width]);
+        // The same position, with NaN behind it and, where there is a window, before it.
+        let first = text.window.map_or(0, |window| (row + 1).saturating_sub(window));
+        let kv_width = text.kv_heads * text.dim;
+        let mut spoiled = Text { q: text.q.clone(), keys: text.keys.clone(), values: text.values.clone(), ..text };
+        for spoil in [&mut spoiled.keys, &mut spoiled.values] {
+            spoil[..first * kv_width].fill(f32::NAN);
+            spoil[(row + 1) * kv_width..].fill(f32::NAN);
+        }
+        let mut cache = spoiled.cache();
+        spoiled.append(&mut cache, spoiled.len);
+        for kernels in all_kernels() {
+            prop_assert_eq!(&bits(&spoiled.attend(&kernels, &cache, row, 1)), &expected);
+        }
+    }
+
+    #[test]
+    fn a_truncated_cache_equals_a_fresh_one(text in texts(), cut in 0.0..1.0_f64) {
+        let kernels = Kernels::new(2).expect("threads start");
+        let keep = (text.len as f64 * cut) as usize;
+        let mut cache = text.cache();
+        text.append(&mut cache, keep);
+        // A draft that is thrown away, of garbage.
+        let garbage = vec![f32::NAN; 3 * text.kv_heads * text.dim];
+        cache.append(&garbage, &garbage, 3);
+        cache.truncate(keep);
+        prop_assert_eq!(cache.len(), keep);
+        text.append(&mut cache, text.len - keep);
+        let found = text.attend(&kernels, &cache, keep, text.len - keep);
+        let whole = text.whole(&kernels);
+        prop_assert_eq!(bits(&found), bits(&whole[keep * text.heads * text.dim..]));
+    }
+}
+
+#[test]
+fn one_visible_position_gives_its_value() {
+    let text = Text::new(1, 70, 3, 2, 64, Some(1));
+    for kernels in all_kernels() {
+        let out = text.whole(&kernels);
+        for (row, out) in out.chunks_exact(text.heads * text.dim).enumerate() {
+            for (head, out) in out.chunks_exact(text.dim).enumerate() {
+                assert_eq!(out, &text.values[(row * text.kv_heads + head / 3) * text.dim..][..text.dim]);
+            }
+        }
+    }
+}
+
+#[test]
+fn very_different_scores_neither_overflow_nor_vanish() {
+    let mut text = Text::new(2, 150, 1, 1, 16, None);
+    text.q.iter_mut().for_each(|q| *q *= 1e4);
+    for kernels in all_kernels() {
+        for (found, exact) in text.whole(&kernels).into_iter().zip(text.exact()) {
+            // Scores near 1e5 are known to about 1e-2.
+            assert!(found.is_finite() && (f64::from(found) - exact).abs() < 0.2, "{found} instead of {exact}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_counts_what_it_holds() {
+    let mut cache = LayerCache::new(2, 3, 4);
+    assert!(cache.is_empty());
+    cache.append(&[0.0; 18], &[0.0; 18], 3);
+    assert_eq!((cache.len(), cache.capacity(), cache.kv_heads(), cache.head_dim()), (3, 4, 2, 3));
+    assert_eq!(cache.bytes(), 2 * 3 * 2 * 3 * 4);
+    cache.truncate(9);
+    assert_eq!(cache.len(), 3);
+    cache.truncate(0);
+    assert!(cache.is_empty());
+}
+
+#[test]
+#[should_panic(expected = "2 more than 3 of 4 positions")]
+fn a_full_cache_refuses_more() {
+    let mut cache = LayerCache::new(1, 1, 4);
+    cache.append(&[0.0; 3], &[0.0; 3], 3);
+    cache.append(&[0.0; 2], &[0.0; 2], 2);
+}

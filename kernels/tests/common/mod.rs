@@ -1,0 +1,61 @@
+//! What the tests share: numbers that look random and are the same in every run, and kernels in every configuration.
+#![allow(dead_code)] // each test binary uses a part
+
+use half::{bf16, f16};
+use paceline_kernels::{FloatFormat, InstructionSet, Kernels, Weights};
+
+pub(crate) const FORMATS: [FloatFormat; 3] = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
+
+/// `len` values of magnitude up to about `scale`, from splitmix64.
+pub(crate) fn values(seed: u64, len: usize, scale: f32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale
+        })
+        .collect()
+}
+
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// One thread, plain Rust: what all others are compared with.
+pub(crate) fn reference() -> Kernels {
+    Kernels::with_instruction_set(1, InstructionSet::Scalar).expect("scalar is everywhere")
+}
+
+/// Every instruction set of this machine with 1, 2 and 3 threads.
+pub(crate) fn all_kernels() -> Vec<Kernels> {
+    let sets = InstructionSet::available();
+    sets.into_iter()
+        .flat_map(|set| (1..=3).map(move |threads| Kernels::with_instruction_set(threads, set).expect("available")))
+        .collect()
+}
+
+/// `values` as stored in `format`.
+pub(crate) fn stored(values: &[f32], format: FloatFormat) -> Vec<u8> {
+    match format {
+        FloatFormat::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        FloatFormat::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        FloatFormat::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+    }
+}
+
+pub(crate) fn weights(seed: u64, format: FloatFormat, out_features: usize, in_features: usize) -> Weights {
+    let bytes = stored(&values(seed, out_features * in_features, 1.0), format);
+    Weights::from_bytes(bytes, format, out_features, in_features).expect("the length is right")
+}
+
+/// The matrix's values.
+pub(crate) fn widened(w: &Weights) -> Vec<f32> {
+    let mut all = vec![0.0; w.out_features() * w.in_features()];
+    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
+        w.row_to_f32(row, out);
+    }
+    all
+}

@@ -1,0 +1,163 @@
+//! Products: the same bits however they are cut, and close to what f64 gives.
+
+mod common;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use common::{FORMATS, all_kernels, bits, reference, stored, values, weights, widened};
+use paceline_kernels::{FloatFormat, Kernels, MappedFile, Weights, WeightsError};
+use proptest::prelude::*;
+
+fn product(kernels: &Kernels, x: &[f32], w: &Weights, bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / w.in_features();
+    let mut out = vec![f32::NAN; rows * w.out_features()];
+    kernels.matmul(x, rows, w, bias, &mut out);
+    out
+}
+
+#[test]
+fn all_configurations_give_the_scalar_bits() {
+    let (reference, all) = (reference(), all_kernels());
+    let shapes =
+        [(1, 1), (7, 3), (8, 8), (16, 5), (17, 9), (64, 31), (172, 33), (352, 65), (576, 192), (1500, 23), (576, 1030)];
+    for (seed, (k, n)) in shapes.into_iter().enumerate() {
+        for format in FORMATS {
+            let w = weights(seed as u64, format, n, k);
+            let bias = values(99, n, 1.0);
+            for rows in [1, 2, 3, 4, 5, 8, 9, 13, 40] {
+                let x = values(1000 + rows as u64, rows * k, 2.0);
+                let expected = bits(&product(&reference, &x, &w, Some(&bias)));
+                for kernels in &all {
+                    let found = bits(&product(kernels, &x, &w, Some(&bias)));
+                    assert!(found == expected, "{kernels:?}, {rows} rows of {k} with {w:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_format_is_close_to_f64() {
+    let kernels = Kernels::new(2).expect("threads start");
+    for format in FORMATS {
+        for (k, n, rows) in [(1, 4, 3), (7, 5, 2), (352, 40, 11), (2000, 17, 1)] {
+            let w = weights(5, format, n, k);
+            let (x, bias, all) = (values(6, rows * k, 1.0), values(7, n, 1.0), widened(&w));
+            let out = product(&kernels, &x, &w, Some(&bias));
+            for (i, out) in out.into_iter().enumerate() {
+                let (row, column) = (i / n, i % n);
+                let terms = (0..k).map(|j| f64::from(x[row * k + j]) * f64::from(all[column * k + j]));
+                let (exact, size) =
+                    terms.fold((f64::from(bias[column]), 1.0), |(sum, size), t| (sum + t, size + t.abs()));
+                // Each of about k/16 + 4 additions in a row may lose half a unit of what has been summed.
+                let bound = size * (k as f64 / 16.0 + 6.0) * f64::from(f32::EPSILON);
+                assert!((f64::from(out) - exact).abs() <= bound, "{format} k={k}: {out} instead of {exact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn formats_that_hold_the_same_values_give_the_same_bits() {
+    let kernels = Kernels::new(1).expect("threads start");
+    let w = weights(3, FloatFormat::Bf16, 21, 75);
+    let wide = Weights::from_f32(widened(&w), 21, 75).expect("the length is right");
+    let x = values(4, 12 * 75, 1.0);
+    assert_eq!(bits(&product(&kernels, &x, &w, None)), bits(&product(&kernels, &x, &wide, None)));
+}
+
+#[test]
+fn subnormal_and_infinite_weights_are_widened_exactly() {
+    let f16s: [u16; 6] = [0x0001, 0x83ff, 0x7c00, 0xfc00, 0x8000, 0x7bff];
+    let bytes = f16s.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let w = Weights::from_bytes(bytes, FloatFormat::F16, 6, 1).expect("the length is right");
+    let expected = [2.0_f32.powi(-24), -1023.0 * 2.0_f32.powi(-24), f32::INFINITY, f32::NEG_INFINITY, -0.0, 65504.0];
+    assert_eq!(bits(&widened(&w)), bits(&expected));
+    for kernels in all_kernels() {
+        // -0.0 becomes 0.0 as it is added to the accumulator's 0.0.
+        assert_eq!(product(&kernels, &[1.0], &w, None), expected);
+    }
+}
+
+#[test]
+fn weights_in_a_file_equal_owned_ones_at_any_offset() {
+    let kernels = Kernels::new(2).expect("threads start");
+    let x = values(8, 10 * 37, 1.0);
+    for format in FORMATS {
+        let bytes = stored(&values(9, 19 * 37, 1.0), format);
+        let owned = Weights::from_bytes(bytes.clone(), format, 19, 37).expect("the length is right");
+        for offset in [0, 1, 2, 3, 63] {
+            let path = std::env::temp_dir().join(format!("paceline-kernels-{}-{format}-{offset}", std::process::id()));
+            let mut file = std::fs::File::create(&path).expect("the temporary folder can be written");
+            // Nothing follows the weights: reading past them would be reading past the file.
+            file.write_all(&[vec![0xff; offset], bytes.clone()].concat()).expect("it can be written");
+            let map = Arc::new(MappedFile::open(&path).expect("it was written"));
+            std::fs::remove_file(&path).expect("it was written");
+            let range = offset..offset + bytes.len();
+            let mapped = Weights::in_place(map, range, format, 19, 37).expect("the range is right");
+            assert_eq!(mapped.bytes(), bytes.len());
+            for rows in [1, 10] {
+                let x = &x[..rows * 37];
+                assert_eq!(bits(&product(&kernels, x, &mapped, None)), bits(&product(&kernels, x, &owned, None)));
+            }
+            assert_eq!(bits(&widened(&mapped)), bits(&widened(&owned)));
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_and_ranges_are_refused() {
+    let error = Weights::from_bytes(vec![0; 11], FloatFormat::Bf16, 2, 3).expect_err("12 bytes are needed");
+    assert_eq!(error.to_string(), "A bf16 weight matrix of 2 x 3 takes 12 bytes, but there are 11.");
+    for (rows, columns) in [(0, 3), (3, 0), (usize::MAX, 2), (usize::MAX / 2, 1)] {
+        let error = Weights::from_f32(vec![], rows, columns).expect_err("there is no such matrix");
+        assert!(matches!(error, WeightsError::Shape { .. }), "{error}");
+    }
+    let path = std::env::temp_dir().join(format!("paceline-kernels-{}-short", std::process::id()));
+    std::fs::write(&path, [0; 8]).expect("the temporary folder can be written");
+    let map = Arc::new(MappedFile::open(&path).expect("it was written"));
+    std::fs::remove_file(&path).expect("it was written");
+    #[allow(clippy::reversed_empty_ranges)] // a file's header may say anything
+    for range in [0..9, 9..10, 8..0, usize::MAX - 1..usize::MAX] {
+        let error = Weights::in_place(Arc::clone(&map), range, FloatFormat::F32, 1, 2).expect_err("not in the file");
+        assert!(matches!(error, WeightsError::Range { .. }), "{error}");
+    }
+    let error = Weights::in_place(map, 0..4, FloatFormat::F32, 1, 2).expect_err("8 bytes are needed");
+    assert!(matches!(error, WeightsError::Length { expected: 8, found: 4, .. }), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_row_alone_has_the_bits_it_has_in_a_batch(
+        k in prop_oneof![Just(1_usize), Just(7), Just(8), Just(64), Just(172), Just(352), 1..200_usize, 1020..1060_usize],
+        n in 1..70_usize,
+        rows in 1..=40_usize,
+        format in 0..3_usize,
+        with_bias: bool,
+        seed: u64,
+    ) {
+        let w = weights(seed, FORMATS[format], n, k);
+        let x = values(seed ^ 1, rows * k, 3.0);
+        let bias = values(seed ^ 2, n, 1.0);
+        let bias = with_bias.then_some(bias.as_slice());
+        for kernels in all_kernels().iter().filter(|kernels| kernels.threads() != 3) {
+            let batch = product(kernels, &x, &w, bias);
+            for (row, expected) in x.chunks_exact(k).zip(batch.chunks_exact(n)) {
+                prop_assert_eq!(bits(&product(kernels, row, &w, bias)), bits(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_may_be_cut_anywhere(rows in 2..=40_usize, cut in 0.0..1.0_f64, k in 1..400_usize, seed: u64) {
+        let kernels = Kernels::new(2).expect("threads start");
+        let w = weights(seed, FloatFormat::Bf16, 50, k);
+        let x = values(seed ^ 1, rows * k, 3.0);
+        let (first, second) = x.split_at((rows as f64 * cut) as usize * k);
+        let parts = [product(&kernels, first, &w, None), product(&kernels, second, &w, None)].concat();
+        prop_assert_eq!(bits(&parts), bits(&product(&kernels, &x, &w, None)));
+    }
+}

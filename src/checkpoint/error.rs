@@ -1,0 +1,210 @@
+//! What can be wrong with a model directory, each as a sentence that says what, where and what to do about it.
+//!
+//! Names that come from files are shown escaped and shortened, so that a message stays on one line whatever they hold.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::file::FileError;
+
+/// Why a checkpoint cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Nothing is at the path given.
+    #[error(
+        "The model directory {} does not exist; give a directory that holds config.json and model.safetensors.",
+        shown_path(.path)
+    )]
+    NoDirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The path given leads to something that is not a directory.
+    #[error("{} is not a directory; give the directory that holds config.json, not a file in it.", shown_path(.path))]
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The path given could not be looked at.
+    #[error("The model directory {} cannot be read: {source}.", shown_path(.path))]
+    Directory {
+        /// The path given.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The directory has no `config.json`.
+    #[error(
+        "{} has no config.json; a model directory in the Hugging Face layout is needed.",
+        shown_path(.dir)
+    )]
+    NoConfig {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// The directory has no safetensors file.
+    #[error(
+        "{} holds no model.safetensors and no model.safetensors.index.json; {}.",
+        shown_path(.dir),
+        match .other {
+            Some(other) => format!("convert {} to safetensors", shown(other)),
+            None => "download the model's weights in the safetensors format".to_owned(),
+        }
+    )]
+    NoWeights {
+        /// The model directory.
+        dir: PathBuf,
+        /// Weights in another format that were found there.
+        other: Option<String>,
+    },
+    /// A file could not be read, or is not the JSON it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key of `config.json` has a value that cannot be used.
+    #[error("The key \"{}\" of {} {reason}.", shown(.key), shown_path(.path))]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key, with dots for nesting.
+        key: String,
+        /// The rest of the sentence.
+        reason: String,
+    },
+    /// The values of `config.json` do not go together.
+    #[error("The configuration {} {reason}.", shown_path(.path))]
+    Contradiction {
+        /// The configuration file.
+        path: PathBuf,
+        /// The rest of the sentence.
+        reason: String,
+    },
+    /// A weights file or the index breaks its format.
+    #[error("The weights file {} is damaged: {reason}; download or convert it again.", shown_path(.path))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index sends a tensor to a file that cannot be meant.
+    #[error(
+        "The index {} puts tensors into \"{}\", which is not a plain file name; only files of the same directory are read.",
+        shown_path(.path),
+        shown(.shard)
+    )]
+    ShardName {
+        /// The index file.
+        path: PathBuf,
+        /// The name it gives.
+        shard: String,
+    },
+    /// The configuration implies a tensor that no file holds.
+    #[error(
+        "The tensor \"{}\" that {} implies is in no weights file; the download may be incomplete, or the file belongs to another model.",
+        shown(.tensor),
+        shown_path(.config)
+    )]
+    Missing {
+        /// The tensor's name.
+        tensor: String,
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// A file holds a tensor that the configuration does not imply.
+    #[error(
+        "{} holds the tensor \"{}\", which {reason}; the weights and the configuration belong to different models.",
+        shown_path(.path),
+        shown(.tensor)
+    )]
+    Surplus {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Why it is surplus.
+        reason: &'static str,
+    },
+    /// A tensor's shape is not the one that the configuration implies.
+    #[error(
+        "The tensor \"{}\" of {} has the shape {}, but the configuration implies {}; the weights and the configuration belong to different models.",
+        shown(.tensor),
+        shown_path(.path),
+        shown_shape(.found),
+        shown_shape(.expected)
+    )]
+    Shape {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor is stored in something other than F32, F16 or BF16.
+    #[error(
+        "The tensor \"{}\" of {} is stored as {dtype}; only F32, F16 and BF16 are read: take the unquantized checkpoint, or convert it.",
+        shown(.tensor),
+        shown_path(.path)
+    )]
+    Format {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The format in the file.
+        dtype: String,
+    },
+    /// [`tensor`](super::Checkpoint::tensor) was asked for a name that the model does not have.
+    #[error("The model in {} has no tensor named \"{}\".", shown_path(.dir), shown(.tensor))]
+    Unknown {
+        /// The model directory.
+        dir: PathBuf,
+        /// The name asked for.
+        tensor: String,
+    },
+}
+
+/// `text` on one line and not too long.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 160;
+    let mut line = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == LONGEST {
+            line.push('…');
+            break;
+        }
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            // Writing into a string cannot fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// `path` on one line; unlike other names it is given in full, because it is needed to find the file.
+pub(crate) fn shown_path(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// `[2, 3]`, shortened when there are many dimensions.
+fn shown_shape(shape: &[usize]) -> String {
+    shown(&format!("{shape:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_files_stay_on_one_short_line() {
+        let line = shown(&format!("a\nb\u{2028}{}", "x".repeat(10_000)));
+        assert!(line.starts_with("a\\nb\\u{2028}xxx") && line.ends_with('…'), "{line}");
+        assert!(line.chars().count() < 200);
+        assert_eq!(shown_path(Path::new("/a\nb/ü")), "/a\\nb/ü");
+    }
+}

@@ -1,0 +1,234 @@
+//! The header of a safetensors file, read with its own visitor.
+//!
+//! The `safetensors` crate checks the same things, but its header type goes through serde's buffering (`flatten`): a header that is
+//! a long list of numbers costs it twenty-five times its size, and some of its errors name no tensor. Here memory stays within a
+//! few times the file's size whatever the header says. `__metadata__` is checked and thrown away.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde::de::value::{Error as PlainError, StrDeserializer};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+
+use super::error::{CheckpointError, shown};
+
+/// As in the reference implementation.
+const LARGEST_HEADER: usize = 100_000_000;
+/// No tensor of a language model has more.
+const MOST_DIMENSIONS: usize = 8;
+
+/// What the header says of a tensor, checked against the file.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Box<[usize]>,
+    /// In the file.
+    pub(crate) bytes: Range<usize>,
+}
+
+/// The tensors of the safetensors file `data`, which was read from `path`. Their bytes follow each other without gap or overlap
+/// up to the end of the file, and are as many as dtype and shape need.
+pub(crate) fn read_header(path: &Path, data: &[u8]) -> Result<HashMap<String, Entry>, CheckpointError> {
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+    let Some((length, rest)) = data.split_first_chunk() else {
+        return Err(damaged(format!("it has {} bytes, which is less than a header", data.len())));
+    };
+    let length = u64::from_le_bytes(*length);
+    let header = usize::try_from(length).ok().filter(|&length| length <= LARGEST_HEADER);
+    let header = header.ok_or_else(|| damaged(format!("its header claims {length} bytes, which is impossible")))?;
+    let Some((text, tensors)) = rest.split_at_checked(header) else {
+        return Err(damaged(format!("its header claims {header} bytes, but {} follow", rest.len())));
+    };
+    let mut entries = parse(text).map_err(damaged)?;
+    check_layout(&entries, tensors.len()).map_err(damaged)?;
+    let start = data.len() - tensors.len();
+    for entry in entries.values_mut() {
+        // Within the file, as was just checked.
+        entry.bytes = start + entry.bytes.start..start + entry.bytes.end;
+    }
+    Ok(entries)
+}
+
+fn parse(text: &[u8]) -> Result<HashMap<String, Entry>, String> {
+    let text = std::str::from_utf8(text)
+        .map_err(|error| format!("its header is not UTF-8 at byte {}", 8 + error.valid_up_to()))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let entries = json.deserialize_map(HeaderVisitor).and_then(|entries| json.end().map(|()| entries));
+    entries.map_err(|error| format!("its header cannot be understood: {}", shown(&error.to_string())))
+}
+
+/// Checks that the tensors cover `0..available` without gap or overlap, each with the bytes that it needs.
+fn check_layout(entries: &HashMap<String, Entry>, available: usize) -> Result<(), String> {
+    let mut order: Vec<(&String, &Entry)> = entries.iter().collect();
+    order.sort_unstable_by_key(|(name, entry)| (entry.bytes.start, entry.bytes.end, *name));
+    let mut covered = 0;
+    for (name, entry) in order {
+        let (name, Range { start, end }) = (shown(name), entry.bytes.clone());
+        if end > available || start > end {
+            return Err(format!("the tensor \"{name}\" lies at {start} to {end}, but there are {available} bytes"));
+        }
+        if start < covered {
+            return Err(format!("the tensor \"{name}\" overlaps the one before it"));
+        }
+        if start > covered {
+            return Err(format!("there is a gap before the tensor \"{name}\""));
+        }
+        covered = end;
+        let elements = entry.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let bits = elements.and_then(|elements| elements.checked_mul(entry.dtype.bitsize()));
+        if bits.is_none_or(|bits| !bits.is_multiple_of(8) || bits / 8 != end - start) {
+            let length = end - start;
+            return Err(format!("the {length} bytes of the tensor \"{name}\" do not fit its shape and format"));
+        }
+    }
+    if covered < available {
+        return Err(format!("{} bytes at its end belong to no tensor", available - covered));
+    }
+    Ok(())
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = HashMap<String, Entry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = HashMap::new();
+        let mut metadata = false;
+        while let Some(name) = map.next_key::<String>()? {
+            let again = if name == "__metadata__" {
+                map.next_value::<Metadata>()?;
+                std::mem::replace(&mut metadata, true)
+            } else {
+                let entry = map.next_value_seed(EntrySeed { name: &name })?;
+                if entries.contains_key(&name) {
+                    return Err(A::Error::custom(format!("\"{}\" is there twice", shown(&name))));
+                }
+                entries.insert(name, entry).is_some()
+            };
+            if again {
+                return Err(A::Error::custom("\"__metadata__\" is there twice"));
+            }
+        }
+        entries.shrink_to_fit();
+        Ok(entries)
+    }
+}
+
+/// `__metadata__`: strings by name, or null, none of which is needed.
+struct Metadata;
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metadata {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("strings by name under \"__metadata__\"")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<String, String>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// A tensor's entry; its name is for messages.
+struct EntrySeed<'a> {
+    name: &'a str,
+}
+
+impl EntrySeed<'_> {
+    fn error<E: Error>(&self, reason: impl fmt::Display) -> E {
+        E::custom(format!("the tensor \"{}\" {reason}", shown(self.name)))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for EntrySeed<'_> {
+    type Value = Entry;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Entry, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntrySeed<'_> {
+    type Value = Entry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dtype, shape and data_offsets of the tensor \"{}\"", shown(self.name))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+        let (mut dtype, mut shape, mut offsets) = (None, None, None);
+        while let Some(field) = map.next_key::<String>()? {
+            let again = match field.as_str() {
+                "dtype" => {
+                    let text = map.next_value::<String>()?;
+                    let name: StrDeserializer<'_, PlainError> = text.as_str().into_deserializer();
+                    let known = Dtype::deserialize(name);
+                    let known = known.map_err(|_| self.error(format!("has the unknown dtype \"{}\"", shown(&text))))?;
+                    dtype.replace(known).is_some()
+                }
+                "shape" => shape.replace(map.next_value_seed(Sizes { most: MOST_DIMENSIONS })?).is_some(),
+                "data_offsets" => offsets.replace(map.next_value_seed(Sizes { most: 2 })?).is_some(),
+                _ => return Err(self.error(format!("has the unknown field \"{}\"", shown(&field)))),
+            };
+            if again {
+                return Err(self.error(format!("has \"{field}\" twice")));
+            }
+        }
+        let dtype = dtype.ok_or_else(|| self.error("has no dtype"))?;
+        let shape = shape.ok_or_else(|| self.error("has no shape"))?;
+        match offsets.as_deref() {
+            Some(&[start, end]) => Ok(Entry { dtype, shape, bytes: start..end }),
+            _ => Err(self.error("has no pair of data_offsets")),
+        }
+    }
+}
+
+/// A short list of sizes.
+struct Sizes {
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Sizes {
+    type Value = Box<[usize]>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Sizes {
+    type Value = Box<[usize]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} sizes", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let (mut sizes, mut count) = ([0; MOST_DIMENSIONS], 0);
+        while let Some(size) = seq.next_element::<usize>()? {
+            let place = sizes.get_mut(count).filter(|_| count < self.most);
+            *place.ok_or_else(|| A::Error::invalid_length(count + 1, &self))? = size;
+            count += 1;
+        }
+        Ok(sizes.get(..count).unwrap_or_default().into())
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading Hugging Face model directories.
+//!
+//! [`Checkpoint::open`] reads the configuration, maps the weights and holds one against the other: when it succeeds, every tensor
+//! that the configuration implies is there with the right shape in a float format, and nothing else is. Code that builds a model
+//! from it cannot fail on names or shapes. Nothing is copied, and memory does not depend on what a damaged file claims.
+
+mod config;
+mod error;
+mod file;
+mod header;
+mod keys;
+mod layout;
+mod rope;
+mod shards;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use paceline_kernels::FloatFormat;
+use safetensors::Dtype;
+
+pub use self::config::{Family, ModelConfig, Windows};
+pub use self::error::CheckpointError;
+pub(crate) use self::error::{shown, shown_path};
+pub use self::file::FileError;
+pub(crate) use self::file::{read_json_if_there, read_text};
+use self::layout::{EMBEDDING, OUTPUT, is_stored_buffer, layer_name, layer_tensors, outer_tensors};
+pub use self::rope::{Rope, RopeScaling};
+use self::shards::Shards;
+pub use self::shards::WeightsFile;
+pub use self::tensor::StoredTensor;
+
+/// A model directory whose configuration and weights fit each other.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: ModelConfig,
+    files: Vec<WeightsFile>,
+    tensors: HashMap<String, StoredTensor>,
+}
+
+impl Checkpoint {
+    /// Reads the configuration of the model in `dir`, maps its weights and checks both against each other.
+    ///
+    /// # Errors
+    /// A sentence on the first thing that is wrong: a file that is missing or damaged, a model that is not supported, a tensor
+    /// that is missing, surplus, of another shape, or stored in something other than F32, F16 or BF16.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let metadata = fs::metadata(dir).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => CheckpointError::NoDirectory { path: dir.to_owned() },
+            io::ErrorKind::NotADirectory => CheckpointError::NotADirectory { path: dir.to_owned() },
+            _ => CheckpointError::Directory { path: dir.to_owned(), source },
+        })?;
+        if !metadata.is_dir() {
+            return Err(CheckpointError::NotADirectory { path: dir.to_owned() });
+        }
+        let config = ModelConfig::read(dir)?;
+        let mut matching = Matching { dir, shards: Shards::open(dir)?, taken: HashMap::new() };
+        matching.take_all(&config)?;
+        matching.check_rest()?;
+        Ok(Self { dir: dir.to_owned(), config, files: matching.shards.files, tensors: matching.taken })
+    }
+
+    /// The model's description.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The directory it was read from.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The tensor of a name as in Hugging Face files, such as `model.layers.0.self_attn.q_proj.weight`. With tied embeddings
+    /// `model.embed_tokens.weight` and `lm_head.weight` are the same tensor, under whichever name the file has it.
+    ///
+    /// # Errors
+    /// When the model has no such tensor; never for those that [`config`](Self::config) implies.
+    pub fn tensor(&self, name: &str) -> Result<&StoredTensor, CheckpointError> {
+        let name = if self.config.tied_embeddings && name == OUTPUT { EMBEDDING } else { name };
+        let unknown = || CheckpointError::Unknown { dir: self.dir.clone(), tensor: name.to_owned() };
+        self.tensors.get(name).ok_or_else(unknown)
+    }
+
+    /// The format in which the largest part of the matrices is stored, in elements.
+    pub fn stored_format(&self) -> FloatFormat {
+        let elements = |format: FloatFormat| {
+            let stored = self.tensors.values().filter(|tensor| tensor.shape.len() == 2 && tensor.format == format);
+            stored.map(|tensor| tensor.elements() as u128).sum::<u128>()
+        };
+        let formats = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
+        formats.into_iter().max_by_key(|&format| elements(format)).unwrap_or(FloatFormat::F32)
+    }
+
+    /// Bytes of the model's weights as stored, a tied matrix counted once.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.bytes.len() as u64).sum()
+    }
+
+    /// The number of parameters, a tied matrix counted once.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.elements() as u64).sum()
+    }
+
+    /// The weights files.
+    pub fn files(&self) -> &[WeightsFile] {
+        &self.files
+    }
+}
+
+/// The tensors of the files, moved one by one to those of the model.
+struct Matching<'a> {
+    dir: &'a Path,
+    shards: Shards,
+    taken: HashMap<String, StoredTensor>,
+}
+
+impl Matching<'_> {
+    fn take_all(&mut self, config: &ModelConfig) -> Result<(), CheckpointError> {
+        let matrix = vec![config.vocab_size, config.hidden_size];
+        if config.tied_embeddings {
+            // Some files hold the tied matrix under the output's name; if both are there, transformers uses the embedding.
+            let output = self.take(OUTPUT, &matrix)?;
+            let embedding = self.take(EMBEDDING, &matrix)?;
+            let tied = embedding.or(output).ok_or_else(|| self.missing(EMBEDDING))?;
+            self.taken.insert(EMBEDDING.to_owned(), tied);
+        } else {
+            self.require(EMBEDDING.to_owned(), &matrix)?;
+            self.require(OUTPUT.to_owned(), &matrix)?;
+        }
+        for (name, shape) in outer_tensors(config) {
+            self.require(name.to_owned(), &shape)?;
+        }
+        let tensors = layer_tensors(config);
+        // Ends at the first layer that is not in the files, however many the configuration claims.
+        for layer in 0..config.layers {
+            for (name, shape) in &tensors {
+                self.require(layer_name(layer, name), shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        CheckpointError::Missing { tensor: name.to_owned(), config: self.dir.join("config.json") }
+    }
+
+    fn require(&mut self, name: String, shape: &[usize]) -> Result<(), CheckpointError> {
+        let tensor = self.take(&name, shape)?.ok_or_else(|| self.missing(&name))?;
+        self.taken.insert(name, tensor);
+        Ok(())
+    }
+
+    /// The tensor `name`, no longer among those of the files; `None` if no file holds it.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Option<StoredTensor>, CheckpointError> {
+        let Some((number, entry)) = self.shards.tensors.remove(name) else { return Ok(None) };
+        let format = match entry.dtype {
+            Dtype::F32 => FloatFormat::F32,
+            Dtype::F16 => FloatFormat::F16,
+            Dtype::BF16 => FloatFormat::Bf16,
+            other => {
+                let (path, dtype) = (self.path(number), other.to_string());
+                return Err(CheckpointError::Format { path, tensor: name.to_owned(), dtype });
+            }
+        };
+        if *entry.shape != *shape {
+            return Err(CheckpointError::Shape {
+                path: self.path(number),
+                tensor: name.to_owned(),
+                found: entry.shape.into(),
+                expected: shape.to_owned(),
+            });
+        }
+        let Some(file) = self.shards.maps.get(number).cloned() else { return Ok(None) };
+        Ok(Some(StoredTensor { file, bytes: entry.bytes, format, shape: entry.shape.into() }))
+    }
+
+    /// What is left in the files must be buffers that follow from the configuration.
+    fn check_rest(&self) -> Result<(), CheckpointError> {
+        let surplus = self.shards.tensors.iter().filter(|(name, _)| !is_stored_buffer(name));
+        match surplus.min_by_key(|(name, _)| name.as_str()) {
+            None => Ok(()),
+            Some((name, (number, _))) => Err(CheckpointError::Surplus {
+                path: self.path(*number),
+                tensor: name.clone(),
+                reason: "no part of the configured model uses",
+            }),
+        }
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.shards.files.get(number).map_or_else(|| self.dir.to_owned(), |file| file.path.clone())
+    }
+}

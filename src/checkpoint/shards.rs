@@ -1,0 +1,139 @@
+//! The weights files of a model directory: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use paceline_kernels::MappedFile;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use super::error::{CheckpointError, shown};
+use super::file::{FileError, read_json_if_there};
+use super::header::{Entry, read_header};
+use super::layout::is_stored_buffer;
+
+/// Indexes of the largest models have about a megabyte.
+const LARGEST_INDEX: u64 = 64 << 20;
+
+/// A weights file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// All weights files, mapped.
+pub(crate) struct Shards {
+    pub(crate) files: Vec<WeightsFile>,
+    pub(crate) maps: Vec<Arc<MappedFile>>,
+    /// Every tensor by name, with the place of its file in the lists above.
+    pub(crate) tensors: HashMap<String, (usize, Entry)>,
+}
+
+impl Shards {
+    /// Maps the weights files of `dir` and reads their headers.
+    pub(crate) fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let mut shards = Self { files: Vec::new(), maps: Vec::new(), tensors: HashMap::new() };
+        // As transformers does: a single file goes before an index.
+        match shards.add(dir.join("model.safetensors"), None) {
+            Err(CheckpointError::File(FileError::Absent { .. })) => {}
+            result => return result.map(|()| shards),
+        }
+        let path = dir.join("model.safetensors.index.json");
+        let Some(Index { weight_map }) = read_json_if_there(&path, LARGEST_INDEX)? else {
+            return Err(CheckpointError::NoWeights { dir: dir.to_owned(), other: other_weights(dir) });
+        };
+        for (number, name) in weight_map.files.iter().enumerate() {
+            let plain = matches!(*Path::new(name).components().collect::<Vec<_>>(), [Component::Normal(_)]);
+            if !plain || name.contains(['/', '\\']) {
+                return Err(CheckpointError::ShardName { path, shard: name.clone() });
+            }
+            shards.add(dir.join(name), Some((number, &weight_map)))?;
+        }
+        let absent = weight_map.places.iter().filter(|(name, _)| !shards.tensors.contains_key(*name));
+        if let Some((name, &place)) = absent.min() {
+            let shard = weight_map.files.get(place).map_or("", String::as_str);
+            let reason = format!("it lists the tensor \"{}\" in {}, which does not hold it", shown(name), shown(shard));
+            return Err(CheckpointError::Damaged { path, reason });
+        }
+        Ok(shards)
+    }
+
+    /// Adds a file; with an index, the file's number in it and the index.
+    fn add(&mut self, path: PathBuf, index: Option<(usize, &WeightMap)>) -> Result<(), CheckpointError> {
+        let map = MappedFile::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => FileError::Absent { path: path.clone() },
+            io::ErrorKind::InvalidInput => FileError::NotPlain { path: path.clone() },
+            _ => FileError::Unreadable { path: path.clone(), source },
+        })?;
+        let entries = read_header(&path, &map)?;
+        if let Some((number, index)) = index {
+            let surplus = |(name, _): &(&String, &Entry)| {
+                !is_stored_buffer(name) && index.places.get(*name).is_none_or(|&place| place != number)
+            };
+            if let Some(tensor) = entries.iter().filter(surplus).map(|(name, _)| name.clone()).min() {
+                let reason = "the index does not list for this file";
+                return Err(CheckpointError::Surplus { path, tensor, reason });
+            }
+        }
+        let number = self.maps.len();
+        self.tensors.extend(entries.into_iter().map(|(name, entry)| (name, (number, entry))));
+        self.files.push(WeightsFile { bytes: u64::try_from(map.len()).unwrap_or(u64::MAX), path });
+        self.maps.push(Arc::new(map));
+        Ok(())
+    }
+}
+
+/// A file with weights in a format that is not read, if there is one.
+fn other_weights(dir: &Path) -> Option<String> {
+    let names = fs::read_dir(dir).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| [".bin", ".gguf", ".pt", ".pth"].iter().any(|end| name.ends_with(end))).min()
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: WeightMap,
+}
+
+/// `weight_map` with every file's name kept once.
+struct WeightMap {
+    files: Vec<String>,
+    /// The number of a tensor's file.
+    places: HashMap<String, usize>,
+}
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapVisitor;
+        impl<'de> Visitor<'de> for MapVisitor {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("file names by tensor name under \"weight_map\"")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut numbers = HashMap::new();
+                let mut places = HashMap::new();
+                while let Some((tensor, file)) = map.next_entry::<String, String>()? {
+                    let next = numbers.len();
+                    let number = *numbers.entry(file).or_insert(next);
+                    if places.get(&tensor).is_some_and(|&other| other != number) {
+                        return Err(A::Error::custom(format!("\"{}\" is there twice", shown(&tensor))));
+                    }
+                    places.insert(tensor, number);
+                }
+                let mut files: Vec<(String, usize)> = numbers.into_iter().collect();
+                files.sort_unstable_by_key(|(_, number)| *number);
+                Ok(WeightMap { files: files.into_iter().map(|(name, _)| name).collect(), places })
+            }
+        }
+        deserializer.deserialize_map(MapVisitor)
+    }
+}

@@ -1,0 +1,272 @@
+//! What was typed, and what it means: flags over a config file over defaults.
+//!
+//! A flag that was not given is `None`, so that a config file's value stays. [`resolve`] lays the flags over the file and reads the
+//! library's own config structs from the result; a test holds flags and config fields to each other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Failure;
+
+/// Flags of `paceline generate`.
+#[derive(Args, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct GenerateFlags {
+    /// Directory of the target model (config.json, model.safetensors, tokenizer.json)
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<PathBuf>,
+    /// Directory of a draft model with the same tokenizer; may be given several times
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    draft: Vec<PathBuf>,
+    /// The prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    #[serde(skip)]
+    pub(super) prompt: Option<String>,
+    /// A file with an object a line, with `prompt` or `messages`, optionally `seed`; its other fields come back with the answer
+    #[arg(long, value_name = "FILE.jsonl")]
+    #[serde(skip)]
+    pub(super) prompts: Option<PathBuf>,
+    /// Render prompts with the model's chat template
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) chat: bool,
+    /// Tokens to generate at most [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_new_tokens: Option<usize>,
+    /// Randomness; 0 always takes the likeliest token [default: 0]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    /// Sample among the K likeliest tokens; 0 means all [default: 0]
+    #[arg(long, value_name = "K")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<usize>,
+    /// Sample among the likeliest tokens that together have probability P [default: 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    /// Sample among tokens at least P times as likely as the likeliest [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    /// Fixes every random choice [default: 0]
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Make tokens of prompt and answer less likely; 1 is off [default: 1]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repetition_penalty: Option<f32>,
+    /// Subtract this once from tokens already in the answer; 0 is off [default: 0]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f32>,
+    /// A text that ends the answer; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop: Vec<String>,
+    /// Go on after the model's own stop tokens
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ignore_eos: bool,
+    /// What drafts: auto, none, lookup, model, model:NAME or exit:E [default: auto]
+    #[arg(long, value_name = "DRAFTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drafter: Option<DrafterChoice>,
+    /// How many tokens to draft: auto or a number from 1 to 16 [default: auto]
+    #[arg(long, value_name = "auto|N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_len: Option<DraftLength>,
+    /// The draft models' precision: auto, f32, bf16 or f16 [default: auto]
+    #[arg(long, value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_precision: Option<String>,
+    /// The target's precision: auto (as stored), f32, bf16 or f16 [default: auto]
+    #[arg(long, value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<String>,
+    /// What may be given up for speed; so far only `exact`: nothing
+    #[arg(long, value_name = "QUALITY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality: Option<String>,
+    /// Processor threads [default: all that the process may use]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    /// Where to compute: cpu or cuda:I [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// Settings from a file: the same names as these flags, without the dashes in front
+    #[arg(long, value_name = "FILE.toml")]
+    #[serde(skip)]
+    pub(super) config: Option<PathBuf>,
+    /// Print an object per prompt, with tokens and a report
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) json: bool,
+}
+
+/// Flags of `paceline inspect`.
+#[derive(Args)]
+pub(super) struct InspectFlags {
+    /// The model's directory
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Print one object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The settings that flags and config file amount to.
+pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, GenerationConfig), Failure> {
+    let mut settings = match &flags.config {
+        Some(path) => read_file(path)?,
+        None => Map::new(),
+    };
+    if let Value::Object(given) = serde_json::to_value(flags)? {
+        settings.extend(given);
+    }
+    let known = known_settings()?;
+    if let Some(unknown) = settings.keys().find(|key| !known.contains_key(*key)) {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        return Err(Failure::usage(anyhow::anyhow!("There is no setting `{unknown}`; there are: {}.", names.join(", "))));
+    }
+    let engine: EngineConfig = read(&settings)?;
+    let generation: GenerationConfig = read(&settings)?;
+    generation.validate().map_err(Failure::usage)?;
+    if engine.model.is_none() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "No model was named: give `--model DIR`, a directory with config.json, model.safetensors and tokenizer.json, as \
+             transformers' save_pretrained writes it or a download from Hugging Face holds it. For a first try, the \
+             repository has one: `--model tests/fixtures/llama-tied`."
+        )));
+    }
+    Ok((engine, generation))
+}
+
+fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("The config file {shown} cannot be read"))?;
+    toml::from_str(&text).map_err(|error| {
+        let place = error.span().map_or_else(String::new, |span| {
+            format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)
+        });
+        anyhow::anyhow!("The config file {shown} is no TOML{place}: {}.", error.message().replace('\n', " ")).into()
+    })
+}
+
+/// Reads a config struct out of the settings; what belongs to another struct is left alone.
+fn read<T: for<'de> Deserialize<'de> + Serialize + Default>(settings: &Map<String, Value>) -> Result<T, Failure> {
+    let own = match serde_json::to_value(T::default())? {
+        Value::Object(own) => own,
+        _ => Map::new(),
+    };
+    let mut whole = Map::new();
+    for (key, value) in settings.iter().filter(|(key, _)| own.contains_key(*key)) {
+        let single = Map::from_iter([(key.clone(), value.clone())]);
+        // One at a time, so that the message can name the setting.
+        serde_json::from_value::<T>(Value::Object(single)).map_err(|error| {
+            Failure::usage(anyhow::anyhow!("The setting `{key}` cannot be {value}: {}", ended(&error.to_string())))
+        })?;
+        whole.insert(key.clone(), value.clone());
+    }
+    Ok(serde_json::from_value(Value::Object(whole))?)
+}
+
+/// A message with a full stop.
+fn ended(message: &str) -> String {
+    let message = message.trim_end();
+    if message.ends_with('.') { message.to_owned() } else { format!("{message}.") }
+}
+
+/// All settings with their defaults.
+fn known_settings() -> Result<Map<String, Value>, Failure> {
+    let mut known = Map::new();
+    for value in [serde_json::to_value(EngineConfig::default())?, serde_json::to_value(GenerationConfig::default())?] {
+        if let Value::Object(map) = value {
+            known.extend(map);
+        }
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: GenerateFlags,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<(EngineConfig, GenerationConfig), String> {
+        let flags = Command::try_parse_from(std::iter::once(&"x").chain(arguments)).map_err(|e| e.to_string())?.flags;
+        resolve(&flags).map_err(|failure| failure.error.to_string())
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_and_every_flag_a_setting() {
+        let not_settings = ["prompt", "prompts", "chat", "config", "json", "help"];
+        let mut flags: Vec<String> =
+            Command::command().get_arguments().map(|flag| flag.get_long().unwrap().to_owned()).collect();
+        flags.retain(|flag| !not_settings.contains(&flag.as_str()));
+        flags.sort();
+        let mut settings: Vec<String> = known_settings().ok().unwrap().keys().cloned().collect();
+        settings.sort();
+        assert_eq!(flags, settings);
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.toml");
+        std::fs::write(&path, "model = \"from-file\"\ntemperature = 0.5\nseed = 7\ndraft-len = 4\ndrafter = \"exit:2\"\n").unwrap();
+        let (engine, generation) =
+            parse(&["--config", path.to_str().unwrap(), "--seed", "8", "--precision", "bf16"]).unwrap();
+        assert_eq!(engine.model, Some(PathBuf::from("from-file")));
+        assert_eq!(engine.precision, paceline::Precision::Bf16);
+        assert_eq!((generation.sampling.temperature, generation.sampling.seed), (0.5, 8));
+        assert_eq!((generation.draft_len, generation.drafter), (DraftLength::Fixed(4), DrafterChoice::Exit(2)));
+        assert_eq!(generation.max_new_tokens, 256);
+    }
+
+    #[test]
+    fn wrong_settings_get_a_sentence_that_names_them() {
+        for (arguments, named) in [
+            (&["--model", "m", "--max-new-tokens", "0"][..], "max-new-tokens"),
+            (&["--model", "m", "--temperature", "-1"], "temperature"),
+            (&["--model", "m", "--temperature", "nan"], "temperature"),
+            (&["--model", "m", "--top-p", "0"], "top-p"),
+            (&["--model", "m", "--precision", "int8"], "precision"),
+            (&["--model", "m", "--quality", "bounded"], "quality"),
+            (&["--model", "m", "--device", "gpu"], "device"),
+            (&["--model", "m", "--draft-len", "17"], "draft-len"),
+            (&["--model", "m", "--drafter", "magic"], "drafter"),
+            (&["--model", "m", "--stop", ""], "stop"),
+            (&["--seed", "1"], "--model"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(named), "{arguments:?}: {error}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.toml");
+        for (text, named) in [("modell = \"x\"", "modell"), ("seed = ", "line 1"), ("seed = \"x\"", "seed")] {
+            std::fs::write(&path, text).unwrap();
+            let error = parse(&["--model", "m", "--config", path.to_str().unwrap()]).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

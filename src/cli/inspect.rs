@@ -1,0 +1,126 @@
+//! `paceline inspect`: what a model directory holds.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use paceline::checkpoint::{Checkpoint, ModelConfig};
+use paceline::text::{ChatTemplate, Tokenizer};
+use serde::Serialize;
+
+use super::Failure;
+use super::flags::InspectFlags;
+
+/// What `inspect` says, as `--json` prints it.
+#[derive(Serialize)]
+struct Inspection<'a> {
+    directory: String,
+    config: &'a ModelConfig,
+    parameters: u64,
+    stored_precision: String,
+    files: Vec<(String, u64)>,
+    /// Bytes of the weights by precision.
+    weight_bytes: Vec<(&'static str, u64)>,
+    /// Bytes of the cache for one token.
+    cache_bytes_per_token: u64,
+    tokenizer: Option<TokenizerFacts>,
+    tokenizer_problem: Option<String>,
+    drafters: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct TokenizerFacts {
+    vocabulary: usize,
+    chat_template: bool,
+}
+
+/// Runs the command.
+pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
+    let directory = &flags.directory;
+    let checkpoint = Checkpoint::open(directory)?;
+    let config = checkpoint.config();
+    let parameters = checkpoint.parameters();
+    let exits = match config.layers {
+        0 | 1 => Vec::new(),
+        2 => vec!["exit:1".to_owned()],
+        layers => vec![format!("exit:1 to exit:{} (untrained: the model's own norm and output matrix)", layers - 1)],
+    };
+    let tokenizer = Tokenizer::from_dir(directory).and_then(|tokenizer| {
+        let chat_template = ChatTemplate::from_dir(directory)?.is_some();
+        Ok(TokenizerFacts { vocabulary: tokenizer.vocab_size(), chat_template })
+    });
+    let (tokenizer, tokenizer_problem) = match tokenizer {
+        Ok(facts) => (Some(facts), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let inspection = Inspection {
+        directory: directory.display().to_string(),
+        config,
+        parameters,
+        stored_precision: checkpoint.stored_format().to_string(),
+        files: checkpoint.files().iter().map(|file| (file.path.display().to_string(), file.bytes)).collect(),
+        weight_bytes: vec![("f32", 4 * parameters), ("bf16", 2 * parameters), ("f16", 2 * parameters)],
+        cache_bytes_per_token: (2 * 4 * config.layers * config.kv_heads * config.head_dim) as u64,
+        tokenizer,
+        tokenizer_problem,
+        drafters: ["none".to_owned(), "lookup".to_owned()]
+            .into_iter()
+            .chain(exits)
+            .chain(["model (with --draft DIR)".to_owned()])
+            .collect(),
+    };
+    let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
+    writeln!(io::stdout(), "{text}").map_err(|error| anyhow::anyhow!("Standard output was closed ({error})."))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(inspection: &Inspection<'_>) -> String {
+    let c = inspection.config;
+    let mut lines = vec![
+        format!("{}: {} with {} parameters, stored as {}", inspection.directory, c.family, count(inspection.parameters), inspection.stored_precision),
+        format!("  layers        {}, {} wide, feed-forward {}", c.layers, c.hidden_size, c.intermediate_size),
+        format!("  attention     {} heads of {}, {} key-value heads{}", c.heads, c.head_dim, c.kv_heads, windows(c)),
+        format!("  vocabulary    {}, {}", c.vocab_size, if c.tied_embeddings { "output tied to the embedding" } else { "output matrix of its own" }),
+        format!("  context       {} tokens, cache {} a token", c.context, bytes(inspection.cache_bytes_per_token)),
+        format!("  stop tokens   {:?}", c.stop_tokens),
+    ];
+    let weights: Vec<String> =
+        inspection.weight_bytes.iter().map(|(precision, size)| format!("{precision} {}", bytes(*size))).collect();
+    lines.push(format!("  weights       {}", weights.join(", ")));
+    lines.push(match (&inspection.tokenizer, &inspection.tokenizer_problem) {
+        (Some(facts), _) => format!(
+            "  tokenizer     {} tokens, {}",
+            facts.vocabulary,
+            if facts.chat_template { "with a chat template" } else { "no chat template" }
+        ),
+        (None, problem) => format!("  tokenizer     unusable: {}", problem.as_deref().unwrap_or("unknown")),
+    });
+    lines.push(format!("  drafters      {}", inspection.drafters.join(", ")));
+    lines.join("\n")
+}
+
+fn windows(config: &ModelConfig) -> String {
+    let windowed: Vec<usize> = (0..config.layers).filter_map(|layer| config.window(layer)).collect();
+    match windowed.first() {
+        None => String::new(),
+        Some(window) if windowed.len() == config.layers => format!(", window {window}"),
+        Some(window) => format!(", window {window} in {} layers", windowed.len()),
+    }
+}
+
+fn count(number: u64) -> String {
+    match number {
+        0..=9_999 => number.to_string(),
+        10_000..=9_999_999 => format!("{:.1} thousand", number as f64 / 1e3),
+        10_000_000..=9_999_999_999 => format!("{:.1} million", number as f64 / 1e6),
+        _ => format!("{:.2} billion", number as f64 / 1e9),
+    }
+}
+
+fn bytes(number: u64) -> String {
+    match number {
+        0..=9_999 => format!("{number} B"),
+        10_000..=9_999_999 => format!("{:.1} kB", number as f64 / 1e3),
+        10_000_000..=9_999_999_999 => format!("{:.1} MB", number as f64 / 1e6),
+        _ => format!("{:.2} GB", number as f64 / 1e9),
+    }
+}

@@ -1,0 +1,46 @@
+//! Progress on standard error, and only where a person looks at it.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Work shorter than this shows nothing.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Whether a progress line stands on the terminal.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// A line that says how far some work is.
+pub(super) struct Progress {
+    visible: bool,
+    started: Instant,
+    drawn: Instant,
+}
+
+impl Progress {
+    /// Starts to watch; shows nothing before the work has taken a moment.
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { visible: std::io::stderr().is_terminal(), started: now, drawn: now }
+    }
+
+    /// Shows that `done` of `total` are done, with the time left.
+    pub(super) fn show(&mut self, what: &str, done: usize, total: usize) {
+        let elapsed = self.started.elapsed();
+        if !self.visible || elapsed < PATIENCE || self.drawn.elapsed() < Duration::from_millis(100) {
+            return;
+        }
+        self.drawn = Instant::now();
+        let left = elapsed.as_secs_f64() * (total - done.min(total)) as f64 / done.max(1) as f64;
+        eprint!("\r\x1b[K{what}: {done} of {total}, {left:.0} s left");
+        let _ = std::io::stderr().flush();
+        SHOWN.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes the progress line away.
+pub(super) fn clear() {
+    if SHOWN.swap(false, Ordering::Relaxed) {
+        eprint!("\r\x1b[K");
+    }
+}

@@ -1,0 +1,134 @@
+//! Settings: what to load ([`EngineConfig`]) and how to answer ([`GenerationConfig`]).
+//!
+//! Their fields, in kebab-case, are the keys of a config file and the flags of the command line.
+
+use std::path::PathBuf;
+
+use paceline_kernels::FloatFormat;
+use serde::{Deserialize, Serialize};
+
+use crate::drafters::DrafterChoice;
+use crate::error::Error;
+use crate::model::DeviceName;
+use crate::sampling::SamplingConfig;
+use crate::speculation::DraftLength;
+
+/// What to load and where to run it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct EngineConfig {
+    /// Directory of the target model.
+    pub model: Option<PathBuf>,
+    /// Directories of draft models, each known by its last part as `model:NAME`.
+    pub draft: Vec<PathBuf>,
+    /// The device that computes.
+    pub device: DeviceName,
+    /// Processor threads; 0 takes as many as the process may use.
+    pub threads: usize,
+    /// The target's precision. What is named here defines the target.
+    pub precision: Precision,
+    /// The draft models' precision.
+    pub draft_precision: Precision,
+}
+
+impl EngineConfig {
+    /// A config for the model in `directory`, everything else at its default.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { model: Some(directory.into()), ..Self::default() }
+    }
+
+    /// The number of threads after resolving 0.
+    pub fn resolved_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+}
+
+/// In which precision matrices are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As stored in the checkpoint.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 16-bit floats.
+    F16,
+}
+
+impl Precision {
+    /// The format to convert matrices to; `None` leaves them as stored.
+    pub fn format(self) -> Option<FloatFormat> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(FloatFormat::F32),
+            Self::Bf16 => Some(FloatFormat::Bf16),
+            Self::F16 => Some(FloatFormat::F16),
+        }
+    }
+}
+
+/// How to answer one prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct GenerationConfig {
+    /// Tokens to generate at most, at least 1.
+    pub max_new_tokens: usize,
+    /// How tokens are picked.
+    #[serde(flatten)]
+    pub sampling: SamplingConfig,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Go on after the model's own stop tokens.
+    pub ignore_eos: bool,
+    /// What drafts.
+    pub drafter: DrafterChoice,
+    /// How far ahead.
+    pub draft_len: DraftLength,
+    /// What may be given up for speed.
+    pub quality: Quality,
+}
+
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            sampling: SamplingConfig::default(),
+            stop: Vec::new(),
+            ignore_eos: false,
+            drafter: DrafterChoice::Auto,
+            draft_len: DraftLength::Auto,
+            quality: Quality::Exact,
+        }
+    }
+}
+
+/// What may be given up for speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// Nothing: the tokens are those of plain decoding.
+    #[default]
+    Exact,
+}
+
+impl GenerationConfig {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.max_new_tokens == 0 {
+            return Err(Error::Config("`max-new-tokens` is 0, so nothing would be generated; ask for at least 1.".into()));
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::Config("a `stop` text is empty, which would stop every answer at once; leave it out.".into()));
+        }
+        Ok(self.sampling.validate()?)
+    }
+}

@@ -1,0 +1,68 @@
+//! Drafting with a smaller model of the same vocabulary (Leviathan, Kalman and Matias 2023).
+//!
+//! The draft model keeps its own cache. It rolls back to what the target accepted and catches up in one pass; the last token drafted in a round
+//! joins the next catch-up instead of costing a step of its own.
+
+use super::{DraftRequest, Drafter};
+use crate::model::Sequence;
+use crate::sampling::SamplingError;
+
+/// Tokens caught up with at a time: bounds how long a cancelled request keeps running.
+const CATCH_UP_CHUNK: usize = 256;
+
+/// Drafts with another decoder.
+pub struct ModelDrafter {
+    sequence: Sequence,
+    /// The tokens its cache holds.
+    cached: Vec<u32>,
+    /// How many of them are known to be in the history for good.
+    settled: usize,
+}
+
+impl ModelDrafter {
+    /// A drafter that runs an empty sequence of its own. Where it is full, the drafter falls silent.
+    pub fn new(sequence: Sequence) -> Self {
+        Self { sequence, cached: Vec::new(), settled: 0 }
+    }
+
+    /// Rolls back what the target refused and runs all of the history but its newest token.
+    fn catch_up(&mut self, history: &[u32], cancelled: &dyn Fn() -> bool) -> bool {
+        let known = &history[..history.len() - 1];
+        let agreed = self.cached[self.settled..].iter().zip(&known[self.settled..]).take_while(|(a, b)| a == b).count();
+        self.settled += agreed;
+        self.cached.truncate(self.settled);
+        self.sequence.truncate(self.settled);
+        let missing = &known[self.settled..];
+        // All but a few go through without logits; the few share the pass that makes the first draft's logits.
+        let ahead = missing.len().saturating_sub(CATCH_UP_CHUNK);
+        let done = self.sequence.prefill(&missing[..ahead], CATCH_UP_CHUNK, |_| !cancelled());
+        self.cached.extend_from_slice(&missing[..done]);
+        done == ahead && !cancelled()
+    }
+}
+
+impl Drafter for ModelDrafter {
+    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
+        // A draft model with a shorter context than the target falls silent when it is full.
+        let room = self.sequence.capacity().saturating_sub(request.accepted().len());
+        // So does one that knows fewer ids than the target, once the target has used another.
+        let vocabulary = self.sequence.decoder().config().vocab_size;
+        let unknown = |&token: &u32| token as usize >= vocabulary;
+        if request.accepted()[self.settled..].iter().any(unknown) {
+            return Ok(());
+        }
+        if request.is_full() || room == 0 || !self.catch_up(request.accepted(), request.cancelled) {
+            return Ok(());
+        }
+        for _ in 0..room {
+            let unseen = &request.history()[self.cached.len()..];
+            let logits = self.sequence.next_logits(unseen);
+            self.cached.extend_from_slice(unseen);
+            request.propose(&logits)?;
+            if request.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

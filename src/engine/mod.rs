@@ -1,0 +1,215 @@
+//! The engine: loads once, answers many prompts.
+//!
+//! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel ([`stream`]), so an
+//! engine serves blocking code and asynchronous code alike.
+
+mod stream;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use paceline_kernels::FloatFormat;
+use tokio::sync::mpsc as channel;
+
+pub use stream::{Answer, Event, FinishReason, Generation};
+
+use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::config::{EngineConfig, GenerationConfig};
+use crate::drafters::DrafterChoice;
+use crate::error::Error;
+use crate::model::{Compute, Decoder};
+use crate::text::{ChatTemplate, Message, Tokenizer};
+use worker::{DraftModel, Job, Worker};
+
+/// What to answer.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// A text to continue, tokenized with the special tokens that the checkpoint's tokenizer adds.
+    Text(String),
+    /// A conversation, rendered with the checkpoint's chat template.
+    Messages(Vec<Message>),
+    /// Tokens as they are.
+    Tokens(Vec<u32>),
+}
+
+/// A stage of loading, for showing progress.
+#[derive(Clone, Debug)]
+pub struct LoadProgress<'a> {
+    /// The directory being loaded.
+    pub directory: &'a Path,
+    /// Layers placed.
+    pub done: usize,
+    /// Layers of the model.
+    pub total: usize,
+}
+
+/// What an engine has loaded.
+#[derive(Clone, Debug)]
+pub struct EngineInfo {
+    /// Where the target came from.
+    pub directory: PathBuf,
+    /// The target's shape and settings.
+    pub target: ModelConfig,
+    /// The precision of its matrices.
+    pub format: FloatFormat,
+    /// Bytes of its weights.
+    pub weight_bytes: u64,
+    /// The names of the draft models.
+    pub drafts: Vec<String>,
+    /// Processor threads in use.
+    pub threads: usize,
+    /// Whether the promise of identical bits holds on this device.
+    pub exact: bool,
+}
+
+/// A loaded target with its draft models. Dropping it ends its thread after the answer at hand.
+pub struct Engine {
+    info: EngineInfo,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Engine {
+    /// Loads target and draft models.
+    ///
+    /// # Errors
+    /// A sentence that says which file is wrong and why, or which setting cannot be met.
+    ///
+    /// ```no_run
+    /// use paceline::{Engine, EngineConfig, GenerationConfig, Prompt};
+    ///
+    /// let engine = Engine::load(&EngineConfig::new("path/to/model"))?;
+    /// let answer = engine.generate(Prompt::Text("Once upon a time".into()), &GenerationConfig::default())?.finish()?;
+    /// println!("{} ({} tokens per step)", answer.text, answer.report.speculation.tokens_per_step);
+    /// # Ok::<(), paceline::Error>(())
+    /// ```
+    pub fn load(config: &EngineConfig) -> Result<Self, Error> {
+        Self::load_with_progress(config, &mut |_| {})
+    }
+
+    /// Loads target and draft models and reports after every layer.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_with_progress(
+        config: &EngineConfig,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self, Error> {
+        let directory = config.model.as_deref().ok_or(Error::NoModel)?;
+        let compute = Compute::open(config.device, config.resolved_threads())?;
+        let checkpoint = Checkpoint::open(directory)?;
+        let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
+        let template = ChatTemplate::from_dir(directory)?;
+        let mut place = |directory: &Path, checkpoint: &Checkpoint, format| {
+            Decoder::load(checkpoint, format, &compute, &mut |done, total| {
+                progress(LoadProgress { directory, done, total });
+            })
+        };
+        let target = Arc::new(place(directory, &checkpoint, config.precision.format())?);
+        drop(checkpoint);
+
+        let mut drafts: Vec<DraftModel> = Vec::new();
+        for draft_directory in &config.draft {
+            let name = draft_directory.file_name().unwrap_or(draft_directory.as_os_str()).to_string_lossy().into_owned();
+            if drafts.iter().any(|draft| draft.name == name) {
+                return Err(Error::SameName(name));
+            }
+            let checkpoint = Checkpoint::open(draft_directory)?;
+            if !Tokenizer::from_dir(draft_directory)?.same_vocabulary(&tokenizer) {
+                return Err(Error::OtherVocabulary {
+                    draft: draft_directory.clone(),
+                    target: directory.to_owned(),
+                });
+            }
+            let decoder = Arc::new(place(draft_directory, &checkpoint, config.draft_precision.format())?);
+            drafts.push(DraftModel { name, decoder });
+        }
+
+        let info = EngineInfo {
+            directory: directory.to_owned(),
+            target: target.config().clone(),
+            format: target.format(),
+            weight_bytes: target.weight_bytes(),
+            drafts: drafts.iter().map(|draft| draft.name.clone()).collect(),
+            threads: config.resolved_threads(),
+            exact: compute.is_row_invariant(),
+        };
+        let worker = Worker::new(target, drafts, Arc::clone(&tokenizer), info.threads);
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("paceline-decode".into())
+            .spawn(move || worker.serve(&queue))
+            .map_err(crate::model::DeviceError::Threads)?;
+        Ok(Self { info, tokenizer, template, jobs })
+    }
+
+    /// What is loaded.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// The target's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether the model has a chat template.
+    pub fn can_chat(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for. Dropping the result cancels the answer
+    /// within a step.
+    ///
+    /// # Errors
+    /// If the prompt or the settings cannot be used. What goes wrong later comes through the stream.
+    pub fn generate(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Generation, Error> {
+        config.validate()?;
+        self.check_drafter(&config.drafter)?;
+        let prompt = self.tokens(prompt)?;
+        let (events, answer) = channel::unbounded_channel();
+        let job = Job { prompt, config: config.clone(), events };
+        self.jobs.send(job).map_err(|_| Error::Stopped)?;
+        Ok(Generation::new(answer))
+    }
+
+    /// The tokens of a prompt, checked.
+    fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>, Error> {
+        let tokens = match prompt {
+            Prompt::Text(text) => self.tokenizer.encode(&text)?,
+            Prompt::Messages(messages) => {
+                let template = self.template.as_ref().ok_or(Error::NoChatTemplate)?;
+                self.tokenizer.encode_chat(&template.render(&messages, true)?)?
+            }
+            Prompt::Tokens(tokens) => tokens,
+        };
+        let (vocabulary, context) = (self.info.target.vocab_size, self.info.target.context);
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if tokens.len() >= context {
+            return Err(Error::PromptTooLong { tokens: tokens.len(), context });
+        }
+        match tokens.iter().enumerate().find(|&(_, &token)| token as usize >= vocabulary) {
+            Some((place, &token)) => Err(Error::TokenOutsideVocabulary { token, place, vocabulary }),
+            None => Ok(tokens),
+        }
+    }
+
+    fn check_drafter(&self, drafter: &DrafterChoice) -> Result<(), Error> {
+        match drafter {
+            DrafterChoice::Model(name) => {
+                let known = &self.info.drafts;
+                let found = name.as_ref().map_or(!known.is_empty(), |name| known.contains(name));
+                let wanted = name.as_ref().map_or_else(String::new, |name| format!("`{name}`"));
+                if found { Ok(()) } else { Err(Error::NoSuchDraft { wanted, known: known.clone() }) }
+            }
+            &DrafterChoice::Exit(depth) if !(1..self.info.target.layers).contains(&depth) => {
+                Err(Error::NoSuchExit { depth, layers: self.info.target.layers })
+            }
+            _ => Ok(()),
+        }
+    }
+}

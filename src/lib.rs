@@ -1,0 +1,26 @@
+//! Speculative decoding for Llama-family models whose tokens are those of plain decoding, bit for bit.
+//!
+//! Cheap drafts run ahead, the main model (the *target*) verifies them many at a time, and only tokens that plain decoding would
+//! have produced come out: at every temperature, whatever drafted, however far, on however many threads. `ARCHITECTURE.md` says how.
+//!
+//! Start with [`Engine::load`] and [`Engine::generate`].
+
+pub mod checkpoint;
+pub mod config;
+pub mod drafters;
+pub mod engine;
+mod error;
+pub mod model;
+pub mod report;
+pub mod sampling;
+pub mod speculation;
+pub mod text;
+
+pub use config::{EngineConfig, GenerationConfig, Precision, Quality};
+pub use drafters::DrafterChoice;
+pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
+pub use error::Error;
+pub use report::Report;
+pub use sampling::SamplingConfig;
+pub use speculation::DraftLength;
+pub use text::Message;

@@ -1,0 +1,108 @@
+//! The key-value cache of one sequence.
+//!
+//! Every layer has its own length, since early-exit drafting runs lower layers ahead of the upper ones. Appending writes in place and
+//! truncating only lowers a length: both take the same time however long the sequence is. Values past a length are stale and are never read.
+
+use burn::tensor::{Device, Tensor};
+use paceline_kernels::LayerCache;
+
+use super::device::Compute;
+
+/// Keys and values of one layer, where its computation needs them.
+pub enum LayerState {
+    /// For the CPU kernels.
+    Host(LayerCache),
+    /// For compositions of burn's operations.
+    Device(DeviceLayer),
+}
+
+/// Keys and values of one layer as burn tensors `[kv_heads, capacity, head_dim]`.
+pub struct DeviceLayer {
+    // `None` only while an append has taken the tensor out, so that burn sees a single owner and writes in place.
+    keys: Option<Tensor<3>>,
+    values: Option<Tensor<3>>,
+    len: usize,
+}
+
+impl DeviceLayer {
+    fn new(kv_heads: usize, head_dim: usize, capacity: usize, device: &Device) -> Self {
+        let zeros = || Some(Tensor::zeros([kv_heads, capacity, head_dim], device));
+        Self { keys: zeros(), values: zeros(), len: 0 }
+    }
+
+    /// Positions filled.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no position is filled.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends `[rows, kv_heads * head_dim]` each.
+    pub fn append(&mut self, keys: Tensor<2>, values: Tensor<2>) {
+        let rows = keys.dims()[0];
+        let at = self.len;
+        let write = |cache: &mut Option<Tensor<3>>, new: Tensor<2>| {
+            let old = cache.take().expect("put back by every append");
+            let [kv_heads, _, head_dim] = old.dims();
+            let new = new.reshape([rows, kv_heads, head_dim]).swap_dims(0, 1);
+            *cache = Some(old.slice_assign([0..kv_heads, at..at + rows, 0..head_dim], new));
+        };
+        write(&mut self.keys, keys);
+        write(&mut self.values, values);
+        self.len += rows;
+    }
+
+    /// The filled part of keys and values, `[kv_heads, len, head_dim]` each.
+    pub fn visible(&self) -> (Tensor<3>, Tensor<3>) {
+        let part = |cache: &Option<Tensor<3>>| cache.clone().expect("put back by every append").narrow(1, 0, self.len);
+        (part(&self.keys), part(&self.values))
+    }
+}
+
+/// The cache of one sequence: a state per layer.
+pub struct KvCache {
+    layers: Vec<LayerState>,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// An empty cache with room for `capacity` positions in each of `layers` layers.
+    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize, compute: &Compute) -> Self {
+        let layer = || match compute {
+            Compute::Kernels(_) => LayerState::Host(LayerCache::new(kv_heads, head_dim, capacity)),
+            Compute::Burn(device) => LayerState::Device(DeviceLayer::new(kv_heads, head_dim, capacity, device)),
+        };
+        Self { layers: (0..layers).map(|_| layer()).collect(), capacity }
+    }
+
+    /// Positions that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Positions filled in a layer.
+    pub fn len(&self, layer: usize) -> usize {
+        match &self.layers[layer] {
+            LayerState::Host(cache) => cache.len(),
+            LayerState::Device(cache) => cache.len(),
+        }
+    }
+
+    /// The state of a layer, to append to and attend over.
+    pub fn layer_mut(&mut self, layer: usize) -> &mut LayerState {
+        &mut self.layers[layer]
+    }
+
+    /// Forgets every position from `len` on, in every layer that has it.
+    pub fn truncate(&mut self, len: usize) {
+        for layer in &mut self.layers {
+            match layer {
+                LayerState::Host(cache) => cache.truncate(len.min(cache.len())),
+                LayerState::Device(cache) => cache.len = len.min(cache.len),
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Devices, named and never guessed.
+//!
+//! A device is what the user wrote: `cpu`, or `cuda:I` in a build with that feature. burn's own default device is not used:
+//! with CUDA compiled in it would pick a GPU even where there is none.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use paceline_kernels::Kernels;
+use serde::{Deserialize, Serialize};
+
+/// The name of a device, as written on the command line or in a config file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// The processor, through the row-invariant kernels.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this index.
+    Cuda(usize),
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The name is not one of a device.
+    #[error("`{0}` names no device: write `cpu` or `cuda:0` (the index of the GPU after the colon).")]
+    Unknown(String),
+    /// This build cannot drive the device.
+    #[error("{0} cannot be used: this program was built without CUDA; build it with `--features cuda`, or choose `cpu`.")]
+    NotBuiltIn(DeviceName),
+    /// The machine does not have it.
+    #[error("{0} is not there: this machine shows {1} CUDA device(s); choose one that exists, or `cpu`.")]
+    Missing(DeviceName, usize),
+    /// The worker threads could not be started.
+    #[error("The worker threads could not be started ({0}): ask for fewer with `--threads`.")]
+    Threads(std::io::Error),
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            Some(("cuda", index)) => {
+                index.parse().map(Self::Cuda).map_err(|_| DeviceError::Unknown(text.to_owned()))
+            }
+            _ => Err(DeviceError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = DeviceError;
+
+    fn try_from(text: String) -> Result<Self, DeviceError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// How the operations of a decoder run.
+#[derive(Clone)]
+pub enum Compute {
+    /// On the processor, through the row-invariant kernels; tensors live on burn's flex device.
+    Kernels(Arc<Kernels>),
+    /// On any burn device, as compositions of burn's operations. Not row-invariant: see [`Compute::is_row_invariant`].
+    Burn(Device),
+}
+
+impl Compute {
+    /// Opens a device. `threads` counts the processor's threads, the caller's included; other devices ignore it.
+    ///
+    /// # Errors
+    /// If this build or this machine does not have the device, or the threads cannot be started.
+    pub fn open(name: DeviceName, threads: usize) -> Result<Self, DeviceError> {
+        match name {
+            DeviceName::Cpu => {
+                Ok(Self::Kernels(Arc::new(Kernels::new(threads.max(1)).map_err(DeviceError::Threads)?)))
+            }
+            DeviceName::Cuda(index) => open_cuda(name, index),
+        }
+    }
+
+    /// The burn device that tensors of this computation live on.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Kernels(_) => Device::flex(),
+            Self::Burn(device) => device.clone(),
+        }
+    }
+
+    /// Whether a token's result is the same bits however many rows share a call. The promise that speculative output equals
+    /// plain output bit for bit rests on it.
+    pub fn is_row_invariant(&self) -> bool {
+        matches!(self, Self::Kernels(_))
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(name: DeviceName, index: usize) -> Result<Compute, DeviceError> {
+    use burn::tensor::DeviceType;
+
+    // Looking for devices loads libcuda, which panics inside its loader where there is none.
+    let found = std::panic::catch_unwind(|| Device::enumerate(DeviceType::Cuda).into_vec()).unwrap_or_default();
+    let count = found.len();
+    match found.into_iter().nth(index) {
+        Some(device) => Ok(Compute::Burn(device)),
+        None => Err(DeviceError::Missing(name, count)),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(name: DeviceName, _index: usize) -> Result<Compute, DeviceError> {
+    Err(DeviceError::NotBuiltIn(name))
+}

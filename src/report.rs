@@ -1,0 +1,148 @@
+//! What happened while an answer was made. Comes with every answer, and is printed by `--json`.
+//!
+//! A number that nobody measured is `null` and its source says so; sources are never mixed.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// The report on one answer. Times are in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// From the start of work on the prompt to the last token.
+    pub latency_ms: f64,
+    /// From the start of work on the prompt to its first token; `null` if none came.
+    pub time_to_first_token_ms: Option<f64>,
+    /// The part of it that the prompt's prefill took.
+    pub prefill_ms: f64,
+    /// Time spent drafting.
+    pub draft_ms: f64,
+    /// Time spent in the target's steps.
+    pub verify_ms: f64,
+    /// A calibration of step costs made before this answer, not part of its latency.
+    pub calibration_ms: f64,
+    /// Energy in watt-hours.
+    pub energy_wh: Option<f64>,
+    /// Where that number comes from.
+    pub energy_source: &'static str,
+    /// Whether the tokens are those of plain decoding, bit for bit.
+    pub exactness: &'static str,
+    /// Which way was taken.
+    pub plan: PlanReport,
+    /// What was drafted and accepted.
+    pub speculation: Speculation,
+    /// What was changed to meet constraints.
+    pub adaptations: Adaptations,
+    /// What that did to the quality.
+    pub quality_metrics: QualityMetrics,
+    /// Milliseconds of a target step by its number of rows, as known after this answer.
+    pub step_costs_ms: BTreeMap<usize, f64>,
+    /// Layers run by the target, each counted once per token, prefill included.
+    pub layer_evaluations: u64,
+    /// Threads of the processor.
+    pub threads: usize,
+    /// Things that deserve attention, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Which way was taken.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PlanReport {
+    /// The drafter that made most of the drafts, or `none`.
+    pub drafter: String,
+    /// The mean length of its drafts.
+    pub draft_length: f64,
+    /// Its exit depth, if it is an exit.
+    pub exit_depth: Option<usize>,
+    /// The precision it drafts in.
+    pub draft_precision: Option<String>,
+    /// The target's precision.
+    pub target_precision: String,
+    /// Layers of the target that were skipped.
+    pub layers_skipped: usize,
+    /// The prompt's difficulty, judged by the router.
+    pub difficulty: Option<String>,
+    /// Why, in plain words.
+    pub why: String,
+}
+
+/// What was drafted and accepted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Speculation {
+    /// Steps of the target after the prefill.
+    pub steps: u64,
+    /// Tokens drafted.
+    pub drafted: u64,
+    /// Drafted tokens that were looked at: accepted ones and the first rejected of each draft.
+    pub evaluated: u64,
+    /// Drafted tokens that were kept.
+    pub accepted: u64,
+    /// Tokens generated per step of the target.
+    pub tokens_per_step: f64,
+    /// How many drafts had their first, second, .. token accepted.
+    pub accepted_by_position: Vec<u64>,
+    /// The same counts for each drafter that was used.
+    pub by_drafter: BTreeMap<String, DrafterCounts>,
+}
+
+/// Counts of one drafter.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DrafterCounts {
+    /// Rounds in which it drafted.
+    pub rounds: u64,
+    /// Tokens drafted.
+    pub drafted: u64,
+    /// Tokens looked at.
+    pub evaluated: u64,
+    /// Tokens kept.
+    pub accepted: u64,
+}
+
+/// What was changed to meet constraints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Adaptations {
+    /// The precision used.
+    pub precision: String,
+    /// Layers skipped.
+    pub layers_skipped: usize,
+    /// Tokens of prompt and answer together.
+    pub context_used: usize,
+    /// Answers made at once.
+    pub batch_size: usize,
+}
+
+/// Effects on quality: none in exact mode.
+#[derive(Clone, Debug, Serialize)]
+pub struct QualityMetrics {
+    /// Estimated change of perplexity.
+    pub estimated_perplexity_delta: Option<f64>,
+    /// The router's confidence.
+    pub confidence: Option<f64>,
+}
+
+impl Speculation {
+    /// Adds a round of `drafter` with `drafted` tokens of which the first `accepted` were kept.
+    pub(crate) fn add(&mut self, drafter: Option<&str>, drafted: usize, accepted: usize) {
+        let evaluated = drafted.min(accepted + 1) as u64;
+        self.steps += 1;
+        self.drafted += drafted as u64;
+        self.evaluated += evaluated;
+        self.accepted += accepted as u64;
+        if self.accepted_by_position.len() < drafted {
+            self.accepted_by_position.resize(drafted, 0);
+        }
+        self.accepted_by_position.iter_mut().take(accepted).for_each(|count| *count += 1);
+        if let Some(drafter) = drafter {
+            let counts = self.by_drafter.entry(drafter.to_owned()).or_default();
+            counts.rounds += 1;
+            counts.drafted += drafted as u64;
+            counts.evaluated += evaluated;
+            counts.accepted += accepted as u64;
+        }
+    }
+
+    /// The drafter with the most drafted tokens.
+    pub(crate) fn main_drafter(&self) -> Option<(&str, &DrafterCounts)> {
+        self.by_drafter.iter().max_by_key(|(_, counts)| counts.drafted).map(|(name, counts)| (name.as_str(), counts))
+    }
+}
