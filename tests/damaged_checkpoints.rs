@@ -536,6 +536,7 @@ fn damage_in_the_weights_is_described() {
         (reworded(|json| json[q]["data_offsets"] = json!([9, 8])), "lies at 9 to 8"),
         (reworded(|json| json[q]["data_offsets"] = json!([0, u64::MAX])), "lies at 0 to 18446744073709551615"),
         (reworded(|json| json[q]["data_offsets"] = json!([0])), "no pair of data_offsets"),
+        (reworded(|json| json[q]["data_offsets"] = json!([0, 1, 2])), "no pair of data_offsets"),
         (reworded(|json| _ = json[q].as_object_mut().unwrap().remove("dtype")), "has no dtype"),
         (reworded(|json| json[q]["more"] = json!(1)), "has the unknown field \"more\""),
         (reworded(|json| json["__metadata__"] = json!({"a": 1})), "expected a string"),

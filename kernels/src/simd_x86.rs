@@ -55,10 +55,26 @@ impl Avx512 {
 /// An intrinsic in a method of a token.
 macro_rules! proven {
     ($intrinsics:expr) => {{
-        // SAFETY: `self` proves that the machine has the instructions; pointers come from references to arrays of at least the
-        // size read or written, and only unaligned loads and stores are used.
+        // SAFETY: the token at hand (`self` or `proof`) proves that the machine has the instructions; pointers come from references
+        // to arrays of at least the size read or written, and only unaligned loads and stores are used.
         unsafe { $intrinsics }
     }};
+}
+
+/// [`Simd::scale`] for one of AVX2's two registers. A function and not a closure: a closure of its own may not be inlined into code with
+/// the features, and each intrinsic in it then becomes a call.
+#[inline(always)]
+fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
+    let _ = proof;
+    proven!({
+        let bias = _mm256_set1_epi32(127);
+        let n = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(anchor.to_bits() as i32));
+        let half = _mm256_srai_epi32::<1>(n);
+        let low = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias)));
+        let rest = _mm256_sub_epi32(n, half);
+        let high = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias)));
+        _mm256_mul_ps(_mm256_mul_ps(p, low), high)
+    })
 }
 
 /// The last three levels of the tree for four vectors whose halves have been added: i with i+4, i+2, i+1.
@@ -66,8 +82,8 @@ macro_rules! proven {
 fn sum4_halved(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
     let _ = proof;
     proven!({
-        let join = |x, y| _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(x, y), _mm256_permute2f128_ps::<0x31>(x, y));
-        let (ab, cd) = (join(a, b), join(c, d));
+        let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+        let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
         // Low half: a0+a2 a1+a3 c0+c2 c1+c3; high half: the same of b and d.
         let pairs =
             _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
@@ -146,16 +162,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {
-        proven!({
-            let (bias, anchor) = (_mm256_set1_epi32(127), _mm256_set1_epi32(anchor.to_bits() as i32));
-            let one = |p, shifted| {
-                let n = _mm256_sub_epi32(_mm256_castps_si256(shifted), anchor);
-                let half = _mm256_srai_epi32::<1>(n);
-                let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, bias)));
-                _mm256_mul_ps(_mm256_mul_ps(p, power(half)), power(_mm256_sub_epi32(n, half)))
-            };
-            (one(p.0, shifted.0), one(p.1, shifted.1))
-        })
+        (scale_half(self, p.0, shifted.0, anchor), scale_half(self, p.1, shifted.1, anchor))
     }
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {

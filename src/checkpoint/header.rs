@@ -185,8 +185,8 @@ impl<'de> Visitor<'de> for EntrySeed<'_> {
                     let known = known.map_err(|_| self.error(format!("has the unknown dtype \"{}\"", shown(&text))))?;
                     dtype.replace(known).is_some()
                 }
-                "shape" => shape.replace(map.next_value_seed(Sizes { most: MOST_DIMENSIONS })?).is_some(),
-                "data_offsets" => offsets.replace(map.next_value_seed(Sizes { most: 2 })?).is_some(),
+                "shape" => shape.replace(map.next_value::<Sizes>()?.0).is_some(),
+                "data_offsets" => offsets.replace(map.next_value::<Sizes>()?.0).is_some(),
                 _ => return Err(self.error(format!("has the unknown field \"{}\"", shown(&field)))),
             };
             if again {
@@ -203,32 +203,29 @@ impl<'de> Visitor<'de> for EntrySeed<'_> {
 }
 
 /// A short list of sizes.
-struct Sizes {
-    most: usize,
-}
+struct Sizes(Box<[usize]>);
 
-impl<'de> DeserializeSeed<'de> for Sizes {
-    type Value = Box<[usize]>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
+impl<'de> Deserialize<'de> for Sizes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(SizesVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for Sizes {
-    type Value = Box<[usize]>;
+struct SizesVisitor;
+
+impl<'de> Visitor<'de> for SizesVisitor {
+    type Value = Sizes;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {} sizes", self.most)
+        write!(f, "a list of at most {MOST_DIMENSIONS} sizes")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sizes, A::Error> {
         let (mut sizes, mut count) = ([0; MOST_DIMENSIONS], 0);
         while let Some(size) = seq.next_element::<usize>()? {
-            let place = sizes.get_mut(count).filter(|_| count < self.most);
-            *place.ok_or_else(|| A::Error::invalid_length(count + 1, &self))? = size;
+            *sizes.get_mut(count).ok_or_else(|| A::Error::invalid_length(count + 1, &self))? = size;
             count += 1;
         }
-        Ok(sizes.get(..count).unwrap_or_default().into())
+        Ok(Sizes(sizes.get(..count).unwrap_or_default().into()))
     }
 }

@@ -255,6 +255,8 @@ fn what_is_not_supported_is_refused_by_name() {
         ("eos_token_id", json!([1, "2"]), "must be a token id or a list of token ids"),
         ("bos_token_id", json!([1, 2]), "one token id or null"),
         ("max_position_embeddings", json!(u64::MAX), "larger than this machine can address"),
+        ("max_position_embeddings", json!(1u64 << 56), "larger than this machine can address"),
+        ("hidden_size", json!(3u64 << 56), "larger than this machine can address"),
         ("num_hidden_layers", json!(u64::MAX), "larger than this machine can address"),
     ] {
         let message = refused(&with(config("llama"), key, value));

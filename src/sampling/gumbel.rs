@@ -159,6 +159,16 @@ mod tests {
         }
     }
 
+    /// Logits so large that the noise is lost in rounding: all scores tie, wherever the search starts.
+    #[test]
+    fn equal_scores_go_to_the_smallest_id() {
+        let noise = GumbelNoise::new(0);
+        let tied = [5, 3, 9, 4].map(|id| Candidate { logit: 1e20, id });
+        for best in tied {
+            assert_eq!(noise.argmax(0, 1.0, best, tied.into_iter()), 3);
+        }
+    }
+
     #[test]
     fn extreme_words_give_finite_noise() {
         assert!((gumbel(u32::MAX) - 22.873_857).abs() < 1e-5);

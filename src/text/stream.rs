@@ -333,18 +333,17 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
 
     /// Takes the beginning of `held` that no later token can change and that is not part of a possible stop string.
     fn take_certain(&mut self) -> String {
-        let mut certain = self.possible_stop(&self.held);
         if self.run.tokens > 0 && !self.run.broken {
-            // The run's text may still become U+FFFD, also for a stop string that begins before it.
-            certain = certain.min(self.possible_stop(&self.held[..self.run.start]));
+            // The run may still become U+FFFD. What was held before it may begin a stop string that goes on with that.
+            return String::new();
         }
-        self.run.start = self.run.start.saturating_sub(certain);
-        let rest = self.held.split_off(certain);
+        let rest = self.held.split_off(self.possible_stop());
         std::mem::replace(&mut self.held, rest)
     }
 
-    /// Where the longest end of `text` begins that is the beginning of a stop string; the length of `text` if none is.
-    fn possible_stop(&self, text: &str) -> usize {
+    /// Where the longest end of `held` begins that is the beginning of a stop string; the length of `held` if none is.
+    fn possible_stop(&self) -> usize {
+        let text = &self.held;
         let longest = |stop: &String| {
             let lengths = 1..stop.len().min(text.len() + 1);
             lengths.rev().find(|&length| text.as_bytes().ends_with(&stop.as_bytes()[..length])).unwrap_or(0)

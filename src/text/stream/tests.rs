@@ -33,7 +33,7 @@ fn byte_level_char(byte: u8) -> char {
 }
 
 /// Tokens that cut characters in many ways.
-const PIECES: [&[u8]; 22] = [
+const PIECES: [&[u8]; 23] = [
     b"a",
     b"b",
     b"ab",
@@ -55,6 +55,7 @@ const PIECES: [&[u8]; 22] = [
     b"\xE0",
     b"\x80",
     b"\xEF\xBF\xBD",
+    b"\x98",
     b"<0x80>",
 ];
 
@@ -260,6 +261,9 @@ fn the_beginning_of_a_stop_string_waits() {
     );
     let at_once = ids(&tokenizer, &["y", "ab"]);
     assert_eq!(streamed(&tokenizer, &["b".into(), "yab".into()], &[], &at_once), (String::new(), Some((2, 1))));
+    // U+FFFD in a stop string, also where it comes from a run of bytes that looked fine before.
+    let run = [ids(&tokenizer, &["a"]), byte_ids(&tokenizer, b"\xC3\xA9\xFF")].concat();
+    assert_eq!(streamed(&tokenizer, &["a\u{FFFD}".into()], &[], &run), (String::new(), Some((4, 0))));
     let replaced = ids(&tokenizer, &["a", "\u{FFFD}"]);
     assert_eq!(streamed(&tokenizer, &["a\u{FFFD}".into()], &[], &replaced), (String::new(), Some((2, 0))));
 }
@@ -291,6 +295,8 @@ fn a_character_begun_by_the_prompt_is_the_answers() {
     let id = |piece: &[u8]| PIECES.iter().position(|known| *known == piece).unwrap() as u32 + 1;
     let prompt = [id(b"a"), id(b"x\xE5"), id(b"\x8F")];
     assert_eq!(streamed(&tokenizer, &[], &prompt, &[id(b"\xABy"), id(b"b")]).0, "叫yb");
+    let prompt = [id(b"a"), id(b"\xF0"), id(b"\x9F"), id(b"\x98")];
+    assert_eq!(streamed(&tokenizer, &[], &prompt, &[id(b"\x80"), id(b"b")]).0, "😀b");
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! What drafting by early exit costs: counted, not claimed.
+
+use paceline::drafters::exit::ExitDrafter;
+use paceline::model::Sequence;
+use paceline::sampling::SamplingConfig;
+use paceline::speculation::DraftLength;
+
+use crate::support::{Task, decoder, fixture};
+
+/// A round of `k` drafted tokens runs every layer once for each of its `k + 1` rows, draft included.
+#[test]
+fn a_round_costs_k_plus_one_times_l_layer_evaluations() {
+    let decoder = decoder(&fixture("qwen3-qknorm"), 1);
+    let layers = decoder.layer_count();
+    let prompt = [5, 9, 2, 77, 31, 8];
+    for depth in 1..layers {
+        for length in [1, 4, 8, 16] {
+            let mut sequence = Sequence::new(decoder.clone(), 128);
+            let task = Task { prompt: &prompt, new_tokens: 60, sampling: SamplingConfig::default() };
+            let drafter = Box::new(ExitDrafter::new(depth));
+            let (_, rounds) = task.speculative(&mut sequence, vec![drafter], DraftLength::Fixed(length), 3);
+            let rows: usize = rounds.iter().map(|round| round.drafted + 1).sum();
+            assert!(rounds.iter().any(|round| round.drafted == length));
+            let prefill = prompt.len() - 1;
+            assert_eq!(sequence.layer_evaluations(), ((prefill + rows) * layers) as u64, "exit:{depth}, {length} drafted");
+        }
+    }
+}
+
+/// Running ahead for other tokens than are verified costs those layers again, and nothing else changes.
+#[test]
+fn layers_that_ran_for_other_tokens_are_run_again() {
+    let decoder = decoder(&fixture("qwen3-qknorm"), 1);
+    let layers = decoder.layer_count() as u64;
+    let mut ahead = Sequence::new(decoder.clone(), 32);
+    ahead.draft_early(3, 2);
+    ahead.draft_early(4, 2);
+    let logits = ahead.verify(&[3, 5]).logits;
+    assert_eq!(ahead.layer_evaluations(), 2 * 2 + 2 * layers);
+    assert_eq!(logits, Sequence::new(decoder, 32).verify(&[3, 5]).logits);
+}

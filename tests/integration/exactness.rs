@@ -1,0 +1,99 @@
+//! The promise, through the front door: an engine's tokens are those of `--drafter none`, whatever drafts, however far, on however many threads, at
+//! every temperature.
+
+use std::path::{Path, PathBuf};
+
+use paceline::sampling::SamplingConfig;
+use paceline::{DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Prompt};
+
+use crate::support::{fixture, shared};
+
+/// What is compared on one target.
+struct Suite<'a> {
+    target: &'a Path,
+    drafts: &'a [PathBuf],
+    prompts: &'a [&'a str],
+    new_tokens: usize,
+    seeds: u64,
+}
+
+impl Suite<'_> {
+    fn engine(&self, threads: usize) -> Engine {
+        let config =
+            EngineConfig { draft: self.drafts.to_vec(), threads, ..EngineConfig::new(self.target) };
+        Engine::load(&config).unwrap()
+    }
+
+    /// Compares every drafter at every length, temperature, seed and thread count with plain decoding; the number of comparisons.
+    fn check(&self) -> usize {
+        let engines = [self.engine(1), self.engine(2)];
+        let layers = engines[0].info().target.layers;
+        let mut drafters = vec![DrafterChoice::Auto, DrafterChoice::Lookup];
+        drafters.extend(engines[0].info().drafts.iter().map(|name| DrafterChoice::Model(Some(name.clone()))));
+        drafters.extend((1..layers).map(DrafterChoice::Exit));
+        let lengths = [1, 4, 8, 16].map(DraftLength::Fixed).into_iter().chain([DraftLength::Auto]);
+        let lengths: Vec<DraftLength> = lengths.collect();
+        let mut comparisons = 0;
+        for prompt in self.prompts {
+            for temperature in [0.0, 0.7, 1.0, 1.5] {
+                for seed in 0..if temperature == 0.0 { 1 } else { self.seeds } {
+                    let config = |drafter: &DrafterChoice, draft_len| GenerationConfig {
+                        max_new_tokens: self.new_tokens,
+                        sampling: SamplingConfig { temperature, seed, ..SamplingConfig::default() },
+                        ignore_eos: true,
+                        drafter: drafter.clone(),
+                        draft_len,
+                        ..GenerationConfig::default()
+                    };
+                    let tokens = |engine: &Engine, config: &GenerationConfig| {
+                        engine.generate(Prompt::Text((*prompt).to_owned()), config).unwrap().finish().unwrap().tokens
+                    };
+                    let expected = tokens(&engines[0], &config(&DrafterChoice::None, DraftLength::Auto));
+                    assert!(!expected.is_empty());
+                    for engine in &engines {
+                        for drafter in &drafters {
+                            for length in &lengths {
+                                let found = tokens(engine, &config(drafter, *length));
+                                assert_eq!(
+                                    found, expected,
+                                    "{}: {drafter}, length {length}, temperature {temperature}, seed {seed}, {} threads, {prompt:?}",
+                                    self.target.display(), engine.info().threads
+                                );
+                                comparisons += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        println!("{}: {comparisons} token lists equal those of plain decoding", self.target.display());
+        comparisons
+    }
+}
+
+#[test]
+fn fixtures_are_exact() {
+    let drafts = [fixture("llama-draft")];
+    let suite = |name: &str, drafts: &[PathBuf]| {
+        let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
+        let target = fixture(name);
+        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 60, seeds: 2 }.check()
+    };
+    assert!(suite("llama-tied", &drafts) > 0);
+    for name in ["llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm"] {
+        assert!(suite(name, &[]) > 0);
+    }
+}
+
+#[test]
+fn development_models_are_exact() {
+    let Some(models) = shared("models", "development_models_are_exact") else { return };
+    let prompts = ["Once upon a time", "Tom had a big red ball. He", "It was a rainy day and Sara was sad because"];
+    let check = |name: &str, drafts: &[PathBuf]| {
+        let target = models.join(name);
+        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 96, seeds: 3 }.check()
+    };
+    assert!(check("babyllama-a", &[models.join("babyllama-b")]) > 0);
+    assert!(check("stories-260k", &[]) > 0);
+    assert!(check("tinystories-656k", &[]) > 0);
+}

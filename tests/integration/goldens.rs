@@ -1,0 +1,110 @@
+//! Tokens and logits against transformers: every fixture, and the development models where they are.
+
+use std::path::Path;
+
+use paceline::model::Sequence;
+use paceline::sampling::SamplingConfig;
+use paceline::speculation::DraftLength;
+use paceline::text::Tokenizer;
+use paceline::drafters::exit::ExitDrafter;
+use serde::Deserialize;
+
+use crate::support::{Task, decoder, fixture, shared};
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+    #[serde(default)]
+    chat: Vec<Chat>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    generated: Vec<u32>,
+    min_margin: f64,
+    #[serde(default)]
+    logits_after_prompt: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Chat {
+    messages: Vec<paceline::Message>,
+    rendered: String,
+    ids: Vec<u32>,
+}
+
+fn golden(directory: &Path) -> Golden {
+    serde_json::from_slice(&std::fs::read(directory.join("golden.json")).unwrap()).unwrap()
+}
+
+/// Prompt ids, logits after the prompt within 1e-4 of the largest, and greedy tokens, plain and by early exit.
+fn check(directory: &Path) {
+    let shown = directory.display();
+    let decoder = decoder(directory, 2);
+    let tokenizer = Tokenizer::from_dir(directory).unwrap();
+    let mut worst: f64 = 0.0;
+    for Case { prompt, prompt_ids, generated, min_margin, logits_after_prompt } in golden(directory).cases {
+        assert_eq!(tokenizer.encode(&prompt).unwrap(), prompt_ids, "{shown}: ids of {prompt:?}");
+
+        let mut sequence = Sequence::new(decoder.clone(), prompt_ids.len() + generated.len() + 17);
+        let logits = sequence.next_logits(&prompt_ids);
+        if !logits_after_prompt.is_empty() {
+            assert_eq!(logits.len(), logits_after_prompt.len());
+            let largest = logits_after_prompt.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+            let differences = logits.iter().zip(&logits_after_prompt).map(|(ours, theirs)| (f64::from(*ours) - theirs).abs());
+            let relative = differences.fold(0.0, f64::max) / largest;
+            assert!(relative < 1e-4, "{shown}: logits after {prompt:?} are off by {relative}");
+            worst = worst.max(relative);
+        }
+
+        let task = Task { prompt: &prompt_ids, new_tokens: generated.len(), sampling: SamplingConfig::default() };
+        let exit: Box<dyn paceline::drafters::Drafter> = Box::new(ExitDrafter::new(1));
+        for drafters in [vec![], vec![exit]] {
+            let (tokens, _) = task.speculative(&mut sequence, drafters, DraftLength::Fixed(4), 64);
+            if tokens != generated {
+                let at = tokens.iter().zip(&generated).take_while(|(a, b)| a == b).count();
+                assert!(min_margin < 1e-3, "{shown}: greedy tokens after {prompt:?} differ at {at}");
+                println!("{shown}: differs from token {at} on, where two logits are within {min_margin} of each other");
+            }
+        }
+    }
+    println!("{shown}: logits after the prompt within {worst:.1e}");
+}
+
+fn check_all(folder: &Path) {
+    let mut directories: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    directories.retain(|path| path.join("golden.json").exists());
+    directories.sort();
+    assert!(!directories.is_empty());
+    directories.iter().for_each(|directory| check(directory));
+}
+
+#[test]
+fn fixtures_equal_transformers() {
+    check_all(&fixture(""));
+}
+
+#[test]
+fn development_models_equal_transformers() {
+    for folder in ["goldens", "models"] {
+        if let Some(folder) = shared(folder, "development_models_equal_transformers") {
+            check_all(&folder);
+        }
+    }
+}
+
+#[test]
+fn chats_render_and_tokenize_as_in_transformers() {
+    let directory = fixture("llama-tied");
+    let template = paceline::text::ChatTemplate::from_dir(&directory).unwrap().unwrap();
+    let tokenizer = Tokenizer::from_dir(&directory).unwrap();
+    let chats = golden(&directory).chat;
+    assert!(!chats.is_empty());
+    for Chat { messages, rendered, ids } in chats {
+        let ours = template.render(&messages, true).unwrap();
+        assert_eq!(ours, rendered);
+        assert_eq!(tokenizer.encode_chat(&ours).unwrap(), ids);
+    }
+}

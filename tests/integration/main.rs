@@ -1,0 +1,14 @@
+//! Tests of the whole: checkpoints in, tokens out.
+//!
+//! One test program, so that burn is linked once. `support` finds fixtures and makes random checkpoints.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+mod early_exit;
+mod engine;
+mod exactness;
+mod goldens;
+mod parity;
+mod properties;
+mod sampling;
+mod support;
+mod tidy;

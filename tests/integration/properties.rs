@@ -1,0 +1,114 @@
+//! Exactness as properties over random models of every family, shape and stored precision.
+
+use paceline::drafters::Drafter;
+use paceline::drafters::exit::ExitDrafter;
+use paceline::drafters::lookup::LookupDrafter;
+use paceline::drafters::model::ModelDrafter;
+use paceline::model::Sequence;
+use paceline::sampling::SamplingConfig;
+use paceline::speculation::DraftLength;
+use proptest::prelude::*;
+
+use crate::support::{Chaos, Numbers, Task, decoder, random_checkpoint};
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// However a text gets into the cache (chunks, rows that are rolled back, layers that ran ahead), the logits after it are those
+    /// of feeding it token by token on one thread.
+    #[test]
+    fn logits_do_not_depend_on_the_way(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let directory = tempfile::tempdir().unwrap();
+        let description = random_checkpoint(directory.path(), &mut numbers);
+        let plain = decoder(directory.path(), 1);
+        let other = decoder(directory.path(), numbers.within(1..4));
+        let vocabulary = plain.config().vocab_size;
+        let text: Vec<u32> = (0..numbers.within(20..90)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+
+        let mut one_by_one = Sequence::new(plain, text.len());
+        let expected: Vec<Vec<u32>> = text.iter().map(|token| bits(&one_by_one.verify(&[*token]).logits)).collect();
+
+        let mut sequence = Sequence::new(other, text.len() + 17);
+        let layers = sequence.decoder().layer_count();
+        let mut at = 0;
+        while at < text.len() {
+            // Something that will be rolled back.
+            if numbers.within(0..3) == 0 {
+                let junk: Vec<u32> = (0..numbers.within(1..17)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+                sequence.verify(&junk);
+                sequence.truncate(at);
+            }
+            let rows = &text[at..(at + numbers.within(1..24)).min(text.len())];
+            match numbers.within(0..3) {
+                0 => prop_assert_eq!(sequence.prefill(rows, numbers.within(1..20), |_| true), rows.len()),
+                kind => {
+                    let rows = &rows[..rows.len().min(17)];
+                    // Lower layers may run ahead, for all or some of the rows, or for tokens that turn out otherwise.
+                    if kind == 1 {
+                        let depth = numbers.within(1..layers);
+                        for token in &rows[..numbers.within(0..rows.len() + 1)] {
+                            let ahead = if numbers.within(0..12) == 0 { 0 } else { *token };
+                            sequence.draft_early(ahead, depth);
+                        }
+                    }
+                    let verified = sequence.verify(rows);
+                    for row in 0..rows.len() {
+                        prop_assert_eq!(&bits(verified.row(row)), &expected[at + row], "row {} at {}: {}", row, at, description);
+                    }
+                    at += rows.len();
+                    // Sometimes a part of it is refused.
+                    let kept = at - numbers.within(0..rows.len());
+                    sequence.truncate(kept);
+                    at = kept;
+                    continue;
+                }
+            }
+            at += rows.len();
+        }
+    }
+
+    /// Whatever drafts, the loop's tokens are those of plain decoding.
+    #[test]
+    fn tokens_do_not_depend_on_the_draft(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let directory = tempfile::tempdir().unwrap();
+        let description = random_checkpoint(directory.path(), &mut numbers);
+        let plain = decoder(directory.path(), 1);
+        let other = decoder(directory.path(), numbers.within(1..4));
+        let vocabulary = plain.config().vocab_size;
+        let prompt: Vec<u32> = (0..numbers.within(1..40)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+        let sampling = SamplingConfig {
+            temperature: numbers.choose(&[0.0, 0.7, 1.0, 1.5]),
+            top_k: numbers.choose(&[0, 0, 3, 20]),
+            top_p: numbers.choose(&[1.0, 1.0, 0.9, 0.5]),
+            min_p: numbers.choose(&[0.0, 0.0, 0.1]),
+            repetition_penalty: numbers.choose(&[1.0, 1.0, 1.3]),
+            presence_penalty: numbers.choose(&[0.0, 0.0, 0.5]),
+            seed: numbers.next(),
+        };
+        let task = Task { prompt: &prompt, new_tokens: numbers.within(1..60), sampling };
+        let expected = task.plain(&plain);
+
+        let capacity = prompt.len() + task.new_tokens + 17;
+        let right = [&prompt[..], &expected].concat();
+        let chaos: Box<dyn Drafter> = Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary });
+        // The model drafts for itself: the best draft there is, and a second cache to keep in step.
+        let itself = Box::new(ModelDrafter::new(Sequence::new(plain.clone(), capacity)));
+        let exit = Box::new(ExitDrafter::new(numbers.within(1..plain.layer_count())));
+        for (name, drafter) in [("chaos", chaos), ("itself", itself), ("exit", exit), ("lookup", Box::new(LookupDrafter::new()))] {
+            let mut sequence = Sequence::new(other.clone(), capacity);
+            let length = DraftLength::Fixed(numbers.within(1..17));
+            let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], length, numbers.within(1..20));
+            prop_assert_eq!(&tokens, &expected, "{} with {:?}, {:?}: {}", name, length, task.sampling, description);
+            if name == "itself" {
+                // Its drafts are the target's picks, so every one is kept: the coupling holds between models, not only within one.
+                prop_assert!(rounds.iter().all(|round| round.accepted == round.drafted), "{:?}: {}", rounds, description);
+            }
+        }
+    }
+}

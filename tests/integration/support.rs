@@ -1,0 +1,234 @@
+//! Fixtures, random checkpoints, and plain loops to compare with.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use paceline::checkpoint::Checkpoint;
+use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
+use paceline::model::{Compute, Decoder, DeviceName, Sequence};
+use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
+use paceline::speculation::decode::{Decode, Flow};
+use paceline::speculation::planner::Candidate;
+use paceline::speculation::{DraftLength, Planner, Round, VerifyCosts};
+use paceline_kernels::FloatFormat;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+/// A folder of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A path of the development data beside the repository; where it is absent, says that `test` was skipped.
+pub(crate) fn shared(path: &str, test: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("{test}: skipped, {} is not here", path.display());
+    None
+}
+
+/// Loads the decoder of a directory on the CPU.
+pub(crate) fn decoder(directory: &Path, threads: usize) -> Arc<Decoder> {
+    decoder_on(directory, &Compute::open(DeviceName::Cpu, threads).unwrap())
+}
+
+/// Loads the decoder of a directory on any computation.
+pub(crate) fn decoder_on(directory: &Path, compute: &Compute) -> Arc<Decoder> {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    Arc::new(Decoder::load(&checkpoint, None, compute, &mut |_, _| {}).unwrap())
+}
+
+/// A small stream of pseudo-random numbers (SplitMix64), so that a failing case can be made again from its seed.
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number of `range`.
+    pub(crate) fn within(&mut self, range: std::ops::Range<usize>) -> usize {
+        range.start + (self.next() % (range.end - range.start) as u64) as usize
+    }
+
+    pub(crate) fn choose<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.within(0..from.len())]
+    }
+
+    /// Roughly normal with standard deviation 1.
+    fn normal(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.7
+    }
+}
+
+/// Writes a random checkpoint of a random family and shape and returns a line that describes it.
+pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> String {
+    let family = numbers.choose(&["llama", "mistral", "qwen2", "qwen3"]);
+    let head_dim = numbers.choose(&[2, 6, 8, 16, 20]);
+    let kv_heads = numbers.within(1..4);
+    let heads = kv_heads * numbers.within(1..4);
+    let (hidden, inner) = (numbers.within(3..50), numbers.within(3..90));
+    let (layers, vocabulary) = (numbers.within(2..5), numbers.within(5..70));
+    let tied = numbers.choose(&[true, false]);
+    let format = numbers.choose(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]);
+    let bias = family == "llama" && numbers.choose(&[true, false]);
+    let window = if family == "mistral" { Some(numbers.within(1..20)) } else { None };
+
+    let mut tensors: Vec<(String, Vec<usize>)> = vec![
+        ("model.embed_tokens.weight".into(), vec![vocabulary, hidden]),
+        ("model.norm.weight".into(), vec![hidden]),
+    ];
+    if !tied {
+        tensors.push(("lm_head.weight".into(), vec![vocabulary, hidden]));
+    }
+    let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
+    for layer in 0..layers {
+        let mut add = |name: &str, shape: Vec<usize>| tensors.push((format!("model.layers.{layer}.{name}"), shape));
+        add("input_layernorm.weight", vec![hidden]);
+        add("post_attention_layernorm.weight", vec![hidden]);
+        for (name, out, width, has_bias) in [
+            ("self_attn.q_proj", queries, hidden, bias || family == "qwen2"),
+            ("self_attn.k_proj", keys, hidden, bias || family == "qwen2"),
+            ("self_attn.v_proj", keys, hidden, bias || family == "qwen2"),
+            ("self_attn.o_proj", hidden, queries, bias),
+            ("mlp.gate_proj", inner, hidden, bias),
+            ("mlp.up_proj", inner, hidden, bias),
+            ("mlp.down_proj", hidden, inner, bias),
+        ] {
+            add(&format!("{name}.weight"), vec![out, width]);
+            if has_bias {
+                add(&format!("{name}.bias"), vec![out]);
+            }
+        }
+        if family == "qwen3" {
+            add("self_attn.q_norm.weight", vec![head_dim]);
+            add("self_attn.k_norm.weight", vec![head_dim]);
+        }
+    }
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, shape)| {
+            let count: usize = shape.iter().product();
+            let is_norm = name.contains("norm");
+            let scale = if shape.len() == 2 { 2.0 / (shape[1] as f32).sqrt() } else { 0.3 };
+            let values = (0..count).map(|_| f32::from(u8::from(is_norm)) + scale * numbers.normal());
+            let bytes = match format {
+                FloatFormat::F32 => values.flat_map(f32::to_le_bytes).collect(),
+                FloatFormat::F16 => values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect(),
+                FloatFormat::Bf16 => values.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+            };
+            (name, shape, bytes)
+        })
+        .collect();
+    let dtype = match format {
+        FloatFormat::F32 => Dtype::F32,
+        FloatFormat::F16 => Dtype::F16,
+        FloatFormat::Bf16 => Dtype::BF16,
+    };
+    let views: HashMap<&str, TensorView<'_>> = data
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).unwrap()))
+        .collect();
+    std::fs::write(directory.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    let config = serde_json::json!({
+        "model_type": family, "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": inner,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "head_dim": head_dim, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512,
+        "tie_word_embeddings": tied, "sliding_window": window, "attention_bias": bias, "mlp_bias": bias,
+        "hidden_act": "silu", "eos_token_id": null,
+    });
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    format!("{config} stored as {format}")
+}
+
+/// How to generate in a test: everything that may not change the tokens stays out of it.
+pub(crate) struct Task<'a> {
+    pub(crate) prompt: &'a [u32],
+    pub(crate) new_tokens: usize,
+    pub(crate) sampling: SamplingConfig,
+}
+
+impl Task<'_> {
+    /// Plain decoding, written down once more without the decode loop: a row at a time, no cache rolled back, no draft.
+    pub(crate) fn plain(&self, decoder: &Arc<Decoder>) -> Vec<u32> {
+        let mut sequence = Sequence::new(Arc::clone(decoder), self.prompt.len() + self.new_tokens);
+        let mut sampler = Sampler::new(&self.sampling).unwrap();
+        let mut tokens = self.prompt.to_vec();
+        let mut logits = Vec::new();
+        for token in self.prompt {
+            logits = sequence.verify(&[*token]).logits;
+        }
+        for index in 0..self.new_tokens {
+            tokens.push(sampler.pick(&logits, &tokens, index as u64).unwrap());
+            logits = sequence.verify(&tokens[tokens.len() - 1..]).logits;
+        }
+        tokens.split_off(self.prompt.len())
+    }
+
+    /// The decode loop with drafters, a draft length and prefill in chunks; also the rounds it took.
+    pub(crate) fn speculative(
+        &self,
+        target: &mut Sequence,
+        drafters: Vec<Box<dyn Drafter>>,
+        length: DraftLength,
+        chunk: usize,
+    ) -> (Vec<u32>, Vec<Round>) {
+        target.truncate(0);
+        let most = &self.prompt[..self.prompt.len() - 1];
+        assert_eq!(target.prefill(most, chunk, |_| true), most.len());
+        let candidates = (0..drafters.len()).map(|_| Candidate::new(DrafterChoice::Lookup)).collect();
+        let mut planner = Planner::new(candidates, VerifyCosts::default());
+        let mut drafters: Vec<_> = drafters.into_iter().map(Some).collect();
+        let mut tokens = self.prompt.to_vec();
+        let mut rounds = Vec::new();
+        let mut sampler = Sampler::new(&self.sampling).unwrap();
+        Decode {
+            target,
+            drafters: &mut drafters,
+            planner: &mut planner,
+            length,
+            sampler: &mut sampler,
+            tokens: &mut tokens,
+            prompt: self.prompt.len(),
+            limit: self.prompt.len() + self.new_tokens,
+            failed: &mut |_, error| panic!("a drafter failed: {error}"),
+        }
+        .run(&mut |_| Flow::Continue, &mut |round| rounds.push(*round), &|| false)
+        .unwrap();
+        (tokens.split_off(self.prompt.len()), rounds)
+    }
+}
+
+/// Drafts anything: right tokens, wrong ones, too few, none; with the target's lower layers run for other tokens than it drafts, or for none.
+pub(crate) struct Chaos {
+    pub(crate) numbers: Numbers,
+    /// The answer of plain decoding, prompt included, to be right sometimes.
+    pub(crate) right: Vec<u32>,
+    pub(crate) vocabulary: usize,
+}
+
+impl Drafter for Chaos {
+    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
+        let depths = request.target.decoder().layer_count();
+        let honesty = self.numbers.within(0..11);
+        while !request.is_full() && self.numbers.within(0..8) > 0 {
+            if self.numbers.within(0..2) == 0 {
+                let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
+                let depth = self.numbers.within(1..depths);
+                request.target.draft_early(ahead, depth);
+            }
+            let at = request.history().len();
+            let guess = self.numbers.within(0..self.vocabulary) as u32;
+            let honest = self.numbers.within(0..10) < honesty;
+            request.push(if honest { self.right.get(at).copied().unwrap_or(guess) } else { guess });
+        }
+        Ok(())
+    }
+}

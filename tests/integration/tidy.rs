@@ -1,0 +1,86 @@
+//! House rules that a machine can check.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The repository's text files, without what is generated or fetched.
+fn files() -> Vec<PathBuf> {
+    let mut folders = vec![root().to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", ".git"].contains(&name.as_str()) {
+                folders.push(path);
+            } else if ["rs", "md", "toml", "py"].iter().any(|kind| name.ends_with(&format!(".{kind}"))) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn sources() -> impl Iterator<Item = (PathBuf, String)> {
+    let files = files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
+    files.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(path).unwrap()))
+}
+
+#[test]
+fn every_module_opens_with_its_purpose() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: one idea each", path.display());
+    }
+}
+
+/// Kernels know nothing of models; models nothing of drafting; only kernels are unsafe.
+#[test]
+fn layers_know_only_what_is_below_them() {
+    let forbidden = |path: &Path| -> &[&str] {
+        let path = path.to_string_lossy();
+        match () {
+            () if path.starts_with("kernels/src") => &["burn", "paceline::"],
+            () if path.starts_with("src/model") => &["crate::drafters", "crate::speculation", "crate::sampling", "crate::engine"],
+            () if path.starts_with("src/sampling") => &["crate::model", "crate::drafters", "crate::speculation", "crate::engine", "burn::"],
+            () if path.starts_with("src/checkpoint") || path.starts_with("src/text") => {
+                &["crate::model", "crate::drafters", "crate::speculation", "crate::engine", "burn::"]
+            }
+            () if path.starts_with("src/drafters") => &["crate::engine", "crate::speculation"],
+            () if path.starts_with("src/speculation") => &["crate::engine", "crate::config"],
+            () => &[],
+        }
+    };
+    for (path, text) in sources() {
+        for word in forbidden(&path) {
+            assert!(!text.contains(word), "{} knows {word}", path.display());
+        }
+    }
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+}
+
+/// ARCHITECTURE.md names the test that holds each invariant: `file.rs::test`.
+#[test]
+fn invariants_name_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let names: Vec<(&str, &str)> =
+        text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")).collect();
+    assert!(names.len() >= 8, "ARCHITECTURE.md names {} tests", names.len());
+    for (file, test) in names {
+        let source = std::fs::read_to_string(root().join(format!("{file}.rs")))
+            .unwrap_or_else(|_| panic!("ARCHITECTURE.md names {file}.rs, which is not there"));
+        assert!(source.contains(&format!("fn {test}(")), "{file}.rs has no test {test}");
+    }
+}
