@@ -36,11 +36,11 @@ pub enum Error {
         draft.display(), target.display()
     )]
     OtherVocabulary { draft: PathBuf, target: PathBuf },
-    #[error("Two draft models are called `{0}`: rename one of the directories, so that `model:{0}` names one of them.")]
+    #[error("Two draft models are called `{0}`: give each directory once, or rename one, so that `model:{0}` names one of them.")]
     SameName(String),
-    #[error("There is no draft model {wanted}: {}.", known_drafts(known))]
+    #[error("There is no draft model{}: {}.", if wanted.is_empty() { String::new() } else { format!(" {wanted}") }, known_drafts(known))]
     NoSuchDraft { wanted: String, known: Vec<String> },
-    #[error("`exit:{depth}` does not exist: the target has {layers} layers, so an exit runs 1 to {} of them.", layers.saturating_sub(1))]
+    #[error("`exit:{depth}` does not exist: {}.", known_exits(*layers))]
     NoSuchExit { depth: usize, layers: usize },
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]
     EmptyPrompt,
@@ -60,6 +60,13 @@ fn known_drafts(known: &[String]) -> String {
     if known.is_empty() {
         "none was given; name its directory with `--draft DIR`".to_owned()
     } else {
-        format!("given were {}", known.join(", "))
+        format!("choose one of those given: {}", known.join(", "))
+    }
+}
+
+fn known_exits(layers: usize) -> String {
+    match layers {
+        0 | 1 => "the target has one layer, so it has no exits; choose another drafter".to_owned(),
+        _ => format!("the target has {layers} layers, so choose exit:1 to exit:{}", layers - 1),
     }
 }

@@ -4,8 +4,9 @@
 //! library's own config structs from the result; a test holds flags and config fields to each other.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Args;
 use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig};
 use serde::{Deserialize, Serialize};
@@ -13,106 +14,125 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 
+const EXAMPLES: &str = "\
+Examples:
+  A prompt; the answer streams as it comes:
+    paceline generate --model DIR --prompt 'Once upon a time' --max-new-tokens 100
+  A conversation, ended with Ctrl-D:
+    paceline generate --model DIR
+  A question to a chat model, from another program:
+    echo 'What is a paceline?' | paceline generate --model DIR --chat
+  With a smaller model of the same tokenizer as drafter; the answer stays the same:
+    paceline generate --model DIR --draft SMALL --prompt 'Once upon a time'
+  A file of prompts, an object each, like {\"id\": 1, \"prompt\": \"Once upon a time\"}:
+    paceline generate --model DIR --prompts prompts.jsonl --json > answers.jsonl
+  Settings from a file, with lines like `model = \"DIR\"` and `max-new-tokens = 100`:
+    paceline generate --config settings.toml --prompt 'Once upon a time'
+
+The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs.
+Exit codes: 0 done, 1 something failed (a sentence on standard error says what), 2 wrong usage.";
+
 /// Flags of `paceline generate`.
 #[derive(Args, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[command(after_help = EXAMPLES)]
 pub(super) struct GenerateFlags {
     /// Directory of the target model (config.json, model.safetensors, tokenizer.json)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "Model", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<PathBuf>,
     /// Directory of a draft model with the same tokenizer; may be given several times
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "Model", value_name = "DIR")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     draft: Vec<PathBuf>,
-    /// The prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    /// The target's precision: auto (as stored), f32, bf16 or f16 [default: auto]
+    #[arg(long, help_heading = "Model", value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<String>,
+    /// The draft models' precision: auto, f32, bf16 or f16 [default: auto]
+    #[arg(long, help_heading = "Model", value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    draft_precision: Option<String>,
+    /// The prompt; without it and `--prompts`, standard input is the prompt, or a conversation starts on a terminal
+    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "prompts", allow_hyphen_values = true)]
     #[serde(skip)]
     pub(super) prompt: Option<String>,
-    /// A file with an object a line, with `prompt` or `messages`, optionally `seed`; its other fields come back with the answer
-    #[arg(long, value_name = "FILE.jsonl")]
+    /// A file with an object a line, with `prompt` or `messages`, optionally `seed`; all its fields come back with the answer
+    #[arg(long, help_heading = "Prompt", value_name = "FILE.jsonl")]
     #[serde(skip)]
     pub(super) prompts: Option<PathBuf>,
     /// Render prompts with the model's chat template
-    #[arg(long)]
+    #[arg(long, help_heading = "Prompt")]
     #[serde(skip)]
     pub(super) chat: bool,
     /// Tokens to generate at most [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Answer", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_new_tokens: Option<usize>,
     /// Randomness; 0 always takes the likeliest token [default: 0]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Answer", value_name = "T", allow_negative_numbers = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
     /// Sample among the K likeliest tokens; 0 means all [default: 0]
-    #[arg(long, value_name = "K")]
+    #[arg(long, help_heading = "Answer", value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<usize>,
     /// Sample among the likeliest tokens that together have probability P [default: 1]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Answer", value_name = "P", allow_negative_numbers = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f32>,
     /// Sample among tokens at least P times as likely as the likeliest [default: 0]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Answer", value_name = "P", allow_negative_numbers = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     min_p: Option<f32>,
-    /// Fixes every random choice [default: 0]
-    #[arg(long, value_name = "S")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
     /// Make tokens of prompt and answer less likely; 1 is off [default: 1]
-    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Answer", value_name = "R", allow_negative_numbers = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     repetition_penalty: Option<f32>,
     /// Subtract this once from tokens already in the answer; 0 is off [default: 0]
-    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Answer", value_name = "R", allow_negative_numbers = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     presence_penalty: Option<f32>,
+    /// Fixes every random choice [default: 0]
+    #[arg(long, help_heading = "Answer", value_name = "S", value_parser = whole::<u64>, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     /// A text that ends the answer; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, help_heading = "Answer", value_name = "TEXT", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop: Vec<String>,
     /// Go on after the model's own stop tokens
-    #[arg(long)]
+    #[arg(long, help_heading = "Answer")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ignore_eos: bool,
     /// What drafts: auto, none, lookup, model, model:NAME or exit:E [default: auto]
-    #[arg(long, value_name = "DRAFTER")]
+    #[arg(long, help_heading = "Drafting", value_name = "DRAFTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drafter: Option<DrafterChoice>,
     /// How many tokens to draft: auto or a number from 1 to 16 [default: auto]
-    #[arg(long, value_name = "auto|N")]
+    #[arg(long, help_heading = "Drafting", value_name = "auto|N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_len: Option<DraftLength>,
-    /// The draft models' precision: auto, f32, bf16 or f16 [default: auto]
-    #[arg(long, value_name = "P")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    draft_precision: Option<String>,
-    /// The target's precision: auto (as stored), f32, bf16 or f16 [default: auto]
-    #[arg(long, value_name = "P")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    precision: Option<String>,
     /// What may be given up for speed; so far only `exact`: nothing
-    #[arg(long, value_name = "QUALITY")]
+    #[arg(long, help_heading = "Drafting", value_name = "QUALITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<String>,
     /// Processor threads [default: all that the process may use]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Machine", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<usize>,
     /// Where to compute: cpu or cuda:I [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, help_heading = "Machine", value_name = "DEVICE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    /// Settings from a file: the same names as these flags, without the dashes in front
-    #[arg(long, value_name = "FILE.toml")]
-    #[serde(skip)]
-    pub(super) config: Option<PathBuf>,
     /// Print an object per prompt, with tokens and a report
-    #[arg(long)]
+    #[arg(long, help_heading = "Output and settings")]
     #[serde(skip)]
     pub(super) json: bool,
+    /// Settings from a file: the same names as these flags, without the dashes in front
+    #[arg(long, help_heading = "Output and settings", value_name = "FILE.toml")]
+    #[serde(skip)]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Flags of `paceline inspect`.
@@ -124,6 +144,17 @@ pub(super) struct InspectFlags {
     /// Print one object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn number(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f32| number.is_finite())
+        .ok_or_else(|| "write a finite number, like 0.7".to_owned())
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "write a whole number from 0 to 2^64 - 1".to_owned())
 }
 
 /// The settings that flags and config file amount to.
@@ -138,13 +169,14 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
     let known = known_settings()?;
     if let Some(unknown) = settings.keys().find(|key| !known.contains_key(*key)) {
         let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        return Err(Failure::usage(anyhow::anyhow!("There is no setting `{unknown}`; there are: {}.", names.join(", "))));
+        let names = names.join(", ");
+        return Err(Failure::usage(anyhow!("There is no setting `{unknown}`; a config file can hold: {names}.")));
     }
     let engine: EngineConfig = read(&settings)?;
     let generation: GenerationConfig = read(&settings)?;
     generation.validate().map_err(Failure::usage)?;
     if engine.model.is_none() {
-        return Err(Failure::usage(anyhow::anyhow!(
+        return Err(Failure::usage(anyhow!(
             "No model was named: give `--model DIR`, a directory with config.json, model.safetensors and tokenizer.json, as \
              transformers' save_pretrained writes it or a download from Hugging Face holds it. For a first try, the \
              repository has one: `--model tests/fixtures/llama-tied`."
@@ -155,12 +187,15 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
 
 fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("The config file {shown} cannot be read"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        anyhow!("The config file {shown} cannot be read: {error}; it must be a text file in UTF-8 that you may read.")
+    })?;
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)
         });
-        anyhow::anyhow!("The config file {shown} is no TOML{place}: {}.", error.message().replace('\n', " ")).into()
+        let reason = error.message().replace('\n', " ");
+        anyhow!("The config file {shown} is no TOML{place}: {reason}; write lines like `max-new-tokens = 100`.").into()
     })
 }
 
@@ -173,9 +208,13 @@ fn read<T: for<'de> Deserialize<'de> + Serialize + Default>(settings: &Map<Strin
     let mut whole = Map::new();
     for (key, value) in settings.iter().filter(|(key, _)| own.contains_key(*key)) {
         let single = Map::from_iter([(key.clone(), value.clone())]);
+        if value.is_null() {
+            // TOML has no null: this is how its `nan` and `inf` arrive.
+            return Err(Failure::usage(anyhow!("The setting `{key}` is no finite number: write one, like 0.7.")));
+        }
         // One at a time, so that the message can name the setting.
         serde_json::from_value::<T>(Value::Object(single)).map_err(|error| {
-            Failure::usage(anyhow::anyhow!("The setting `{key}` cannot be {value}: {}", ended(&error.to_string())))
+            Failure::usage(anyhow!("The setting `{key}` cannot be {value}: {}", ended(&error.to_string())))
         })?;
         whole.insert(key.clone(), value.clone());
     }
@@ -233,7 +272,11 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("settings.toml");
-        std::fs::write(&path, "model = \"from-file\"\ntemperature = 0.5\nseed = 7\ndraft-len = 4\ndrafter = \"exit:2\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "model = \"from-file\"\ntemperature = 0.5\nseed = 7\ndraft-len = 4\ndrafter = \"exit:2\"\n",
+        )
+        .unwrap();
         let (engine, generation) =
             parse(&["--config", path.to_str().unwrap(), "--seed", "8", "--precision", "bf16"]).unwrap();
         assert_eq!(engine.model, Some(PathBuf::from("from-file")));

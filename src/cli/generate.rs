@@ -1,14 +1,14 @@
 //! `paceline generate`: answers one prompt, a file of prompts, or a conversation on the terminal.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt};
 use serde_json::{Map, Value};
 
 use super::Failure;
 use super::flags::{GenerateFlags, resolve};
+use super::output::{OutputFailed, note, print, print_line, say};
 use super::progress::{self, Progress};
 use super::prompts::{self, Task};
 
@@ -30,7 +30,10 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     progress::clear();
 
     if from_terminal {
-        converse(&engine, &generation)?;
+        if flags.chat && !engine.can_chat() {
+            return Err(Error::NoChatTemplate.into());
+        }
+        converse(&engine, &generation, flags.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut failed = false;
@@ -40,9 +43,9 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Answers one prompt; whether it could be answered. A prompt that cannot leaves its error in its place.
+/// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and leaves its error in its place.
 fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
-    let Task { prompt, seed, mut fields } = task;
+    let Task { prompt, seed, mut fields, place } = task;
     let mut config = generation.clone();
     config.sampling.seed = seed.unwrap_or(config.sampling.seed);
     let answer = prompt.and_then(|prompt| match answer(engine, prompt, &config, !json) {
@@ -50,101 +53,108 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
         Err(AnswerError::Output(error)) => Err(error.into()),
         Err(AnswerError::Engine(error)) => Err(error.into()),
     });
-    match answer {
-        Ok(answer) if json => {
-            fields.extend(as_map(&answer)?);
-            print_line(&serde_json::to_string(&fields)?)?;
-        }
+    let error = match answer {
         Ok(answer) => {
-            print_line("")?;
-            summarize(&answer);
+            finish(&answer, fields, json)?;
+            return Ok(true);
         }
-        Err(error) if error.is::<OutputClosed>() => return Err(error),
-        Err(error) if json => {
-            fields.insert("error".into(), format!("{error:#}").into());
-            print_line(&serde_json::to_string(&fields)?)?;
-            return Ok(false);
-        }
-        Err(error) => {
-            progress::clear();
-            eprintln!("paceline: {error:#}");
-            return Ok(false);
-        }
+        Err(error) if error.is::<OutputFailed>() => return Err(error),
+        Err(error) => error,
+    };
+    let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
+    if json {
+        fields.insert("error".into(), sentence.clone().into());
+        print_line(&serde_json::to_string(&fields)?)?;
     }
-    Ok(true)
+    note(&sentence);
+    Ok(false)
 }
 
-fn as_map(answer: &Answer) -> Result<Map<String, Value>, anyhow::Error> {
+/// Ends an answer: with its object, or with a line break and what a person wants to know.
+fn finish(answer: &Answer, mut fields: Map<String, Value>, json: bool) -> Result<(), anyhow::Error> {
+    if !json {
+        print_line("")?;
+        summarize(answer);
+        return Ok(());
+    }
     match serde_json::to_value(answer)? {
-        Value::Object(map) => Ok(map),
+        Value::Object(map) => fields.extend(map),
         _ => anyhow::bail!("An answer is no JSON object; please report this."),
     }
+    Ok(print_line(&serde_json::to_string(&fields)?)?)
 }
 
 /// A conversation: a line is a turn; models without a chat template continue each line by itself.
-fn converse(engine: &Engine, generation: &GenerationConfig) -> Result<(), anyhow::Error> {
+fn converse(engine: &Engine, generation: &GenerationConfig, json: bool) -> Result<(), anyhow::Error> {
     let chat = engine.can_chat();
     let mut messages: Vec<Message> = Vec::new();
     let what = if chat { "Write a message" } else { "This model has no chat template; write a text to continue" };
-    eprintln!("{what}, or end with Ctrl-D.");
+    say(&format!("{what}, or end with Ctrl-D.\n"));
     let mut lines = io::stdin().lock().lines();
     loop {
-        eprint!("> ");
-        let Some(line) = lines.next() else { break };
-        let line = line.context("The line cannot be read")?;
-        if line.trim().is_empty() {
-            continue;
-        }
+        say("> ");
+        let line = match lines.next() {
+            None => break,
+            Some(Ok(line)) if line.trim().is_empty() => continue,
+            Some(Ok(line)) => line,
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                note("That line is not UTF-8: write it again.");
+                continue;
+            }
+            Some(Err(error)) => anyhow::bail!("The terminal cannot be read: {error}."),
+        };
+        let fields = Map::from_iter([("prompt".to_owned(), Value::from(line.as_str()))]);
         let prompt = if chat {
             messages.push(Message { role: "user".into(), content: line });
             Prompt::Messages(messages.clone())
         } else {
             Prompt::Text(line)
         };
-        match answer(engine, prompt, generation, true) {
+        match answer(engine, prompt, generation, !json) {
             Ok(answer) => {
-                print_line("")?;
-                summarize(&answer);
-                messages.push(Message { role: "assistant".into(), content: answer.text });
+                finish(&answer, fields, json)?;
+                if chat {
+                    messages.push(Message { role: "assistant".into(), content: answer.text });
+                }
             }
             Err(AnswerError::Output(error)) => return Err(error.into()),
+            Err(AnswerError::Engine(Error::PromptTooLong { context, .. })) if messages.len() > 1 => {
+                note(&format!(
+                    "The conversation no longer fits into the model's context of {context} tokens and starts anew: write your message again."
+                ));
+                messages.clear();
+            }
             Err(AnswerError::Engine(error)) => {
-                eprintln!("paceline: {error}");
+                note(&error.to_string());
                 messages.pop();
             }
         }
     }
-    eprintln!();
+    say("\n");
     Ok(())
 }
 
-/// Nobody reads the answer any more.
-#[derive(Debug, thiserror::Error)]
-#[error("Standard output was closed before the answer was complete ({0}); the rest was not generated.")]
-struct OutputClosed(io::Error);
-
 enum AnswerError {
     Engine(Error),
-    Output(OutputClosed),
+    Output(OutputFailed),
 }
 
 /// Generates an answer, streaming its text to standard output if `stream` says so.
 fn answer(engine: &Engine, prompt: Prompt, config: &GenerationConfig, stream: bool) -> Result<Answer, AnswerError> {
     let mut progress = Progress::new();
-    let mut out = io::stdout().lock();
-    let mut print = |text: &str| {
+    let show = |text: &str| {
         if !stream || text.is_empty() {
             return Ok(());
         }
         progress::clear();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| AnswerError::Output(OutputClosed(error)))
+        print(text).map_err(AnswerError::Output)
     };
     for event in engine.generate(prompt, config).map_err(AnswerError::Engine)? {
         match event.map_err(AnswerError::Engine)? {
             Event::Prefill { done, total } => progress.show("reading the prompt: tokens", done, total),
-            Event::Token { text, .. } => print(&text)?,
+            Event::Token { text, .. } => show(&text)?,
             Event::Done { text, answer } => {
-                print(&text)?;
+                show(&text)?;
                 progress::clear();
                 return Ok(*answer);
             }
@@ -153,16 +163,11 @@ fn answer(engine: &Engine, prompt: Prompt, config: &GenerationConfig, stream: bo
     Err(AnswerError::Engine(Error::Stopped))
 }
 
-fn print_line(line: &str) -> Result<(), OutputClosed> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(OutputClosed)
-}
-
 /// What a person at the terminal wants to know.
 fn summarize(answer: &Answer) {
     let report = &answer.report;
     for warning in &report.warnings {
-        eprintln!("paceline: {warning}");
+        note(warning);
     }
     if !io::stderr().is_terminal() {
         return;
@@ -170,8 +175,8 @@ fn summarize(answer: &Answer) {
     let tokens = answer.tokens.len();
     let decode_ms = report.draft_ms + report.verify_ms;
     let rate = 1e3 * tokens as f64 / decode_ms.max(1e-9);
-    eprintln!(
-        "[{tokens} tokens, {rate:.0} a second, {:.2} per step; {}]",
+    say(&format!(
+        "[{tokens} tokens, {rate:.0} a second, {:.2} per step; {}]\n",
         report.speculation.tokens_per_step, report.plan.why
-    );
+    ));
 }

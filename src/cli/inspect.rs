@@ -1,14 +1,15 @@
 //! `paceline inspect`: what a model directory holds.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ModelConfig};
 use paceline::text::{ChatTemplate, Tokenizer};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::Failure;
 use super::flags::InspectFlags;
+use super::output::print_line;
 
 /// What `inspect` says, as `--json` prints it.
 #[derive(Serialize)]
@@ -17,14 +18,23 @@ struct Inspection<'a> {
     config: &'a ModelConfig,
     parameters: u64,
     stored_precision: String,
-    files: Vec<(String, u64)>,
+    files: Vec<File>,
     /// Bytes of the weights by precision.
-    weight_bytes: Vec<(&'static str, u64)>,
+    weight_bytes: Map<String, Value>,
     /// Bytes of the cache for one token.
     cache_bytes_per_token: u64,
     tokenizer: Option<TokenizerFacts>,
     tokenizer_problem: Option<String>,
-    drafters: Vec<String>,
+    /// What `--drafter` may name besides exits.
+    drafters: [&'static str; 4],
+    /// Depths at which the model can be left, untrained: with its own norm and output matrix.
+    exits: Vec<usize>,
+}
+
+#[derive(Serialize)]
+struct File {
+    path: String,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -39,11 +49,6 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     let checkpoint = Checkpoint::open(directory)?;
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
-    let exits = match config.layers {
-        0 | 1 => Vec::new(),
-        2 => vec!["exit:1".to_owned()],
-        layers => vec![format!("exit:1 to exit:{} (untrained: the model's own norm and output matrix)", layers - 1)],
-    };
     let tokenizer = Tokenizer::from_dir(directory).and_then(|tokenizer| {
         let chat_template = ChatTemplate::from_dir(directory)?.is_some();
         Ok(TokenizerFacts { vocabulary: tokenizer.vocab_size(), chat_template })
@@ -57,34 +62,51 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         config,
         parameters,
         stored_precision: checkpoint.stored_format().to_string(),
-        files: checkpoint.files().iter().map(|file| (file.path.display().to_string(), file.bytes)).collect(),
-        weight_bytes: vec![("f32", 4 * parameters), ("bf16", 2 * parameters), ("f16", 2 * parameters)],
+        files: checkpoint
+            .files()
+            .iter()
+            .map(|file| File { path: file.path.display().to_string(), bytes: file.bytes })
+            .collect(),
+        weight_bytes: [("f32", 4), ("bf16", 2), ("f16", 2)]
+            .map(|(precision, size)| (precision.to_owned(), Value::from(size * parameters)))
+            .into_iter()
+            .collect(),
         cache_bytes_per_token: (2 * 4 * config.layers * config.kv_heads * config.head_dim) as u64,
         tokenizer,
         tokenizer_problem,
-        drafters: ["none".to_owned(), "lookup".to_owned()]
-            .into_iter()
-            .chain(exits)
-            .chain(["model (with --draft DIR)".to_owned()])
-            .collect(),
+        drafters: ["auto", "none", "lookup", "model"],
+        exits: (1..config.layers).collect(),
     };
     let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
-    writeln!(io::stdout(), "{text}").map_err(|error| anyhow::anyhow!("Standard output was closed ({error})."))?;
+    print_line(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn describe(inspection: &Inspection<'_>) -> String {
     let c = inspection.config;
     let mut lines = vec![
-        format!("{}: {} with {} parameters, stored as {}", inspection.directory, c.family, count(inspection.parameters), inspection.stored_precision),
+        format!(
+            "{}: {} with {} parameters, stored as {}",
+            inspection.directory,
+            c.family,
+            count(inspection.parameters),
+            inspection.stored_precision
+        ),
         format!("  layers        {}, {} wide, feed-forward {}", c.layers, c.hidden_size, c.intermediate_size),
         format!("  attention     {} heads of {}, {} key-value heads{}", c.heads, c.head_dim, c.kv_heads, windows(c)),
-        format!("  vocabulary    {}, {}", c.vocab_size, if c.tied_embeddings { "output tied to the embedding" } else { "output matrix of its own" }),
+        format!(
+            "  vocabulary    {}, {}",
+            c.vocab_size,
+            if c.tied_embeddings { "output tied to the embedding" } else { "output matrix of its own" }
+        ),
         format!("  context       {} tokens, cache {} a token", c.context, bytes(inspection.cache_bytes_per_token)),
         format!("  stop tokens   {:?}", c.stop_tokens),
     ];
-    let weights: Vec<String> =
-        inspection.weight_bytes.iter().map(|(precision, size)| format!("{precision} {}", bytes(*size))).collect();
+    let weights: Vec<String> = inspection
+        .weight_bytes
+        .iter()
+        .map(|(name, size)| format!("{name} {}", bytes(size.as_u64().unwrap_or(0))))
+        .collect();
     lines.push(format!("  weights       {}", weights.join(", ")));
     lines.push(match (&inspection.tokenizer, &inspection.tokenizer_problem) {
         (Some(facts), _) => format!(
@@ -94,7 +116,12 @@ fn describe(inspection: &Inspection<'_>) -> String {
         ),
         (None, problem) => format!("  tokenizer     unusable: {}", problem.as_deref().unwrap_or("unknown")),
     });
-    lines.push(format!("  drafters      {}", inspection.drafters.join(", ")));
+    let exits = match inspection.exits.as_slice() {
+        [] => String::new(),
+        [only] => format!(", exit:{only} (untrained)"),
+        [first, .., last] => format!(", exit:{first} to exit:{last} (untrained)"),
+    };
+    lines.push(format!("  drafters      none, lookup{exits}, model (with --draft DIR); auto chooses"));
     lines.join("\n")
 }
 

@@ -1,8 +1,10 @@
 //! Progress on standard error, and only where a person looks at it.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use super::output::say;
 
 /// Work shorter than this shows nothing.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -32,8 +34,7 @@ impl Progress {
         }
         self.drawn = Instant::now();
         let left = elapsed.as_secs_f64() * (total - done.min(total)) as f64 / done.max(1) as f64;
-        eprint!("\r\x1b[K{what}: {done} of {total}, {left:.0} s left");
-        let _ = std::io::stderr().flush();
+        say(&format!("\r\x1b[K{what}: {done} of {total}, {left:.0} s left"));
         SHOWN.store(true, Ordering::Relaxed);
     }
 }
@@ -41,6 +42,6 @@ impl Progress {
 /// Takes the progress line away.
 pub(super) fn clear() {
     if SHOWN.swap(false, Ordering::Relaxed) {
-        eprint!("\r\x1b[K");
+        say("\r\x1b[K");
     }
 }

@@ -3,9 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{anyhow, bail};
 use paceline::{Message, Prompt};
 use serde_json::{Map, Value};
+
+/// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer from an earlier run, say)
+/// does not get them back: an old error beside a new answer would mislead.
+const ANSWER_FIELDS: [&str; 6] = ["prompt_tokens", "tokens", "text", "finish_reason", "report", "error"];
 
 /// A prompt and what came with it.
 pub(super) struct Task {
@@ -13,38 +17,71 @@ pub(super) struct Task {
     pub(super) prompt: Result<Prompt, anyhow::Error>,
     /// The prompt's own seed.
     pub(super) seed: Option<u64>,
-    /// The other fields of its line, which come back with the answer.
+    /// The fields of its line, which come back with the answer.
     pub(super) fields: Map<String, Value>,
+    /// Its line, if it is one of a file.
+    pub(super) place: Option<String>,
 }
 
 impl Task {
     /// A prompt by itself.
     pub(super) fn new(text: &str, chat: bool) -> Self {
         let fields = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
-        Self { prompt: Ok(prompt(text, chat)), seed: None, fields }
+        Self { prompt: Ok(prompt(text, chat)), seed: None, fields, place: None }
     }
 
     /// A line of a prompts file.
-    fn from_line(line: &str, place: &str, chat: bool) -> Self {
-        match serde_json::from_str::<Map<String, Value>>(line) {
-            Err(error) => Self {
-                prompt: Err(anyhow::anyhow!("{place} is no JSON object ({error}): write one object a line.")),
-                seed: None,
-                fields: Map::new(),
-            },
+    fn from_line(line: &[u8], place: String, chat: bool) -> Self {
+        match object(line) {
+            Err(error) => Self { prompt: Err(error), seed: None, fields: Map::new(), place: Some(place) },
             Ok(mut fields) => {
-                let seed = match fields.remove("seed") {
-                    None => Ok(None),
-                    Some(seed) => seed.as_u64().map(Some).ok_or_else(|| {
-                        anyhow::anyhow!("{place} has the seed {seed}: write a whole number from 0 to 2^64 - 1.")
-                    }),
+                fields.retain(|key, _| !ANSWER_FIELDS.contains(&key.as_str()));
+                let (seed, prompt) = match seed_of(&fields) {
+                    Ok(seed) => (seed, prompt_of(&fields, chat)),
+                    Err(error) => (None, Err(error)),
                 };
-                let prompt = seed.as_ref().map_or_else(|error| Err(anyhow::anyhow!("{error}")), |_| {
-                    prompt_of(&fields, place, chat)
-                });
-                Self { prompt, seed: seed.ok().flatten(), fields }
+                Self { prompt, seed, fields, place: Some(place) }
             }
         }
+    }
+}
+
+/// The object on a line.
+fn object(line: &[u8]) -> Result<Map<String, Value>, anyhow::Error> {
+    let text = std::str::from_utf8(line)
+        .map_err(|error| anyhow!("not UTF-8 at byte {}: save the file as UTF-8.", error.valid_up_to() + 1))?;
+    serde_json::from_str(text).map_err(|error| {
+        let (column, message) = (error.column(), error.to_string());
+        // The reader sees a line at a time, so that its line number is always 1.
+        let reason = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
+        anyhow!("no JSON object ({reason}, column {column}): write one object a line, like {{\"prompt\": \"..\"}}.")
+    })
+}
+
+/// A field that is there; `null` is how some programs write that it is not.
+fn field<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    fields.get(key).filter(|value| !value.is_null())
+}
+
+fn seed_of(fields: &Map<String, Value>) -> Result<Option<u64>, anyhow::Error> {
+    match field(fields, "seed") {
+        None => Ok(None),
+        Some(seed) => match seed.as_u64() {
+            Some(seed) => Ok(Some(seed)),
+            None => bail!("the seed {seed} cannot be used: write a whole number from 0 to 2^64 - 1."),
+        },
+    }
+}
+
+fn prompt_of(fields: &Map<String, Value>, chat: bool) -> Result<Prompt, anyhow::Error> {
+    match (field(fields, "prompt"), field(fields, "messages")) {
+        (Some(_), Some(_)) => bail!("both `prompt` and `messages` are there: keep one of them."),
+        (Some(Value::String(text)), None) => Ok(prompt(text, chat)),
+        (Some(_), None) => bail!("`prompt` is no text: write it in quotes."),
+        (None, Some(messages)) => serde_json::from_value(messages.clone()).map(Prompt::Messages).map_err(|error| {
+            anyhow!("`messages` cannot be used ({error}): write a list of objects with the texts `role` and `content`.")
+        }),
+        (None, None) => bail!("neither `prompt` nor `messages` is there: give one of them."),
     }
 }
 
@@ -56,30 +93,34 @@ fn prompt(text: &str, chat: bool) -> Prompt {
     }
 }
 
-fn prompt_of(fields: &Map<String, Value>, place: &str, chat: bool) -> Result<Prompt, anyhow::Error> {
-    match (fields.get("prompt"), fields.get("messages")) {
-        (Some(_), Some(_)) => anyhow::bail!("{place} has both `prompt` and `messages`: keep one of them."),
-        (Some(Value::String(text)), None) => Ok(prompt(text, chat)),
-        (Some(_), None) => anyhow::bail!("{place} has a `prompt` that is no text."),
-        (None, Some(messages)) => serde_json::from_value(messages.clone())
-            .map(Prompt::Messages)
-            .map_err(|error| anyhow::anyhow!("{place} has `messages` that are not a list of role and content: {error}.")),
-        (None, None) => anyhow::bail!("{place} has neither `prompt` nor `messages`: give one of them."),
-    }
-}
-
-/// The prompts of a file, one JSON object a line; empty lines are passed over.
+/// The prompts of a file, one JSON object a line; empty lines are passed over. A line that cannot be used becomes a task that says why.
 pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Error> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("The prompts file {shown} cannot be read"))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    Ok(lines.map(|(index, line)| Task::from_line(line, &format!("Line {} of {shown}", index + 1), chat)).collect())
+    let bytes = std::fs::read(path).map_err(|error| {
+        anyhow!("The prompts file {shown} cannot be read: {error}; check its name and its permissions.")
+    })?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
+    let tasks: Vec<Task> = lines
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(index, line)| Task::from_line(line, format!("Line {} of {shown}", index + 1), chat))
+        .collect();
+    if tasks.is_empty() {
+        bail!("The prompts file {shown} holds no prompts: write an object a line, like {{\"prompt\": \"..\"}}.");
+    }
+    Ok(tasks)
 }
 
 /// Standard input as one prompt, without its last line break.
 pub(super) fn from_standard_input(chat: bool) -> Result<Task, anyhow::Error> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("The prompt on standard input cannot be read")?;
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|error| anyhow!("Standard input cannot be read: {error}; give the prompt with `--prompt`."))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to() + 1;
+        anyhow!("The prompt on standard input is not UTF-8 at byte {byte}: convert it first.")
+    })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(Task::new(text.strip_suffix('\r').unwrap_or(text), chat))
 }

@@ -22,6 +22,9 @@ pub enum DeviceName {
     Cuda(usize),
 }
 
+/// The most threads that can be asked for.
+const MOST_THREADS: usize = 1024;
+
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -34,6 +37,9 @@ pub enum DeviceError {
     /// The machine does not have it.
     #[error("{0} is not there: this machine shows {1} CUDA device(s); choose one that exists, or `cpu`.")]
     Missing(DeviceName, usize),
+    /// More threads than any machine has use for; starting them would exhaust the address space.
+    #[error("{0} threads cannot be used: ask for 1 to {MOST_THREADS} with `--threads`, or 0 for as many as the process may use.")]
+    TooManyThreads(usize),
     /// The worker threads could not be started.
     #[error("The worker threads could not be started ({0}): ask for fewer with `--threads`.")]
     Threads(std::io::Error),
@@ -92,6 +98,7 @@ impl Compute {
     /// If this build or this machine does not have the device, or the threads cannot be started.
     pub fn open(name: DeviceName, threads: usize) -> Result<Self, DeviceError> {
         match name {
+            DeviceName::Cpu if threads > MOST_THREADS => Err(DeviceError::TooManyThreads(threads)),
             DeviceName::Cpu => {
                 Ok(Self::Kernels(Arc::new(Kernels::new(threads.max(1)).map_err(DeviceError::Threads)?)))
             }

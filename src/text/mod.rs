@@ -2,6 +2,7 @@
 //! transformers has for the same files.
 
 mod chat;
+mod guard;
 pub mod stream;
 mod tokenizer;
 

@@ -18,6 +18,8 @@ use std::ops::RangeInclusive;
 
 use tokenizers::Tokenizer;
 
+use super::guard::guarded;
+
 /// What the decoder writes for bytes that are no character (yet).
 const REPLACEMENT: char = '\u{FFFD}';
 
@@ -36,13 +38,13 @@ pub enum StreamError {
     },
     /// The tokenizer's decoder failed.
     #[error(
-        "The tokenizer cannot decode the text around token {token}: {source}. Check the decoder in tokenizer.json."
+        "The tokenizer cannot decode the text around token {token}: {reason}. Check the decoder in tokenizer.json."
     )]
     Decode {
         /// The id of the token that was added last.
         token: u32,
         /// What the tokenizer says.
-        source: tokenizers::Error,
+        reason: String,
     },
 }
 
@@ -316,7 +318,7 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
 
     fn decode(&self, ids: &[u32]) -> Result<String, StreamError> {
         let token = ids.last().copied().unwrap_or_default();
-        self.tokenizer.borrow().decode(ids, true).map_err(|source| StreamError::Decode { token, source })
+        guarded(|| self.tokenizer.borrow().decode(ids, true)).map_err(|reason| StreamError::Decode { token, reason })
     }
 
     /// Looks for a stop string that ends after byte `changed` of `held`; if there is one, cuts `held` before it.
@@ -366,7 +368,7 @@ fn fallback_byte(token: &str) -> Option<u8> {
 /// Whether the decoder turns tokens like `<0xFF>` into bytes; found by trying one that is no character by itself.
 fn has_byte_fallback(tokenizer: &Tokenizer) -> bool {
     byte_token(tokenizer, 0x80..=0xFF)
-        .and_then(|id| tokenizer.decode(&[id], false).ok())
+        .and_then(|id| guarded(|| tokenizer.decode(&[id], false)).ok())
         .is_some_and(|text| text == REPLACEMENT.to_string())
 }
 

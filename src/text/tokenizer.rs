@@ -1,11 +1,11 @@
 //! The tokenizer of a model directory, giving the ids that transformers' `tokenizer(prompt)` gives.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use tokenizers::AddedToken;
 
+use super::guard::guarded;
 use super::{Settings, TextError};
 use crate::checkpoint::{FileError, read_text};
 
@@ -124,15 +124,6 @@ impl Tokenizer {
         let encoding = guarded(|| self.inner.encode_fast(text, special));
         let encoding = encoding.map_err(|reason| TextError::Encode { path: self.path.clone(), reason })?;
         Ok(encoding.get_ids().to_vec())
-    }
-}
-
-/// Runs a piece of the `tokenizers` crate. Some contradictions in a damaged `tokenizer.json` make it panic (a merge shorter than the
-/// subword prefix, for one) where it should fail; nothing that the panic could leave half-done is used afterwards but its caches.
-fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its parts contradict each other".to_owned()),
     }
 }
 

@@ -64,7 +64,8 @@ fn layers_know_only_what_is_below_them() {
     };
     for (path, text) in sources() {
         for word in forbidden(&path) {
-            assert!(!text.contains(word), "{} knows {word}", path.display());
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(!code.into_iter().any(|line| line.contains(word)), "{} knows {word}", path.display());
         }
     }
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
