@@ -72,7 +72,7 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(Failure { error, usage }) => {
-            output::note(&format!("{error:#}"));
+            output::note(&error.to_string());
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

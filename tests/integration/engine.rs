@@ -136,7 +136,7 @@ fn what_cannot_be_answered_gets_a_sentence() {
         (text("x"), GenerationConfig { max_new_tokens: 0, ..config() }, "max-new-tokens"),
         (text("x"), GenerationConfig { stop: vec![String::new()], ..config() }, "`stop`"),
         (text("x"), with("exit:3"), "3 layers"),
-        (text("x"), with("exit:0"), "1 to 2"),
+        (text("x"), with("exit:0"), "exit:1 to exit:2"),
         (text("x"), with("model:other"), "llama-draft"),
         (Prompt::Messages(vec![]), GenerationConfig { sampling: SamplingConfig { top_p: 2.0, ..Default::default() }, ..config() }, "top-p"),
     ] {

@@ -1,0 +1,188 @@
+//! Answers: the reference's tokens whatever drafts, the promised object, the same text streamed or not; and prompts that have no answer.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{Run, answer, fixture, generate, generate_from};
+
+fn golden() -> Value {
+    serde_json::from_str(&fs::read_to_string(fixture("llama-tied/golden.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_drafter_gives_the_reference_s_tokens() {
+    let golden = golden();
+    let draft = fixture("llama-draft");
+    for case in golden["cases"].as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        for drafter in ["none", "lookup", "exit:1", "exit:2", "model", "model:llama-draft", "auto"] {
+            let found = answer(&[
+                "--prompt",
+                prompt,
+                "--max-new-tokens",
+                "64",
+                "--ignore-eos",
+                "--drafter",
+                drafter,
+                "--draft",
+                &draft,
+            ]);
+            assert_eq!(found["prompt_tokens"], case["prompt_ids"], "{drafter}");
+            assert_eq!(found["tokens"], case["generated"], "{drafter}");
+            assert_eq!(found["text"], case["text"], "{drafter}");
+        }
+    }
+}
+
+#[test]
+fn sampled_tokens_depend_on_the_seed_and_on_nothing_that_drafts() {
+    let draft = fixture("llama-draft");
+    let sampled = |drafter: &str, length: &str, seed: &str, threads: &str| {
+        let mut found = answer(&[
+            "--prompt",
+            "Each rider",
+            "--max-new-tokens",
+            "40",
+            "--temperature",
+            "0.8",
+            "--top-k",
+            "50",
+            "--drafter",
+            drafter,
+            "--draft-len",
+            length,
+            "--seed",
+            seed,
+            "--threads",
+            threads,
+            "--draft",
+            &draft,
+        ]);
+        found["tokens"].take()
+    };
+    let plain = sampled("none", "auto", "7", "1");
+    for (drafter, length, threads) in [
+        ("lookup", "4", "1"),
+        ("exit:1", "1", "2"),
+        ("exit:2", "16", "1"),
+        ("model", "auto", "2"),
+        ("model", "5", "3"),
+        ("auto", "auto", "0"),
+    ] {
+        assert_eq!(sampled(drafter, length, "7", threads), plain, "{drafter} {length} {threads}");
+    }
+    assert_ne!(sampled("none", "auto", "8", "1"), plain);
+}
+
+#[test]
+fn the_object_of_an_answer_has_the_promised_shape() {
+    let draft = fixture("llama-draft");
+    let found =
+        answer(&["--prompt", "A paceline is", "--max-new-tokens", "20", "--drafter", "model", "--draft", &draft]);
+    let keys = |value: &Value| value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+    assert_eq!(keys(&found), "prompt prompt_tokens tokens text finish_reason report");
+    assert_eq!((&found["prompt"], &found["finish_reason"]), (&"A paceline is".into(), &"length".into()));
+    assert_eq!(found["tokens"].as_array().unwrap().len(), 20);
+    let report = &found["report"];
+    for (part, promised) in [
+        ("", "latency_ms time_to_first_token_ms energy_wh energy_source plan speculation adaptations quality_metrics"),
+        ("/plan", "drafter draft_length exit_depth draft_precision target_precision layers_skipped difficulty why"),
+        ("/speculation", "steps drafted evaluated accepted tokens_per_step accepted_by_position"),
+        ("/adaptations", "precision layers_skipped context_used batch_size"),
+        ("/quality_metrics", "estimated_perplexity_delta confidence"),
+    ] {
+        let part = report.pointer(part).unwrap().as_object().unwrap();
+        for key in promised.split(' ') {
+            assert!(part.contains_key(key), "{key} is missing: {part:?}");
+        }
+    }
+    assert!(report["latency_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["plan"]["drafter"], "model:llama-draft");
+    assert_eq!(report["adaptations"]["context_used"], 20 + found["prompt_tokens"].as_array().unwrap().len());
+    let speculation = &report["speculation"];
+    let count = |key: &str| speculation[key].as_u64().unwrap();
+    assert!(count("accepted") > 0 && count("accepted") <= count("evaluated") && count("evaluated") <= count("drafted"));
+    let by_position = speculation["accepted_by_position"].as_array().unwrap();
+    assert_eq!(by_position.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), count("accepted"));
+    assert_eq!(report["energy_wh"].is_null(), report["energy_source"] == "unavailable");
+}
+
+#[test]
+fn streamed_text_is_the_answer_s_text_and_a_line_break() {
+    for arguments in [
+        &["--prompt", "A paceline is", "--max-new-tokens", "64"][..],
+        &["--prompt", "A paceline is", "--stop", "rider in"],
+        &["--prompt", "é – 漢字", "--max-new-tokens", "200", "--temperature", "2", "--ignore-eos"],
+        &["--prompt", "What is a paceline?", "--chat"],
+        &["--prompt", "- a prompt may start with a dash", "--stop", "--"],
+        &["--prompt", ""],
+    ] {
+        let streamed = generate(arguments).succeeds();
+        assert_eq!(streamed, format!("{}\n", answer(arguments)["text"].as_str().unwrap()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_answer_ends_at_stop_tokens_at_stop_texts_at_the_length_and_with_the_context() {
+    let stop_tokens = [347, 351].map(Value::from);
+    let last = |found: &Value| found["tokens"].as_array().unwrap().last().unwrap().clone();
+
+    let found = answer(&["--prompt", "What is a paceline?", "--chat"]);
+    assert_eq!(found["text"], "A row of riders who share the wind.");
+    assert_eq!(found["finish_reason"], "stop");
+    assert!(stop_tokens.contains(&last(&found)), "`tokens` includes the stop token: {found}");
+
+    let found = answer(&["--prompt", "A paceline is", "--stop", "nothing", "--stop", "rider in"]);
+    assert_eq!(
+        (&found["text"], &found["finish_reason"]),
+        (&" a row of riders who share the wind. The ".into(), &"stop".into())
+    );
+
+    for huge in ["1000000000000000000", "18446744073709551615"] {
+        let found = answer(&["--prompt", "A paceline is", "--max-new-tokens", huge, "--ignore-eos"]);
+        assert_eq!(
+            (&found["report"]["adaptations"]["context_used"], &found["finish_reason"]),
+            (&256.into(), &"length".into())
+        );
+    }
+}
+
+#[test]
+fn chat_prompts_go_through_the_template() {
+    let golden = golden();
+    let case = &golden["chat"][0];
+    let content = case["messages"][0]["content"].as_str().unwrap();
+    assert_eq!(answer(&["--prompt", content, "--chat", "--max-new-tokens", "1"])["prompt_tokens"], case["ids"]);
+}
+
+#[test]
+fn standard_input_is_a_prompt_without_its_last_line_break() {
+    let model = fixture("llama-tied");
+    let arguments = ["generate", "--model", &model, "--max-new-tokens", "8"];
+    let expected = generate(&["--prompt", "The road\nis long", "--max-new-tokens", "8"]).succeeds();
+    for input in ["The road\nis long", "The road\nis long\n", "The road\nis long\r\n"] {
+        assert_eq!(Run::with_input(&arguments, input.as_bytes()).succeeds(), expected, "{input:?}");
+    }
+    Run::with_input(&arguments, b"\xff\xfe").fails(1, &["standard input", "UTF-8"]);
+}
+
+#[test]
+fn prompts_without_an_answer_are_refused() {
+    let long = "one two ".repeat(400);
+    generate(&["--prompt", &long]).fails(1, &["context", "256", "shorten"]);
+    let micro = fixture("micro");
+    generate_from(&micro, &["--prompt", ""]).fails(1, &["empty"]);
+    generate_from(&micro, &[]).fails(1, &["empty"]);
+    generate_from(&micro, &["--prompt", "a", "--chat"]).fails(1, &["chat template"]);
+    let penalty = ["--prompt", "x", "--repetition-penalty", "1e-40"];
+    generate(&penalty).fails(1, &["repetition penalty"]);
+
+    // With --json the sentence is in the object, too.
+    let run = generate(&["--prompt", &long, "--json"]);
+    assert_eq!(run.code, Some(1));
+    run.says(&["context", "256"]);
+    let object = run.objects().remove(0);
+    assert_eq!(format!("paceline: {}\n", object["error"].as_str().unwrap()), run.err);
+    assert_eq!(object["prompt"], long);
+}

@@ -1,0 +1,146 @@
+//! What was typed: wrong flags and settings, and the help.
+
+use crate::{Run, file, fixture, generate};
+
+#[test]
+fn wrong_usage_is_refused_with_exit_code_2() {
+    for (arguments, words) in [
+        (&["--foo"][..], &["--foo", "--help"][..]),
+        (&["--propmt", "x"], &["'--propmt'", "'--prompt'"]),
+        (&["extra"], &["'extra'"]),
+        (&["--prompt"], &["--prompt"]),
+        (&["--prompt", "x", "--prompt", "y"], &["--prompt", "multiple times"]),
+        (&["--prompt", "x", "--prompts", "y"], &["--prompt ", "--prompts"]),
+        (&["--max-new-tokens", "0"], &["max-new-tokens", "at least 1"]),
+        (&["--max-new-tokens", "ten"], &["max-new-tokens", "whole number"]),
+        (&["--seed", "-1"], &["'-1'", "--seed", "whole number"]),
+        (&["--seed", "18446744073709551616"], &["--seed", "2^64 - 1"]),
+        (&["--top-k", "-1"], &["--top-k", "whole number"]),
+        (&["--threads", "-1"], &["--threads", "whole number"]),
+        (&["--threads", "99999999999999999999"], &["--threads", "whole number"]),
+        (&["--temperature", "hot"], &["--temperature", "finite number"]),
+        (&["--temperature", "nan"], &["--temperature", "finite number"]),
+        (&["--temperature", "inf"], &["--temperature", "finite number"]),
+        (&["--temperature", "-1"], &["temperature", "-1"]),
+        (&["--top-p", "2"], &["top-p", "up to 1"]),
+        (&["--min-p", "-0.5"], &["min-p", "-0.5"]),
+        (&["--repetition-penalty", "0"], &["repetition-penalty", "above 0"]),
+        (&["--presence-penalty", "nan"], &["presence-penalty", "finite number"]),
+        (&["--stop", ""], &["stop", "empty"]),
+        (&["--drafter", "magic"], &["magic", "lookup"]),
+        (&["--drafter", "exit:x"], &["exit:x", "exit:4"]),
+        (&["--drafter", "self:int4"], &["self:int4", "not in this version"]),
+        (&["--draft-len", "0"], &["draft-len", "1 to 16"]),
+        (&["--draft-len", "-3"], &["draft-len", "1 to 16"]),
+        (&["--draft-len", "17"], &["draft-len", "1 to 16"]),
+        (&["--quality", "bounded"], &["quality", "bounded", "exact"]),
+        (&["--precision", "int4"], &["precision", "int4", "bf16"]),
+        (&["--draft-precision", "f64"], &["draft-precision", "f64", "bf16"]),
+        (&["--device", "gpu"], &["gpu", "cuda:0"]),
+        (&["--device", "cuda:x"], &["cuda:x", "cuda:0"]),
+    ] {
+        let run = generate(arguments);
+        run.fails(2, words);
+    }
+    Run::new(&["generate", "--prompt", "x"]).fails(2, &["No model", "--model DIR"]);
+    Run::new(&["dance"]).fails(2, &["dance"]);
+    Run::new(&["inspect"]).fails(2, &["<DIR>"]);
+    Run::new(&["inspect", "a", "b"]).fails(2, &["'b'"]);
+}
+
+#[test]
+fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
+    let (target, draft, other) = (fixture("llama-tied"), fixture("llama-draft"), fixture("micro"));
+    for (arguments, words) in [
+        (&["--drafter", "exit:0"][..], &["exit:0", "exit:1 to exit:2"][..]),
+        (&["--drafter", "exit:3"], &["exit:3", "3 layers"]),
+        (&["--drafter", "model"], &["There is no draft model:", "--draft DIR"]),
+        (&["--drafter", "model:x"], &["`x`", "--draft DIR"]),
+        (&["--drafter", "model:x", "--draft", &draft], &["`x`", "llama-draft"]),
+        (&["--draft", &draft, "--draft", &draft], &["Two draft models", "llama-draft", "once"]),
+        (&["--draft", &other], &["vocabulary", &target, &other, "choose another draft"]),
+        (&["--draft", "/nowhere"], &["/nowhere", "does not exist"]),
+        (&["--threads", "100000"], &["100000", "--threads"]),
+        (&["--threads", "18446744073709551615"], &["18446744073709551615", "--threads"]),
+        #[cfg(not(feature = "cuda"))]
+        (&["--device", "cuda:0"], &["cuda:0", "without CUDA"]),
+        (&["--prompts", "/nowhere"], &["prompts file /nowhere", "cannot be read"]),
+        (&["--prompts", &target], &["prompts file", "directory"]),
+        (&["--config", "/nowhere"], &["config file /nowhere", "cannot be read"]),
+        (&["--config", &target], &["config file", "directory"]),
+    ] {
+        let run = generate(&[arguments, if arguments[0] == "--prompts" { &[] } else { &["--prompt", "x"] }].concat());
+        run.fails(1, words);
+    }
+}
+
+#[test]
+fn wrong_config_files_are_refused() {
+    for (text, code, words) in [
+        (&b"seed = "[..], 1, &["line 2", "TOML"][..]),
+        (b"seed = 1\nseed = 2", 1, &["line 3", "duplicate"]),
+        (b"\xff", 1, &["config file", "UTF-8"]),
+        (b"max_new_tokens = 3", 2, &["max_new_tokens", "max-new-tokens"]),
+        (b"prompt = 'x'", 2, &["`prompt`"]),
+        (b"[generation]\nseed = 1", 2, &["generation"]),
+        (b"seed = -1", 2, &["seed", "-1"]),
+        (b"seed = 'x'", 2, &["seed", "x"]),
+        (b"temperature = nan", 2, &["temperature", "finite"]),
+        (b"temperature = 1e39", 2, &["temperature", "finite"]),
+        (b"max-new-tokens = 0", 2, &["max-new-tokens", "at least 1"]),
+        (b"draft = 'x'", 2, &["draft", "sequence"]),
+        (b"draft-len = 99", 2, &["draft-len", "1 to 16"]),
+        (b"quality = 'best_effort'", 2, &["quality", "best_effort"]),
+        (b"drafter = 'exit:0'", 1, &["exit:0"]),
+    ] {
+        let (_directory, path) = file([&b"threads = 1\n"[..], text].concat());
+        generate(&["--prompt", "x", "--config", &path]).fails(code, words);
+    }
+}
+
+#[test]
+fn a_config_file_is_as_good_as_flags_and_flags_win() {
+    let (_directory, path) = file(format!(
+        "model = '{}'\nmax-new-tokens = 9\ntemperature = 0.9\nseed = 5\nstop = ['zzz']\ndraft-len = 3",
+        fixture("llama-tied")
+    ));
+    let from_file = |more: &[&str]| {
+        Run::new(&[&["generate", "--config", &path, "--prompt", "Each rider"], more].concat()).succeeds()
+    };
+    let flags = ["--prompt", "Each rider", "--max-new-tokens", "9", "--temperature", "0.9"];
+    let from_flags = |seed: &str| generate(&[&flags[..], &["--seed", seed]].concat()).succeeds();
+    assert_eq!(from_file(&[]), from_flags("5"));
+    assert_eq!(from_file(&["--seed", "6"]), from_flags("6"));
+    assert_ne!(from_flags("5"), from_flags("6"));
+}
+
+#[test]
+fn arguments_that_are_not_utf8_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let arguments = [OsStr::new("generate"), OsStr::new("--prompt"), OsStr::from_bytes(b"\xff")];
+    Run::new(&arguments).fails(2, &["UTF-8"]);
+}
+
+#[test]
+fn help_says_what_there_is_and_how_to_begin() {
+    let bare = Run::new::<&str>(&[]);
+    assert_eq!((bare.code, bare.out.as_str()), (Some(2), ""));
+    let overview = Run::new(&["--help"]).succeeds();
+    assert_eq!(bare.err, overview);
+    for word in ["generate", "inspect", "Examples:", "Exit codes:", "config.json"] {
+        assert!(overview.contains(word), "{word}: {overview}");
+    }
+    assert!(Run::new(&["inspect", "--help"]).succeeds().contains("<DIR>"));
+    assert_eq!(Run::new(&["--version"]).succeeds(), format!("paceline {}\n", env!("CARGO_PKG_VERSION")));
+
+    let help = Run::new(&["generate", "--help"]).succeeds();
+    let (flags, examples) = help.split_once("Examples:").unwrap();
+    let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
+                    presence-penalty stop chat drafter draft-len draft-precision precision quality threads device config json";
+    for flag in promised.split_whitespace() {
+        assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
+    }
+    let used: Vec<&str> = examples.split([' ', '`', '\n']).filter(|word| word.starts_with("--")).collect();
+    assert!(used.len() > 8 && used.iter().all(|flag| promised.contains(&flag[2..])), "{used:?}");
+}
