@@ -124,10 +124,14 @@ impl GenerationConfig {
     /// A sentence that names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<(), Error> {
         if self.max_new_tokens == 0 {
-            return Err(Error::Config("`max-new-tokens` is 0, so nothing would be generated; ask for at least 1.".into()));
+            return Err(Error::Config(
+                "`max-new-tokens` is 0, so nothing would be generated; ask for at least 1.".into(),
+            ));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Config("a `stop` text is empty, which would stop every answer at once; leave it out.".into()));
+            return Err(Error::Config(
+                "a `stop` text is empty, which would stop every answer at once; leave it out.".into(),
+            ));
         }
         Ok(self.sampling.validate()?)
     }

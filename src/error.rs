@@ -9,7 +9,8 @@ use crate::sampling::SamplingError;
 use crate::text::TextError;
 use crate::text::stream::StreamError;
 
-/// Why an engine could not be built or a prompt could not be answered. Each message says what is wrong, where, and what to do.
+/// Why an engine could not be built or a prompt could not be answered. Each message says what is wrong,
+/// where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the variants and their fields mean")]
 pub enum Error {
@@ -27,7 +28,9 @@ pub enum Error {
     Sampling(#[from] SamplingError),
     #[error(transparent)]
     Drafter(#[from] ChoiceError),
-    #[error("No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json).")]
+    #[error(
+        "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."
+    )]
     NoModel,
     #[error("The configuration cannot be used: {0}")]
     Config(String),
@@ -36,7 +39,9 @@ pub enum Error {
         draft.display(), target.display()
     )]
     OtherVocabulary { draft: PathBuf, target: PathBuf },
-    #[error("Two draft models are called `{0}`: give each directory once, or rename one, so that `model:{0}` names one of them.")]
+    #[error(
+        "Two draft models are called `{0}`: give each directory once, or rename one, so that `model:{0}` names one of them."
+    )]
     SameName(String),
     #[error("There is no draft model{}: {}.", if wanted.is_empty() { String::new() } else { format!(" {wanted}") }, known_drafts(known))]
     NoSuchDraft { wanted: String, known: Vec<String> },
@@ -44,15 +49,25 @@ pub enum Error {
     NoSuchExit { depth: usize, layers: usize },
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]
     EmptyPrompt,
-    #[error("The prompt has {tokens} tokens, but the model's context holds {context}, one of them for the answer: shorten the prompt.")]
+    #[error(
+        "The prompt has {tokens} tokens, but the model's context holds {context}, one of them for the answer: shorten the prompt."
+    )]
     PromptTooLong { tokens: usize, context: usize },
-    #[error("Token {token} at place {place} of the prompt is outside the model's vocabulary of {vocabulary}: is this the model's own tokenizer?")]
+    #[error(
+        "Token {token} at place {place} of the prompt is outside the model's vocabulary of {vocabulary}: is this the model's own tokenizer?"
+    )]
     TokenOutsideVocabulary { token: u32, place: usize, vocabulary: usize },
-    #[error("The model has no chat template: give a plain prompt instead of messages, or add a `chat_template` to tokenizer_config.json.")]
+    #[error(
+        "The model has no chat template: give a plain prompt instead of messages, or add a `chat_template` to tokenizer_config.json."
+    )]
     NoChatTemplate,
-    #[error("The answer takes too much memory: {bytes} bytes for the cache of {positions} positions cannot be had; ask for fewer new tokens.")]
+    #[error(
+        "The answer takes too much memory: {bytes} bytes for the cache of {positions} positions cannot be had; ask for fewer new tokens."
+    )]
     CacheTooLarge { bytes: u64, positions: usize },
-    #[error("The engine has stopped working (its decode thread ended): load it again; if this repeats, please report it.")]
+    #[error(
+        "The engine has stopped working (its decode thread ended): load it again; if this repeats, please report it."
+    )]
     Stopped,
 }
 

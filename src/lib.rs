@@ -1,7 +1,8 @@
 //! Speculative decoding for Llama-family models whose tokens are those of plain decoding, bit for bit.
 //!
-//! Cheap drafts run ahead, the main model (the *target*) verifies them many at a time, and only tokens that plain decoding would
-//! have produced come out: at every temperature, whatever drafted, however far, on however many threads. `ARCHITECTURE.md` says how.
+//! Cheap drafts run ahead, the main model (the *target*) verifies them many at a time, and only tokens that
+//! plain decoding would have produced come out: at every temperature, whatever drafted, however far, on
+//! however many threads. `ARCHITECTURE.md` says how.
 //!
 //! Start with [`Engine::load`] and [`Engine::generate`].
 

@@ -1,9 +1,10 @@
 //! Attention of queries over a layer's cache.
 //!
-//! Every row and head is computed on its own by the online softmax (Milakov and Gimelshein 2018; FlashAttention) over blocks of 64
-//! positions counted from position 0, so the arithmetic depends on the query, its position, the window and the visible keys and values
-//! alone. Positions that are not visible are not read: what a cache still holds there may be anything, and 0 times NaN is NaN.
-//! Heads that share keys and values are taken together, for speed; they do not mix.
+//! Every row and head is computed on its own by the online softmax (Milakov and Gimelshein 2018;
+//! FlashAttention) over blocks of 64 positions counted from position 0, so the arithmetic depends on the
+//! query, its position, the window and the visible keys and values alone. Positions that are not visible are
+//! not read: what a cache still holds there may be anything, and 0 times NaN is NaN. Heads that share keys
+//! and values are taken together, for speed; they do not mix.
 
 use std::ops::Range;
 
@@ -162,8 +163,8 @@ impl Look<'_> {
         }
     }
 
-    /// Decays the sums and adds the weighted values of `positions` to them, even and odd positions apart: two chains of additions hide
-    /// the latency of one.
+    /// Decays the sums and adds the weighted values of `positions` to them, even and odd positions apart: two
+    /// chains of additions hide the latency of one.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // all of one block
     fn weigh<S: Simd, const HEADS: usize>(
@@ -196,8 +197,8 @@ impl Look<'_> {
         }
     }
 
-    /// [`Look::weigh`] for `WIDTH` vectors of the head from dimension `d` on, the last of which has `last` values (16, or fewer where
-    /// `WIDTH` is 1).
+    /// [`Look::weigh`] for `WIDTH` vectors of the head from dimension `d` on, the last of which has `last`
+    /// values (16, or fewer where `WIDTH` is 1).
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // all of one block
     fn weigh_slice<S: Simd, const HEADS: usize, const WIDTH: usize>(
@@ -275,8 +276,8 @@ impl Look<'_> {
     }
 }
 
-/// Turns a block's scores (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the greatest score so far and
-/// the block's sum.
+/// Turns a block's scores (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the
+/// greatest score so far and the block's sum.
 #[inline(always)]
 fn soften<S: Simd>(s: S, scores: &mut [f32; BLOCK], before: f32) -> (f32, f32) {
     let scores = scores.as_chunks_mut::<LANES>().0;

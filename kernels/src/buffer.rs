@@ -7,10 +7,11 @@ const LINE: usize = 64;
 /// f32 values of a cache line.
 const LINE_VALUES: usize = LINE / size_of::<f32>();
 
-/// Zeroed f32 values from a cache line's start on: a vector's load then touches one line and not two. Pages that were never written
-/// take no memory.
+/// Zeroed f32 values from a cache line's start on: a vector's load then touches one line and not two. Pages
+/// that were never written take no memory.
 pub(crate) struct AlignedBuffer {
-    // An aligned allocation would be zeroed by hand, page by page; a plain one comes zeroed from the system, so skip to a line's start.
+    // An aligned allocation would be zeroed by hand, page by page; a plain one comes zeroed from the system,
+    // so skip to a line's start.
     values: Vec<f32>,
     start: usize,
     len: usize,

@@ -2,7 +2,8 @@
 
 use crate::buffer::AlignedBuffer;
 
-/// Keys and values of one layer in f32, each `[kv_head][capacity][head_dim]`: one head's positions lie one after the other.
+/// Keys and values of one layer in f32, each `[kv_head][capacity][head_dim]`: one head's positions lie one
+/// after the other.
 pub struct LayerCache {
     keys: AlignedBuffer,
     values: AlignedBuffer,

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn widening_is_exact_and_narrowing_rounds_to_even() {
-        // Between two neighbours of each format: 1 + 2^-8 ties to 1 in bf16, 1 + 3 * 2^-8 to 1 + 2^-6; 1 + 2^-11 ties to 1 in f16.
+        // Between two neighbours of each format: 1 + 2^-8 ties to 1 in bf16, 1 + 3 * 2^-8 to 1 + 2^-6; 1 +
+        // 2^-11 ties to 1 in f16.
         let values = vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0 + 1.0 / 2048.0, -2.5, 0.0];
         let matrix = Weights::from_f32(values, 2, 3).expect("six values");
         for (format, expected) in [

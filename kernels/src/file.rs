@@ -1,8 +1,8 @@
 //! A read-only file mapping behind a safe face.
 //!
-//! Mapping is `unsafe` because another process may change the file underneath; that makes the *values* read unpredictable
-//! (and a file cut short while mapped ends the process with a bus error), but no code here relies on the bytes for memory safety:
-//! every reader treats them as plain numbers.
+//! Mapping is `unsafe` because another process may change the file underneath; that makes the *values* read
+//! unpredictable (and a file cut short while mapped ends the process with a bus error), but no code here
+//! relies on the bytes for memory safety: every reader treats them as plain numbers.
 
 use std::fs::File;
 use std::io;
@@ -25,13 +25,15 @@ impl MappedFile {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
         }
-        // SAFETY: the mapping is read-only and private to this value; see the module's header for what outside changes can do.
+        // SAFETY: the mapping is read-only and private to this value; see the module's header for what
+        // outside changes can do.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self { map })
     }
 
-    /// Lets the pages of a byte range go from this process's memory; reading them again fetches them from the file. A range outside
-    /// the file, or a system that has no such call, leaves everything as it is: this is advice, never a change of what is read.
+    /// Lets the pages of a byte range go from this process's memory; reading them again fetches them from the
+    /// file. A range outside the file, or a system that has no such call, leaves everything as it is: this is
+    /// advice, never a change of what is read.
     pub fn release(&self, bytes: std::ops::Range<usize>) {
         #[cfg(unix)]
         if bytes.start < bytes.end && bytes.end <= self.map.len() {

@@ -20,8 +20,9 @@ const COLUMN_GRAIN: usize = 16;
 
 /// Threads and an instruction set to compute with.
 ///
-/// All matrices are row-major and flat. Wrong lengths are errors in the calling program and panic. Results have the same bits for
-/// every number of threads, instruction set and number of rows; see the crate's documentation.
+/// All matrices are row-major and flat. Wrong lengths are errors in the calling program and panic. Results
+/// have the same bits for every number of threads, instruction set and number of rows; see the crate's
+/// documentation.
 pub struct Kernels {
     pool: ThreadPool,
     isa: Isa,
@@ -59,7 +60,8 @@ impl Kernels {
         self.isa.name()
     }
 
-    /// Calls `f` with ranges that cover `0..items`, split at multiples of `grain`, on as many threads as `work` is worth.
+    /// Calls `f` with ranges that cover `0..items`, split at multiples of `grain`, on as many threads as
+    /// `work` is worth.
     fn split(&self, items: usize, grain: usize, work: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
         let grains = items.div_ceil(grain);
         let most = if self.threads() == 1 { 1 } else { self.threads() * PARTS_PER_THREAD };
@@ -70,7 +72,8 @@ impl Kernels {
 
     /// `out = x * w^T + bias` with x `[rows, in_features]`, bias `[out_features]`, out `[rows, out_features]`.
     ///
-    /// Products are of f32 values (weights are widened exactly) and summed in f32 with fused multiply-adds; the bias is added last.
+    /// Products are of f32 values (weights are widened exactly) and summed in f32 with fused multiply-adds;
+    /// the bias is added last.
     ///
     /// # Panics
     /// Where a slice does not have its shape's length.
@@ -93,8 +96,8 @@ impl Kernels {
         });
     }
 
-    /// `out = x / sqrt(mean(x^2) + eps) * weight` over each group of `weight.len()` values: `[rows, width]`, or `[rows, heads,
-    /// head_dim]` for norms per head.
+    /// `out = x / sqrt(mean(x^2) + eps) * weight` over each group of `weight.len()` values: `[rows, width]`,
+    /// or `[rows, heads, head_dim]` for norms per head.
     ///
     /// # Panics
     /// Where `x` is not whole groups, `weight` is empty, or `out` has another length than `x`.
@@ -112,8 +115,8 @@ impl Kernels {
         });
     }
 
-    /// Rotary embedding by half rotation, in place: x `[rows, heads, head_dim]`, cos and sin `[rows, head_dim / 2]`; with a head's
-    /// halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
+    /// Rotary embedding by half rotation, in place: x `[rows, heads, head_dim]`, cos and sin `[rows, head_dim
+    /// / 2]`; with a head's halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
     ///
     /// # Panics
     /// Where `head_dim` is odd or a slice does not have its shape's length.
@@ -154,13 +157,13 @@ impl Kernels {
 
     /// Softmax attention over a layer's cache: q and out `[rows, heads, head_dim]`.
     ///
-    /// Row r stands at position `start + r` and sees the positions up to its own, the last `window` of them where there is a window.
-    /// Query head h looks at kv head `h / (heads / kv_heads)`. Scores are `scale * q.k`. What the cache holds at other positions is not
-    /// read.
+    /// Row r stands at position `start + r` and sees the positions up to its own, the last `window` of them
+    /// where there is a window. Query head h looks at kv head `h / (heads / kv_heads)`. Scores are `scale *
+    /// q.k`. What the cache holds at other positions is not read.
     ///
     /// # Panics
-    /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window is 0, or the cache does not
-    /// hold the rows' own positions yet.
+    /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window
+    /// is 0, or the cache does not hold the rows' own positions yet.
     #[allow(clippy::too_many_arguments)] // the operation has this many
     pub fn attention(
         &self,

@@ -1,12 +1,14 @@
-//! Row-invariant CPU kernels: the arithmetic of a Llama-family forward pass whose results are the same bits however the work is cut.
+//! Row-invariant CPU kernels: the arithmetic of a Llama-family forward pass whose results are the same bits
+//! however the work is cut.
 //!
-//! Speculative decoding is exact only if a token's logits are the same whether it is computed alone or in a batch with others. So for
-//! every kernel here, a row's result depends on that row's inputs alone: not on how many rows are in the call or where the row stands,
-//! not on the number of threads, not on how a prompt was chunked. It does not depend on the instruction set either: every kernel is one
-//! generic function over a vector of sixteen lanes with one order of operations. (The bits of a NaN are the exception.)
+//! Speculative decoding is exact only if a token's logits are the same whether it is computed alone or in a
+//! batch with others. So for every kernel here, a row's result depends on that row's inputs alone: not on how
+//! many rows are in the call or where the row stands, not on the number of threads, not on how a prompt was
+//! chunked. It does not depend on the instruction set either: every kernel is one generic function over a
+//! vector of sixteen lanes with one order of operations. (The bits of a NaN are the exception.)
 //!
-//! - [`Kernels::matmul`] sums along k in sixteen lanes, element i in lane i mod 16, by fused multiply-adds in order of k, then adds the
-//!   lanes by a fixed tree. Threads split the output's columns.
+//! - [`Kernels::matmul`] sums along k in sixteen lanes, element i in lane i mod 16, by fused multiply-adds in
+//!   order of k, then adds the lanes by a fixed tree. Threads split the output's columns.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 

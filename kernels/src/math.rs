@@ -1,7 +1,8 @@
 //! The exponential, in operations that round the same everywhere.
 //!
-//! Range reduction `x = n ln 2 + r` with `ln 2` in two parts (Cody and Waite), the polynomial of Cephes' `expf` in `r`, then `2^n`.
-//! The error is below 1.5 units in the last place over the whole range, subnormal results included.
+//! Range reduction `x = n ln 2 + r` with `ln 2` in two parts (Cody and Waite), the polynomial of Cephes'
+//! `expf` in `r`, then `2^n`. The error is below 1.5 units in the last place over the whole range, subnormal
+//! results included.
 
 use crate::simd::Simd;
 
@@ -69,7 +70,8 @@ mod tests {
     #[test]
     fn exp_is_within_two_units_of_the_last_place_and_has_the_same_bits_everywhere() {
         let mut worst = 0.0_f64;
-        // A step of 1/4096 and an irrational offset per lane: from below the smallest subnormal to above the largest float.
+        // A step of 1/4096 and an irrational offset per lane: from below the smallest subnormal to above the
+        // largest float.
         for step in -110 * 256..=90 * 256 {
             let x: [f32; LANES] =
                 std::array::from_fn(|i| (f64::from(step) / 256.0 + (i as f64 * 0.618).fract() / 256.0) as f32);

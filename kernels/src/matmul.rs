@@ -1,8 +1,9 @@
 //! Products with a weight matrix.
 //!
-//! A part of the job owns a range of output columns and serves every row for a few columns before it goes on to the next few, so
-//! weights stream from memory once. With one or few rows the stream is the bottleneck: weights are widened in registers and prefetched.
-//! With many rows arithmetic is: the activations are copied to cache lines' starts, and each few columns widened once, padded likewise.
+//! A part of the job owns a range of output columns and serves every row for a few columns before it goes on
+//! to the next few, so weights stream from memory once. With one or few rows the stream is the bottleneck:
+//! weights are widened in registers and prefetched. With many rows arithmetic is: the activations are copied
+//! to cache lines' starts, and each few columns widened once, padded likewise.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,8 +14,9 @@ use crate::simd::{LANES, Op, Simd};
 use crate::tile::{Stored, StoredBf16, StoredF16, StoredF32, Sums, accumulate, add_up, tile};
 use crate::weights::{FloatFormat, Weights};
 
-/// Whether copying activations and widened weights pays. Widening in registers costs next to nothing where a vector is one register;
-/// f32 weights need no widening, but where they lie splits their vectors over two cache lines.
+/// Whether copying activations and widened weights pays. Widening in registers costs next to nothing where a
+/// vector is one register; f32 weights need no widening, but where they lie splits their vectors over two
+/// cache lines.
 pub(crate) fn are_many(rows: usize, format: FloatFormat, wide: bool) -> bool {
     match (wide, format) {
         (true, FloatFormat::F16 | FloatFormat::Bf16) => rows > 32,
@@ -37,7 +39,8 @@ thread_local! {
     static PACKED_COLUMNS: Cell<Option<AlignedBuffer>> = const { Cell::new(None) };
 }
 
-/// Takes the thread's buffer, grown to at least `len` values, whose content is whatever was left there. To be set again after use.
+/// Takes the thread's buffer, grown to at least `len` values, whose content is whatever was left there. To be
+/// set again after use.
 fn take_buffer(place: &'static LocalKey<Cell<Option<AlignedBuffer>>>, len: usize) -> AlignedBuffer {
     place.take().filter(|buffer| buffer.as_slice().len() >= len).unwrap_or_else(|| AlignedBuffer::new(len))
 }
@@ -108,7 +111,8 @@ struct Group {
 }
 
 impl Group {
-    /// Pointers to the columns' weights; those past the last are the last once more, so a tile that sticks out computes that again.
+    /// Pointers to the columns' weights; those past the last are the last once more, so a tile that sticks
+    /// out computes that again.
     ///
     /// # Safety
     /// The group's `count` columns must exist, one at least.
@@ -223,8 +227,9 @@ impl Columns<'_> {
                         let mut row = block_rows.start;
                         while row < block_rows.end {
                             let kept = kept.next();
-                            // SAFETY: the group is `count` rows of the panel, of `depth` values, which each row of activations has from
-                            // `from` on; and the tiles have no more rows than are left.
+                            // SAFETY: the group is `count` rows of the panel, of `depth` values, which each
+                            // row of activations has from `from` on; and the tiles have no more rows than are
+                            // left.
                             row += unsafe {
                                 match block_rows.end - row {
                                     1 => self.panel_tile::<S, 1, COLUMNS>(s, row, group, from, depth, kept),
@@ -247,8 +252,8 @@ impl Columns<'_> {
     /// One tile's sums over `depth` values from `from` on; returns its rows.
     ///
     /// # Safety
-    /// The group must be of f32 values, `depth` in each column, and the activations have as many from `from` on; there must be `ROWS`
-    /// rows from `row` on.
+    /// The group must be of f32 values, `depth` in each column, and the activations have as many from `from`
+    /// on; there must be `ROWS` rows from `row` on.
     #[inline(always)]
     unsafe fn panel_tile<S: Simd, const ROWS: usize, const COLUMNS: usize>(
         &self,

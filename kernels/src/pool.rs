@@ -1,12 +1,12 @@
 //! A small thread pool for work of microseconds.
 //!
-//! A forward pass hands over a few hundred times per token, so a hand-over must cost about a microsecond while a pass runs and
-//! nothing between passes: workers look for work in a short loop and then sleep.
+//! A forward pass hands over a few hundred times per token, so a hand-over must cost about a microsecond
+//! while a pass runs and nothing between passes: workers look for work in a short loop and then sleep.
 //!
-//! One word, the gate, carries the protocol: a generation, an open bit, and the number of workers inside. A worker enters an open
-//! gate by compare-and-swap, takes parts by a counter until there are none, and leaves. The caller takes parts too, closes the gate
-//! when they are gone, and waits until nobody is inside. A worker that the system has not scheduled in time finds the gate closed and
-//! delays nobody.
+//! One word, the gate, carries the protocol: a generation, an open bit, and the number of workers inside. A
+//! worker enters an open gate by compare-and-swap, takes parts by a counter until there are none, and leaves.
+//! The caller takes parts too, closes the gate when they are gone, and waits until nobody is inside. A worker
+//! that the system has not scheduled in time finds the gate closed and delays nobody.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -50,8 +50,9 @@ struct Shared {
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written only by the caller that holds `ThreadPool::turn` while the gate is closed and nobody is inside, and read
-// only by workers inside; the gate's release and acquire order the two. What `job` points to is `Sync`.
+// SAFETY: `job` is written only by the caller that holds `ThreadPool::turn` while the gate is closed and
+// nobody is inside, and read only by workers inside; the gate's release and acquire order the two. What `job`
+// points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: nothing in it belongs to a thread; the pointer in `job` is used only as said above.
 unsafe impl Send for Shared {}
@@ -98,7 +99,8 @@ impl ThreadPool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(0)` to `f(parts - 1)`, each once, in any order and on any of the threads, and returns when all have ended.
+    /// Calls `f(0)` to `f(parts - 1)`, each once, in any order and on any of the threads, and returns when
+    /// all have ended.
     ///
     /// Callers on several threads take turns. A job started inside a part runs on that part's thread alone.
     ///
@@ -117,14 +119,15 @@ impl ThreadPool {
         }
         let turn = lock(&self.turn);
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is lengthened. The pointer is used by workers inside the gate, and this function does not return
-        // or unwind between opening the gate and having seen it closed and empty.
+        // SAFETY: only the lifetime is lengthened. The pointer is used by workers inside the gate, and this
+        // function does not return or unwind between opening the gate and having seen it closed and empty.
         let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(f) };
         // SAFETY: we hold the turn and the gate is closed and empty, so nobody else reads or writes the cell.
         unsafe { *shared.job.get() = Some(Job { work, parts }) };
         shared.next.store(0, Ordering::Relaxed);
         let generation = shared.gate.load(Ordering::Relaxed) & !(GENERATION - 1);
-        // Sequentially consistent, like the two lines in `sleep` that it must not pass: either we see the sleeper, or it sees the gate.
+        // Sequentially consistent, like the two lines in `sleep` that it must not pass: either we see the
+        // sleeper, or it sees the gate.
         shared.gate.store(generation.wrapping_add(GENERATION) | OPEN, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&shared.bed));

@@ -1,11 +1,12 @@
 //! The vector of sixteen floats that every kernel is written in.
 //!
-//! A kernel is one generic function over [`Simd`]. Each implementation does the same IEEE operations on the same lanes in the
-//! same order (sixteen lanes everywhere: AVX2 uses two registers, the scalar one an array), so a kernel's bits do not depend on
-//! the instruction set. Only exact or correctly rounded operations are offered: no reciprocal estimates, no platform `exp`.
+//! A kernel is one generic function over [`Simd`]. Each implementation does the same IEEE operations on the
+//! same lanes in the same order (sixteen lanes everywhere: AVX2 uses two registers, the scalar one an array),
+//! so a kernel's bits do not depend on the instruction set. Only exact or correctly rounded operations are
+//! offered: no reciprocal estimates, no platform `exp`.
 //!
-//! An implementation is a token of no size. Whoever holds one has proof that the machine has its instructions, which is what
-//! makes the methods safe to call.
+//! An implementation is a token of no size. Whoever holds one has proof that the machine has its
+//! instructions, which is what makes the methods safe to call.
 
 /// Lanes of a vector: the width in which sums along a row are split.
 pub(crate) const LANES: usize = 16;
@@ -13,8 +14,8 @@ pub(crate) const LANES: usize = 16;
 /// Work that runs with an instruction set's code generation switched on, see [`super::isa::Isa::enter`].
 pub(crate) trait Op {
     type Output;
-    /// Must be `#[inline(always)]`, and so must everything it calls that touches vectors: code inlined into the entering
-    /// function may use the instructions, a function of its own may not.
+    /// Must be `#[inline(always)]`, and so must everything it calls that touches vectors: code inlined into
+    /// the entering function may use the instructions, a function of its own may not.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
@@ -44,8 +45,8 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`, that is `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `p * 2^h * 2^(n-h)` with `n` the low bits of `shifted` above `anchor`'s and `h = n >> 1`: two factors, because `2^n` itself
-    /// may be out of range where the product is not.
+    /// `p * 2^h * 2^(n-h)` with `n` the low bits of `shifted` above `anchor`'s and `h = n >> 1`: two factors,
+    /// because `2^n` itself may be out of range where the product is not.
     fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V;
 
     /// The sums of four vectors, each by the tree of [`Simd::sum`].
@@ -70,7 +71,8 @@ pub(crate) trait Simd: Copy {
         tree(lanes, |a, b| if a > b { a } else { b })
     }
 
-    /// At most sixteen values, the missing lanes zero: a tail goes through the same instructions as everything before it.
+    /// At most sixteen values, the missing lanes zero: a tail goes through the same instructions as
+    /// everything before it.
     #[inline(always)]
     fn load_tail(self, from: &[f32]) -> Self::V {
         let mut lanes = [0.0; LANES];

@@ -1,7 +1,7 @@
 //! [`Simd`] for x86-64: AVX2 with FMA and F16C (two registers to a vector) and AVX-512 (one).
 //!
-//! What each instruction does to NaN and to signed zeros is the contract of `Simd` (`max` and `min` give their second operand
-//! where neither is greater), which is why the operands are never swapped here.
+//! What each instruction does to NaN and to signed zeros is the contract of `Simd` (`max` and `min` give
+//! their second operand where neither is greater), which is why the operands are never swapped here.
 
 use std::arch::x86_64::*;
 
@@ -55,14 +55,15 @@ impl Avx512 {
 /// An intrinsic in a method of a token.
 macro_rules! proven {
     ($intrinsics:expr) => {{
-        // SAFETY: the token at hand (`self` or `proof`) proves that the machine has the instructions; pointers come from references
-        // to arrays of at least the size read or written, and only unaligned loads and stores are used.
+        // SAFETY: the token at hand (`self` or `proof`) proves that the machine has the instructions;
+        // pointers come from references to arrays of at least the size read or written, and only unaligned
+        // loads and stores are used.
         unsafe { $intrinsics }
     }};
 }
 
-/// [`Simd::scale`] for one of AVX2's two registers. A function and not a closure: a closure of its own may not be inlined into code with
-/// the features, and each intrinsic in it then becomes a call.
+/// [`Simd::scale`] for one of AVX2's two registers. A function and not a closure: a closure of its own may
+/// not be inlined into code with the features, and each intrinsic in it then becomes a call.
 #[inline(always)]
 fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
     let _ = proof;

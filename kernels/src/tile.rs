@@ -1,7 +1,8 @@
 //! The inner loop: the dot products of a few rows with a few columns, held in registers.
 //!
-//! Whatever the tile's shape, one dot product is one accumulator of sixteen lanes, fed by fused multiply-adds in order of k (the tail
-//! padded with zeros on both sides) and added up by one tree. So shapes may be chosen for speed alone.
+//! Whatever the tile's shape, one dot product is one accumulator of sixteen lanes, fed by fused multiply-adds
+//! in order of k (the tail padded with zeros on both sides) and added up by one tree. So shapes may be chosen
+//! for speed alone.
 
 use crate::simd::{LANES, Simd};
 
@@ -63,11 +64,13 @@ unsafe fn load_stored_tail<S: Simd, W: Stored>(s: S, from: *const u8, count: usi
 /// Accumulators of a tile: `[row][column]`.
 pub(crate) type Sums<S, const ROWS: usize, const COLUMNS: usize> = [[<S as Simd>::V; COLUMNS]; ROWS];
 
-/// Continues the sums of `ROWS` rows of activations with `COLUMNS` rows of weights by the next `k` values, which must be a multiple of
-/// sixteen unless they are the last; `ahead` bytes past each weight is prefetched where it is not 0.
+/// Continues the sums of `ROWS` rows of activations with `COLUMNS` rows of weights by the next `k` values,
+/// which must be a multiple of sixteen unless they are the last; `ahead` bytes past each weight is prefetched
+/// where it is not 0.
 ///
 /// # Safety
-/// Every pointer of `x` must have `k` readable f32 values, aligned as such, every one of `w` `k * W::BYTES` readable bytes.
+/// Every pointer of `x` must have `k` readable f32 values, aligned as such, every one of `w` `k * W::BYTES`
+/// readable bytes.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
 pub(crate) unsafe fn accumulate<S: Simd, W: Stored, const ROWS: usize, const COLUMNS: usize>(

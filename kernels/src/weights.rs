@@ -95,7 +95,8 @@ impl Weights {
     /// The matrix in `bytes` of `file`, read where it lies, at any alignment.
     ///
     /// # Errors
-    /// [`WeightsError`] where the range is not in the file or has another length than the shape needs, or the shape is empty.
+    /// [`WeightsError`] where the range is not in the file or has another length than the shape needs, or the
+    /// shape is empty.
     pub fn in_place(
         file: Arc<MappedFile>,
         bytes: Range<usize>,

@@ -1,4 +1,5 @@
-//! Attention and its cache: the same bits however a text is cut, nothing read that is not visible, close to what f64 gives.
+//! Attention and its cache: the same bits however a text is cut, nothing read that is not visible, close to
+//! what f64 gives.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! `config.json` resolved: what the file says in the spellings of many transformers versions becomes one description of the
-//! model with every default filled in and every number checked.
+//! `config.json` resolved: what the file says in the spellings of many transformers versions becomes one
+//! description of the model with every default filled in and every number checked.
 //!
 //! Whatever would change the model's output and is not supported is refused by name; the rest of the file is ignored.
 
@@ -66,8 +66,8 @@ pub enum Windows {
     },
 }
 
-/// A model's description. Every count is above zero, `heads` is a multiple of `kv_heads`, `head_dim` is even, and the sizes of
-/// all matrices, their sum in bytes, and a cache of `context` positions fit `usize`.
+/// A model's description. Every count is above zero, `heads` is a multiple of `kv_heads`, `head_dim` is even,
+/// and the sizes of all matrices, their sum in bytes, and a cache of `context` positions fit `usize`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// The architecture.
@@ -114,7 +114,8 @@ impl ModelConfig {
     /// Reads `config.json`, and the stop tokens of `generation_config.json` if there is one.
     ///
     /// # Errors
-    /// When a file cannot be read or understood, a value is impossible, or the model is of a kind that is not supported.
+    /// When a file cannot be read or understood, a value is impossible, or the model is of a kind that is not
+    /// supported.
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join("config.json");
         let map: Map<String, Value> = read_json(&path, LARGEST_CONFIG).map_err(|error| match error {

@@ -1,5 +1,5 @@
-//! Reading the small JSON and text files of a model directory: plain files only, up to a size, in UTF-8 without a byte order
-//! mark; whatever is wrong is said with line and column.
+//! Reading the small JSON and text files of a model directory: plain files only, up to a size, in UTF-8
+//! without a byte order mark; whatever is wrong is said with line and column.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

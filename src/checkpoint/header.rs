@@ -1,8 +1,9 @@
 //! The header of a safetensors file, read with its own visitor.
 //!
-//! The `safetensors` crate checks the same things, but its header type goes through serde's buffering (`flatten`): a header that is
-//! a long list of numbers costs it twenty-five times its size, and some of its errors name no tensor. Here memory stays within a
-//! few times the file's size whatever the header says. `__metadata__` is checked and thrown away.
+//! The `safetensors` crate checks the same things, but its header type goes through serde's buffering
+//! (`flatten`): a header that is a long list of numbers costs it twenty-five times its size, and some of its
+//! errors name no tensor. Here memory stays within a few times the file's size whatever the header says.
+//! `__metadata__` is checked and thrown away.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,8 +30,8 @@ pub(crate) struct Entry {
     pub(crate) bytes: Range<usize>,
 }
 
-/// The tensors of the safetensors file `data`, which was read from `path`. Their bytes follow each other without gap or overlap
-/// up to the end of the file, and are as many as dtype and shape need.
+/// The tensors of the safetensors file `data`, which was read from `path`. Their bytes follow each other
+/// without gap or overlap up to the end of the file, and are as many as dtype and shape need.
 pub(crate) fn read_header(path: &Path, data: &[u8]) -> Result<HashMap<String, Entry>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let Some((length, rest)) = data.split_first_chunk() else {

@@ -1,8 +1,9 @@
 //! Reading Hugging Face model directories.
 //!
-//! [`Checkpoint::open`] reads the configuration, maps the weights and holds one against the other: when it succeeds, every tensor
-//! that the configuration implies is there with the right shape in a float format, and nothing else is. Code that builds a model
-//! from it cannot fail on names or shapes. Nothing is copied, and memory does not depend on what a damaged file claims.
+//! [`Checkpoint::open`] reads the configuration, maps the weights and holds one against the other: when it
+//! succeeds, every tensor that the configuration implies is there with the right shape in a float format, and
+//! nothing else is. Code that builds a model from it cannot fail on names or shapes. Nothing is copied, and
+//! memory does not depend on what a damaged file claims.
 
 mod config;
 mod error;
@@ -48,8 +49,9 @@ impl Checkpoint {
     /// Reads the configuration of the model in `dir`, maps its weights and checks both against each other.
     ///
     /// # Errors
-    /// A sentence on the first thing that is wrong: a file that is missing or damaged, a model that is not supported, a tensor
-    /// that is missing, surplus, of another shape, or stored in something other than F32, F16 or BF16.
+    /// A sentence on the first thing that is wrong: a file that is missing or damaged, a model that is not
+    /// supported, a tensor that is missing, surplus, of another shape, or stored in something other than F32,
+    /// F16 or BF16.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let metadata = fs::metadata(dir).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => CheckpointError::NoDirectory { path: dir.to_owned() },
@@ -76,8 +78,9 @@ impl Checkpoint {
         &self.dir
     }
 
-    /// The tensor of a name as in Hugging Face files, such as `model.layers.0.self_attn.q_proj.weight`. With tied embeddings
-    /// `model.embed_tokens.weight` and `lm_head.weight` are the same tensor, under whichever name the file has it.
+    /// The tensor of a name as in Hugging Face files, such as `model.layers.0.self_attn.q_proj.weight`. With
+    /// tied embeddings `model.embed_tokens.weight` and `lm_head.weight` are the same tensor, under whichever
+    /// name the file has it.
     ///
     /// # Errors
     /// When the model has no such tensor; never for those that [`config`](Self::config) implies.
@@ -124,7 +127,8 @@ impl Matching<'_> {
     fn take_all(&mut self, config: &ModelConfig) -> Result<(), CheckpointError> {
         let matrix = vec![config.vocab_size, config.hidden_size];
         if config.tied_embeddings {
-            // Some files hold the tied matrix under the output's name; if both are there, transformers uses the embedding.
+            // Some files hold the tied matrix under the output's name; if both are there, transformers uses
+            // the embedding.
             let output = self.take(OUTPUT, &matrix)?;
             let embedding = self.take(EMBEDDING, &matrix)?;
             let tied = embedding.or(output).ok_or_else(|| self.missing(EMBEDDING))?;

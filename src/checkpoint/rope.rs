@@ -1,7 +1,8 @@
 //! Rotary position embedding: what the configuration says of it, and the frequencies that follow.
 //!
-//! The frequencies are computed operation by operation as transformers does in float32 (`modeling_rope_utils.py`), divisions of a
-//! number by a tensor as reciprocal times number included, because a target's tokens can hang on their last bit.
+//! The frequencies are computed operation by operation as transformers does in float32
+//! (`modeling_rope_utils.py`), divisions of a number by a tensor as reciprocal times number included, because
+//! a target's tokens can hang on their last bit.
 
 use serde::Serialize;
 

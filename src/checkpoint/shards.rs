@@ -1,4 +1,5 @@
-//! The weights files of a model directory: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+//! The weights files of a model directory: one `model.safetensors`, or the shards that
+//! `model.safetensors.index.json` lists.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Tiny checkpoints in temporary directories, one thing wrong with each; and the reference models, where they are at hand.
+//! Tiny checkpoints in temporary directories, one thing wrong with each; and the reference models, where they
+//! are at hand.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,7 +1,8 @@
 //! What was typed, and what it means: flags over a config file over defaults.
 //!
-//! A flag that was not given is `None`, so that a config file's value stays. [`resolve`] lays the flags over the file and reads the
-//! library's own config structs from the result; a test holds flags and config fields to each other.
+//! A flag that was not given is `None`, so that a config file's value stays. [`resolve`] lays the flags over
+//! the file and reads the library's own config structs from the result; a test holds flags and config fields
+//! to each other.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -57,7 +58,8 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "prompts", allow_hyphen_values = true)]
     #[serde(skip)]
     pub(super) prompt: Option<String>,
-    /// A file with an object a line, with `prompt` or `messages`, optionally `seed`; all its fields come back with the answer
+    /// A file with an object a line, with `prompt` or `messages`, optionally `seed`; all its fields come back
+    /// with the answer
     #[arg(long, help_heading = "Prompt", value_name = "FILE.jsonl")]
     #[serde(skip)]
     pub(super) prompts: Option<PathBuf>,

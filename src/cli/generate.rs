@@ -43,7 +43,8 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and leaves its error in its place.
+/// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
+/// leaves its error in its place.
 fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
     let Task { prompt, seed, mut fields, place } = task;
     let mut config = generation.clone();

@@ -1,7 +1,7 @@
 //! The command line: reads what was typed, hands it to the library, prints what comes back.
 //!
-//! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage. Answers go to standard output,
-//! everything else to standard error.
+//! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong
+//! usage. Answers go to standard output, everything else to standard error.
 
 mod flags;
 mod generate;
@@ -78,7 +78,8 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Prints help where it was asked for or nothing was typed; says in one sentence, like every other error, what was typed wrong.
+/// Prints help where it was asked for or nothing was typed; says in one sentence, like every other error,
+/// what was typed wrong.
 fn refuse(error: &clap::Error) -> ExitCode {
     let help = matches!(
         error.kind(),

@@ -7,8 +7,8 @@ use anyhow::{anyhow, bail};
 use paceline::{Message, Prompt};
 use serde_json::{Map, Value};
 
-/// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer from an earlier run, say)
-/// does not get them back: an old error beside a new answer would mislead.
+/// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
+/// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.
 const ANSWER_FIELDS: [&str; 6] = ["prompt_tokens", "tokens", "text", "finish_reason", "report", "error"];
 
 /// A prompt and what came with it.
@@ -93,7 +93,8 @@ fn prompt(text: &str, chat: bool) -> Prompt {
     }
 }
 
-/// The prompts of a file, one JSON object a line; empty lines are passed over. A line that cannot be used becomes a task that says why.
+/// The prompts of a file, one JSON object a line; empty lines are passed over. A line that cannot be used
+/// becomes a task that says why.
 pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Error> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| {

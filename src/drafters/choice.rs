@@ -1,4 +1,5 @@
-//! Which drafter was asked for, as written on the command line: `auto`, `none`, `lookup`, `model`, `model:NAME`, `exit:E`.
+//! Which drafter was asked for, as written on the command line: `auto`, `none`, `lookup`, `model`,
+//! `model:NAME`, `exit:E`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +27,9 @@ pub enum DrafterChoice {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ChoiceError {
     /// No drafter has this name.
-    #[error("`{0}` names no drafter: choose auto, none, lookup, model, model:NAME or exit:E (E layers of the target run).")]
+    #[error(
+        "`{0}` names no drafter: choose auto, none, lookup, model, model:NAME or exit:E (E layers of the target run)."
+    )]
     Unknown(String),
     /// The depth is not a number.
     #[error("`exit:{0}` needs a number of layers after the colon, as in exit:4.")]

@@ -1,7 +1,9 @@
-//! Drafting by lookup (prompt lookup decoding, Saxena 2023): the longest suffix of the text that occurred before, and what followed it there.
+//! Drafting by lookup (prompt lookup decoding, Saxena 2023): the longest suffix of the text that occurred
+//! before, and what followed it there.
 //!
-//! Free where nothing is found, and strongest where answers repeat their prompt: summaries, code, retrieval. Occurrences are kept in an index
-//! that grows with the text, so a draft costs a few look-ups however long the text is.
+//! Free where nothing is found, and strongest where answers repeat their prompt: summaries, code, retrieval.
+//! Occurrences are kept in an index that grows with the text, so a draft costs a few look-ups however long
+//! the text is.
 
 use std::collections::HashMap;
 

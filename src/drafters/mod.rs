@@ -1,8 +1,8 @@
 //! Drafters: what may come next, guessed cheaply.
 //!
-//! A drafter is asked for up to so many tokens and answers with as many as it likes. It cannot change what comes out: the verifier
-//! alone decides ([`crate::speculation`]); a drafter only decides how soon. A new drafter is one new file with an
-//! implementation of [`Drafter`], and a line in [`DrafterChoice`].
+//! A drafter is asked for up to so many tokens and answers with as many as it likes. It cannot change what
+//! comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. A new
+//! drafter is one new file with an implementation of [`Drafter`], and a line in [`DrafterChoice`].
 
 pub mod choice;
 pub mod exit;
@@ -18,7 +18,8 @@ use crate::sampling::{Sampler, SamplingError};
 
 /// Guesses the next tokens of one answer. Made anew for every answer.
 pub trait Drafter {
-    /// Drafts with [`DraftRequest::push`] or [`DraftRequest::propose`] until the request is full or it knows no further.
+    /// Drafts with [`DraftRequest::push`] or [`DraftRequest::propose`] until the request is full or it knows
+    /// no further.
     ///
     /// # Errors
     /// If its own logits cannot be sampled.
@@ -29,8 +30,8 @@ pub trait Drafter {
 pub struct DraftRequest<'a> {
     /// The target, for drafters that use its own layers. Verification overwrites whatever they leave there.
     pub target: &'a mut Sequence,
-    /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token accepted by the last step and
-    /// standing before the newest token; `None` before the first step.
+    /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token
+    /// accepted by the last step and standing before the newest token; `None` before the first step.
     pub hidden: Option<&'a Tensor<2>>,
     /// Whether the answer is no longer wanted. Drafters with long work ask between its parts.
     pub cancelled: &'a dyn Fn() -> bool,
@@ -42,8 +43,9 @@ pub struct DraftRequest<'a> {
 }
 
 impl<'a> DraftRequest<'a> {
-    /// Asks for up to `length` tokens after `history` (prompt and answer so far, of which the first `prompt` are the prompt). The newest token of the history
-    /// has not been through the target yet. Drafted tokens are put behind the history; [`DraftRequest::take`] removes them again.
+    /// Asks for up to `length` tokens after `history` (prompt and answer so far, of which the first `prompt`
+    /// are the prompt). The newest token of the history has not been through the target yet. Drafted tokens
+    /// are put behind the history; [`DraftRequest::take`] removes them again.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         target: &'a mut Sequence,
@@ -84,10 +86,10 @@ impl<'a> DraftRequest<'a> {
         self.history.push(token);
     }
 
-    /// Drafts the token that the answer's sampler picks from the drafter's logits `[vocabulary]` (of which those beyond the target's vocabulary are padding and
-    /// are left out): with the same penalties, filters and
-    /// noise as the target's own pick at this place, which is what makes the two agree most often (Daliri, Musco and
-    /// Suresh 2024). Returns it.
+    /// Drafts the token that the answer's sampler picks from the drafter's logits `[vocabulary]` (of which
+    /// those beyond the target's vocabulary are padding and are left out): with the same penalties, filters
+    /// and noise as the target's own pick at this place, which is what makes the two agree most often
+    /// (Daliri, Musco and Suresh 2024). Returns it.
     ///
     /// # Errors
     /// If the logits are not numbers.

@@ -1,7 +1,7 @@
 //! Drafting with a smaller model of the same vocabulary (Leviathan, Kalman and Matias 2023).
 //!
-//! The draft model keeps its own cache. It rolls back to what the target accepted and catches up in one pass; the last token drafted in a round
-//! joins the next catch-up instead of costing a step of its own.
+//! The draft model keeps its own cache. It rolls back to what the target accepted and catches up in one pass;
+//! the last token drafted in a round joins the next catch-up instead of costing a step of its own.
 
 use super::{DraftRequest, Drafter};
 use crate::model::Sequence;

@@ -1,8 +1,9 @@
 //! The engine: loads once, answers many prompts.
 //!
-//! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel ([`stream`]), so an
-//! engine serves blocking code and asynchronous code alike.
+//! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
+//! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod record;
 mod stream;
 mod worker;
 
@@ -112,16 +113,14 @@ impl Engine {
 
         let mut drafts: Vec<DraftModel> = Vec::new();
         for draft_directory in &config.draft {
-            let name = draft_directory.file_name().unwrap_or(draft_directory.as_os_str()).to_string_lossy().into_owned();
+            let name =
+                draft_directory.file_name().unwrap_or(draft_directory.as_os_str()).to_string_lossy().into_owned();
             if drafts.iter().any(|draft| draft.name == name) {
                 return Err(Error::SameName(name));
             }
             let checkpoint = Checkpoint::open(draft_directory)?;
             if !Tokenizer::from_dir(draft_directory)?.same_vocabulary(&tokenizer) {
-                return Err(Error::OtherVocabulary {
-                    draft: draft_directory.clone(),
-                    target: directory.to_owned(),
-                });
+                return Err(Error::OtherVocabulary { draft: draft_directory.clone(), target: directory.to_owned() });
             }
             let decoder = Arc::new(place(draft_directory, &checkpoint, config.draft_precision.format())?);
             drafts.push(DraftModel { name, decoder });
@@ -160,8 +159,8 @@ impl Engine {
         self.template.is_some()
     }
 
-    /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for. Dropping the result cancels the answer
-    /// within a step.
+    /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.
+    /// Dropping the result cancels the answer within a step.
     ///
     /// # Errors
     /// If the prompt or the settings cannot be used. What goes wrong later comes through the stream.

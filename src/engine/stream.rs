@@ -20,7 +20,8 @@ pub enum Event {
     Token {
         /// Its id.
         id: u32,
-        /// The text that became certain with it; may be empty, while a character is incomplete or may be the beginning of a stop text.
+        /// The text that became certain with it; may be empty, while a character is incomplete or may be the
+        /// beginning of a stop text.
         text: String,
     },
     /// The answer is complete. `text` is what was still held back.
@@ -57,8 +58,8 @@ pub struct Answer {
     pub report: Report,
 }
 
-/// An answer in the making. Iterate over it from blocking code, or await [`Generation::recv`] from any async runtime. Dropping it cancels the answer within a
-/// step.
+/// An answer in the making. Iterate over it from blocking code, or await [`Generation::recv`] from any async
+/// runtime. Dropping it cancels the answer within a step.
 pub struct Generation {
     events: UnboundedReceiver<Result<Event, Error>>,
     over: bool,

@@ -1,13 +1,13 @@
 //! The decode thread: takes requests from the queue and answers them one by one.
 //!
-//! What it learned about this machine and its drafters (the planner) stays from answer to answer; everything else is made anew for each.
+//! What it learned about this machine and its drafters (the planner) stays from answer to answer; everything else is
+//! made anew for each.
 
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use tokio::sync::mpsc::UnboundedSender;
-
-use super::stream::{Answer, Event, FinishReason};
+use super::record::{Circumstances, Events, Record};
+use super::stream::Event;
 use crate::config::GenerationConfig;
 use crate::drafters::exit::ExitDrafter;
 use crate::drafters::lookup::LookupDrafter;
@@ -15,18 +15,17 @@ use crate::drafters::model::ModelDrafter;
 use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
 use crate::model::{Decoder, Sequence};
-use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
 use crate::sampling::Sampler;
 use crate::speculation::calibrate::calibrate;
-use crate::speculation::decode::{Decode, Flow};
+use crate::speculation::decode::Decode;
 use crate::speculation::planner::{Candidate, DraftLength, Planner};
-use crate::speculation::{MAX_DRAFT, Round, VerifyCosts};
+use crate::speculation::{MAX_DRAFT, VerifyCosts};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
 /// Prompt tokens that go through the target together. A cancelled answer ends after at most one such part.
 const PREFILL_CHUNK: usize = 256;
-/// With more layers than this, `auto` considers only a few exits: a shallow one, a quarter and half of the way.
+/// With more layers than this, `auto` considers only a few exits: an eighth, a quarter and half of the way.
 const ALL_EXITS_UP_TO: usize = 8;
 
 /// A draft model and what it is called.
@@ -39,7 +38,7 @@ pub(super) struct DraftModel {
 pub(super) struct Job {
     pub(super) prompt: Vec<u32>,
     pub(super) config: GenerationConfig,
-    pub(super) events: UnboundedSender<Result<Event, Error>>,
+    pub(super) events: Events,
 }
 
 /// What the decode thread owns.
@@ -80,73 +79,32 @@ impl Worker {
 
     /// Answers one request; `None` if it was cancelled.
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
-        let config = &job.config;
+        let Job { prompt, config, events } = job;
         let allowed = self.candidates_for(&config.drafter);
         let calibration_ms = self.calibrate(config, &allowed);
         let started = Instant::now();
-        let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
 
-        let prompt = job.prompt.len();
-        let limit = self.target.config().context.min(prompt.saturating_add(config.max_new_tokens));
-        let mut target = self.sequence(&self.target, limit + MAX_DRAFT)?;
-        let mut drafters = Vec::with_capacity(self.planner.candidates().len());
-        for (index, candidate) in self.planner.candidates().iter().enumerate() {
-            let wanted = allowed.contains(&index);
-            drafters.push(if wanted { Some(self.drafter(&candidate.name, limit + MAX_DRAFT)?) } else { None });
-        }
+        let limit = self.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
+        let mut target = sequence(&self.target, limit + MAX_DRAFT)?;
+        let mut drafters = self.drafters(&allowed, limit + MAX_DRAFT)?;
+        let mut sampler = Sampler::new(&config.sampling)?;
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
-        let cancelled = || job.events.is_closed();
-        let most = &job.prompt[..prompt - 1];
+        let most = &prompt[..prompt.len() - 1];
         let done = target.prefill(most, PREFILL_CHUNK, |done| {
-            let _ = job.events.send(Ok(Event::Prefill { done, total: prompt }));
-            !cancelled()
+            // Nobody listens to a cancelled answer, and sending says so.
+            events.send(Ok(Event::Prefill { done, total: prompt.len() })).is_ok()
         });
         if done < most.len() {
             return Ok(None);
         }
-        let prefill_ms = milliseconds(started);
+        let prefill_ms = started.elapsed().as_secs_f64() * 1e3;
 
-        // Decode.
-        let mut text = TextStream::new(self.tokenizer.inner(), &config.stop, &job.prompt)?;
-        let mut tokens = job.prompt.clone();
-        let mut answer_text = String::new();
-        let mut stopped = false;
-        let mut text_error = None;
-        let mut time_to_first_token_ms = None;
-        let stop_tokens = if config.ignore_eos { &[][..] } else { &self.target.config().stop_tokens[..] };
-        let mut emit = |token: u32| {
-            time_to_first_token_ms.get_or_insert_with(|| milliseconds(started));
-            let at_stop_token = stop_tokens.contains(&token);
-            let mut piece = String::new();
-            if !at_stop_token {
-                match text.push(token) {
-                    Ok(pushed) => {
-                        stopped |= pushed.stopped.is_some();
-                        piece = pushed.text;
-                    }
-                    Err(error) => text_error = Some(error),
-                }
-            }
-            stopped |= at_stop_token;
-            answer_text.push_str(&piece);
-            let _ = job.events.send(Ok(Event::Token { id: token, text: piece }));
-            if stopped || text_error.is_some() { Flow::Stop } else { Flow::Continue }
-        };
-        let names: Vec<String> = self.planner.candidates().iter().map(|c| c.name.to_string()).collect();
-        let mut speculation = Speculation::default();
-        let (mut draft_ms, mut verify_ms) = (0.0, 0.0);
-        let mut observe = |round: &Round| {
-            let drafter = round.candidate.map(|index| names[index].as_str());
-            speculation.add(drafter, round.drafted, round.accepted);
-            draft_ms += round.draft_seconds * 1e3;
-            verify_ms += round.verify_seconds * 1e3;
-        };
-        let mut warnings = Vec::new();
-        let mut failed = |index: usize, error| {
-            warnings.push(format!("Drafter {} was left out of the rest of this answer: {error}", names[index]));
-        };
-        let mut sampler = Sampler::new(&config.sampling)?;
+        let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
+        let stop_tokens = if config.ignore_eos { &[][..] } else { &self.target.config().stop_tokens };
+        let names = self.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
+        let mut record = Record::new(events, started, stream, stop_tokens, names);
+        let mut tokens = prompt.clone();
         let decode = Decode {
             target: &mut target,
             drafters: &mut drafters,
@@ -154,60 +112,29 @@ impl Worker {
             length: config.draft_len,
             sampler: &mut sampler,
             tokens: &mut tokens,
-            prompt,
+            prompt: prompt.len(),
             limit,
-            failed: &mut failed,
         };
-        decode.run(&mut emit, &mut observe, &cancelled)?;
-        if let Some(error) = text_error {
-            return Err(error.into());
-        }
-        if cancelled() {
+        decode.run(&mut record)?;
+        if events.is_closed() {
             return Ok(None);
         }
-        let latency_ms = milliseconds(started);
 
-        let rest = text.finish()?;
-        answer_text.push_str(&rest);
-        let new_tokens = tokens.split_off(prompt);
-        speculation.tokens_per_step = new_tokens.len() as f64 / speculation.steps.max(1) as f64;
-        let precision = self.target.format().to_string();
-        let report = Report {
-            latency_ms,
-            time_to_first_token_ms,
+        let costs = self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3));
+        let circumstances = Circumstances {
+            tokens: tokens.split_off(prompt.len()),
+            prompt_tokens: tokens,
+            asked: &config.drafter,
+            precision: self.target.format().to_string(),
+            draft_precision: &|name| self.draft_precision(name),
+            exact: self.target.compute().is_row_invariant(),
             prefill_ms,
-            draft_ms,
-            verify_ms,
             calibration_ms,
-            energy_wh: None,
-            energy_source: "unavailable",
-            exactness: if self.target.compute().is_row_invariant() {
-                "bit-identical to plain decoding"
-            } else {
-                "unverified on this device"
-            },
-            plan: self.plan_report(config, &speculation, &precision),
-            speculation,
-            adaptations: Adaptations {
-                precision,
-                layers_skipped: 0,
-                context_used: prompt + new_tokens.len(),
-                batch_size: 1,
-            },
-            quality_metrics: QualityMetrics { estimated_perplexity_delta: None, confidence: None },
-            step_costs_ms: self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect(),
+            step_costs_ms: costs.collect(),
             layer_evaluations: target.layer_evaluations(),
             threads: self.threads,
-            warnings,
         };
-        let answer = Answer {
-            prompt_tokens: job.prompt.clone(),
-            tokens: new_tokens,
-            text: answer_text,
-            finish_reason: if stopped { FinishReason::Stop } else { FinishReason::Length },
-            report,
-        };
-        Ok(Some(Event::Done { text: rest, answer: Box::new(answer) }))
+        record.finish(circumstances).map(Some)
     }
 
     /// The planner's candidates that a choice of drafter allows.
@@ -219,7 +146,9 @@ impl Worker {
                 layers <= ALL_EXITS_UP_TO || [layers / 8, layers / 4, layers / 2].contains(&depth)
             }
             (DrafterChoice::Auto, _) => true,
-            (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => *name == self.drafts[0].name,
+            (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => {
+                self.drafts.first().is_some_and(|draft| draft.name == *name)
+            }
             (choice, name) => choice == name,
         };
         let candidates = self.planner.candidates().iter().enumerate();
@@ -234,77 +163,47 @@ impl Worker {
         }
         let started = Instant::now();
         let drafts = &self.drafts;
-        let decoder_of = |name: &DrafterChoice| match name {
-            DrafterChoice::Model(Some(name)) => {
-                drafts.iter().find(|draft| draft.name == *name).map(|draft| Arc::clone(&draft.decoder))
+        let decoder_of = |name: &DrafterChoice| draft_model(drafts, name).map(|draft| Arc::clone(&draft.decoder));
+        let measured = calibrate(&self.target, &mut self.planner, allowed, &decoder_of);
+        if measured { started.elapsed().as_secs_f64() * 1e3 } else { 0.0 }
+    }
+
+    /// A drafter for each of the planner's candidates that is allowed, with room for so many positions.
+    fn drafters(&self, allowed: &[usize], positions: usize) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
+        let candidates = self.planner.candidates().iter().enumerate();
+        let make = |(index, candidate): (usize, &Candidate)| {
+            if !allowed.contains(&index) {
+                return Ok(None);
             }
-            _ => None,
-        };
-        if calibrate(&self.target, &mut self.planner, allowed, &decoder_of) {
-            started.elapsed().as_secs_f64() * 1e3
-        } else {
-            0.0
-        }
-    }
-
-    fn sequence(&self, decoder: &Arc<Decoder>, positions: usize) -> Result<Sequence, Error> {
-        Sequence::try_new(Arc::clone(decoder), positions).map_err(|bytes| Error::CacheTooLarge { bytes, positions })
-    }
-
-    fn drafter(&self, name: &DrafterChoice, positions: usize) -> Result<Box<dyn Drafter>, Error> {
-        Ok(match name {
-            DrafterChoice::Exit(depth) => Box::new(ExitDrafter::new(*depth)),
-            DrafterChoice::Model(Some(name)) => {
-                let draft = self.drafts.iter().find(|draft| draft.name == *name).ok_or(Error::Stopped)?;
-                let positions = positions.min(draft.decoder.config().context);
-                Box::new(ModelDrafter::new(self.sequence(&draft.decoder, positions)?))
-            }
-            _ => Box::new(LookupDrafter::new()),
-        })
-    }
-
-    fn plan_report(&self, config: &GenerationConfig, speculation: &Speculation, precision: &str) -> PlanReport {
-        let target_precision = precision.to_owned();
-        let Some((drafter, counts)) = speculation.main_drafter() else {
-            let why = match config.drafter {
-                DrafterChoice::None => "Plain decoding was asked for.",
-                DrafterChoice::Lookup => "Nothing drafted: no earlier occurrence was found or drafting did not pay.",
-                _ => "Nothing drafted: by the measured step costs and acceptance, drafting does not pay here.",
+            let drafter: Box<dyn Drafter> = match (&candidate.name, draft_model(&self.drafts, &candidate.name)) {
+                (_, Some(DraftModel { decoder, .. })) => {
+                    Box::new(ModelDrafter::new(sequence(decoder, positions.min(decoder.config().context))?))
+                }
+                (DrafterChoice::Exit(depth), _) => Box::new(ExitDrafter::new(*depth)),
+                _ => Box::new(LookupDrafter::new()),
             };
-            return PlanReport { drafter: "none".into(), target_precision, why: why.into(), ..PlanReport::default() };
+            Ok(Some(drafter))
         };
-        let exit_depth = match drafter.parse() {
-            Ok(DrafterChoice::Exit(depth)) => Some(depth),
-            _ => None,
-        };
-        let accepted = 100.0 * counts.accepted as f64 / counts.evaluated.max(1) as f64;
-        let draft_length = counts.drafted as f64 / counts.rounds.max(1) as f64;
-        let rounds = counts.rounds;
-        let steps = speculation.steps;
-        let why = match config.drafter {
-            DrafterChoice::Auto => format!(
-                "{drafter} paid most by measured step costs and acceptance: it drafted in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted."
-            ),
-            _ => format!(
-                "{drafter} was asked for: it drafted in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted."
-            ),
-        };
-        let draft_precision = match drafter.parse() {
-            Ok(DrafterChoice::Model(Some(name))) => {
-                self.drafts.iter().find(|draft| draft.name == name).map(|draft| draft.decoder.format().to_string())
-            }
-            Ok(DrafterChoice::Exit(_)) => Some(precision.to_owned()),
-            _ => None,
-        };
-        PlanReport {
-            drafter: drafter.to_owned(),
-            draft_length,
-            exit_depth,
-            draft_precision,
-            target_precision,
-            layers_skipped: 0,
-            difficulty: None,
-            why,
+        candidates.map(make).collect()
+    }
+
+    fn draft_precision(&self, name: &DrafterChoice) -> Option<String> {
+        match name {
+            DrafterChoice::Exit(_) => Some(self.target.format().to_string()),
+            name => draft_model(&self.drafts, name).map(|draft| draft.decoder.format().to_string()),
         }
     }
+}
+
+/// The draft model that a candidate names, if it names one.
+fn draft_model<'a>(drafts: &'a [DraftModel], name: &DrafterChoice) -> Option<&'a DraftModel> {
+    match name {
+        DrafterChoice::Model(Some(name)) => drafts.iter().find(|draft| draft.name == *name),
+        _ => None,
+    }
+}
+
+/// An empty sequence, if there is memory for it.
+fn sequence(decoder: &Arc<Decoder>, positions: usize) -> Result<Sequence, Error> {
+    Sequence::try_new(Arc::clone(decoder), positions).map_err(|bytes| Error::CacheTooLarge { bytes, positions })
 }

@@ -1,7 +1,8 @@
 //! The key-value cache of one sequence.
 //!
-//! Every layer has its own length, since early-exit drafting runs lower layers ahead of the upper ones. Appending writes in place and
-//! truncating only lowers a length: both take the same time however long the sequence is. Values past a length are stale and are never read.
+//! Every layer has its own length, since early-exit drafting runs lower layers ahead of the upper ones.
+//! Appending writes in place and truncating only lowers a length: both take the same time however long the
+//! sequence is. Values past a length are stale and are never read.
 
 use burn::tensor::{Device, Tensor};
 use paceline_kernels::LayerCache;

@@ -1,5 +1,6 @@
-//! The Llama-family decoder, described once: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on queries and keys, by
-//! attention windows and by rotary frequencies, all of them settings here and not separate models.
+//! The Llama-family decoder, described once: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on
+//! queries and keys, by attention windows and by rotary frequencies, all of them settings here and not
+//! separate models.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,9 +58,10 @@ struct Layer {
 }
 
 impl Decoder {
-    /// Places the checkpoint's weights. `format` is the matrices' precision, `None` for each as it is stored; stored matrices are
-    /// used in place in the mapped file, others are converted one by one, and the file's pages are let go as soon as they are
-    /// read. `progress` hears the number of layers placed and their total.
+    /// Places the checkpoint's weights. `format` is the matrices' precision, `None` for each as it is stored;
+    /// stored matrices are used in place in the mapped file, others are converted one by one, and the file's
+    /// pages are let go as soon as they are read. `progress` hears the number of layers placed and their
+    /// total.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
@@ -133,8 +135,8 @@ impl Decoder {
         self.embedding.forward(tokens)
     }
 
-    /// Runs `layers` over `hidden` `[rows, hidden]`, whose rows follow what these layers have cached, and appends their keys and
-    /// values. The result is the last of these layers' output, `[rows, hidden]`.
+    /// Runs `layers` over `hidden` `[rows, hidden]`, whose rows follow what these layers have cached, and
+    /// appends their keys and values. The result is the last of these layers' output, `[rows, hidden]`.
     pub fn forward_layers(&self, layers: Range<usize>, hidden: Tensor<2>, cache: &mut KvCache) -> Tensor<2> {
         if layers.is_empty() {
             return hidden;
@@ -165,8 +167,8 @@ impl Decoder {
         x + layer.down.forward(gated)
     }
 
-    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]` that left the last layer, or, for an untrained exit, an
-    /// earlier one: the final norm and the output matrix.
+    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]` that left the last layer, or, for an
+    /// untrained exit, an earlier one: the final norm and the output matrix.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.output.forward(self.norm.forward(hidden))
     }

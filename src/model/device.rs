@@ -1,7 +1,7 @@
 //! Devices, named and never guessed.
 //!
-//! A device is what the user wrote: `cpu`, or `cuda:I` in a build with that feature. burn's own default device is not used:
-//! with CUDA compiled in it would pick a GPU even where there is none.
+//! A device is what the user wrote: `cpu`, or `cuda:I` in a build with that feature. burn's own default
+//! device is not used: with CUDA compiled in it would pick a GPU even where there is none.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,13 +32,17 @@ pub enum DeviceError {
     #[error("`{0}` names no device: write `cpu` or `cuda:0` (the index of the GPU after the colon).")]
     Unknown(String),
     /// This build cannot drive the device.
-    #[error("{0} cannot be used: this program was built without CUDA; build it with `--features cuda`, or choose `cpu`.")]
+    #[error(
+        "{0} cannot be used: this program was built without CUDA; build it with `--features cuda`, or choose `cpu`."
+    )]
     NotBuiltIn(DeviceName),
     /// The machine does not have it.
     #[error("{0} is not there: this machine shows {1} CUDA device(s); choose one that exists, or `cpu`.")]
     Missing(DeviceName, usize),
     /// More threads than any machine has use for; starting them would exhaust the address space.
-    #[error("{0} threads cannot be used: ask for 1 to {MOST_THREADS} with `--threads`, or 0 for as many as the process may use.")]
+    #[error(
+        "{0} threads cannot be used: ask for 1 to {MOST_THREADS} with `--threads`, or 0 for as many as the process may use."
+    )]
     TooManyThreads(usize),
     /// The worker threads could not be started.
     #[error("The worker threads could not be started ({0}): ask for fewer with `--threads`.")]
@@ -51,9 +55,7 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
-            Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| DeviceError::Unknown(text.to_owned()))
-            }
+            Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| DeviceError::Unknown(text.to_owned())),
             _ => Err(DeviceError::Unknown(text.to_owned())),
         }
     }
@@ -99,9 +101,7 @@ impl Compute {
     pub fn open(name: DeviceName, threads: usize) -> Result<Self, DeviceError> {
         match name {
             DeviceName::Cpu if threads > MOST_THREADS => Err(DeviceError::TooManyThreads(threads)),
-            DeviceName::Cpu => {
-                Ok(Self::Kernels(Arc::new(Kernels::new(threads.max(1)).map_err(DeviceError::Threads)?)))
-            }
+            DeviceName::Cpu => Ok(Self::Kernels(Arc::new(Kernels::new(threads.max(1)).map_err(DeviceError::Threads)?))),
             DeviceName::Cuda(index) => open_cuda(name, index),
         }
     }
@@ -114,8 +114,8 @@ impl Compute {
         }
     }
 
-    /// Whether a token's result is the same bits however many rows share a call. The promise that speculative output equals
-    /// plain output bit for bit rests on it.
+    /// Whether a token's result is the same bits however many rows share a call. The promise that speculative
+    /// output equals plain output bit for bit rests on it.
     pub fn is_row_invariant(&self) -> bool {
         matches!(self, Self::Kernels(_))
     }

@@ -1,8 +1,8 @@
 //! The operations a decoder is written in.
 //!
-//! Each has two bodies. On [`Compute::Kernels`] it reads the tensors' values in place and calls a row-invariant kernel; on
-//! [`Compute::Burn`] it is composed of burn's own operations. The composed body is the definition that a reader should look
-//! at, and the tests hold the kernels to it.
+//! Each has two bodies. On [`Compute::Kernels`] it reads the tensors' values in place and calls a
+//! row-invariant kernel; on [`Compute::Burn`] it is composed of burn's own operations. The composed body is
+//! the definition that a reader should look at, and the tests hold the kernels to it.
 //!
 //! Activations are `[rows, width]`, one row per token.
 
@@ -190,8 +190,8 @@ impl RmsNorm {
     }
 }
 
-/// Cosines and sines of the rotary position embedding (Su et al. 2021) for consecutive positions, computed once per call and
-/// shared by all layers.
+/// Cosines and sines of the rotary position embedding (Su et al. 2021) for consecutive positions, computed
+/// once per call and shared by all layers.
 pub struct Rotation {
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -213,13 +213,8 @@ impl Rotation {
         Self { cos, sin, half }
     }
 
-    /// The angles of rows `from..` of this rotation.
-    pub fn skip(&self, from: usize) -> Self {
-        let at = from * self.half;
-        Self { cos: self.cos[at..].to_vec(), sin: self.sin[at..].to_vec(), half: self.half }
-    }
-
-    /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's values against the second.
+    /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's
+    /// values against the second.
     pub fn apply(&self, x: Tensor<2>, compute: &Compute) -> Tensor<2> {
         let [rows, width] = x.dims();
         let head_dim = 2 * self.half;
@@ -258,9 +253,10 @@ pub fn gated_silu(gate: Tensor<2>, up: Tensor<2>, compute: &Compute) -> Tensor<2
     }
 }
 
-/// Appends `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache and lets `queries`
-/// `[rows, heads * head_dim]` attend to it: row `r` stands at position `cached + r` and sees itself and what is before it, no
-/// further back than `window` positions, itself included. Grouped queries: consecutive query heads share a key head. Result as `queries`.
+/// Appends `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache and lets `queries` `[rows,
+/// heads * head_dim]` attend to it: row `r` stands at position `cached + r` and sees itself and what is
+/// before it, no further back than `window` positions, itself included. Grouped queries: consecutive query
+/// heads share a key head. Result as `queries`.
 pub fn attend(
     queries: Tensor<2>,
     keys: Tensor<2>,
@@ -301,10 +297,7 @@ fn attend_composed(
     let [kv_heads, cached, head_dim] = keys.dims();
     let heads = width / head_dim;
     let group = heads / kv_heads;
-    let queries = queries
-        .reshape([rows, heads, head_dim])
-        .swap_dims(0, 1)
-        .reshape([kv_heads, group * rows, head_dim]);
+    let queries = queries.reshape([rows, heads, head_dim]).swap_dims(0, 1).reshape([kv_heads, group * rows, head_dim]);
     let scores = queries.matmul(keys.swap_dims(1, 2)) * scale;
     let hidden: Vec<bool> = (0..group * rows)
         .flat_map(|row| {
@@ -313,10 +306,8 @@ fn attend_composed(
             (0..cached).map(move |key| key > position || key < first)
         })
         .collect();
-    let hidden = Tensor::<2, burn::tensor::Bool>::from_data(
-        TensorData::new(hidden, [group * rows, cached]),
-        &scores.device(),
-    );
+    let hidden =
+        Tensor::<2, burn::tensor::Bool>::from_data(TensorData::new(hidden, [group * rows, cached]), &scores.device());
     let hidden = hidden.unsqueeze::<3>().expand([kv_heads, group * rows, cached]);
     let weights = activation::softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 2);
     weights.matmul(values).reshape([heads, rows, head_dim]).swap_dims(0, 1).reshape([rows, width])

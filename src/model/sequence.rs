@@ -1,8 +1,9 @@
 //! One sequence on its way through a decoder: its cache, and the hidden states that drafting by early exit left behind.
 //!
-//! The split is LayerSkip's (Elhoushi et al. 2024): a drafted token runs through the lower layers once, while drafting; verification
-//! starts from the hidden states kept there and runs the upper layers alone. A round that drafts `k` tokens and verifies `k + 1`
-//! rows therefore costs `(k + 1) * L` layer evaluations, draft included. With row-invariant kernels the reuse is exact.
+//! The split is LayerSkip's (Elhoushi et al. 2024): a drafted token runs through the lower layers once, while
+//! drafting; verification starts from the hidden states kept there and runs the upper layers alone. A round
+//! that drafts `k` tokens and verifies `k + 1` rows therefore costs `(k + 1) * L` layer evaluations, draft
+//! included. With row-invariant kernels the reuse is exact.
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ struct Early {
 
 /// What a verification computed.
 pub struct Verified {
-    /// Logits of every row, `[rows, vocabulary]` in row-major order: row `i` speaks about the token after the `i`-th verified one.
+    /// Logits of every row, `[rows, vocabulary]` in row-major order: row `i` speaks about the token after the
+    /// `i`-th verified one.
     pub logits: Vec<f32>,
     /// The last layer's output before the final norm, `[rows, hidden]`.
     pub hidden: Tensor<2>,
@@ -89,8 +91,9 @@ impl Sequence {
         self.layer_evaluations
     }
 
-    /// Runs tokens through all layers without asking for logits, at most `chunk` at a time, and returns how many went through: all of them,
-    /// unless `keep_going`, which hears the number done before every chunk, says no.
+    /// Runs tokens through all layers without asking for logits, at most `chunk` at a time, and returns how
+    /// many went through: all of them, unless `keep_going`, which hears the number done before every chunk,
+    /// says no.
     pub fn prefill(&mut self, tokens: &[u32], chunk: usize, mut keep_going: impl FnMut(usize) -> bool) -> usize {
         self.forget_early();
         let mut done = 0;
@@ -105,8 +108,9 @@ impl Sequence {
         done
     }
 
-    /// Runs one more token through the lowest `depth` layers only and returns the exit's logits, `[vocabulary]`. The token follows those
-    /// already run ahead; a depth other than theirs forgets them first.
+    /// Runs one more token through the lowest `depth` layers only and returns the exit's logits,
+    /// `[vocabulary]`. The token follows those already run ahead; a depth other than theirs forgets them
+    /// first.
     ///
     /// # Panics
     /// If `depth` is not within `1..L`.
@@ -122,15 +126,16 @@ impl Sequence {
         into_values(self.decoder.logits(hidden))
     }
 
-    /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the logits of every row.
+    /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the
+    /// logits of every row.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
         let hidden = self.advance(tokens);
         let logits = into_values(self.decoder.logits(hidden.clone()));
         Verified { logits, hidden, vocabulary: self.decoder.config().vocab_size }
     }
 
-    /// Runs tokens through all layers and returns the logits after the last of them, `[vocabulary]`: [`Sequence::verify`] for a
-    /// caller that needs the last row alone.
+    /// Runs tokens through all layers and returns the logits after the last of them, `[vocabulary]`:
+    /// [`Sequence::verify`] for a caller that needs the last row alone.
     ///
     /// # Panics
     /// If `tokens` is empty.

@@ -49,7 +49,8 @@ impl TokenSet {
     }
 }
 
-/// Applies the penalties to `scores` `[vocab]`; `history` is prompt and answer, of which `prompt` tokens are the prompt.
+/// Applies the penalties to `scores` `[vocab]`; `history` is prompt and answer, of which `prompt` tokens are
+/// the prompt.
 pub(super) fn penalise(
     config: &SamplingConfig,
     seen: &mut TokenSet,
@@ -100,8 +101,8 @@ pub(super) fn filter(config: &SamplingConfig, best: f32, candidates: &mut Vec<Ca
 /// Moves the smallest set of likeliest candidates whose probability is at least `top_p` to the front, likeliest first,
 /// and returns its size.
 ///
-/// transformers' `TopPLogitsWarper` drops a token when it and everything less likely sum to at most `1 - top_p`. That is:
-/// a token stays exactly if those before it have not yet reached `top_p`.
+/// transformers' `TopPLogitsWarper` drops a token when it and everything less likely sum to at most `1 -
+/// top_p`. That is: a token stays exactly if those before it have not yet reached `top_p`.
 fn nucleus(top_p: f64, best: f32, temperature: f64, candidates: &mut [Candidate]) -> usize {
     let total: f64 = candidates.iter().map(|candidate| weight(candidate.logit, best, temperature)).sum();
     let wanted = top_p * total;

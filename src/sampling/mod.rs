@@ -1,13 +1,14 @@
 //! From logits to a token: penalties, temperature, filters, and a draw that does not depend on what was drafted.
 //!
 //! The token at generated index `t` is the argmax of the processed logits plus Gumbel noise that depends on
-//! (seed, t, token) alone ([`gumbel`]). Plain decoding and the verification of drafts therefore pick the same token from
-//! the same logits, and a draft is accepted if and only if it equals the pick: there is no rejection step and no residual
-//! distribution. A drafter that draws with a [`Sampler`] of the same configuration shares the noise and so agrees with
-//! the target as often as it can without knowing the target's distribution.
+//! (seed, t, token) alone ([`gumbel`]). Plain decoding and the verification of drafts therefore pick the same
+//! token from the same logits, and a draft is accepted if and only if it equals the pick: there is no
+//! rejection step and no residual distribution. A drafter that draws with a [`Sampler`] of the same
+//! configuration shares the noise and so agrees with the target as often as it can without knowing the
+//! target's distribution.
 //!
-//! The draw is exact for a given build: the noise goes through the platform's `ln`, so two builds may differ in the last
-//! bit of a score, and in the token where two scores are that close.
+//! The draw is exact for a given build: the noise goes through the platform's `ln`, so two builds may differ
+//! in the last bit of a score, and in the token where two scores are that close.
 
 mod config;
 mod filters;

@@ -1,7 +1,8 @@
 //! How likely each position of a draft is accepted.
 //!
-//! Position `i` counts only where position `i - 1` was accepted, so the rates are conditional: accepted / evaluated, where evaluated is accepted plus the first
-//! rejected. Each position is shrunk towards the one before it, since deep positions are seen rarely, and old evidence fades.
+//! Position `i` counts only where position `i - 1` was accepted, so the rates are conditional: accepted /
+//! evaluated, where evaluated is accepted plus the first rejected. Each position is shrunk towards the one
+//! before it, since deep positions are seen rarely, and old evidence fades.
 
 use super::MAX_DRAFT;
 
@@ -47,7 +48,8 @@ impl Acceptance {
         })
     }
 
-    /// The expected number of tokens that a round with a draft of each length `1..=MAX_DRAFT` yields, the target's own token included.
+    /// The expected number of tokens that a round with a draft of each length `1..=MAX_DRAFT` yields, the
+    /// target's own token included.
     pub fn expected_tokens(&self) -> [f64; MAX_DRAFT] {
         let mut expected = [0.0; MAX_DRAFT];
         let (mut survival, mut sum) = (1.0, 1.0);

@@ -1,6 +1,8 @@
-//! The short measurement that a planner starts from: seconds of a target step by its number of rows, and of a drafted token by drafter.
+//! The short measurement that a planner starts from: seconds of a target step by its number of rows, and of a
+//! drafted token by drafter.
 //!
-//! It runs on scratch sequences before the first answer that needs it. Steps of the answers themselves keep the numbers up to date afterwards.
+//! It runs on scratch sequences before the first answer that needs it. Steps of the answers themselves keep
+//! the numbers up to date afterwards.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +21,9 @@ const BUDGET: Duration = Duration::from_millis(60);
 /// Repeats at most.
 const REPEATS: usize = 5;
 
-/// Measures what `planner` does not know yet about the target's steps and the candidates `wanted`. `draft_model` gives the decoder of a candidate that
-/// is a draft model. Returns whether anything had to be measured.
+/// Measures what `planner` does not know yet about the target's steps and the candidates `wanted`.
+/// `draft_model` gives the decoder of a candidate that is a draft model. Returns whether anything had to be
+/// measured.
 pub fn calibrate(
     target: &Arc<Decoder>,
     planner: &mut Planner,

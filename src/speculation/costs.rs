@@ -1,6 +1,7 @@
 //! What a step costs on this machine: measured, never assumed.
 //!
-//! A table of seconds by the number of rows verified at once, filled by a short calibration and kept up to date by every step after it.
+//! A table of seconds by the number of rows verified at once, filled by a short calibration and kept up to
+//! date by every step after it.
 
 use super::MAX_DRAFT;
 
@@ -44,8 +45,8 @@ impl VerifyCosts {
         }
     }
 
-    /// The cost of a step over `rows` rows: as observed, or on the line between the nearest observed counts, or beyond them in proportion.
-    /// `None` as long as nothing was observed.
+    /// The cost of a step over `rows` rows: as observed, or on the line between the nearest observed counts,
+    /// or beyond them in proportion. `None` as long as nothing was observed.
     pub fn seconds(&self, rows: usize) -> Option<f64> {
         let known = |rows: usize| self.rows.get(rows.wrapping_sub(1)).and_then(|cost| cost.seconds());
         if let Some(cost) = known(rows) {
@@ -57,7 +58,8 @@ impl VerifyCosts {
             (Some((low, at_low)), Some((high, at_high))) => {
                 Some(at_low + (at_high - at_low) * (rows - low) as f64 / (high - low) as f64)
             }
-            // Beyond what was seen, assume that every row costs as much as those seen: pessimistic, so never a reason to draft far.
+            // Beyond what was seen, assume that every row costs as much as those seen: pessimistic, so never
+            // a reason to draft far.
             (Some((low, cost)), None) => Some(cost * rows as f64 / low as f64),
             (None, Some((_, cost))) => Some(cost),
             (None, None) => None,

@@ -1,8 +1,9 @@
 //! The decode loop: draft, verify, accept, roll back.
 //!
-//! Why the output cannot depend on the draft: row `i` of a verification holds the logits that plain decoding would compute after the same tokens, bit
-//! for bit (row-invariant kernels), and [`Sampler::pick`] is a function of those logits, the history and the token's index alone (Gumbel coupling).
-//! A drafted token is kept if and only if it is that pick.
+//! Why the output cannot depend on the draft: row `i` of a verification holds the logits that plain decoding
+//! would compute after the same tokens, bit for bit (row-invariant kernels), and [`Sampler::pick`] is a
+//! function of those logits, the history and the token's index alone (Gumbel coupling). A drafted token is
+//! kept if and only if it is that pick.
 
 use std::time::Instant;
 
@@ -20,6 +21,21 @@ pub enum Flow {
     Continue,
     /// No more: a stop token, a stop string or the last token allowed.
     Stop,
+}
+
+/// Hears what the decode loop does.
+pub trait Listener {
+    /// A token is certain.
+    fn token(&mut self, token: u32) -> Flow;
+    /// A round is over.
+    fn round(&mut self, round: &Round);
+    /// A drafter failed and is left out of the rest of the answer, which goes on: a draft model whose logits
+    /// are no numbers must not change what comes out.
+    fn drafter_failed(&mut self, candidate: usize, error: &SamplingError);
+    /// Whether the answer is no longer wanted. Asked between steps, and by drafters with long work.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// One answer in the making.
@@ -40,79 +56,73 @@ pub struct Decode<'a> {
     pub prompt: usize,
     /// Tokens that `tokens` may grow to.
     pub limit: usize,
-    /// Hears of a drafter that failed. It is left out of the rest of the answer, which goes on: a draft model whose logits are no
-    /// numbers must not change what comes out.
-    pub failed: &'a mut dyn FnMut(usize, SamplingError),
 }
 
 impl Decode<'_> {
-    /// Decodes until `emit`, which hears every token as soon as it is certain, says stop, the limit is reached, or `cancelled` says so between two steps.
-    /// `observe` hears of every round.
+    /// Decodes until the listener says stop, the limit is reached or the answer is cancelled.
     ///
     /// # Errors
     /// If the target's logits are not numbers.
-    pub fn run(
-        self,
-        emit: &mut dyn FnMut(u32) -> Flow,
-        observe: &mut dyn FnMut(&Round),
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<(), SamplingError> {
-        let Self { target, drafters, planner, length, sampler, tokens, prompt, limit, failed } = self;
-        let allowed: Vec<usize> = (0..drafters.len()).filter(|&index| drafters[index].is_some()).collect();
+    pub fn run(mut self, listener: &mut dyn Listener) -> Result<(), SamplingError> {
         let mut hidden: Option<Tensor<2>> = None;
-
-        while tokens.len() < limit && !cancelled() {
-            // Draft. The target adds a token of its own, so the draft leaves room for it.
+        while self.tokens.len() < self.limit && !listener.is_cancelled() {
             let started = Instant::now();
-            let (mut draft, mut candidate) = (Vec::new(), None);
-            for plan in planner.plans(&allowed, length, limit - tokens.len() - 1) {
-                let Some(drafter) = &mut drafters[plan.candidate] else { continue };
-                let hidden = hidden.as_ref();
-                let mut request =
-                    DraftRequest::new(target, hidden, sampler, cancelled, tokens, prompt, plan.length);
-                let drafted = drafter.draft(&mut request);
-                draft = request.take();
-                if let Err(error) = drafted {
-                    drafters[plan.candidate] = None;
-                    failed(plan.candidate, error);
-                }
-                if !draft.is_empty() {
-                    candidate = Some(plan.candidate);
-                    break;
-                }
-            }
+            let (candidate, draft) = self.draft(hidden.as_ref(), listener);
             let draft_seconds = started.elapsed().as_secs_f64();
 
             // Verify: the newest token and the draft go through the target together.
             let started = Instant::now();
-            let base = tokens.len() - 1;
-            let rows: Vec<u32> = tokens[base..].iter().chain(&draft).copied().collect();
-            let verified = target.verify(&rows);
+            let newest = self.tokens.len() - 1;
+            let rows: Vec<u32> = self.tokens[newest..].iter().chain(&draft).copied().collect();
+            let verified = self.target.verify(&rows);
             let verify_seconds = started.elapsed().as_secs_f64();
 
             // Accept drafted tokens for as long as they are what the target picks.
-            let mut accepted = 0;
-            loop {
-                let token = sampler.pick(verified.row(accepted), tokens, (tokens.len() - prompt) as u64)?;
-                tokens.push(token);
-                let kept = draft.get(accepted) == Some(&token);
-                accepted += usize::from(kept);
-                if emit(token) == Flow::Stop {
-                    observe(&Round { candidate, drafted: draft.len(), accepted, draft_seconds, verify_seconds });
-                    return Ok(());
-                }
-                if !kept {
+            let (mut accepted, mut flow) = (0, Flow::Continue);
+            while flow == Flow::Continue {
+                let index = (self.tokens.len() - self.prompt) as u64;
+                let token = self.sampler.pick(verified.row(accepted), self.tokens, index)?;
+                self.tokens.push(token);
+                flow = listener.token(token);
+                if draft.get(accepted) != Some(&token) {
                     break;
                 }
+                accepted += 1;
+            }
+            let round = Round { candidate, drafted: draft.len(), accepted, draft_seconds, verify_seconds };
+            listener.round(&round);
+            if flow == Flow::Stop {
+                break;
             }
 
             // Roll back what was not accepted, and learn.
-            target.truncate(tokens.len() - 1);
+            self.target.truncate(self.tokens.len() - 1);
             hidden = Some(verified.hidden.narrow(0, 0, accepted + 1));
-            let round = Round { candidate, drafted: draft.len(), accepted, draft_seconds, verify_seconds };
-            planner.observe(&round);
-            observe(&round);
+            self.planner.observe(&round);
         }
         Ok(())
+    }
+
+    /// Asks the planned drafters, best first, until one has something to draft: its candidate index and the draft.
+    fn draft(&mut self, hidden: Option<&Tensor<2>>, listener: &mut dyn Listener) -> (Option<usize>, Vec<u32>) {
+        let usable: Vec<usize> = (0..self.drafters.len()).filter(|&index| self.drafters[index].is_some()).collect();
+        // The target adds a token of its own, so a draft leaves room for it.
+        let room = self.limit - self.tokens.len() - 1;
+        for plan in self.planner.plans(&usable, self.length, room) {
+            let Some(drafter) = &mut self.drafters[plan.candidate] else { continue };
+            let cancelled = || listener.is_cancelled();
+            let mut request =
+                DraftRequest::new(self.target, hidden, self.sampler, &cancelled, self.tokens, self.prompt, plan.length);
+            let result = drafter.draft(&mut request);
+            let draft = request.take();
+            if let Err(error) = result {
+                self.drafters[plan.candidate] = None;
+                listener.drafter_failed(plan.candidate, &error);
+            }
+            if !draft.is_empty() {
+                return (Some(plan.candidate), draft);
+            }
+        }
+        (None, Vec::new())
     }
 }

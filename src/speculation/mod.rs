@@ -1,7 +1,8 @@
 //! Speculation: how far to draft, with what, and which tokens come out.
 //!
-//! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides drafter and draft length before every round by the cost model of
-//! `acceptance` (learned from what was accepted) and [`costs`] (measured on this machine). What it decides depends on clocks; what comes out does not.
+//! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides drafter and draft length
+//! before every round by the cost model of `acceptance` (learned from what was accepted) and [`costs`]
+//! (measured on this machine). What it decides depends on clocks; what comes out does not.
 
 pub mod acceptance;
 pub mod calibrate;

@@ -1,9 +1,10 @@
 //! Which drafter, and how far ahead.
 //!
-//! The cost model: drafting `k` tokens at `c` seconds each and verifying `k + 1` rows in `v(k + 1)` yields
-//! `1 + sum_{i <= k} prod_{j <= i} a_j` tokens on average, against one token in `v(1)`. The planner takes the drafter and
-//! the length with the most tokens per second; 0 is a length like any other. Estimates move all the time, so the
-//! choice changes only for a gain worth having, and drafters that were given up are tried again now and then, within a fixed share of the time.
+//! The cost model: drafting `k` tokens at `c` seconds each and verifying `k + 1` rows in `v(k + 1)` yields `1
+//! + sum_{i <= k} prod_{j <= i} a_j` tokens on average, against one token in `v(1)`. The planner takes the
+//! drafter and the length with the most tokens per second; 0 is a length like any other. Estimates move all
+//! the time, so the choice changes only for a gain worth having, and drafters that were given up are tried
+//! again now and then, within a fixed share of the time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -168,8 +169,8 @@ impl Planner {
         &mut self.candidates
     }
 
-    /// The plans worth trying for the next round among `allowed` candidates, best first: if the first has nothing to draft, the next may. Empty means plain
-    /// decoding. No draft is longer than `room`.
+    /// The plans worth trying for the next round among `allowed` candidates, best first: if the first has
+    /// nothing to draft, the next may. Empty means plain decoding. No draft is longer than `room`.
     pub fn plans(&mut self, allowed: &[usize], length: DraftLength, room: usize) -> Vec<Plan> {
         let room = room.min(MAX_DRAFT);
         if room == 0 {
@@ -185,7 +186,8 @@ impl Planner {
             self.probing = true;
             return vec![probe];
         }
-        // The current choice stays unless the best is better by more than the noise of the estimates. Plain decoding is a choice too.
+        // The current choice stays unless the best is better by more than the noise of the estimates. Plain
+        // decoding is a choice too.
         let current = self.current.filter(|plan| allowed.contains(&plan.candidate) && plan.length <= room);
         let holding = current.map_or(1.0, |plan| self.speedup(plan));
         let change = scored.first().is_some_and(|best| best.0 > holding * HYSTERESIS);
@@ -244,10 +246,12 @@ impl Planner {
         plans.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, Plan { candidate, length: 1 }))
     }
 
-    /// A short round of the candidate idle for longest, if the time that probes have cost and this one may cost stays within their share.
+    /// A short round of the candidate idle for longest, if the time that probes have cost and this one may
+    /// cost stays within their share.
     fn probe(&self, allowed: &[usize], room: usize, best: f64) -> Option<Plan> {
         let current = self.current.map(|plan| plan.candidate);
-        let candidate = allowed.iter().copied().filter(|&c| Some(c) != current).max_by_key(|&c| self.candidates[c].idle)?;
+        let candidate =
+            allowed.iter().copied().filter(|&c| Some(c) != current).max_by_key(|&c| self.candidates[c].idle)?;
         let plan = Plan { candidate, length: room.min(SHORT) };
         let round = self.candidates[candidate].draft_cost.seconds().unwrap_or(0.0) * plan.length as f64
             + self.costs.seconds(plan.length + 1)?;
@@ -267,8 +271,8 @@ impl Planner {
 mod tests {
     use super::*;
 
-    /// A machine where a step over `r` rows takes `1 + slope * (r - 1)` and every drafter `draft` a token, played for `rounds` rounds with
-    /// drafters that are always right up to a position.
+    /// A machine where a step over `r` rows takes `1 + slope * (r - 1)` and every drafter `draft` a token,
+    /// played for `rounds` rounds with drafters that are always right up to a position.
     struct Machine {
         planner: Planner,
         slope: f64,
@@ -358,7 +362,9 @@ mod tests {
     #[test]
     fn a_fixed_length_is_kept_whatever_it_costs_and_never_exceeds_the_room() {
         let mut planner = Machine::new(1.0, &[(5.0, 0)]).planner;
-        let plan = |planner: &mut Planner, room| planner.plans(&[0], DraftLength::Fixed(8), room).first().map(|plan| plan.length);
+        let plan = |planner: &mut Planner, room| {
+            planner.plans(&[0], DraftLength::Fixed(8), room).first().map(|plan| plan.length)
+        };
         assert_eq!((plan(&mut planner, 16), plan(&mut planner, 3), plan(&mut planner, 0)), (Some(8), Some(3), None));
     }
 }

@@ -1,4 +1,5 @@
-//! Chat templates: from messages to the text that a model was tuned on, rendered as transformers renders them with Jinja2.
+//! Chat templates: from messages to the text that a model was tuned on, rendered as transformers renders them
+//! with Jinja2.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,8 +38,9 @@ pub struct ChatTemplate {
 const NAME: &str = "chat";
 
 impl ChatTemplate {
-    /// Reads the template of a model directory, `None` if it has none. As in transformers, `chat_template.jinja` goes before
-    /// `tokenizer_config.json`, and that before `chat_template.json`; of several templates the one named `default` is taken.
+    /// Reads the template of a model directory, `None` if it has none. As in transformers,
+    /// `chat_template.jinja` goes before `tokenizer_config.json`, and that before `chat_template.json`; of
+    /// several templates the one named `default` is taken.
     ///
     /// # Errors
     /// When a file cannot be read or understood, or the template has a syntax error.
@@ -52,8 +54,8 @@ impl ChatTemplate {
         }
     }
 
-    /// The text of a conversation, with the beginning of an answer at its end if `add_generation_prompt`. It holds its special
-    /// tokens: encode it without adding others.
+    /// The text of a conversation, with the beginning of an answer at its end if `add_generation_prompt`. It
+    /// holds its special tokens: encode it without adding others.
     ///
     /// # Errors
     /// When the template refuses the messages, or fails on them.
@@ -196,8 +198,8 @@ impl Formatter for PythonFormatter {
     }
 }
 
-/// transformers marks an assistant's words by `{% generation %}` blocks, which change nothing in the text. They become `{% if true %}`
-/// with the same whitespace control.
+/// transformers marks an assistant's words by `{% generation %}` blocks, which change nothing in the text.
+/// They become `{% if true %}` with the same whitespace control.
 fn without_generation_marks(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;

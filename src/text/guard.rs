@@ -1,5 +1,5 @@
-//! Calls into the `tokenizers` crate, which panics on some contradictions in a damaged `tokenizer.json` (a merge shorter than the subword prefix, an empty
-//! decoder) where it should fail.
+//! Calls into the `tokenizers` crate, which panics on some contradictions in a damaged `tokenizer.json` (a
+//! merge shorter than the subword prefix, an empty decoder) where it should fail.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,8 +10,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a piece of the crate and turns a panic into an error, without the report that panics print. Nothing that a panic could leave
-/// half-done is used afterwards but the crate's caches.
+/// Runs a piece of the crate and turns a panic into an error, without the report that panics print. Nothing
+/// that a panic could leave half-done is used afterwards but the crate's caches.
 pub(super) fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {

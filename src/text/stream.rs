@@ -1,17 +1,17 @@
 //! Text from tokens as they come, and the stop strings that end it.
 //!
-//! The text of an answer is `decode(prompt + answer)` without `decode(prompt)`, with special tokens skipped. A
-//! [`TextStream`] produces it piece by piece in time that does not grow with the answer: it decodes a short window of
-//! tokens, whose first part is only there as context (tokenizers strip a leading space at the start of a text) and whose
-//! text has been accounted for already. Three things hold text back:
+//! The text of an answer is `decode(prompt + answer)` without `decode(prompt)`, with special tokens skipped.
+//! A [`TextStream`] produces it piece by piece in time that does not grow with the answer: it decodes a short
+//! window of tokens, whose first part is only there as context (tokenizers strip a leading space at the start
+//! of a text) and whose text has been accounted for already. Three things hold text back:
 //!
 //! - a character whose bytes are spread over several tokens comes out when it is complete;
 //! - text that may be the beginning of a stop string waits for the tokens that decide it;
 //! - a run of byte-fallback tokens (`<0x41>`) waits for its end, because one invalid byte turns *all* characters of the
 //!   run into U+FFFD, also those that were complete. Stop strings are looked for in the waiting text nevertheless.
 //!
-//! What is known after a token depends on the tokens up to it alone, so it is the same whether they came one by one or as
-//! an accepted draft.
+//! What is known after a token depends on the tokens up to it alone, so it is the same whether they came one
+//! by one or as an accepted draft.
 
 use std::borrow::Borrow;
 use std::ops::RangeInclusive;
@@ -23,8 +23,8 @@ use super::guard::guarded;
 /// What the decoder writes for bytes that are no character (yet).
 const REPLACEMENT: char = '\u{FFFD}';
 
-/// Tokens of the prompt that are kept as context. A character has at most four bytes, so a token that begins in the middle
-/// of one sees all of it.
+/// Tokens of the prompt that are kept as context. A character has at most four bytes, so a token that begins
+/// in the middle of one sees all of it.
 const PROMPT_CONTEXT: usize = 4;
 
 /// Why text cannot be streamed.
@@ -167,8 +167,8 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         Ok(())
     }
 
-    /// Adds the answer's next token. Special tokens, and ids that the tokenizer does not know, have no text. After a stop
-    /// string nothing more comes out.
+    /// Adds the answer's next token. Special tokens, and ids that the tokenizer does not know, have no text.
+    /// After a stop string nothing more comes out.
     ///
     /// # Errors
     /// If the tokenizer's decoder fails.
@@ -227,8 +227,8 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         if whole && added {
             self.advance()?;
         } else if whole && unchanged && self.window.ids.len() > self.window.context + 1 {
-            // The second token without text in a row. The first has to stay, it may be the space that is stripped at the
-            // start; more of them add nothing.
+            // The second token without text in a row. The first has to stay, it may be the space that is
+            // stripped at the start; more of them add nothing.
             self.window.ids.pop();
         }
         Ok(())

@@ -80,8 +80,9 @@ impl Tokenizer {
         self.ids(rendered, false)
     }
 
-    /// The text of `ids`, without special tokens if `skip_special`. Ids that are not in the vocabulary are left out, and bytes that
-    /// are not UTF-8 become U+FFFD. Nothing else is tidied up (`clean_up_tokenization_spaces` is ignored).
+    /// The text of `ids`, without special tokens if `skip_special`. Ids that are not in the vocabulary are
+    /// left out, and bytes that are not UTF-8 become U+FFFD. Nothing else is tidied up
+    /// (`clean_up_tokenization_spaces` is ignored).
     ///
     /// # Errors
     /// When the tokenizer's decoder fails on the tokens.
@@ -127,11 +128,11 @@ impl Tokenizer {
     }
 }
 
-/// As transformers does, treats the tokens that `tokenizer_config.json` names as special although `tokenizer.json` may not. Names that
-/// are not in the vocabulary stay out: the model has no row for them.
+/// As transformers does, treats the tokens that `tokenizer_config.json` names as special although
+/// `tokenizer.json` may not. Names that are not in the vocabulary stay out: the model has no row for them.
 ///
-/// Special tokens are also taken out of normalization, as transformers 5 adds those that it knows by name: `tokenizers` 0.23 knows a
-/// normalized one by another name when it decodes, and does not skip it.
+/// Special tokens are also taken out of normalization, as transformers 5 adds those that it knows by name:
+/// `tokenizers` 0.23 knows a normalized one by another name when it decodes, and does not skip it.
 fn mark_special_tokens(inner: &mut tokenizers::Tokenizer, settings: &Settings) -> tokenizers::Result<()> {
     let added = inner.get_added_tokens_decoder();
     let known: HashSet<&str> = added.values().map(|token| token.content.as_str()).collect();
@@ -152,8 +153,9 @@ fn mark_special_tokens(inner: &mut tokenizers::Tokenizer, settings: &Settings) -
     Ok(())
 }
 
-/// What transformers puts around a text by `add_bos_token` and `add_eos_token`. Only Llama's tokenizer classes give these keys
-/// precedence over `tokenizer.json`; for others they count if that has no post-processor.
+/// What transformers puts around a text by `add_bos_token` and `add_eos_token`. Only Llama's tokenizer
+/// classes give these keys precedence over `tokenizer.json`; for others they count if that has no
+/// post-processor.
 fn frame(inner: &tokenizers::Tokenizer, settings: &Settings) -> Option<(Vec<u32>, Vec<u32>)> {
     let class = settings.tokenizer_class.as_deref().unwrap_or_default();
     let overrules =

@@ -1,4 +1,5 @@
-//! Answers: the reference's tokens whatever drafts, the promised object, the same text streamed or not; and prompts that have no answer.
+//! Answers: the reference's tokens whatever drafts, the promised object, the same text streamed or not; and
+//! prompts that have no answer.
 
 use std::fs;
 
@@ -16,21 +17,24 @@ fn every_drafter_gives_the_reference_s_tokens() {
     let draft = fixture("llama-draft");
     for case in golden["cases"].as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
-        for drafter in ["none", "lookup", "exit:1", "exit:2", "model", "model:llama-draft", "auto"] {
-            let found = answer(&[
-                "--prompt",
-                prompt,
-                "--max-new-tokens",
-                "64",
-                "--ignore-eos",
-                "--drafter",
-                drafter,
-                "--draft",
-                &draft,
-            ]);
+        for (drafter, length) in [
+            ("none", "auto"),
+            ("lookup", "4"),
+            ("exit:1", "1"),
+            ("exit:2", "16"),
+            ("model", "4"),
+            ("model:llama-draft", "auto"),
+            ("auto", "2"),
+            ("auto", "auto"),
+        ] {
+            let drafting = ["--drafter", drafter, "--draft-len", length, "--draft", &draft];
+            let found =
+                answer(&[&["--prompt", prompt, "--max-new-tokens", "64", "--ignore-eos"], &drafting[..]].concat());
             assert_eq!(found["prompt_tokens"], case["prompt_ids"], "{drafter}");
             assert_eq!(found["tokens"], case["generated"], "{drafter}");
             assert_eq!(found["text"], case["text"], "{drafter}");
+            let drafted = found["report"]["speculation"]["drafted"].as_u64().unwrap();
+            assert!(length == "auto" || drafted > 0, "{drafter} drafted nothing: {found}");
         }
     }
 }
@@ -39,27 +43,9 @@ fn every_drafter_gives_the_reference_s_tokens() {
 fn sampled_tokens_depend_on_the_seed_and_on_nothing_that_drafts() {
     let draft = fixture("llama-draft");
     let sampled = |drafter: &str, length: &str, seed: &str, threads: &str| {
-        let mut found = answer(&[
-            "--prompt",
-            "Each rider",
-            "--max-new-tokens",
-            "40",
-            "--temperature",
-            "0.8",
-            "--top-k",
-            "50",
-            "--drafter",
-            drafter,
-            "--draft-len",
-            length,
-            "--seed",
-            seed,
-            "--threads",
-            threads,
-            "--draft",
-            &draft,
-        ]);
-        found["tokens"].take()
+        let settings = ["--prompt", "Each rider", "--max-new-tokens", "40", "--temperature", "2", "--top-k", "200"];
+        let drafting = ["--drafter", drafter, "--draft-len", length, "--draft", &draft];
+        answer(&[&settings[..], &drafting[..], &["--seed", seed, "--threads", threads]].concat())["tokens"].take()
     };
     let plain = sampled("none", "auto", "7", "1");
     for (drafter, length, threads) in [
@@ -78,8 +64,8 @@ fn sampled_tokens_depend_on_the_seed_and_on_nothing_that_drafts() {
 #[test]
 fn the_object_of_an_answer_has_the_promised_shape() {
     let draft = fixture("llama-draft");
-    let found =
-        answer(&["--prompt", "A paceline is", "--max-new-tokens", "20", "--drafter", "model", "--draft", &draft]);
+    let plan = ["--drafter", "model", "--draft", &draft, "--draft-len", "3"];
+    let found = answer(&[&["--prompt", "A paceline is", "--max-new-tokens", "20"], &plan[..]].concat());
     let keys = |value: &Value| value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ");
     assert_eq!(keys(&found), "prompt prompt_tokens tokens text finish_reason report");
     assert_eq!((&found["prompt"], &found["finish_reason"]), (&"A paceline is".into(), &"length".into()));

@@ -1,4 +1,5 @@
-//! A conversation on a terminal. `script` lends a pseudo terminal: it types standard input into it, and Ctrl-D at the end.
+//! A conversation on a terminal. `script` lends a pseudo terminal: it types standard input into it, and
+//! Ctrl-D at the end.
 
 #![cfg(target_os = "linux")]
 
@@ -39,7 +40,8 @@ fn a_model_without_a_template_continues_texts() {
 fn answers_in_json_have_the_turn_s_message() {
     let model = fixture("llama-tied");
     let (code, shown) = typed(&format!("--model '{model}' --json --max-new-tokens 40"), "What is a paceline?\n");
-    let object = shown.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let object =
+        shown.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line.trim_start_matches("> ")).ok());
     let object = object.unwrap_or_else(|| panic!("no object: {shown}"));
     assert_eq!((code, object["prompt"].as_str()), (Some(0), Some("What is a paceline?")));
     assert_eq!(object["text"], "A row of riders who share the wind.");

@@ -1,8 +1,9 @@
 //! The command line as a stranger meets it: the built program, run with good and bad input.
 //!
-//! What must hold for every bad input, in whichever table it stands: the exit code is the promised one (1 it failed, 2 wrong usage),
-//! standard error has one line, a sentence with the words that say what is wrong, standard output stays empty, and the program neither
-//! panics nor hangs. For good input: the tokens of the reference, the promised JSON, and text that is the same streamed or not.
+//! What must hold for every bad input, in whichever table it stands: the exit code is the promised one (1 it
+//! failed, 2 wrong usage), standard error has one line, a sentence with the words that say what is wrong,
+//! standard output stays empty, and the program neither panics nor hangs. For good input: the tokens of the
+//! reference, the promised JSON, and text that is the same streamed or not.
 //!
 //! [`Run`] starts the program and holds these checks; the modules hold one kind of input each.
 
@@ -75,7 +76,8 @@ impl Run {
         }
     }
 
-    /// Checks that it failed as it should: this exit code, nothing on standard output, a sentence with these words on standard error.
+    /// Checks that it failed as it should: this exit code, nothing on standard output, a sentence with these
+    /// words on standard error.
     #[track_caller]
     fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");

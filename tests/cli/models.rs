@@ -1,5 +1,5 @@
-//! Model directories: what `inspect` tells of good ones, and the sentence for damaged ones. The reading of checkpoints has tests of its
-//! own; here each kind of damage goes once through the program.
+//! Model directories: what `inspect` tells of good ones, and the sentence for damaged ones. The reading of
+//! checkpoints has tests of its own; here each kind of damage goes once through the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ fn damaged_model_directories_are_told_in_a_sentence() {
                 m.edit_weights(|header, data| {
                     header.as_object_mut().unwrap().remove(NORM);
                     data.truncate(data.len() - 128);
-                })
+                });
             },
             &[NORM, "no weights file"],
         ),
@@ -116,7 +116,7 @@ fn damaged_model_directories_are_told_in_a_sentence() {
                     header["extra"] =
                         json!({"dtype": "F32", "shape": [1], "data_offsets": [data.len(), data.len() + 4]});
                     data.extend([0; 4]);
-                })
+                });
             },
             &["extra", "configuration"],
         ),

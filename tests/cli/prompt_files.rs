@@ -41,8 +41,8 @@ fn answers_come_in_order_with_the_fields_of_their_rows() {
 #[test]
 fn a_row_s_seed_goes_before_the_common_one() {
     let rows = [json!({"prompt": "Each"}), json!({"prompt": "Each", "seed": 5}), json!({"prompt": "Each", "seed": 4})];
-    let objects = run(lines(&rows), &["--json", "--temperature", "1.5", "--seed", "4"]).objects();
-    let alone = |seed| answer(&["--prompt", "Each", "--max-new-tokens", "6", "--temperature", "1.5", "--seed", seed]);
+    let objects = run(lines(&rows), &["--json", "--temperature", "2", "--seed", "4"]).objects();
+    let alone = |seed| answer(&["--prompt", "Each", "--max-new-tokens", "6", "--temperature", "2", "--seed", seed]);
     assert_eq!(objects[0]["tokens"], alone("4")["tokens"]);
     assert_eq!(objects[1]["tokens"], alone("5")["tokens"]);
     assert_eq!(objects[2]["tokens"], objects[0]["tokens"]);

@@ -101,13 +101,13 @@ fn wrong_config_files_are_refused() {
 #[test]
 fn a_config_file_is_as_good_as_flags_and_flags_win() {
     let (_directory, path) = file(format!(
-        "model = '{}'\nmax-new-tokens = 9\ntemperature = 0.9\nseed = 5\nstop = ['zzz']\ndraft-len = 3",
+        "model = '{}'\nmax-new-tokens = 9\ntemperature = 2\nseed = 5\nstop = ['zzz']\ndraft-len = 3",
         fixture("llama-tied")
     ));
     let from_file = |more: &[&str]| {
         Run::new(&[&["generate", "--config", &path, "--prompt", "Each rider"], more].concat()).succeeds()
     };
-    let flags = ["--prompt", "Each rider", "--max-new-tokens", "9", "--temperature", "0.9"];
+    let flags = ["--prompt", "Each rider", "--max-new-tokens", "9", "--temperature", "2"];
     let from_flags = |seed: &str| generate(&[&flags[..], &["--seed", seed]].concat()).succeeds();
     assert_eq!(from_file(&[]), from_flags("5"));
     assert_eq!(from_file(&["--seed", "6"]), from_flags("6"));

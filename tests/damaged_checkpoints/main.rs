@@ -1,5 +1,5 @@
-//! Damaged model directories: whatever is wrong with the files, opening them ends in `Ok` or in one sentence, never in a panic, and
-//! takes memory in proportion to the files, not to what they claim.
+//! Damaged model directories: whatever is wrong with the files, opening them ends in `Ok` or in one sentence,
+//! never in a panic, and takes memory in proportion to the files, not to what they claim.
 
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 

@@ -22,7 +22,11 @@ fn a_round_costs_k_plus_one_times_l_layer_evaluations() {
             let rows: usize = rounds.iter().map(|round| round.drafted + 1).sum();
             assert!(rounds.iter().any(|round| round.drafted == length));
             let prefill = prompt.len() - 1;
-            assert_eq!(sequence.layer_evaluations(), ((prefill + rows) * layers) as u64, "exit:{depth}, {length} drafted");
+            assert_eq!(
+                sequence.layer_evaluations(),
+                ((prefill + rows) * layers) as u64,
+                "exit:{depth}, {length} drafted"
+            );
         }
     }
 }

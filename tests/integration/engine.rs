@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use paceline::sampling::SamplingConfig;
 use paceline::{
-    Answer, DraftLength, DrafterChoice, Engine, EngineConfig, Error, Event, FinishReason, GenerationConfig, Precision, Prompt,
+    Answer, DraftLength, DrafterChoice, Engine, EngineConfig, Error, Event, FinishReason, GenerationConfig, Precision,
+    Prompt,
 };
 
 use crate::support::{fixture, shared};
@@ -38,7 +39,8 @@ fn drafters() -> impl Iterator<Item = GenerationConfig> {
 #[test]
 fn a_stop_text_ends_the_answer_before_it_wherever_it_falls() {
     let engine = engine();
-    let whole = answer(&engine, "A paceline is", &GenerationConfig { max_new_tokens: 60, ..GenerationConfig::default() }).text;
+    let whole =
+        answer(&engine, "A paceline is", &GenerationConfig { max_new_tokens: 60, ..GenerationConfig::default() }).text;
     assert!(whole.len() > 60, "{whole}");
     // Every place, so that stops begin and end inside tokens, inside drafts and at their edges.
     for start in (1..50).filter(|&start| whole.is_char_boundary(start) && whole.is_char_boundary(start + 5)) {
@@ -48,7 +50,11 @@ fn a_stop_text_ends_the_answer_before_it_wherever_it_falls() {
         for config in drafters().step_by(3) {
             let config = GenerationConfig { stop: vec!["never in there".into(), stop.into()], ..config };
             let found = answer(&engine, "A paceline is", &config);
-            assert_eq!((found.text.as_str(), found.finish_reason), (expected, FinishReason::Stop), "{stop:?}, {config:?}");
+            assert_eq!(
+                (found.text.as_str(), found.finish_reason),
+                (expected, FinishReason::Stop),
+                "{stop:?}, {config:?}"
+            );
             assert_eq!(*tokens.get_or_insert(found.tokens.clone()), found.tokens, "{config:?}");
         }
     }
@@ -57,7 +63,8 @@ fn a_stop_text_ends_the_answer_before_it_wherever_it_falls() {
 #[test]
 fn a_stop_token_ends_the_answer_and_is_its_last_token_but_not_in_its_text() {
     let engine = engine();
-    let messages = || Prompt::Messages(vec![paceline::Message { role: "user".into(), content: "What is a paceline?".into() }]);
+    let messages =
+        || Prompt::Messages(vec![paceline::Message { role: "user".into(), content: "What is a paceline?".into() }]);
     for config in drafters() {
         let found = engine.generate(messages(), &config).unwrap().finish().unwrap();
         assert_eq!(found.finish_reason, FinishReason::Stop, "{config:?}");
@@ -138,7 +145,11 @@ fn what_cannot_be_answered_gets_a_sentence() {
         (text("x"), with("exit:3"), "3 layers"),
         (text("x"), with("exit:0"), "exit:1 to exit:2"),
         (text("x"), with("model:other"), "llama-draft"),
-        (Prompt::Messages(vec![]), GenerationConfig { sampling: SamplingConfig { top_p: 2.0, ..Default::default() }, ..config() }, "top-p"),
+        (
+            Prompt::Messages(vec![]),
+            GenerationConfig { sampling: SamplingConfig { top_p: 2.0, ..Default::default() }, ..config() },
+            "top-p",
+        ),
     ] {
         let error = engine.generate(prompt, &config).err().unwrap().to_string();
         assert!(error.contains(words) && !error.contains('\n') && error.ends_with(['.', '?']), "{error}");
@@ -248,12 +259,12 @@ fn damage(from: &std::path::Path, to: &std::path::Path, tensor: &str) {
 
 #[test]
 fn a_named_precision_defines_the_target() {
-    let engine = |precision| {
-        Engine::load(&EngineConfig { precision, ..EngineConfig::new(fixture("llama-tied")) }).unwrap()
-    };
+    let engine =
+        |precision| Engine::load(&EngineConfig { precision, ..EngineConfig::new(fixture("llama-tied")) }).unwrap();
     let (stored, narrow) = (engine(Precision::Auto), engine(Precision::Bf16));
     assert!(narrow.info().weight_bytes < stored.info().weight_bytes * 11 / 20);
-    let config = |drafter| GenerationConfig { drafter, max_new_tokens: 100, ignore_eos: true, ..GenerationConfig::default() };
+    let config =
+        |drafter| GenerationConfig { drafter, max_new_tokens: 100, ignore_eos: true, ..GenerationConfig::default() };
     let plain = answer(&narrow, "1 2 3", &config(DrafterChoice::None));
     assert_eq!(plain.report.plan.target_precision, narrow.info().format.to_string());
     assert_eq!(plain.tokens, answer(&narrow, "1 2 3", &config(DrafterChoice::Exit(1))).tokens);
@@ -265,7 +276,15 @@ fn a_named_precision_defines_the_target() {
 #[test]
 fn penalties_and_filters_see_drafted_tokens_as_plain_decoding_sees_them() {
     let engine = engine();
-    let sampling = SamplingConfig { temperature: 1.2, top_k: 40, top_p: 0.95, min_p: 0.01, repetition_penalty: 1.3, presence_penalty: 0.4, seed: 11 };
+    let sampling = SamplingConfig {
+        temperature: 1.2,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.01,
+        repetition_penalty: 1.3,
+        presence_penalty: 0.4,
+        seed: 11,
+    };
     let config = |config: GenerationConfig| GenerationConfig { sampling: sampling.clone(), ignore_eos: true, ..config };
     let plain = GenerationConfig { drafter: DrafterChoice::None, max_new_tokens: 60, ..GenerationConfig::default() };
     let expected = answer(&engine, "A paceline is", &config(plain)).tokens;
@@ -276,12 +295,19 @@ fn penalties_and_filters_see_drafted_tokens_as_plain_decoding_sees_them() {
 
 #[test]
 fn a_long_prompt_is_cancelled_between_two_parts_of_its_prefill() {
-    let Some(model) = shared("models/tinystories-656k", "a_long_prompt_is_cancelled_between_two_parts_of_its_prefill") else { return };
+    let Some(model) = shared("models/tinystories-656k", "a_long_prompt_is_cancelled_between_two_parts_of_its_prefill")
+    else {
+        return;
+    };
     let engine = Engine::load(&EngineConfig::new(model)).unwrap();
     let mut stream = engine.generate(Prompt::Tokens(vec![5; 500]), &GenerationConfig::default()).unwrap();
     let parts = stream.by_ref().take_while(|event| matches!(event, Ok(Event::Prefill { .. }))).count();
     assert_eq!(parts, 2, "499 tokens in parts of 256");
     drop(stream);
     std::thread::sleep(Duration::from_millis(1));
-    assert!(!answer(&engine, "Once", &GenerationConfig { max_new_tokens: 3, ..GenerationConfig::default() }).tokens.is_empty());
+    assert!(
+        !answer(&engine, "Once", &GenerationConfig { max_new_tokens: 3, ..GenerationConfig::default() })
+            .tokens
+            .is_empty()
+    );
 }

@@ -1,5 +1,5 @@
-//! The promise, through the front door: an engine's tokens are those of `--drafter none`, whatever drafts, however far, on however many threads, at
-//! every temperature.
+//! The promise, through the front door: an engine's tokens are those of `--drafter none`, whatever drafts,
+//! however far, on however many threads, at every temperature.
 
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,12 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     fn engine(&self, threads: usize) -> Engine {
-        let config =
-            EngineConfig { draft: self.drafts.to_vec(), threads, ..EngineConfig::new(self.target) };
+        let config = EngineConfig { draft: self.drafts.to_vec(), threads, ..EngineConfig::new(self.target) };
         Engine::load(&config).unwrap()
     }
 
-    /// Compares every drafter at every length, temperature, seed and thread count with plain decoding; the number of comparisons.
+    /// Compares every drafter at every length, temperature, seed and thread count with plain decoding; the
+    /// number of comparisons.
     fn check(&self) -> usize {
         let engines = [self.engine(1), self.engine(2)];
         let layers = engines[0].info().target.layers;
@@ -55,9 +55,11 @@ impl Suite<'_> {
                             for length in &lengths {
                                 let found = tokens(engine, &config(drafter, *length));
                                 assert_eq!(
-                                    found, expected,
+                                    found,
+                                    expected,
                                     "{}: {drafter}, length {length}, temperature {temperature}, seed {seed}, {} threads, {prompt:?}",
-                                    self.target.display(), engine.info().threads
+                                    self.target.display(),
+                                    engine.info().threads
                                 );
                                 comparisons += 1;
                             }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use paceline::drafters::exit::ExitDrafter;
 use paceline::model::Sequence;
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use paceline::text::Tokenizer;
-use paceline::drafters::exit::ExitDrafter;
 use serde::Deserialize;
 
 use crate::support::{Task, decoder, fixture, shared};
@@ -53,7 +53,8 @@ fn check(directory: &Path) {
         if !logits_after_prompt.is_empty() {
             assert_eq!(logits.len(), logits_after_prompt.len());
             let largest = logits_after_prompt.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-            let differences = logits.iter().zip(&logits_after_prompt).map(|(ours, theirs)| (f64::from(*ours) - theirs).abs());
+            let differences =
+                logits.iter().zip(&logits_after_prompt).map(|(ours, theirs)| (f64::from(*ours) - theirs).abs());
             let relative = differences.fold(0.0, f64::max) / largest;
             assert!(relative < 1e-4, "{shown}: logits after {prompt:?} are off by {relative}");
             worst = worst.max(relative);

@@ -18,8 +18,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// However a text gets into the cache (chunks, rows that are rolled back, layers that ran ahead), the logits after it are those
-    /// of feeding it token by token on one thread.
+    /// However a text gets into the cache (chunks, rows that are rolled back, layers that ran ahead), the
+    /// logits after it are those of feeding it token by token on one thread.
     #[test]
     fn logits_do_not_depend_on_the_way(seed: u64) {
         let mut numbers = Numbers(seed);
@@ -106,7 +106,8 @@ proptest! {
             let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], length, numbers.within(1..20));
             prop_assert_eq!(&tokens, &expected, "{} with {:?}, {:?}: {}", name, length, task.sampling, description);
             if name == "itself" {
-                // Its drafts are the target's picks, so every one is kept: the coupling holds between models, not only within one.
+                // Its drafts are the target's picks, so every one is kept: the coupling holds between models,
+                // not only within one.
                 prop_assert!(rounds.iter().all(|round| round.accepted == round.drafted), "{:?}: {}", rounds, description);
             }
         }

@@ -8,7 +8,7 @@ use paceline::checkpoint::Checkpoint;
 use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
 use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
-use paceline::speculation::decode::{Decode, Flow};
+use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
 use paceline::speculation::{DraftLength, Planner, Round, VerifyCosts};
 use paceline_kernels::FloatFormat;
@@ -187,9 +187,9 @@ impl Task<'_> {
         let mut planner = Planner::new(candidates, VerifyCosts::default());
         let mut drafters: Vec<_> = drafters.into_iter().map(Some).collect();
         let mut tokens = self.prompt.to_vec();
-        let mut rounds = Vec::new();
+        let mut rounds = Rounds(Vec::new());
         let mut sampler = Sampler::new(&self.sampling).unwrap();
-        Decode {
+        let decode = Decode {
             target,
             drafters: &mut drafters,
             planner: &mut planner,
@@ -198,15 +198,31 @@ impl Task<'_> {
             tokens: &mut tokens,
             prompt: self.prompt.len(),
             limit: self.prompt.len() + self.new_tokens,
-            failed: &mut |_, error| panic!("a drafter failed: {error}"),
-        }
-        .run(&mut |_| Flow::Continue, &mut |round| rounds.push(*round), &|| false)
-        .unwrap();
-        (tokens.split_off(self.prompt.len()), rounds)
+        };
+        decode.run(&mut rounds).unwrap();
+        (tokens.split_off(self.prompt.len()), rounds.0)
     }
 }
 
-/// Drafts anything: right tokens, wrong ones, too few, none; with the target's lower layers run for other tokens than it drafts, or for none.
+/// Writes the rounds down and never stops.
+struct Rounds(Vec<Round>);
+
+impl Listener for Rounds {
+    fn token(&mut self, _: u32) -> Flow {
+        Flow::Continue
+    }
+
+    fn round(&mut self, round: &Round) {
+        self.0.push(*round);
+    }
+
+    fn drafter_failed(&mut self, _: usize, error: &SamplingError) {
+        panic!("a drafter failed: {error}");
+    }
+}
+
+/// Drafts anything: right tokens, wrong ones, too few, none; with the target's lower layers run for other
+/// tokens than it drafts, or for none.
 pub(crate) struct Chaos {
     pub(crate) numbers: Numbers,
     /// The answer of plain decoding, prompt included, to be right sometimes.

@@ -52,8 +52,12 @@ fn layers_know_only_what_is_below_them() {
         let path = path.to_string_lossy();
         match () {
             () if path.starts_with("kernels/src") => &["burn", "paceline::"],
-            () if path.starts_with("src/model") => &["crate::drafters", "crate::speculation", "crate::sampling", "crate::engine"],
-            () if path.starts_with("src/sampling") => &["crate::model", "crate::drafters", "crate::speculation", "crate::engine", "burn::"],
+            () if path.starts_with("src/model") => {
+                &["crate::drafters", "crate::speculation", "crate::sampling", "crate::engine"]
+            }
+            () if path.starts_with("src/sampling") => {
+                &["crate::model", "crate::drafters", "crate::speculation", "crate::engine", "burn::"]
+            }
             () if path.starts_with("src/checkpoint") || path.starts_with("src/text") => {
                 &["crate::model", "crate::drafters", "crate::speculation", "crate::engine", "burn::"]
             }

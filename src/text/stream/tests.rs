@@ -202,8 +202,8 @@ proptest! {
         strip: bool,
     ) {
         let tokenizer = if strip { llama() } else { metaspace() };
-        // A prompt that is one space byte has no text, until an invalid byte of the answer makes it U+FFFD: then the text
-        // of the prompt is "a prefix" and yet the answer's text is not its own.
+        // A prompt that is one space byte has no text, until an invalid byte of the answer makes it U+FFFD:
+        // then the text of the prompt is "a prefix" and yet the answer's text is not its own.
         prop_assume!(prompt.iter().all(|token| *token != 13) || !tokenizer.decode(&prompt, true).unwrap().is_empty());
         let expected = oracle(&tokenizer, &stops, &prompt, &answer);
         prop_assume!(expected.is_some());
@@ -288,7 +288,8 @@ fn a_leading_space_is_the_answers_unless_the_text_begins_there() {
     }
 }
 
-/// The prompt ends inside a character that the answer completes: no text of the answer alone exists, the character is it.
+/// The prompt ends inside a character that the answer completes: no text of the answer alone exists, the
+/// character is it.
 #[test]
 fn a_character_begun_by_the_prompt_is_the_answers() {
     let tokenizer = byte_level();

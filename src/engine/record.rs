@@ -1,0 +1,198 @@
+//! The record of one answer: its tokens and text as they become certain, what the rounds did, and the report
+//! made of it.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::stream::{Answer, Event, FinishReason};
+use crate::drafters::DrafterChoice;
+use crate::error::Error;
+use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
+use crate::speculation::Round;
+use crate::speculation::decode::{Flow, Listener};
+use crate::text::stream::{StreamError, TextStream};
+
+/// Where an answer's events go.
+pub(super) type Events = UnboundedSender<Result<Event, Error>>;
+
+/// Listens to the decode loop and writes down what it hears.
+pub(super) struct Record<'a> {
+    events: &'a Events,
+    started: Instant,
+    stream: TextStream<&'a tokenizers::Tokenizer>,
+    stop_tokens: &'a [u32],
+    names: Vec<String>,
+    text: String,
+    stopped: bool,
+    text_error: Option<StreamError>,
+    time_to_first_token_ms: Option<f64>,
+    draft_ms: f64,
+    verify_ms: f64,
+    speculation: Speculation,
+    warnings: Vec<String>,
+}
+
+/// What the decode thread adds to a record to make a report.
+pub(super) struct Circumstances<'a> {
+    pub(super) prompt_tokens: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
+    pub(super) asked: &'a DrafterChoice,
+    pub(super) precision: String,
+    /// The precision that a drafter computes in, by its name.
+    pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
+    pub(super) exact: bool,
+    pub(super) prefill_ms: f64,
+    pub(super) calibration_ms: f64,
+    pub(super) step_costs_ms: Vec<(usize, f64)>,
+    pub(super) layer_evaluations: u64,
+    pub(super) threads: usize,
+}
+
+impl<'a> Record<'a> {
+    /// A record of an answer that began at `started`. `names` are the planner's candidates.
+    pub(super) fn new(
+        events: &'a Events,
+        started: Instant,
+        stream: TextStream<&'a tokenizers::Tokenizer>,
+        stop_tokens: &'a [u32],
+        names: Vec<String>,
+    ) -> Self {
+        Self {
+            events,
+            started,
+            stream,
+            stop_tokens,
+            names,
+            text: String::new(),
+            stopped: false,
+            text_error: None,
+            time_to_first_token_ms: None,
+            draft_ms: 0.0,
+            verify_ms: 0.0,
+            speculation: Speculation::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The last event: the whole answer with its report.
+    ///
+    /// # Errors
+    /// If the tokens could not be turned into text.
+    pub(super) fn finish(mut self, circumstances: Circumstances<'_>) -> Result<Event, Error> {
+        if let Some(error) = self.text_error {
+            return Err(error.into());
+        }
+        let latency_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        let rest = self.stream.finish()?;
+        self.text.push_str(&rest);
+        let Circumstances { prompt_tokens, tokens, precision, .. } = &circumstances;
+        self.speculation.tokens_per_step = tokens.len() as f64 / self.speculation.steps.max(1) as f64;
+        let report = Report {
+            latency_ms,
+            time_to_first_token_ms: self.time_to_first_token_ms,
+            prefill_ms: circumstances.prefill_ms,
+            draft_ms: self.draft_ms,
+            verify_ms: self.verify_ms,
+            calibration_ms: circumstances.calibration_ms,
+            energy_wh: None,
+            energy_source: "unavailable",
+            exactness: if circumstances.exact {
+                "bit-identical to plain decoding"
+            } else {
+                "unverified on this device"
+            },
+            plan: plan_report(&self.speculation, &circumstances),
+            speculation: self.speculation,
+            adaptations: Adaptations {
+                precision: precision.clone(),
+                layers_skipped: 0,
+                context_used: prompt_tokens.len() + tokens.len(),
+                batch_size: 1,
+            },
+            quality_metrics: QualityMetrics { estimated_perplexity_delta: None, confidence: None },
+            step_costs_ms: circumstances.step_costs_ms.into_iter().collect(),
+            layer_evaluations: circumstances.layer_evaluations,
+            threads: circumstances.threads,
+            warnings: self.warnings,
+        };
+        let answer = Answer {
+            prompt_tokens: circumstances.prompt_tokens,
+            tokens: circumstances.tokens,
+            text: self.text,
+            finish_reason: if self.stopped { FinishReason::Stop } else { FinishReason::Length },
+            report,
+        };
+        Ok(Event::Done { text: rest, answer: Box::new(answer) })
+    }
+}
+
+impl Listener for Record<'_> {
+    fn token(&mut self, token: u32) -> Flow {
+        let elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        self.time_to_first_token_ms.get_or_insert(elapsed_ms);
+        let mut piece = String::new();
+        if self.stop_tokens.contains(&token) {
+            self.stopped = true;
+        } else {
+            match self.stream.push(token) {
+                Ok(pushed) => {
+                    self.stopped = pushed.stopped.is_some();
+                    piece = pushed.text;
+                }
+                Err(error) => self.text_error = Some(error),
+            }
+        }
+        self.text.push_str(&piece);
+        // A receiver that is gone has cancelled; the loop asks for that itself.
+        let _ = self.events.send(Ok(Event::Token { id: token, text: piece }));
+        if self.stopped || self.text_error.is_some() { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn round(&mut self, round: &Round) {
+        let drafter = round.candidate.map(|index| self.names[index].as_str());
+        self.speculation.add(drafter, round.drafted, round.accepted);
+        self.draft_ms += round.draft_seconds * 1e3;
+        self.verify_ms += round.verify_seconds * 1e3;
+    }
+
+    fn drafter_failed(&mut self, candidate: usize, error: &crate::sampling::SamplingError) {
+        let name = &self.names[candidate];
+        self.warnings.push(format!("Drafter {name} was left out of the rest of this answer: {error}"));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.events.is_closed()
+    }
+}
+
+/// Which way was taken and why, in plain words.
+fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> PlanReport {
+    let asked = circumstances.asked;
+    let target_precision = circumstances.precision.clone();
+    let Some((drafter, counts)) = speculation.main_drafter() else {
+        let why = match asked {
+            DrafterChoice::None => "Plain decoding was asked for.",
+            DrafterChoice::Lookup => "Nothing drafted: no earlier occurrence was found, or drafting did not pay.",
+            _ => "Nothing drafted: by the measured step costs and acceptance, drafting does not pay here.",
+        };
+        return PlanReport { drafter: "none".into(), target_precision, why: why.into(), ..PlanReport::default() };
+    };
+    let accepted = 100.0 * counts.accepted as f64 / counts.evaluated.max(1) as f64;
+    let (rounds, steps) = (counts.rounds, speculation.steps);
+    let reason = match asked {
+        DrafterChoice::Auto => "drafted most, by measured step costs and acceptance",
+        _ => "was asked for",
+    };
+    let name = drafter.parse().unwrap_or(DrafterChoice::None);
+    PlanReport {
+        drafter: drafter.to_owned(),
+        draft_length: counts.drafted as f64 / rounds.max(1) as f64,
+        exit_depth: if let DrafterChoice::Exit(depth) = name { Some(depth) } else { None },
+        draft_precision: (circumstances.draft_precision)(&name),
+        target_precision,
+        layers_skipped: 0,
+        difficulty: None,
+        why: format!("{drafter} {reason}: in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted."),
+    }
+}
