@@ -25,8 +25,6 @@ use crate::text::stream::TextStream;
 
 /// Prompt tokens that go through the target together. A cancelled answer ends after at most one such part.
 const PREFILL_CHUNK: usize = 256;
-/// With more layers than this, `auto` considers only a few exits: an eighth, a quarter and half of the way.
-const ALL_EXITS_UP_TO: usize = 8;
 
 /// A draft model and what it is called.
 pub(super) struct DraftModel {
@@ -142,8 +140,9 @@ impl Worker {
         let layers = self.target.layer_count();
         let allowed = |name: &DrafterChoice| match (choice, name) {
             (DrafterChoice::None, _) => false,
-            (DrafterChoice::Auto, &DrafterChoice::Exit(depth)) => {
-                layers <= ALL_EXITS_UP_TO || [layers / 8, layers / 4, layers / 2].contains(&depth)
+            // A few exits stand for all: each has to be tried before it can be given up.
+            (DrafterChoice::Auto, DrafterChoice::Exit(depth)) => {
+                [layers.div_ceil(4), layers.div_ceil(2), (3 * layers).div_ceil(4)].contains(depth)
             }
             (DrafterChoice::Auto, _) => true,
             (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => {

@@ -21,7 +21,8 @@ impl RunningCost {
     pub fn observe(&mut self, seconds: f64) {
         self.0 = Some(match self.0 {
             None => seconds,
-            Some(mean) => mean + RATE * (seconds.min(OUTLIER * mean) - mean),
+            Some(mean) if mean > 0.0 => mean + RATE * (seconds.min(OUTLIER * mean) - mean),
+            Some(mean) => mean + RATE * (seconds - mean),
         });
     }
 

@@ -96,9 +96,11 @@ pub struct Candidate {
     pub name: DrafterChoice,
     /// How often its tokens are accepted.
     pub acceptance: Acceptance,
-    /// Seconds per drafted token.
+    /// Seconds that a drafted token adds to the verification of its row: the drafter's own work. For an exit,
+    /// whose layers verification does not run again, what remains of it after that saving.
     pub draft_cost: RunningCost,
     rounds: u32,
+    /// Rounds since it was last asked.
     idle: u32,
 }
 
@@ -106,6 +108,18 @@ impl Candidate {
     /// A drafter nothing is known about.
     pub fn new(name: DrafterChoice) -> Self {
         Self { name, acceptance: Acceptance::default(), draft_cost: RunningCost::default(), rounds: 0, idle: 0 }
+    }
+
+    /// Whether its work is part of the verification's.
+    fn shares_layers(&self) -> bool {
+        matches!(self.name, DrafterChoice::Exit(_))
+    }
+
+    /// Learns what a round of `drafted` tokens cost, given what verifying as many rows costs by itself.
+    pub(super) fn observe_cost(&mut self, round: &Round, verify_alone: Option<f64>) {
+        let verify_alone = if self.shares_layers() { verify_alone } else { None };
+        let added = round.draft_seconds + verify_alone.map_or(0.0, |alone| round.verify_seconds - alone);
+        self.draft_cost.observe(added.max(0.0) / round.drafted as f64);
     }
 }
 
@@ -184,6 +198,8 @@ impl Planner {
         self.probing = false;
         if let Some(probe) = self.probe(allowed, room, scored.first().map_or(1.0, |best| best.0.max(1.0))) {
             self.probing = true;
+            // Asked is asked, even if it finds nothing to draft: the next probe is another's.
+            self.candidates[probe.candidate].idle = 0;
             return vec![probe];
         }
         // The current choice stays unless the best is better by more than the noise of the estimates. Plain
@@ -205,25 +221,28 @@ impl Planner {
 
     /// Learns from a round.
     pub fn observe(&mut self, round: &Round) {
-        let tokens = (round.accepted + 1) as f64;
+        let rows = round.drafted + 1;
         let seconds = round.draft_seconds + round.verify_seconds;
-        self.costs.observe(round.drafted + 1, round.verify_seconds);
         self.seconds += seconds;
+        if self.probing {
+            let worth = self.seconds_per_token() * (round.accepted + 1) as f64;
+            self.probe_seconds += (seconds - worth).max(0.0);
+        }
         for candidate in &mut self.candidates {
             candidate.idle = candidate.idle.saturating_add(1);
         }
-        let Some(index) = round.candidate else { return };
-        let expected_seconds = self.seconds_per_token() * tokens;
-        if self.probing {
-            self.probe_seconds += (seconds - expected_seconds).max(0.0);
+        match round.candidate.map(|index| &mut self.candidates[index]) {
+            Some(candidate) if round.drafted > 0 => {
+                candidate.observe_cost(round, self.costs.seconds(rows));
+                candidate.acceptance.observe(round.drafted, round.accepted);
+                candidate.rounds = candidate.rounds.saturating_add(1);
+                candidate.idle = 0;
+                if !candidate.shares_layers() {
+                    self.costs.observe(rows, round.verify_seconds);
+                }
+            }
+            _ => self.costs.observe(rows, round.verify_seconds),
         }
-        let candidate = &mut self.candidates[index];
-        if round.drafted > 0 {
-            candidate.acceptance.observe(round.drafted, round.accepted);
-            candidate.draft_cost.observe(round.draft_seconds / round.drafted as f64);
-            candidate.rounds = candidate.rounds.saturating_add(1);
-        }
-        candidate.idle = 0;
     }
 
     /// Tokens per second of a plan in units of plain decoding.
@@ -286,7 +305,8 @@ mod tests {
         fn new(slope: f64, drafters: &[(f64, usize)]) -> Self {
             let mut costs = VerifyCosts::default();
             (1..=MAX_DRAFT + 1).for_each(|rows| costs.observe(rows, 1.0 + slope * (rows - 1) as f64));
-            let candidates = (0..drafters.len()).map(|i| Candidate::new(DrafterChoice::Exit(i + 1))).collect();
+            let model = |i: usize| Candidate::new(DrafterChoice::Model(Some(i.to_string())));
+            let candidates = (0..drafters.len()).map(model).collect();
             Self {
                 planner: Planner::new(candidates, costs),
                 slope,
@@ -357,6 +377,19 @@ mod tests {
         assert_eq!(machine.play(300), None);
         machine.right_up_to[0] = MAX_DRAFT;
         assert!(machine.play(20_000).is_some());
+    }
+
+    #[test]
+    fn what_an_exit_saves_in_verification_counts_for_it() {
+        let mut costs = VerifyCosts::default();
+        (1..=MAX_DRAFT + 1).for_each(|rows| costs.observe(rows, 1.0));
+        let mut planner = Planner::new(vec![Candidate::new(DrafterChoice::Exit(2))], costs);
+        // Half of the layers run while drafting, one token at a time; verification runs the other half.
+        let round = Round { candidate: Some(0), drafted: 4, accepted: 4, draft_seconds: 2.0, verify_seconds: 0.6 };
+        (0..50).for_each(|_| planner.observe(&round));
+        let cost = planner.candidates()[0].draft_cost.seconds();
+        assert!(cost.is_some_and(|cost| (cost - (2.0 + 0.6 - 1.0) / 4.0).abs() < 1e-9), "{cost:?}");
+        assert_eq!(planner.costs().seconds(5), Some(1.0), "a shortened verification says nothing about whole ones");
     }
 
     #[test]
