@@ -25,3 +25,8 @@ pub use report::Report;
 pub use sampling::SamplingConfig;
 pub use speculation::DraftLength;
 pub use text::Message;
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

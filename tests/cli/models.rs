@@ -204,7 +204,11 @@ fn a_draft_whose_weights_are_no_numbers_changes_no_token() {
     let tokens = |more: &[&str]| answer(&[&plain, more].concat())["tokens"].take();
     let expected = tokens(&["--drafter", "none"]);
     for drafter in ["model", "auto"] {
-        assert_eq!(tokens(&["--draft", draft.directory(), "--drafter", drafter]), expected, "{drafter}");
+        assert_eq!(
+            tokens(&["--draft", draft.directory(), "--drafter", drafter, "--draft-len", "4"]),
+            expected,
+            "{drafter}"
+        );
     }
 }
 

@@ -66,6 +66,7 @@ fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
         (&["--device", "cuda:0"], &["cuda:0", "without CUDA"]),
         (&["--prompts", "/nowhere"], &["prompts file /nowhere", "cannot be read"]),
         (&["--prompts", &target], &["prompts file", "directory"]),
+        (&["--prompts", "/no\nwhere"], &["/no\\nwhere"]),
         (&["--config", "/nowhere"], &["config file /nowhere", "cannot be read"]),
         (&["--config", &target], &["config file", "directory"]),
     ] {
