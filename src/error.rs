@@ -61,6 +61,8 @@ pub enum Error {
         "The model has no chat template: give a plain prompt instead of messages, or add a `chat_template` to tokenizer_config.json."
     )]
     NoChatTemplate,
+    #[error("{0}")]
+    ChatTemplate(String),
     #[error(
         "The answer takes too much memory: {bytes} bytes for the cache of {positions} positions cannot be had; ask for fewer new tokens."
     )]

@@ -68,7 +68,8 @@ pub struct EngineInfo {
 pub struct Engine {
     info: EngineInfo,
     tokenizer: Arc<Tokenizer>,
-    template: Option<ChatTemplate>,
+    /// The chat template, or why it cannot be used: only messages need it.
+    template: Result<Option<ChatTemplate>, String>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -102,7 +103,7 @@ impl Engine {
         let compute = Compute::open(config.device, config.resolved_threads())?;
         let checkpoint = Checkpoint::open(directory)?;
         let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
-        let template = ChatTemplate::from_dir(directory)?;
+        let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());
         let mut place = |directory: &Path, checkpoint: &Checkpoint, format| {
             Decoder::load(checkpoint, format, &compute, &mut |done, total| {
                 progress(LoadProgress { directory, done, total });
@@ -156,7 +157,7 @@ impl Engine {
 
     /// Whether the model has a chat template.
     pub fn can_chat(&self) -> bool {
-        self.template.is_some()
+        matches!(self.template, Ok(Some(_)))
     }
 
     /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.
@@ -179,7 +180,8 @@ impl Engine {
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer.encode(&text)?,
             Prompt::Messages(messages) => {
-                let template = self.template.as_ref().ok_or(Error::NoChatTemplate)?;
+                let template = self.template.as_ref().map_err(|reason| Error::ChatTemplate(reason.clone()))?;
+                let template = template.as_ref().ok_or(Error::NoChatTemplate)?;
                 self.tokenizer.encode_chat(&template.render(&messages, true)?)?
             }
             Prompt::Tokens(tokens) => tokens,

@@ -106,11 +106,15 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<(PathBuf, S
     }
 }
 
+/// Steps a template may take: thousands of messages' worth, and an end to one that would loop for ever.
+const FUEL: u64 = 10_000_000;
+
 /// The engine, set up as transformers sets up Jinja2, with the template in it.
 fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |reason: String| -> Result<Value, Error> {
@@ -334,6 +338,12 @@ mod tests {
     }
 
     const TALK: [(&str, &str); 3] = [("system", "Be brief. "), ("user", " Hi <b>"), ("assistant", "Hello")];
+
+    #[test]
+    fn a_template_that_would_not_end_is_ended() {
+        let source = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+        assert!(matches!(render(source, &[("user", "Hi")], true), Err(TextError::Render { .. })));
+    }
 
     #[test]
     fn chatml_style() {

@@ -241,12 +241,29 @@ fn a_draft_model_whose_logits_are_no_numbers_changes_nothing_but_a_warning() {
     assert_eq!(found.report.warnings.len(), 1, "{:?}", found.report.warnings);
 }
 
-/// Copies a checkpoint and makes one of its tensors NaN.
-fn damage(from: &std::path::Path, to: &std::path::Path, tensor: &str) {
+#[test]
+fn a_broken_chat_template_stops_conversations_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&fixture("llama-tied"), directory.path());
+    std::fs::write(directory.path().join("chat_template.jinja"), "{% for %}").unwrap();
+    let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
+    assert!(!engine.can_chat());
+    assert!(!answer(&engine, "A paceline is", &GenerationConfig::default()).text.is_empty());
+    let messages = vec![paceline::Message { role: "user".into(), content: "Hi".into() }];
+    let error = engine.generate(Prompt::Messages(messages), &GenerationConfig::default()).err().unwrap().to_string();
+    assert!(error.contains("chat_template.jinja"), "{error}");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
+}
+
+/// Copies a checkpoint and makes one of its tensors NaN.
+fn damage(from: &std::path::Path, to: &std::path::Path, tensor: &str) {
+    copy(from, to);
     let path = to.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
