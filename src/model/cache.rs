@@ -14,7 +14,7 @@ pub enum LayerState {
     /// For the CPU kernels.
     Host(LayerCache),
     /// For compositions of burn's operations.
-    Device(DeviceLayer),
+    Device(Box<DeviceLayer>),
 }
 
 /// Keys and values of one layer as burn tensors `[kv_heads, capacity, head_dim]`.
@@ -74,7 +74,9 @@ impl KvCache {
     pub fn new(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize, compute: &Compute) -> Self {
         let layer = || match compute {
             Compute::Kernels(_) => LayerState::Host(LayerCache::new(kv_heads, head_dim, capacity)),
-            Compute::Burn(device) => LayerState::Device(DeviceLayer::new(kv_heads, head_dim, capacity, device)),
+            Compute::Burn(device) => {
+                LayerState::Device(Box::new(DeviceLayer::new(kv_heads, head_dim, capacity, device)))
+            }
         };
         Self { layers: (0..layers).map(|_| layer()).collect(), capacity }
     }

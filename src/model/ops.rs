@@ -47,7 +47,7 @@ pub fn into_values(x: Tensor<2>) -> Vec<f32> {
 enum Matrix {
     Kernels(Arc<Kernels>, Arc<Weights>),
     /// `[out, in]`, as stored.
-    Burn(Tensor<2>),
+    Burn(Box<Tensor<2>>),
 }
 
 /// `y = x W^T + b`.
@@ -65,7 +65,7 @@ pub struct Embedding(Matrix);
 #[derive(Clone)]
 enum Vector {
     Kernels(Arc<Kernels>, Arc<[f32]>),
-    Burn(Tensor<1>),
+    Burn(Box<Tensor<1>>),
 }
 
 impl Vector {
@@ -74,7 +74,7 @@ impl Vector {
             Compute::Kernels(kernels) => Self::Kernels(kernels.clone(), values.into()),
             Compute::Burn(device) => {
                 let length = values.len();
-                Self::Burn(Tensor::from_data(TensorData::new(values, [length]), device))
+                Self::Burn(Box::new(Tensor::from_data(TensorData::new(values, [length]), device)))
             }
         }
     }
@@ -103,7 +103,7 @@ impl Embedding {
             Matrix::Burn(weights) => {
                 let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
                 let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &weights.device());
-                weights.clone().select(0, ids)
+                (**weights).clone().select(0, ids)
             }
         }
     }
@@ -124,7 +124,7 @@ impl Matrix {
                 for (row, out) in values.chunks_exact_mut(width).enumerate() {
                     weights.row_to_f32(row, out);
                 }
-                Self::Burn(from_values(values, rows, width, device))
+                Self::Burn(Box::new(from_values(values, rows, width, device)))
             }
         }
     }
@@ -148,9 +148,9 @@ impl Linear {
                 map_values(x, rows, weights.out_features(), |x, out| kernels.matmul(x, rows, weights, bias, out))
             }
             (Matrix::Burn(weights), bias) => {
-                let y = x.matmul(weights.clone().transpose());
+                let y = x.matmul((**weights).clone().transpose());
                 match bias {
-                    Some(Vector::Burn(bias)) => y + bias.clone().unsqueeze::<2>(),
+                    Some(Vector::Burn(bias)) => y + (**bias).clone().unsqueeze::<2>(),
                     _ => y,
                 }
             }
@@ -183,7 +183,7 @@ impl RmsNorm {
                 let group = weight.dims()[0];
                 let x = x.reshape([rows * width / group, group]);
                 let mean_square = x.clone().powi_scalar(2).mean_dim(1);
-                let y = x / (mean_square + self.eps).sqrt() * weight.clone().unsqueeze::<2>();
+                let y = x / (mean_square + self.eps).sqrt() * (**weight).clone().unsqueeze::<2>();
                 y.reshape([rows, width])
             }
         }

@@ -1,10 +1,10 @@
 //! Which drafter, and how far ahead.
 //!
-//! The cost model: drafting `k` tokens at `c` seconds each and verifying `k + 1` rows in `v(k + 1)` yields `1
-//! + sum_{i <= k} prod_{j <= i} a_j` tokens on average, against one token in `v(1)`. The planner takes the
-//! drafter and the length with the most tokens per second; 0 is a length like any other. Estimates move all
-//! the time, so the choice changes only for a gain worth having, and drafters that were given up are tried
-//! again now and then, within a fixed share of the time.
+//! The cost model: drafting `k` tokens at `c` seconds each and verifying them and the newest token in
+//! `v(k + 1)` yields `1 + sum_{i <= k} prod_{j <= i} a_j` tokens on average, against one token in `v(1)`. The
+//! planner takes the drafter and the length with the most tokens per second; 0 is a length like any other.
+//! Estimates move all the time, so the choice changes only for a gain worth having, and drafters that were
+//! given up are tried again now and then, within a fixed share of the time.
 
 use std::fmt;
 use std::str::FromStr;

@@ -54,7 +54,7 @@ fn check(temperature: f32, make: impl Fn() -> Box<dyn Drafter>, name: &str) {
     let prompt = [2, 7, 4];
 
     // What the model says, row by row: the first token, and the second after each first.
-    let mut sequence = Sequence::new(target.clone(), 32);
+    let mut sequence = Sequence::new(target, 32);
     let first = softmax(&sequence.next_logits(&prompt), temperature.into());
     let second: Vec<Vec<f64>> = (0..vocabulary as u32)
         .map(|token| {
