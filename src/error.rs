@@ -71,6 +71,10 @@ pub enum Error {
         "The engine has stopped working (its decode thread ended): load it again; if this repeats, please report it."
     )]
     Stopped,
+    #[error(
+        "This answer ended in an error of Paceline's own, described on standard error: please report it; the engine goes on."
+    )]
+    Internal,
 }
 
 fn known_drafts(known: &[String]) -> String {

@@ -19,8 +19,6 @@ pub struct Report {
     pub draft_ms: f64,
     /// Time spent in the target's steps.
     pub verify_ms: f64,
-    /// A calibration of step costs made before this answer, not part of its latency.
-    pub calibration_ms: f64,
     /// Energy in watt-hours.
     pub energy_wh: Option<f64>,
     /// Where that number comes from.
@@ -37,6 +35,8 @@ pub struct Report {
     pub quality_metrics: QualityMetrics,
     /// Milliseconds of a target step by its number of rows, as known after this answer.
     pub step_costs_ms: BTreeMap<usize, f64>,
+    /// Milliseconds that a drafted token adds to that, by drafter, as known after this answer.
+    pub draft_costs_ms: BTreeMap<String, f64>,
     /// Layers run by the target, each counted once per token, prefill included.
     pub layer_evaluations: u64,
     /// Threads of the processor.
@@ -121,9 +121,9 @@ pub struct QualityMetrics {
 }
 
 impl Speculation {
-    /// Adds a round of `drafter` with `drafted` tokens of which the first `accepted` were kept.
-    pub(crate) fn add(&mut self, drafter: Option<&str>, drafted: usize, accepted: usize) {
-        let evaluated = drafted.min(accepted + 1) as u64;
+    /// Adds a round of `drafter` with `drafted` tokens, of which `evaluated` were looked at and `accepted` kept.
+    pub(crate) fn add(&mut self, drafter: Option<&str>, drafted: usize, evaluated: usize, accepted: usize) {
+        let evaluated = evaluated as u64;
         self.steps += 1;
         self.drafted += drafted as u64;
         self.evaluated += evaluated;

@@ -2,36 +2,37 @@
 
 use half::{bf16, f16};
 
-use crate::{FloatFormat, Weights, WeightsError};
+use crate::weights::Storage;
+use crate::{FloatFormat, Weights};
 
 impl Weights {
     /// A copy of the matrix in another format, every value rounded to the nearest (ties to even).
-    ///
-    /// # Errors
-    /// None for a matrix that exists; the signature is that of the constructors it calls.
-    pub fn converted(&self, format: FloatFormat) -> Result<Self, WeightsError> {
+    #[must_use]
+    pub fn converted(&self, format: FloatFormat) -> Self {
         let (rows, columns) = (self.out_features(), self.in_features());
-        let mut row = vec![0.0; columns];
-        if format == FloatFormat::F32 {
+        let storage = if format == FloatFormat::F32 {
             let mut values = vec![0.0; rows * columns];
             for (index, out) in values.chunks_exact_mut(columns).enumerate() {
                 self.row_to_f32(index, out);
             }
-            return Self::from_f32(values, rows, columns);
-        }
-        let mut bytes = Vec::with_capacity(rows * columns * format.bytes());
-        for index in 0..rows {
-            self.row_to_f32(index, &mut row);
-            for &value in &row {
-                let bits = if format == FloatFormat::F16 {
-                    f16::from_f32(value).to_bits()
-                } else {
-                    bf16::from_f32(value).to_bits()
-                };
-                bytes.extend_from_slice(&bits.to_le_bytes());
+            Storage::Floats(values)
+        } else {
+            let mut row = vec![0.0; columns];
+            let mut bytes = Vec::with_capacity(rows * columns * format.bytes());
+            for index in 0..rows {
+                self.row_to_f32(index, &mut row);
+                for &value in &row {
+                    let bits = if format == FloatFormat::F16 {
+                        f16::from_f32(value).to_bits()
+                    } else {
+                        bf16::from_f32(value).to_bits()
+                    };
+                    bytes.extend_from_slice(&bits.to_le_bytes());
+                }
             }
-        }
-        Self::from_bytes(bytes, format, rows, columns)
+            Storage::Bytes(bytes)
+        };
+        self.with_storage(storage, format)
     }
 }
 
@@ -49,8 +50,8 @@ mod tests {
             (FloatFormat::Bf16, [1.0, 1.0, 1.0 + 1.0 / 64.0, 1.0, -2.5, 0.0]),
             (FloatFormat::F16, [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0, -2.5, 0.0]),
         ] {
-            let narrow = matrix.converted(format).expect("a matrix");
-            let wide = narrow.converted(FloatFormat::F32).expect("a matrix");
+            let narrow = matrix.converted(format);
+            let wide = narrow.converted(FloatFormat::F32);
             assert_eq!((narrow.format(), narrow.bytes()), (format, 12));
             let mut found = [0.0; 6];
             wide.row_to_f32(0, &mut found[..3]);

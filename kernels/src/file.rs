@@ -4,7 +4,7 @@
 //! unpredictable (and a file cut short while mapped ends the process with a bus error), but no code here
 //! relies on the bytes for memory safety: every reader treats them as plain numbers.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -21,10 +21,15 @@ impl MappedFile {
     /// # Errors
     /// What opening or mapping it failed with; a directory or another thing that is not a plain file is refused.
     pub fn open(path: &Path) -> io::Result<Self> {
+        let plain = |metadata: Metadata| match metadata.is_file() {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+        };
+        // Looked at before it is opened, as opening a pipe would wait for a writer; and after, as it may have
+        // been replaced in between.
+        plain(fs::metadata(path)?)?;
         let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
-        }
+        plain(file.metadata()?)?;
         // SAFETY: the mapping is read-only and private to this value; see the module's header for what
         // outside changes can do.
         let map = unsafe { memmap2::Mmap::map(&file)? };
@@ -56,5 +61,29 @@ impl Deref for MappedFile {
 
     fn deref(&self) -> &[u8] {
         &self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_plain_files_are_mapped() {
+        let pipe = std::env::temp_dir().join(format!("paceline-kernels-{}-pipe", std::process::id()));
+        let refused = |path: &Path| {
+            let error = MappedFile::open(path).expect_err("it is not a plain file");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        };
+        refused(&std::env::temp_dir());
+        if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+            println!("There is no mkfifo here, so a pipe was not tried.");
+            return;
+        }
+        // Nobody writes into the pipe, so opening it would never return.
+        refused(&pipe);
+        fs::remove_file(&pipe).expect("it was made");
     }
 }

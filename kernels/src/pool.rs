@@ -236,10 +236,13 @@ fn attempt(f: &(dyn Fn(usize) + Sync), part: usize) -> Result<(), Box<dyn Any + 
     result
 }
 
+/// Keeps the first panic and forgets later ones: dropping what they carry is code of the caller's that may panic
+/// itself, which would unwind out of `run` while workers still use its borrow, or out of a worker before it has
+/// left the gate. A leak is the lesser evil.
 fn keep_first(first: &mut Option<Box<dyn Any + Send>>, result: Result<(), Box<dyn Any + Send>>) {
-    if let Err(panic) = result
-        && first.is_none()
-    {
-        *first = Some(panic);
+    match result {
+        Err(panic) if first.is_none() => *first = Some(panic),
+        Err(panic) => std::mem::forget(panic),
+        Ok(()) => {}
     }
 }

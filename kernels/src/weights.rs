@@ -77,7 +77,7 @@ pub enum WeightsError {
     },
 }
 
-enum Storage {
+pub(crate) enum Storage {
     Mapped(Arc<MappedFile>, Range<usize>),
     Bytes(Vec<u8>),
     Floats(Vec<f32>),
@@ -151,6 +151,14 @@ impl Weights {
             return Err(WeightsError::Length { format, out_features, in_features, expected, found });
         }
         Ok(Self { storage, format, out_features, in_features })
+    }
+
+    /// A matrix of this one's shape; `storage` holds as many values in `format`.
+    pub(crate) fn with_storage(&self, storage: Storage, format: FloatFormat) -> Self {
+        let (out_features, in_features) = (self.out_features, self.in_features);
+        let matrix = Self { storage, format, out_features, in_features };
+        debug_assert_eq!(matrix.bytes(), out_features * in_features * format.bytes());
+        matrix
     }
 
     /// Rows of the matrix: values that a product with it yields.

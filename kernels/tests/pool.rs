@@ -88,6 +88,35 @@ fn a_panic_reaches_the_caller_after_all_parts() {
     }
 }
 
+/// What a panic may carry: dropping it panics again.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a panic's payload fails as it is dropped");
+    }
+}
+
+#[test]
+fn panics_whose_payloads_panic_do_no_harm() {
+    for threads in [1, 2, 4] {
+        let pool = ThreadPool::new(threads).expect("threads start");
+        for parts in [2, 3, 50] {
+            let run = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(parts, &|_| {
+                    run.fetch_add(1, Ordering::Relaxed);
+                    std::panic::panic_any(Bomb);
+                });
+            }));
+            let panic = result.expect_err("every part panics").downcast::<Bomb>().expect("it is a part's panic");
+            std::mem::forget(panic);
+            assert_eq!(run.into_inner(), parts);
+            assert_eq!(counts(&pool, 20), [1; 20]);
+        }
+    }
+}
+
 #[test]
 fn callers_on_several_threads_take_turns() {
     let pool = ThreadPool::new(2).expect("threads start");

@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 
 pub use choice::{ChoiceError, DrafterChoice};
 
-use crate::model::Sequence;
+use crate::model::{LowerLayers, Sequence};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Guesses the next tokens of one answer. Made anew for every answer.
@@ -24,12 +24,20 @@ pub trait Drafter {
     /// # Errors
     /// If its own logits cannot be sampled.
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError>;
+
+    /// Tokens that it has to run before it can draft after a text of `known` tokens. A planner weighs that
+    /// against what drafting may still gain.
+    fn backlog(&self, known: usize) -> usize {
+        let _ = known;
+        0
+    }
 }
 
 /// What a drafter may see, and where its draft goes.
 pub struct DraftRequest<'a> {
-    /// The target, for drafters that use its own layers. Verification overwrites whatever they leave there.
-    pub target: &'a mut Sequence,
+    /// The target's lower layers, for drafters that use them. What they leave there is used by verification if
+    /// it fits, and forgotten otherwise.
+    pub target: LowerLayers<'a>,
     /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token
     /// accepted by the last step and standing before the newest token; `None` before the first step.
     pub hidden: Option<&'a Tensor<2>>,
@@ -57,7 +65,7 @@ impl<'a> DraftRequest<'a> {
         length: usize,
     ) -> Self {
         let accepted = history.len();
-        Self { target, hidden, cancelled, sampler, history, accepted, prompt, length }
+        Self { target: LowerLayers::of(target), hidden, cancelled, sampler, history, accepted, prompt, length }
     }
 
     /// Prompt and answer so far, without the draft.

@@ -65,4 +65,8 @@ impl Drafter for ModelDrafter {
         }
         Ok(())
     }
+
+    fn backlog(&self, known: usize) -> usize {
+        known.saturating_sub(1 + self.settled)
+    }
 }

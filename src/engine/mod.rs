@@ -64,7 +64,7 @@ pub struct EngineInfo {
     pub exact: bool,
 }
 
-/// A loaded target with its draft models. Dropping it ends its thread after the answer at hand.
+/// A loaded target with its draft models. Dropping it ends its thread after the answers that were asked for.
 pub struct Engine {
     info: EngineInfo,
     tokenizer: Arc<Tokenizer>,

@@ -1,6 +1,7 @@
 //! The record of one answer: its tokens and text as they become certain, what the rounds did, and the report
 //! made of it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -43,8 +44,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
     pub(super) exact: bool,
     pub(super) prefill_ms: f64,
-    pub(super) calibration_ms: f64,
-    pub(super) step_costs_ms: Vec<(usize, f64)>,
+    pub(super) step_costs_ms: BTreeMap<usize, f64>,
+    pub(super) draft_costs_ms: BTreeMap<String, f64>,
     pub(super) layer_evaluations: u64,
     pub(super) threads: usize,
 }
@@ -94,7 +95,6 @@ impl<'a> Record<'a> {
             prefill_ms: circumstances.prefill_ms,
             draft_ms: self.draft_ms,
             verify_ms: self.verify_ms,
-            calibration_ms: circumstances.calibration_ms,
             energy_wh: None,
             energy_source: "unavailable",
             exactness: if circumstances.exact {
@@ -111,7 +111,8 @@ impl<'a> Record<'a> {
                 batch_size: 1,
             },
             quality_metrics: QualityMetrics { estimated_perplexity_delta: None, confidence: None },
-            step_costs_ms: circumstances.step_costs_ms.into_iter().collect(),
+            step_costs_ms: circumstances.step_costs_ms,
+            draft_costs_ms: circumstances.draft_costs_ms,
             layer_evaluations: circumstances.layer_evaluations,
             threads: circumstances.threads,
             warnings: self.warnings,
@@ -151,7 +152,7 @@ impl Listener for Record<'_> {
 
     fn round(&mut self, round: &Round) {
         let drafter = round.candidate.map(|index| self.names[index].as_str());
-        self.speculation.add(drafter, round.drafted, round.accepted);
+        self.speculation.add(drafter, round.drafted, round.evaluated, round.accepted);
         self.draft_ms += round.draft_seconds * 1e3;
         self.verify_ms += round.verify_seconds * 1e3;
     }

@@ -3,6 +3,7 @@
 //! What it learned about this machine and its drafters (the planner) stays from answer to answer; everything else is
 //! made anew for each.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -16,10 +17,9 @@ use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
 use crate::model::{Decoder, Sequence};
 use crate::sampling::Sampler;
-use crate::speculation::calibrate::calibrate;
+use crate::speculation::MAX_DRAFT;
 use crate::speculation::decode::Decode;
-use crate::speculation::planner::{Candidate, DraftLength, Planner};
-use crate::speculation::{MAX_DRAFT, VerifyCosts};
+use crate::speculation::planner::{Candidate, Planner};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
@@ -55,17 +55,23 @@ impl Worker {
         tokenizer: Arc<Tokenizer>,
         threads: usize,
     ) -> Self {
-        let models = drafts.iter().map(|draft| DrafterChoice::Model(Some(draft.name.clone())));
-        let exits = (1..target.layer_count()).map(DrafterChoice::Exit);
-        let names = std::iter::once(DrafterChoice::Lookup).chain(models).chain(exits);
-        let planner = Planner::new(names.map(Candidate::new).collect(), VerifyCosts::default());
+        // A first guess at what a drafted token costs: the weights it reads, in units of the target's.
+        let layers = target.layer_count();
+        let models = drafts.iter().map(|draft| {
+            let guess = draft.decoder.weight_bytes() as f64 / target.weight_bytes() as f64;
+            Candidate::new(DrafterChoice::Model(Some(draft.name.clone())), guess)
+        });
+        let exits = (1..layers).map(|depth| Candidate::new(DrafterChoice::Exit(depth), depth as f64 / layers as f64));
+        let lookup = Candidate::new(DrafterChoice::Lookup, 0.0);
+        let planner = Planner::new(std::iter::once(lookup).chain(models).chain(exits).collect());
         Self { target, drafts, tokenizer, planner, threads }
     }
 
     /// Answers until the engine is gone.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
         while let Ok(job) = queue.recv() {
-            let result = self.answer(&job);
+            // A bug in one answer must not end the engine.
+            let result = catch_unwind(AssertUnwindSafe(|| self.answer(&job))).unwrap_or(Err(Error::Internal));
             // A receiver that is gone has cancelled: there is nobody to tell.
             let _ = match result {
                 Ok(Some(event)) => job.events.send(Ok(event)),
@@ -79,7 +85,9 @@ impl Worker {
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
         let Job { prompt, config, events } = job;
         let allowed = self.candidates_for(&config.drafter);
-        let calibration_ms = self.calibrate(config, &allowed);
+        if events.is_closed() {
+            return Ok(None);
+        }
         let started = Instant::now();
 
         let limit = self.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
@@ -96,7 +104,8 @@ impl Worker {
         if done < most.len() {
             return Ok(None);
         }
-        let prefill_ms = started.elapsed().as_secs_f64() * 1e3;
+        let prefill = started.elapsed().as_secs_f64();
+        self.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
 
         let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
         let stop_tokens = if config.ignore_eos { &[][..] } else { &self.target.config().stop_tokens };
@@ -118,7 +127,11 @@ impl Worker {
             return Ok(None);
         }
 
-        let costs = self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3));
+        let step_costs = self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
+        let draft_cost = |candidate: &Candidate| {
+            candidate.draft_cost.seconds().map(|seconds| (candidate.name.to_string(), seconds * 1e3))
+        };
+        let draft_costs = self.planner.candidates().iter().filter_map(draft_cost).collect();
         let circumstances = Circumstances {
             tokens: tokens.split_off(prompt.len()),
             prompt_tokens: tokens,
@@ -126,9 +139,9 @@ impl Worker {
             precision: self.target.format().to_string(),
             draft_precision: &|name| self.draft_precision(name),
             exact: self.target.compute().is_row_invariant(),
-            prefill_ms,
-            calibration_ms,
-            step_costs_ms: costs.collect(),
+            prefill_ms: prefill * 1e3,
+            step_costs_ms: step_costs,
+            draft_costs_ms: draft_costs,
             layer_evaluations: target.layer_evaluations(),
             threads: self.threads,
         };
@@ -152,19 +165,6 @@ impl Worker {
         };
         let candidates = self.planner.candidates().iter().enumerate();
         candidates.filter(|(_, candidate)| allowed(&candidate.name)).map(|(index, _)| index).collect()
-    }
-
-    /// Measures what the planner needs to decide and does not know yet. Milliseconds it took.
-    fn calibrate(&mut self, config: &GenerationConfig, allowed: &[usize]) -> f64 {
-        let decides = config.draft_len == DraftLength::Auto || allowed.len() > 1;
-        if !decides || allowed.is_empty() {
-            return 0.0;
-        }
-        let started = Instant::now();
-        let drafts = &self.drafts;
-        let decoder_of = |name: &DrafterChoice| draft_model(drafts, name).map(|draft| Arc::clone(&draft.decoder));
-        let measured = calibrate(&self.target, &mut self.planner, allowed, &decoder_of);
-        if measured { started.elapsed().as_secs_f64() * 1e3 } else { 0.0 }
     }
 
     /// A drafter for each of the planner's candidates that is allowed, with room for so many positions.

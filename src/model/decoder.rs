@@ -228,7 +228,7 @@ impl Loader<'_> {
         let weights = if format == stored.format {
             in_place(stored)
         } else {
-            in_place(stored).and_then(|weights| {
+            in_place(stored).map(|weights| {
                 let converted = weights.converted(format);
                 stored.file.release(stored.bytes.clone());
                 converted

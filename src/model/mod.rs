@@ -16,4 +16,4 @@ pub mod sequence;
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
-pub use sequence::{Sequence, Verified};
+pub use sequence::{LowerLayers, Sequence, Verified};

@@ -29,6 +29,30 @@ struct Early {
     hidden: Vec<Tensor<2>>,
 }
 
+/// The lower layers of a sequence's decoder, as drafters may use them: to run ahead of the sequence, and nothing
+/// else.
+pub struct LowerLayers<'a>(&'a mut Sequence);
+
+impl<'a> LowerLayers<'a> {
+    /// The lower layers of `sequence`.
+    pub fn of(sequence: &'a mut Sequence) -> Self {
+        Self(sequence)
+    }
+
+    /// The decoder.
+    pub fn decoder(&self) -> &Decoder {
+        &self.0.decoder
+    }
+
+    /// As [`Sequence::draft_early`].
+    ///
+    /// # Panics
+    /// If `depth` is not within `1..L`.
+    pub fn run(&mut self, token: u32, depth: usize) -> Vec<f32> {
+        self.0.draft_early(token, depth)
+    }
+}
+
 /// What a verification computed.
 pub struct Verified {
     /// Logits of every row, `[rows, vocabulary]` in row-major order: row `i` speaks about the token after the

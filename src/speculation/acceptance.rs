@@ -6,9 +6,13 @@
 
 use super::MAX_DRAFT;
 
-/// What the first position is shrunk towards.
+/// What the first position is shrunk towards: high, so that a newcomer gets its chance.
 const PRIOR: f64 = 0.8;
-/// How many observations the shrinkage weighs.
+/// How many observations that weighs, first for a newcomer and then for a drafter that has been tried out: few,
+/// so that a chance not taken costs little.
+const NEWCOMER_WEIGHT: f64 = 4.0;
+const SETTLED_WEIGHT: f64 = 1.0;
+/// How many observations the shrinkage of the other positions weighs.
 const WEIGHT: f64 = 8.0;
 /// After this many tokens an observation counts half.
 const HALF_LIFE: f64 = 64.0;
@@ -18,32 +22,40 @@ const HALF_LIFE: f64 = 64.0;
 pub struct Acceptance {
     accepted: [f64; MAX_DRAFT],
     evaluated: [f64; MAX_DRAFT],
+    prior_weight: f64,
 }
 
 impl Default for Acceptance {
     fn default() -> Self {
-        Self { accepted: [0.0; MAX_DRAFT], evaluated: [0.0; MAX_DRAFT] }
+        Self { accepted: [0.0; MAX_DRAFT], evaluated: [0.0; MAX_DRAFT], prior_weight: NEWCOMER_WEIGHT }
     }
 }
 
 impl Acceptance {
-    /// Learns from a round: the first `accepted` of `drafted` tokens were kept.
-    pub fn observe(&mut self, drafted: usize, accepted: usize) {
+    /// Learns from a round in which `evaluated` drafted tokens were looked at and the first `accepted` of them
+    /// kept.
+    pub fn observe(&mut self, evaluated: usize, accepted: usize) {
         let fade = 0.5_f64.powf((accepted + 1) as f64 / HALF_LIFE);
         for count in self.accepted.iter_mut().chain(&mut self.evaluated) {
             *count *= fade;
         }
-        for position in 0..drafted.min(accepted + 1).min(MAX_DRAFT) {
+        for position in 0..evaluated.min(MAX_DRAFT) {
             self.evaluated[position] += 1.0;
             self.accepted[position] += f64::from(u8::from(position < accepted));
         }
     }
 
+    /// From now on the evidence speaks nearly alone.
+    pub fn settle(&mut self) {
+        self.prior_weight = SETTLED_WEIGHT;
+    }
+
     /// The estimated probability that each position is accepted, given that those before it were.
     pub fn rates(&self) -> impl Iterator<Item = f64> + '_ {
-        let mut before = PRIOR;
+        let (mut before, mut weight) = (PRIOR, self.prior_weight);
         self.accepted.iter().zip(&self.evaluated).map(move |(accepted, evaluated)| {
-            before = (accepted + WEIGHT * before) / (evaluated + WEIGHT);
+            before = (accepted + weight * before) / (evaluated + weight);
+            weight = WEIGHT;
             before
         })
     }
@@ -76,9 +88,9 @@ mod tests {
     #[test]
     fn rates_follow_the_evidence_position_by_position() {
         let mut acceptance = Acceptance::default();
-        // The first two of four are always kept, the third never, the fourth is never looked at.
+        // The first two are always kept, the third never, a fourth is never looked at.
         for _ in 0..2000 {
-            acceptance.observe(4, 2);
+            acceptance.observe(3, 2);
         }
         let rates: Vec<f64> = acceptance.rates().collect();
         // The half-life bounds the evidence: three tokens a round leave about 31 rounds in memory.

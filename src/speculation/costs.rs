@@ -1,34 +1,53 @@
 //! What a step costs on this machine: measured, never assumed.
 //!
-//! A table of seconds by the number of rows verified at once, filled by a short calibration and kept up to
-//! date by every step after it.
+//! A table of seconds by the number of rows verified at once, learned from the answers' own steps: each of
+//! them yields tokens, so measuring costs nothing.
 
 use super::MAX_DRAFT;
 
 /// The most rows verified at once.
 pub const MAX_ROWS: usize = MAX_DRAFT + 1;
-/// The weight of a new observation.
+/// The first observations, of which the smallest counts: they meet cold caches and unmapped pages.
+const FIRST: u32 = 3;
+/// The weight of a later observation.
 const RATE: f64 = 0.1;
-/// An observation counts at most this many times the value it updates: one hiccup of the machine must not decide.
+/// A later observation counts at most this many times the value it updates: one hiccup must not decide.
 const OUTLIER: f64 = 3.0;
+/// What a row is assumed to add to a step, in steps, as long as only one row count was seen.
+const GUESS: f64 = 0.25;
 
 /// A running mean of durations, in seconds, robust to single hiccups.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RunningCost(Option<f64>);
+pub struct RunningCost {
+    mean: f64,
+    count: u32,
+}
 
 impl RunningCost {
-    /// Learns an observation.
-    pub fn observe(&mut self, seconds: f64) {
-        self.0 = Some(match self.0 {
-            None => seconds,
-            Some(mean) if mean > 0.0 => mean + RATE * (seconds.min(OUTLIER * mean) - mean),
-            Some(mean) => mean + RATE * (seconds - mean),
-        });
+    /// Learns an observation. Returns by which factor the mean moved, 1 while it still settles.
+    pub fn observe(&mut self, seconds: f64) -> f64 {
+        let before = self.mean;
+        self.count = self.count.saturating_add(1);
+        if self.count == 1 {
+            self.mean = seconds;
+        } else if self.count <= FIRST {
+            self.mean = self.mean.min(seconds);
+        } else {
+            let bounded = if before > 0.0 { seconds.min(OUTLIER * before) } else { seconds };
+            self.mean += RATE * (bounded - before);
+            return if before > 0.0 { self.mean / before } else { 1.0 };
+        }
+        1.0
     }
 
     /// The mean, if anything was observed.
     pub fn seconds(self) -> Option<f64> {
-        self.0
+        (self.count > 0).then_some(self.mean)
+    }
+
+    /// Whether the first observations are over.
+    pub fn is_settled(self) -> bool {
+        self.count >= FIRST
     }
 }
 
@@ -39,35 +58,43 @@ pub struct VerifyCosts {
 }
 
 impl VerifyCosts {
-    /// Learns how long a step over `rows` rows took.
+    /// Learns how long a step over `rows` rows took. The whole table moves with it: what changes a settled cost
+    /// is the length of the context or the load of the machine, and both change all row counts alike.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
-        if let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) {
-            cost.observe(seconds);
-        }
-    }
-
-    /// The cost of a step over `rows` rows: as observed, or on the line between the nearest observed counts,
-    /// or beyond them in proportion. `None` as long as nothing was observed.
-    pub fn seconds(&self, rows: usize) -> Option<f64> {
-        let known = |rows: usize| self.rows.get(rows.wrapping_sub(1)).and_then(|cost| cost.seconds());
-        if let Some(cost) = known(rows) {
-            return Some(cost);
-        }
-        let below = (1..rows).rev().find_map(|r| known(r).map(|cost| (r, cost)));
-        let above = (rows + 1..=MAX_ROWS).find_map(|r| known(r).map(|cost| (r, cost)));
-        match (below, above) {
-            (Some((low, at_low)), Some((high, at_high))) => {
-                Some(at_low + (at_high - at_low) * (rows - low) as f64 / (high - low) as f64)
+        let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) else { return };
+        let factor = cost.observe(seconds);
+        for (index, other) in self.rows.iter_mut().enumerate() {
+            if index + 1 != rows {
+                other.mean *= factor;
             }
-            // Beyond what was seen, assume that every row costs as much as those seen: pessimistic, so never
-            // a reason to draft far.
-            (Some((low, cost)), None) => Some(cost * rows as f64 / low as f64),
-            (None, Some((_, cost))) => Some(cost),
-            (None, None) => None,
         }
     }
 
-    /// What was observed: pairs of rows and seconds.
+    /// The cost of a step over `rows` rows: as observed, or on a line through observed counts.
+    /// `None` as long as nothing was observed.
+    pub fn seconds(&self, rows: usize) -> Option<f64> {
+        let known: Vec<(usize, f64)> = self.observed().collect();
+        let at = known.partition_point(|&(known, _)| known < rows);
+        if let Some(&(_, seconds)) = known.get(at).filter(|(known, _)| *known == rows) {
+            return Some(seconds);
+        }
+        let (&first, &last) = (known.first()?, known.last()?);
+        if known.len() == 1 {
+            let step = first.1 / (1.0 + GUESS * (first.0 - 1) as f64);
+            return Some(step * (1.0 + GUESS * (rows - 1) as f64));
+        }
+        // Between two the line through them; outside the line through all that is known, from end to end.
+        let (low, high) = if at == 0 || at == known.len() { (first, last) } else { (known[at - 1], known[at]) };
+        let slope = ((high.1 - low.1) / (high.0 - low.0) as f64).max(0.0);
+        Some((low.1 + slope * (rows as f64 - low.0 as f64)).max(0.0))
+    }
+
+    /// The cost of a plain step, once it is settled.
+    pub fn plain(&self) -> Option<f64> {
+        self.rows[0].seconds().filter(|_| self.rows[0].is_settled())
+    }
+
+    /// What was observed: pairs of rows and seconds, in order.
     pub fn observed(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.rows.iter().enumerate().filter_map(|(index, cost)| cost.seconds().map(|seconds| (index + 1, seconds)))
     }
@@ -77,32 +104,53 @@ impl VerifyCosts {
 mod tests {
     use super::*;
 
-    #[test]
-    fn gaps_are_interpolated_and_the_end_is_pessimistic() {
+    fn table(entries: &[(usize, f64)]) -> VerifyCosts {
         let mut costs = VerifyCosts::default();
-        assert_eq!(costs.seconds(1), None);
-        costs.observe(1, 1.0);
-        costs.observe(5, 2.0);
-        assert_eq!(costs.seconds(3), Some(1.5));
-        assert_eq!(costs.seconds(10), Some(4.0));
-        assert_eq!(costs.observed().collect::<Vec<_>>(), [(1, 1.0), (5, 2.0)]);
+        entries.iter().for_each(|&(rows, seconds)| costs.observe(rows, seconds));
+        costs
     }
 
     #[test]
-    fn one_hiccup_moves_a_cost_little_and_a_lasting_change_moves_it_all_the_way() {
-        let mut costs = VerifyCosts::default();
-        costs.observe(1, 1.0);
+    fn costs_lie_on_the_line_through_their_neighbours() {
+        let costs = table(&[(1, 1.0), (5, 2.0), (9, 5.0)]);
+        assert_eq!([1, 3, 5, 7, 9, 11].map(|rows| costs.seconds(rows)), [1.0, 1.5, 2.0, 3.5, 5.0, 6.0].map(Some));
+        assert_eq!(costs.observed().collect::<Vec<_>>(), [(1, 1.0), (5, 2.0), (9, 5.0)]);
+    }
+
+    #[test]
+    fn one_count_alone_gives_a_guess_and_none_gives_nothing() {
+        assert_eq!(VerifyCosts::default().seconds(1), None);
+        assert_eq!(table(&[(1, 2.0)]).seconds(5), Some(4.0));
+        assert_eq!(table(&[(5, 4.0)]).seconds(1), Some(2.0));
+        assert_eq!(table(&[(5, 4.0), (9, 6.0)]).seconds(1), Some(2.0));
+    }
+
+    #[test]
+    fn more_rows_never_cost_less() {
+        // Noise may say so; the line is then level.
+        let costs = table(&[(1, 2.0), (5, 1.0)]);
+        assert_eq!((costs.seconds(3), costs.seconds(9)), (Some(2.0), Some(2.0)));
+    }
+
+    #[test]
+    fn the_first_observations_are_cold() {
+        let costs = table(&[(1, 9.0), (1, 1.0), (1, 4.0)]);
+        assert_eq!(costs.plain(), Some(1.0));
+        assert_eq!(table(&[(1, 9.0), (1, 1.0)]).plain(), None);
+    }
+
+    #[test]
+    fn one_hiccup_moves_a_cost_little_and_a_lasting_change_moves_the_whole_table() {
+        let mut costs = table(&[(5, 2.0), (1, 1.0), (1, 1.0), (1, 1.0)]);
         costs.observe(1, 1000.0);
         assert!(costs.seconds(1).is_some_and(|cost| cost <= 1.2 + 1e-12));
-        (0..200).for_each(|_| costs.observe(1, 2.0));
-        assert!(costs.seconds(1).is_some_and(|cost| (cost - 2.0).abs() < 1e-3));
+        (0..200).for_each(|_| costs.observe(1, 3.0));
+        assert!(costs.seconds(1).is_some_and(|cost| (cost - 3.0).abs() < 1e-3));
+        assert!(costs.seconds(5).is_some_and(|cost| (cost - 6.0).abs() < 1e-2), "{:?}", costs.seconds(5));
     }
 
     #[test]
-    fn more_rows_than_a_step_has_are_ignored() {
-        let mut costs = VerifyCosts::default();
-        costs.observe(0, 1.0);
-        costs.observe(MAX_ROWS + 1, 1.0);
-        assert_eq!(costs.observed().count(), 0);
+    fn row_counts_that_no_step_has_are_ignored() {
+        assert_eq!(table(&[(0, 1.0), (MAX_ROWS + 1, 1.0)]).observed().count(), 0);
     }
 }

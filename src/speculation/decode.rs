@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use super::planner::{DraftLength, Planner, Round};
+use super::DraftLength;
+use super::planner::{Planner, Round, Situation};
 use crate::drafters::{DraftRequest, Drafter};
 use crate::model::Sequence;
 use crate::sampling::{Sampler, SamplingError};
@@ -78,27 +79,30 @@ impl Decode<'_> {
             let verify_seconds = started.elapsed().as_secs_f64();
 
             // Accept drafted tokens for as long as they are what the target picks.
-            let (mut accepted, mut flow) = (0, Flow::Continue);
+            let (mut evaluated, mut accepted, mut flow) = (0, 0, Flow::Continue);
             while flow == Flow::Continue {
                 let index = (self.tokens.len() - self.prompt) as u64;
                 let token = self.sampler.pick(verified.row(accepted), self.tokens, index)?;
                 self.tokens.push(token);
                 flow = listener.token(token);
-                if draft.get(accepted) != Some(&token) {
+                let Some(&drafted) = draft.get(accepted) else { break };
+                evaluated += 1;
+                if drafted != token {
                     break;
                 }
                 accepted += 1;
             }
-            let round = Round { candidate, drafted: draft.len(), accepted, draft_seconds, verify_seconds };
+
+            // Roll back what was not accepted, and learn.
+            self.target.truncate(newest + 1 + accepted);
+            hidden = Some(verified.hidden.narrow(0, 0, accepted + 1));
+            let drafted = draft.len();
+            let round = Round { candidate, drafted, evaluated, accepted, draft_seconds, verify_seconds };
+            self.planner.observe(&round);
             listener.round(&round);
             if flow == Flow::Stop {
                 break;
             }
-
-            // Roll back what was not accepted, and learn.
-            self.target.truncate(self.tokens.len() - 1);
-            hidden = Some(verified.hidden.narrow(0, 0, accepted + 1));
-            self.planner.observe(&round);
         }
         Ok(())
     }
@@ -106,9 +110,10 @@ impl Decode<'_> {
     /// Asks the planned drafters, best first, until one has something to draft: its candidate index and the draft.
     fn draft(&mut self, hidden: Option<&Tensor<2>>, listener: &mut dyn Listener) -> (Option<usize>, Vec<u32>) {
         let usable: Vec<usize> = (0..self.drafters.len()).filter(|&index| self.drafters[index].is_some()).collect();
-        // The target adds a token of its own, so a draft leaves room for it.
-        let room = self.limit - self.tokens.len() - 1;
-        for plan in self.planner.plans(&usable, self.length, room) {
+        let known = self.tokens.len();
+        let backlog = |index: usize| self.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
+        let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };
+        for plan in self.planner.plans(&situation, self.length) {
             let Some(drafter) = &mut self.drafters[plan.candidate] else { continue };
             let cancelled = || listener.is_cancelled();
             let mut request =

@@ -5,14 +5,15 @@
 //! (measured on this machine). What it decides depends on clocks; what comes out does not.
 
 pub mod acceptance;
-pub mod calibrate;
 pub mod costs;
 pub mod decode;
+pub mod length;
 pub mod planner;
 
 pub use acceptance::Acceptance;
 pub use costs::VerifyCosts;
-pub use planner::{DraftLength, Planner, Round};
+pub use length::DraftLength;
+pub use planner::{Planner, Round};
 
 /// The longest draft: with the token before it, 17 rows are verified at once.
 pub const MAX_DRAFT: usize = 16;

@@ -28,7 +28,7 @@ proptest! {
         let plain = decoder(directory.path(), 1);
         let other = decoder(directory.path(), numbers.within(1..4));
         let vocabulary = plain.config().vocab_size;
-        let text: Vec<u32> = (0..numbers.within(20..90)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+        let text: Vec<u32> = (0..numbers.within(20..120)).map(|_| numbers.within(0..vocabulary) as u32).collect();
 
         let mut one_by_one = Sequence::new(plain, text.len());
         let expected: Vec<Vec<u32>> = text.iter().map(|token| bits(&one_by_one.verify(&[*token]).logits)).collect();
@@ -43,9 +43,9 @@ proptest! {
                 sequence.verify(&junk);
                 sequence.truncate(at);
             }
-            let rows = &text[at..(at + numbers.within(1..24)).min(text.len())];
+            let rows = &text[at..(at + numbers.within(1..60)).min(text.len())];
             match numbers.within(0..3) {
-                0 => prop_assert_eq!(sequence.prefill(rows, numbers.within(1..20), |_| true), rows.len()),
+                0 => prop_assert_eq!(sequence.prefill(rows, numbers.within(1..64), |_| true), rows.len()),
                 kind => {
                     let rows = &rows[..rows.len().min(17)];
                     // Lower layers may run ahead, for all or some of the rows, or for tokens that turn out otherwise.

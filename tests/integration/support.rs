@@ -10,7 +10,7 @@ use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::{DraftLength, Planner, Round, VerifyCosts};
+use paceline::speculation::{DraftLength, Planner, Round};
 use paceline_kernels::FloatFormat;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -74,8 +74,12 @@ pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> Stri
     let head_dim = numbers.choose(&[2, 6, 8, 16, 20]);
     let kv_heads = numbers.within(1..4);
     let heads = kv_heads * numbers.within(1..4);
-    let (hidden, inner) = (numbers.within(3..50), numbers.within(3..90));
-    let (layers, vocabulary) = (numbers.within(2..5), numbers.within(5..70));
+    // Now and then wide enough for threads to share a matrix, and for every path of a product.
+    let wide = numbers.within(0..4) == 0;
+    let (hidden, inner) =
+        if wide { (numbers.within(150..300), 500) } else { (numbers.within(3..50), numbers.within(3..90)) };
+    let vocabulary = if wide { 1500 } else { numbers.within(5..70) };
+    let layers = numbers.within(2..5);
     let tied = numbers.choose(&[true, false]);
     let format = numbers.choose(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]);
     let bias = family == "llama" && numbers.choose(&[true, false]);
@@ -183,8 +187,8 @@ impl Task<'_> {
         target.truncate(0);
         let most = &self.prompt[..self.prompt.len() - 1];
         assert_eq!(target.prefill(most, chunk, |_| true), most.len());
-        let candidates = (0..drafters.len()).map(|_| Candidate::new(DrafterChoice::Lookup)).collect();
-        let mut planner = Planner::new(candidates, VerifyCosts::default());
+        let candidates = (0..drafters.len()).map(|_| Candidate::new(DrafterChoice::Lookup, 0.0)).collect();
+        let mut planner = Planner::new(candidates);
         let mut drafters: Vec<_> = drafters.into_iter().map(Some).collect();
         let mut tokens = self.prompt.to_vec();
         let mut rounds = Rounds(Vec::new());
@@ -238,7 +242,7 @@ impl Drafter for Chaos {
             if self.numbers.within(0..2) == 0 {
                 let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
                 let depth = self.numbers.within(1..depths);
-                request.target.draft_early(ahead, depth);
+                request.target.run(ahead, depth);
             }
             let at = request.history().len();
             let guess = self.numbers.within(0..self.vocabulary) as u32;

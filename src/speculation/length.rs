@@ -1,0 +1,73 @@
+//! How far to draft, as written on the command line or in a config file: `auto` or a number.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::MAX_DRAFT;
+
+/// How far ahead to draft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "LengthText", into = "LengthText")]
+pub enum DraftLength {
+    /// By the cost model, 0 included.
+    #[default]
+    Auto,
+    /// Always this many tokens, `1..=MAX_DRAFT`.
+    Fixed(usize),
+}
+
+/// A config file may hold a number or a word.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum LengthText {
+    Number(i64),
+    Text(String),
+}
+
+/// Text that is no draft length.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no draft length: write auto or a number from 1 to {MAX_DRAFT} (`--drafter none` drafts nothing).")]
+pub struct DraftLengthError(String);
+
+impl FromStr for DraftLength {
+    type Err = DraftLengthError;
+
+    fn from_str(text: &str) -> Result<Self, DraftLengthError> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(length)) if (1..=MAX_DRAFT).contains(&length) => Ok(Self::Fixed(length)),
+            _ => Err(DraftLengthError(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<LengthText> for DraftLength {
+    type Error = DraftLengthError;
+
+    fn try_from(text: LengthText) -> Result<Self, DraftLengthError> {
+        match text {
+            LengthText::Number(number) => number.to_string().parse(),
+            LengthText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<DraftLength> for LengthText {
+    fn from(length: DraftLength) -> Self {
+        match length {
+            DraftLength::Auto => Self::Text("auto".to_owned()),
+            DraftLength::Fixed(length) => Self::Number(length as i64),
+        }
+    }
+}
+
+impl fmt::Display for DraftLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(length) => write!(f, "{length}"),
+        }
+    }
+}
