@@ -55,6 +55,8 @@ impl RunningCost {
 #[derive(Clone, Debug, Default)]
 pub struct VerifyCosts {
     rows: [RunningCost; MAX_ROWS],
+    /// What follows from them for every row count.
+    estimates: Option<[f64; MAX_ROWS]>,
 }
 
 impl VerifyCosts {
@@ -68,25 +70,37 @@ impl VerifyCosts {
                 other.mean *= factor;
             }
         }
+        self.estimates = self.estimate();
     }
 
-    /// The cost of a step over `rows` rows: as observed, or on a line through observed counts.
-    /// `None` as long as nothing was observed.
+    /// The cost of a step over `rows` rows: as observed, or on a line through observed counts. `None` as long as
+    /// nothing was observed, and for more rows than a step has.
     pub fn seconds(&self, rows: usize) -> Option<f64> {
-        let known: Vec<(usize, f64)> = self.observed().collect();
-        let at = known.partition_point(|&(known, _)| known < rows);
-        if let Some(&(_, seconds)) = known.get(at).filter(|(known, _)| *known == rows) {
-            return Some(seconds);
-        }
-        let (&first, &last) = (known.first()?, known.last()?);
-        if known.len() == 1 {
+        self.estimates?.get(rows.wrapping_sub(1)).copied()
+    }
+
+    fn estimate(&self) -> Option<[f64; MAX_ROWS]> {
+        let (first, last) = (self.observed().next()?, self.observed().last()?);
+        let mut estimates = [0.0; MAX_ROWS];
+        if first.0 == last.0 {
             let step = first.1 / (1.0 + GUESS * (first.0 - 1) as f64);
-            return Some(step * (1.0 + GUESS * (rows - 1) as f64));
+            for (index, estimate) in estimates.iter_mut().enumerate() {
+                *estimate = step * (1.0 + GUESS * index as f64);
+            }
+            return Some(estimates);
         }
-        // Between two the line through them; outside the line through all that is known, from end to end.
-        let (low, high) = if at == 0 || at == known.len() { (first, last) } else { (known[at - 1], known[at]) };
-        let slope = ((high.1 - low.1) / (high.0 - low.0) as f64).max(0.0);
-        Some((low.1 + slope * (rows as f64 - low.0 as f64)).max(0.0))
+        // Between two counts the line through them; outside the line through all that is known, end to end.
+        let mut pairs = self.observed().zip(self.observed().skip(1)).peekable();
+        for (index, estimate) in estimates.iter_mut().enumerate() {
+            let rows = index + 1;
+            while pairs.next_if(|(_, high)| high.0 < rows).is_some() {}
+            let inside = pairs.peek().filter(|(low, _)| low.0 <= rows).copied();
+            let (low, high) = inside.unwrap_or((first, last));
+            let slope = ((high.1 - low.1) / (high.0 - low.0) as f64).max(0.0);
+            let exact = self.rows[index].seconds();
+            *estimate = exact.unwrap_or((low.1 + slope * (rows as f64 - low.0 as f64)).max(0.0));
+        }
+        Some(estimates)
     }
 
     /// The cost of a plain step, once it is settled.

@@ -176,7 +176,9 @@ impl Planner {
         }
         if let DraftLength::Fixed(length) = length {
             let plans = situation.usable.iter().map(|&candidate| Plan { candidate, length: length.min(room) });
-            return self.best_first(plans, situation).into_iter().map(|(_, plan)| plan).collect();
+            let mut plans: Vec<Plan> = plans.collect();
+            plans.sort_by(|a, b| self.speedup(*b, situation).total_cmp(&self.speedup(*a, situation)));
+            return plans;
         }
         // As long as a plain step is not measured, plain steps are what is needed.
         let Some(plain) = self.costs.plain() else { return Vec::new() };
@@ -195,9 +197,9 @@ impl Planner {
     /// The plans that pay by what is known, best first.
     fn choose(&mut self, situation: &Situation<'_>, room: usize) -> Vec<Plan> {
         let known = situation.usable.iter().copied().filter(|&index| !self.candidates[index].is_newcomer());
-        let plans: Vec<Plan> = known.filter_map(|index| self.best_length(index, situation, room)).collect();
-        let mut scored = self.best_first(plans.into_iter(), situation);
-        scored.retain(|(speedup, _)| *speedup > 1.0);
+        let best = known.filter_map(|index| self.best_length(index, situation, room));
+        let mut scored: Vec<(f64, Plan)> = best.filter(|(speedup, _)| *speedup > 1.0).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         // The current choice stays unless the best is better by more than the noise of the estimates. Plain
         // decoding is a choice too.
         let fits = |plan: &Plan| situation.usable.contains(&plan.candidate) && plan.length <= room;
@@ -279,10 +281,13 @@ impl Planner {
 
     /// Tokens per second of a plan, in units of plain decoding. A backlog is spread over the tokens to come.
     fn speedup(&self, plan: Plan, situation: &Situation<'_>) -> f64 {
-        let Some(plain) = self.costs.seconds(1) else { return 1.0 };
         let tokens = self.candidates[plan.candidate].acceptance.expected_tokens()[plan.length - 1];
-        let backlog = self.backlog_seconds(plan.candidate, situation) / situation.remaining.max(1) as f64;
-        plain / (self.round_seconds(plan) / tokens + backlog)
+        self.speedup_given(plan, tokens, self.backlog_seconds(plan.candidate, situation), situation)
+    }
+
+    fn speedup_given(&self, plan: Plan, tokens: f64, backlog_seconds: f64, situation: &Situation<'_>) -> f64 {
+        let Some(plain) = self.costs.seconds(1) else { return 1.0 };
+        plain / (self.round_seconds(plan) / tokens + backlog_seconds / situation.remaining.max(1) as f64)
     }
 
     /// What a round costs more than plain decoding, or than the current plan, if all of its draft is refused.
@@ -313,15 +318,12 @@ impl Planner {
         })
     }
 
-    fn best_length(&self, candidate: usize, situation: &Situation<'_>, room: usize) -> Option<Plan> {
+    fn best_length(&self, candidate: usize, situation: &Situation<'_>, room: usize) -> Option<(f64, Plan)> {
+        let tokens = self.candidates[candidate].acceptance.expected_tokens();
+        let backlog = self.backlog_seconds(candidate, situation);
         let plans = (1..=room).map(|length| Plan { candidate, length });
-        plans.max_by(|a, b| self.speedup(*a, situation).total_cmp(&self.speedup(*b, situation)))
-    }
-
-    fn best_first(&self, plans: impl Iterator<Item = Plan>, situation: &Situation<'_>) -> Vec<(f64, Plan)> {
-        let mut scored: Vec<(f64, Plan)> = plans.map(|plan| (self.speedup(plan, situation), plan)).collect();
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        scored
+        let scored = plans.map(|plan| (self.speedup_given(plan, tokens[plan.length - 1], backlog, situation), plan));
+        scored.max_by(|a, b| a.0.total_cmp(&b.0))
     }
 }
 
