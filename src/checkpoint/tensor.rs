@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use paceline_kernels::{FloatFormat, MappedFile};
+use paceline_kernels::{FloatFormat, MappedFile, Weights};
 
 /// A tensor as it is stored, row-major. Its bytes lie within the file, and there are as many as shape and format need.
 #[derive(Debug, Clone)]
@@ -19,11 +19,6 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// The bytes as they are in the file.
-    pub fn data(&self) -> &[u8] {
-        self.file.get(self.bytes.clone()).unwrap_or_default()
-    }
-
     /// The number of elements.
     pub fn elements(&self) -> usize {
         self.bytes.len() / self.format.bytes()
@@ -31,32 +26,17 @@ impl StoredTensor {
 
     /// The values in row-major order; every stored value is exact in float32.
     pub fn to_f32(&self) -> Vec<f32> {
-        let data = self.data();
-        match self.format {
-            FloatFormat::F32 => data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-            FloatFormat::F16 => {
-                data.as_chunks().0.iter().map(|&bytes| half_to_f32(u16::from_le_bytes(bytes))).collect()
-            }
-            FloatFormat::Bf16 => {
-                let widened = |&bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);
-                data.as_chunks().0.iter().map(widened).collect()
-            }
-        }
+        let row = Weights::in_place(Arc::clone(&self.file), self.bytes.clone(), self.format, 1, self.elements());
+        // It is refused if there are no values: that is no matrix.
+        row.map_or_else(
+            |_| Vec::new(),
+            |row| {
+                let mut values = vec![0.0; row.in_features()];
+                row.row_to_f32(0, &mut values);
+                values
+            },
+        )
     }
-}
-
-/// IEEE 754 binary16 to binary32, exactly.
-fn half_to_f32(bits: u16) -> f32 {
-    let sign = u32::from(bits & 0x8000) << 16;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits & 0x3ff);
-    let magnitude = match exponent {
-        // Zero and subnormals are multiples of 2^-24.
-        0 => (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
-        31 => 0x7f80_0000 | fraction << 13,
-        _ => (exponent + 112) << 23 | fraction << 13,
-    };
-    f32::from_bits(sign | magnitude)
 }
 
 #[cfg(test)]
@@ -66,8 +46,16 @@ mod tests {
 
     #[test]
     fn every_half_is_converted_exactly() {
-        for bits in 0..=u16::MAX {
-            let (found, expected) = (half_to_f32(bits), half::f16::from_bits(bits).to_f32());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("halves");
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let tensor = StoredTensor { file, bytes: 0..bytes.len(), format: FloatFormat::F16, shape: vec![1 << 16] };
+        let values = tensor.to_f32();
+        assert_eq!(values.len(), 1 << 16);
+        for (bits, found) in (0..=u16::MAX).zip(values) {
+            let expected = half::f16::from_bits(bits).to_f32();
             assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{bits:#x}");
         }
     }
@@ -88,5 +76,8 @@ mod tests {
         assert_eq!(tensor(5..9, FloatFormat::Bf16, 2).to_f32(), [1.0, -2.0]);
         assert_eq!(tensor(9..13, FloatFormat::F16, 2).to_f32(), [1.0, 2f32.powi(-24)]);
         assert_eq!(tensor(9..13, FloatFormat::F16, 2).elements(), 2);
+        for empty in [0..0, 13..13] {
+            assert!(tensor(empty, FloatFormat::F16, 0).to_f32().is_empty());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Prompts from a flag, a file of JSON lines or standard input.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +11,9 @@ use serde_json::{Map, Value};
 /// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
 /// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.
 const ANSWER_FIELDS: [&str; 6] = ["prompt_tokens", "tokens", "text", "finish_reason", "report", "error"];
+
+/// The largest prompts file that is read, in bytes.
+const LARGEST_FILE: u64 = 1 << 30;
 
 /// A prompt and what came with it.
 pub(super) struct Task {
@@ -97,9 +101,14 @@ fn prompt(text: &str, chat: bool) -> Prompt {
 /// becomes a task that says why.
 pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Error> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| {
         anyhow!("The prompts file {shown} cannot be read: {error}; check its name and its permissions.")
     })?;
+    if length as u64 > LARGEST_FILE {
+        bail!("The prompts file {shown} has more than the {LARGEST_FILE} bytes that are read; split it.");
+    }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
     let tasks: Vec<Task> = lines

@@ -59,7 +59,7 @@ pub struct Answer {
 }
 
 /// An answer in the making. Iterate over it from blocking code, or await [`Generation::recv`] from any async
-/// runtime. Dropping it cancels the answer within a step.
+/// runtime; iterating inside of tokio's panics. Dropping it cancels the answer within a step.
 pub struct Generation {
     events: UnboundedReceiver<Result<Event, Error>>,
     over: bool,
@@ -82,10 +82,13 @@ impl Generation {
         Some(self.note(event))
     }
 
-    /// Waits for the whole answer. For blocking code: inside an async runtime, await [`Generation::recv`] instead.
+    /// Waits for the whole answer. For blocking code.
     ///
     /// # Errors
     /// What ended the answer early.
+    ///
+    /// # Panics
+    /// When called inside tokio's runtime, which it would block: await [`Generation::recv`] there.
     pub fn finish(mut self) -> Result<Answer, Error> {
         loop {
             match self.next() {
@@ -108,7 +111,10 @@ impl Generation {
 impl Iterator for Generation {
     type Item = Result<Event, Error>;
 
-    /// Waits for the next event. For blocking code: inside an async runtime, await [`Generation::recv`] instead.
+    /// Waits for the next event. For blocking code.
+    ///
+    /// # Panics
+    /// When called inside tokio's runtime, which it would block: await [`Generation::recv`] there.
     fn next(&mut self) -> Option<Self::Item> {
         if self.over {
             return None;

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
@@ -13,8 +15,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use super::{LARGEST_SETTINGS, Settings, StoredTemplate, TextError};
-use crate::checkpoint::{FileError, read_json_if_there, read_text};
+use super::{Settings, StoredTemplate, TextError};
+use crate::checkpoint::{FileError, read_text};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +50,8 @@ impl ChatTemplate {
         let settings = Settings::read(dir)?;
         let special_tokens = settings.special_tokens().map(|(name, token)| (name, token.to_owned())).collect();
         let Some((path, source)) = find(dir, settings.chat_template)? else { return Ok(None) };
-        match environment(&source) {
-            Ok(environment) => Ok(Some(Self { path, environment, special_tokens })),
-            Err(error) => Err(TextError::Template { path, reason: error.to_string() }),
-        }
+        let environment = parse(&path, &source)?;
+        Ok(Some(Self { path, environment, special_tokens }))
     }
 
     /// The text of a conversation, with the beginning of an answer at its end if `add_generation_prompt`. It
@@ -77,10 +77,36 @@ impl ChatTemplate {
     }
 }
 
+/// The largest template that is read, in bytes; real ones have under 30 kB.
+const LARGEST_TEMPLATE: usize = 64 << 10;
+
+/// The stack to parse a template on. The engine limits how deep parentheses, lists and blocks are nested, but not
+/// chains of operators, on which its parser, its compiler and the drop of its syntax tree recurse, up to once a
+/// byte. Of fifty such templates of 64 KiB each, `{{---...1}}` took the most in a release build, 28 MiB, and
+/// `{%set (((...` in a debug build, 180 MiB (minijinja 3.0.5 on x86-64). What is not used is never committed.
+const PARSER_STACK: usize = 256 << 20;
+
+/// The engine with the template of `path` in it.
+fn parse(path: &Path, source: &str) -> Result<Environment<'static>, TextError> {
+    let failed = |reason: String| TextError::Template { path: path.to_owned(), reason };
+    if source.len() > LARGEST_TEMPLATE {
+        let length = source.len();
+        return Err(failed(format!("it has {length} bytes, and {LARGEST_TEMPLATE} is the most that is read")));
+    }
+    let parsed = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, || environment(source))?;
+        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    match parsed {
+        Ok(environment) => environment.map_err(|error| failed(error.to_string())),
+        Err(source) => Err(TextError::NoThread { path: path.to_owned(), stack: PARSER_STACK >> 20, source }),
+    }
+}
+
 /// The template of a directory with the file that holds it.
 fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<(PathBuf, String)>, TextError> {
     let path = dir.join("chat_template.jinja");
-    match read_text(&path, LARGEST_SETTINGS) {
+    match read_text(&path, LARGEST_TEMPLATE as u64) {
         Ok(source) => return Ok(Some((path, source))),
         Err(FileError::Absent { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -89,7 +115,7 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<(PathBuf, S
         Some(stored) => (dir.join("tokenizer_config.json"), Some(stored)),
         None => {
             let path = dir.join("chat_template.json");
-            let settings: Option<Settings> = read_json_if_there(&path, LARGEST_SETTINGS)?;
+            let settings = Settings::read_file(&path)?;
             (path, settings.and_then(|settings| settings.chat_template))
         }
     };
@@ -413,6 +439,67 @@ mod tests {
         {
             let message = render(source, &TALK, true).unwrap_err().to_string();
             assert!(message.contains("failed on these messages") && !message.contains('\n'), "{message}");
+        }
+    }
+
+    /// `head`, then `open` and `close` around `inside` as often as a template may be long, then `tail`.
+    fn nested(head: &str, open: &str, inside: &str, close: &str, tail: &str) -> String {
+        let left = LARGEST_TEMPLATE - head.len() - inside.len() - tail.len();
+        let times = left / (open.len() + close.len());
+        let source = [head, &open.repeat(times), inside, &close.repeat(times), tail].concat();
+        assert!(source.len() <= LARGEST_TEMPLATE && source.len() > LARGEST_TEMPLATE - 64);
+        source
+    }
+
+    #[test]
+    fn no_template_overflows_the_stack() {
+        for (head, open, inside, close, tail) in [
+            ("{{", "-", "1", "", "}}"),
+            ("{{", "not ", "1", "", "}}"),
+            ("{{1", "~1", "", "", "}}"),
+            ("{{1", "**1", "", "", "}}"),
+            ("{{1", "+1", "", "", "}}"),
+            ("{{0", " or 0", "", "", "}}"),
+            ("{{a", ".b", "", "", "}}"),
+            ("{{a", "[0]", "", "", "}}"),
+            ("{{a", "()", "", "", "}}"),
+            ("{{a", "|e", "", "", "}}"),
+            ("{{a", " is e", "", "", "}}"),
+            ("{{a", "<a", "", "", "}}"),
+            ("{{", "''if''else ", "a", "", "}}"),
+            ("{{1", "if 1", "", "", "}}"),
+            ("{%set ", "(", "a", ")", "=1%}"),
+            ("{%set a", ".b", "", "", "=1%}"),
+            ("{%do a", "()", "", "", "%}"),
+            ("{%if a%}", "{%elif a%}", "", "", "{%endif%}"),
+        ] {
+            let source = nested(head, open, inside, close, tail);
+            assert!(parse(Path::new("it"), &source).is_ok(), "{head}{open}{open}..");
+        }
+        for (head, open, inside, close, tail) in [
+            ("{{", "(", "a", ")", "}}"),
+            ("{{", "[", "a", "]", "}}"),
+            ("{{", "{1:", "a", "}", "}}"),
+            ("{{", "a(", "a", ")", "}}"),
+            ("", "{%if a%}", "x", "{%endif%}", ""),
+            ("", "{%for a in b%}", "x", "{%endfor%}", ""),
+            ("{%set ", "(", "", "", ""),
+        ] {
+            let source = nested(head, open, inside, close, tail);
+            let message = parse(Path::new("it"), &source).unwrap_err().to_string();
+            assert!(message.contains("recursion") || message.contains("end of input"), "{head}{open}{open}: {message}");
+        }
+    }
+
+    #[test]
+    fn templates_of_no_sensible_size_are_refused() {
+        let (fits, larger) = ("x".repeat(LARGEST_TEMPLATE), "x".repeat(LARGEST_TEMPLATE + 1));
+        let config = |source: &String| ("tokenizer_config.json", json!({"chat_template": source}).to_string());
+        let jinja = |source: &String| ("chat_template.jinja", source.clone());
+        for (fits, larger) in [(config(&fits), config(&larger)), (jinja(&fits), jinja(&larger))] {
+            assert_eq!(read(&[fits]).unwrap().unwrap().render(&[], false).unwrap().len(), LARGEST_TEMPLATE);
+            let message = read(&[larger]).unwrap_err().to_string();
+            assert!(message.contains("65536") && message.ends_with('.'), "{message}");
         }
     }
 

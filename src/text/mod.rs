@@ -7,9 +7,11 @@ pub mod stream;
 mod tokenizer;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::chat::{ChatTemplate, Message};
@@ -66,6 +68,21 @@ pub enum TextError {
         /// What the template engine said.
         reason: String,
     },
+    /// The system starts no thread to read the chat template on.
+    #[error(
+        "The chat template of {} cannot be read, as the system starts no thread with a stack of {stack} MiB: {}; allow \
+         more memory or threads (`ulimit -v`, `ulimit -u`), or prompt without it.",
+        shown_path(.path),
+        shown(&.source.to_string())
+    )]
+    NoThread {
+        /// The file that holds it.
+        path: PathBuf,
+        /// The stack's size.
+        stack: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The chat template failed on the messages.
     #[error("The chat template of {} failed on these messages: {}; change them or prompt without it.", shown_path(.path), shown(.reason))]
     Render {
@@ -107,7 +124,7 @@ struct Settings {
 impl Settings {
     /// Of a model directory; empty if it has no such file. Special tokens may be in a file of their own.
     fn read(dir: &Path) -> Result<Self, TextError> {
-        let read = |name: &str| read_json_if_there::<Self>(&dir.join(name), LARGEST_SETTINGS);
+        let read = |name: &str| Self::read_file(&dir.join(name));
         let mut settings = read("tokenizer_config.json")?.unwrap_or_default();
         let tokens = read("special_tokens_map.json")?.unwrap_or_default();
         settings.bos_token = settings.bos_token.or(tokens.bos_token);
@@ -115,6 +132,12 @@ impl Settings {
         settings.unk_token = settings.unk_token.or(tokens.unk_token);
         settings.pad_token = settings.pad_token.or(tokens.pad_token);
         Ok(settings)
+    }
+
+    /// One file, `None` if it is not there.
+    fn read_file(path: &Path) -> Result<Option<Self>, TextError> {
+        let read: Option<Object<Self>> = read_json_if_there(path, LARGEST_SETTINGS)?;
+        Ok(read.map(|Object(settings)| settings))
     }
 
     /// The special tokens that are set, by the names that templates use.
@@ -126,6 +149,28 @@ impl Settings {
             ("pad_token", &self.pad_token),
         ];
         tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.0.as_str())))
+    }
+}
+
+/// A struct read from an object alone; serde's own reading takes a list as well, its fields in their order.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
@@ -215,6 +260,22 @@ mod tests {
         assert_eq!(tokens, [("bos_token", "<s>"), ("eos_token", "</s>")]);
         for wrong in [r#"{"bos_token": 3}"#, r#"{"bos_token": {}}"#, r#"{"chat_template": [3]}"#] {
             assert!(serde_json::from_str::<Settings>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn settings_are_an_object() {
+        let dir = tempfile::tempdir().expect("the temporary folder can be written");
+        for name in ["tokenizer_config.json", "special_tokens_map.json", "chat_template.json"] {
+            for (text, said) in [("[]", "sequence"), (r#"["Tokenizer", true]"#, "sequence"), ("null", "null")] {
+                std::fs::write(dir.path().join(name), text).expect("it can be written");
+                let message = ChatTemplate::from_dir(dir.path()).expect_err("it is no object").to_string();
+                let expected = format!("{name} cannot be understood at line 1, column");
+                assert!(message.contains(&expected) && message.contains(said), "{message}");
+                assert!(message.contains("expected an object"), "{message}");
+            }
+            std::fs::write(dir.path().join(name), "{}").expect("it can be written");
+            assert!(ChatTemplate::from_dir(dir.path()).expect("an empty object is fine").is_none());
         }
     }
 

@@ -188,7 +188,8 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         Ok(Piece { text, stopped: self.stopped })
     }
 
-    /// The text that was still held back, for when no more tokens come. An incomplete character is U+FFFD.
+    /// The text that was still held back, for when no more tokens come. An incomplete character is U+FFFD, and a
+    /// stop string with that in it may end the answer only here: [`TextStream::stopped`] then says so.
     ///
     /// # Errors
     /// If the tokenizer's decoder fails.
@@ -196,10 +197,16 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         if self.stopped.is_none() {
             let changed = self.end_run()?;
             self.account(self.window.full.len());
-            // Only a stop string with U+FFFD in it can be found here.
+            // Only one with U+FFFD in it can be found here.
             self.find_stop(changed);
         }
         Ok(std::mem::take(&mut self.held))
+    }
+
+    /// The place in the list (from 0) of the stop string that ended the answer, if one has: after a token, as in
+    /// [`Piece::stopped`], or in [`TextStream::finish`].
+    pub fn stopped(&self) -> Option<usize> {
+        self.stopped
     }
 
     /// Adds a token that is not a byte-fallback token.

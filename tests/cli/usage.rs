@@ -1,5 +1,7 @@
 //! What was typed: wrong flags and settings, and the help.
 
+use std::path::Path;
+
 use crate::{Run, file, fixture, generate};
 
 #[test]
@@ -97,6 +99,18 @@ fn wrong_config_files_are_refused() {
         let (_directory, path) = file([&b"threads = 1\n"[..], text].concat());
         generate(&["--prompt", "x", "--config", &path]).fails(code, words);
     }
+}
+
+#[test]
+fn a_config_file_without_end_is_refused() {
+    let words = ["config file", "more than the 1048576 bytes"];
+    let (_directory, path) = file("#".repeat((1 << 20) + 1));
+    generate(&["--prompt", "x", "--config", &path]).fails(1, &words);
+    if Path::new("/dev/zero").exists() {
+        generate(&["--prompt", "x", "--config", "/dev/zero"]).fails(1, &words);
+    }
+    let (_directory, path) = file("#".repeat(1 << 20));
+    generate(&["--prompt", "x", "--config", &path, "--max-new-tokens", "1"]).succeeds();
 }
 
 #[test]

@@ -269,6 +269,27 @@ fn the_beginning_of_a_stop_string_waits() {
 }
 
 #[test]
+fn a_stop_string_of_an_incomplete_character_is_found_at_the_end() {
+    let (bytes, fallback) = (byte_level(), llama());
+    let a = PIECES.iter().position(|known| *known == b"a").unwrap() as u32 + 1;
+    let lead = PIECES.iter().position(|known| *known == b"\xE5").unwrap() as u32 + 1;
+    let incomplete = [ids(&fallback, &["a"]), byte_ids(&fallback, b"\xE5")].concat();
+    for (tokenizer, tokens) in [(&bytes, vec![a, lead]), (&fallback, incomplete)] {
+        for (stop, stopped, text) in [("\u{FFFD}", Some(1), ""), ("\u{FFFD}y", None, "\u{FFFD}")] {
+            let mut stream = TextStream::new(tokenizer, &[String::from("x"), String::from(stop)], &[]).unwrap();
+            for &token in &tokens {
+                assert_eq!(stream.push(token).unwrap().stopped, None);
+            }
+            assert_eq!(stream.stopped(), None);
+            assert_eq!((stream.finish().unwrap().as_str(), stream.stopped()), (text, stopped));
+        }
+    }
+    let mut stream = TextStream::new(&fallback, &[String::from("ab")], &[]).unwrap();
+    stream.push(fallback.token_to_id("ab").unwrap()).unwrap();
+    assert_eq!(stream.stopped(), Some(0));
+}
+
+#[test]
 fn after_a_stop_string_nothing_comes() {
     let tokenizer = llama();
     let mut stream = TextStream::new(&tokenizer, &[String::from("b")], &[]).unwrap();
