@@ -236,9 +236,9 @@ fn attempt(f: &(dyn Fn(usize) + Sync), part: usize) -> Result<(), Box<dyn Any + 
     result
 }
 
-/// Keeps the first panic and forgets later ones: dropping what they carry is code of the caller's that may panic
-/// itself, which would unwind out of `run` while workers still use its borrow, or out of a worker before it has
-/// left the gate. A leak is the lesser evil.
+/// Keeps the first panic and forgets later ones: dropping what they carry is the caller's code and may panic
+/// itself, which would unwind out of `run` while workers still use its borrow, or out of a worker before it
+/// has left the gate. A leak is the lesser evil.
 fn keep_first(first: &mut Option<Box<dyn Any + Send>>, result: Result<(), Box<dyn Any + Send>>) {
     match result {
         Err(panic) if first.is_none() => *first = Some(panic),

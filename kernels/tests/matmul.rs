@@ -17,8 +17,8 @@ fn product(kernels: &Kernels, x: &[f32], w: &Weights, bias: Option<&[f32]>) -> V
 }
 
 /// Inputs, outputs and numbers of rows that make a product of many rows work in several blocks of rows, over
-/// columns longer than a panel is deep: accumulators are kept from one depth to the next. A block has 87 rows for
-/// the first shape and 33 for the second, so the last ones end in tiles of 2, 2, 1 and twice 2 rows.
+/// columns longer than a panel is deep: accumulators are kept from one depth to the next. A block has 87 rows
+/// for the first shape and 33 for the second, so the last ones end in tiles of 2, 2, 1 and twice 2 rows.
 const SEVERAL_BLOCKS: [(usize, usize, &[usize]); 2] = [(1500, 9, &[110, 200]), (4000, 19, &[67, 70])];
 
 #[test]

@@ -86,6 +86,7 @@ impl<'a> Record<'a> {
         }
         let latency_ms = self.started.elapsed().as_secs_f64() * 1e3;
         let rest = self.stream.finish()?;
+        self.stopped |= self.stream.stopped().is_some();
         self.text.push_str(&rest);
         let Circumstances { prompt_tokens, tokens, precision, .. } = &circumstances;
         self.speculation.tokens_per_step = tokens.len() as f64 / self.speculation.steps.max(1) as f64;

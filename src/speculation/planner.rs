@@ -371,7 +371,8 @@ mod tests {
                 let backlog = self.backlog;
                 let situation = Situation { usable: &usable, backlog: &|_| backlog, remaining: 1000 };
                 let plans = self.planner.plans(&situation, DraftLength::Auto);
-                let silent = |plan: &Plan| Some(plan.candidate) == self.every_other_round && self.rounds.len() % 2 == 0;
+                let silent =
+                    |plan: &Plan| Some(plan.candidate) == self.every_other_round && self.rounds.len().is_multiple_of(2);
                 let plan = plans.into_iter().find(|plan| !silent(plan));
                 let drafted = plan.map_or(0, |plan| plan.length);
                 let accepted = plan.map_or(0, |plan| drafted.min(self.right_up_to[plan.candidate]));

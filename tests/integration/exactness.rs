@@ -81,7 +81,7 @@ fn fixtures_are_exact() {
     let suite = |name: &str, drafts: &[PathBuf]| {
         let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
         let target = fixture(name);
-        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 60, seeds: 2 }.check()
+        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
     };
     suite("llama-tied", &drafts);
     for name in ["llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm"] {
@@ -95,7 +95,7 @@ fn development_models_are_exact() {
     let prompts = ["Once upon a time", "Tom had a big red ball. He", "It was a rainy day and Sara was sad because"];
     let check = |name: &str, drafts: &[PathBuf]| {
         let target = models.join(name);
-        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 96, seeds: 3 }.check()
+        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 96, seeds: 3 }.check();
     };
     check("babyllama-a", &[models.join("babyllama-b")]);
     check("stories-260k", &[]);
