@@ -2,8 +2,10 @@
 //!
 //! A drafter is asked for up to so many tokens and answers with as many as it likes. It cannot change what
 //! comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. A new
-//! drafter is one new file with an implementation of [`Drafter`], and a line in [`DrafterChoice`].
+//! drafter is one new file with an implementation of [`Drafter`], a name in [`DrafterChoice`] and a line in
+//! [`catalog`].
 
+pub mod catalog;
 pub mod choice;
 pub mod exit;
 pub mod lookup;
@@ -88,9 +90,8 @@ impl<'a> DraftRequest<'a> {
         self.history.len() - self.accepted >= self.length
     }
 
-    /// Drafts a token.
+    /// Drafts a token. Beyond the length asked for it is dropped in the end.
     pub fn push(&mut self, token: u32) {
-        debug_assert!(!self.is_full());
         self.history.push(token);
     }
 
@@ -109,8 +110,9 @@ impl<'a> DraftRequest<'a> {
         Ok(token)
     }
 
-    /// Ends the request: the draft, removed from the history.
+    /// Ends the request: the draft, removed from the history, and no longer than asked for.
     pub fn take(self) -> Vec<u32> {
+        self.history.truncate(self.accepted + self.length);
         self.history.split_off(self.accepted)
     }
 }

@@ -18,10 +18,11 @@ pub use stream::{Answer, Event, FinishReason, Generation};
 use crate::checkpoint::{Checkpoint, ModelConfig};
 use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
+use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
 use crate::model::{Compute, Decoder};
 use crate::text::{ChatTemplate, Message, Tokenizer};
-use worker::{DraftModel, Job, Worker};
+use worker::{Job, Worker};
 
 /// What to answer.
 #[derive(Clone, Debug)]
@@ -136,7 +137,8 @@ impl Engine {
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
         };
-        let worker = Worker::new(target, drafts, Arc::clone(&tokenizer), info.threads);
+        let catalog = Catalog::new(Arc::clone(&target), drafts);
+        let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), info.threads);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
             .name("paceline-decode".into())

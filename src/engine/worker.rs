@@ -10,9 +10,7 @@ use std::time::Instant;
 use super::record::{Circumstances, Events, Record};
 use super::stream::Event;
 use crate::config::GenerationConfig;
-use crate::drafters::exit::ExitDrafter;
-use crate::drafters::lookup::LookupDrafter;
-use crate::drafters::model::ModelDrafter;
+use crate::drafters::catalog::Catalog;
 use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
 use crate::model::{Decoder, Sequence};
@@ -26,12 +24,6 @@ use crate::text::stream::TextStream;
 /// Prompt tokens that go through the target together. A cancelled answer ends after at most one such part.
 const PREFILL_CHUNK: usize = 256;
 
-/// A draft model and what it is called.
-pub(super) struct DraftModel {
-    pub(super) name: String,
-    pub(super) decoder: Arc<Decoder>,
-}
-
 /// A request on its way to the decode thread.
 pub(super) struct Job {
     pub(super) prompt: Vec<u32>,
@@ -42,29 +34,17 @@ pub(super) struct Job {
 /// What the decode thread owns.
 pub(super) struct Worker {
     target: Arc<Decoder>,
-    drafts: Vec<DraftModel>,
+    catalog: Catalog,
     tokenizer: Arc<Tokenizer>,
     planner: Planner,
     threads: usize,
 }
 
 impl Worker {
-    pub(super) fn new(
-        target: Arc<Decoder>,
-        drafts: Vec<DraftModel>,
-        tokenizer: Arc<Tokenizer>,
-        threads: usize,
-    ) -> Self {
-        // A first guess at what a drafted token costs: the weights it reads, in units of the target's.
-        let layers = target.layer_count();
-        let models = drafts.iter().map(|draft| {
-            let guess = draft.decoder.weight_bytes() as f64 / target.weight_bytes() as f64;
-            Candidate::new(DrafterChoice::Model(Some(draft.name.clone())), guess)
-        });
-        let exits = (1..layers).map(|depth| Candidate::new(DrafterChoice::Exit(depth), depth as f64 / layers as f64));
-        let lookup = Candidate::new(DrafterChoice::Lookup, 0.0);
-        let planner = Planner::new(std::iter::once(lookup).chain(models).chain(exits).collect());
-        Self { target, drafts, tokenizer, planner, threads }
+    pub(super) fn new(target: Arc<Decoder>, catalog: Catalog, tokenizer: Arc<Tokenizer>, threads: usize) -> Self {
+        let candidates = catalog.all().into_iter().map(|(name, guess)| Candidate::new(name, guess));
+        let planner = Planner::new(candidates.collect());
+        Self { target, catalog, tokenizer, planner, threads }
     }
 
     /// Answers until the engine is gone.
@@ -84,15 +64,16 @@ impl Worker {
     /// Answers one request; `None` if it was cancelled.
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
         let Job { prompt, config, events } = job;
-        let allowed = self.candidates_for(&config.drafter);
         if events.is_closed() {
             return Ok(None);
         }
         let started = Instant::now();
 
         let limit = self.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
-        let mut target = sequence(&self.target, limit + MAX_DRAFT)?;
-        let mut drafters = self.drafters(&allowed, limit + MAX_DRAFT)?;
+        let positions = limit + MAX_DRAFT;
+        let mut target = Sequence::try_new(Arc::clone(&self.target), positions)
+            .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
+        let mut drafters = self.drafters(&config.drafter, positions)?;
         let mut sampler = Sampler::new(&config.sampling)?;
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
@@ -137,7 +118,7 @@ impl Worker {
             prompt_tokens: tokens,
             asked: &config.drafter,
             precision: self.target.format().to_string(),
-            draft_precision: &|name| self.draft_precision(name),
+            draft_precision: &|drafter| self.catalog.precision(drafter),
             exact: self.target.compute().is_row_invariant(),
             prefill_ms: prefill * 1e3,
             step_costs_ms: step_costs,
@@ -148,61 +129,13 @@ impl Worker {
         record.finish(circumstances).map(Some)
     }
 
-    /// The planner's candidates that a choice of drafter allows.
-    fn candidates_for(&self, choice: &DrafterChoice) -> Vec<usize> {
-        let layers = self.target.layer_count();
-        let allowed = |name: &DrafterChoice| match (choice, name) {
-            (DrafterChoice::None, _) => false,
-            // A few exits stand for all: each has to be tried before it can be given up.
-            (DrafterChoice::Auto, DrafterChoice::Exit(depth)) => {
-                [layers.div_ceil(4), layers.div_ceil(2), (3 * layers).div_ceil(4)].contains(depth)
-            }
-            (DrafterChoice::Auto, _) => true,
-            (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => {
-                self.drafts.first().is_some_and(|draft| draft.name == *name)
-            }
-            (choice, name) => choice == name,
+    /// A drafter for each of the planner's candidates that the request allows, with room for so many positions.
+    fn drafters(&self, asked: &DrafterChoice, positions: usize) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
+        let make = |candidate: &Candidate| {
+            let allowed = self.catalog.allows(asked, &candidate.name);
+            allowed.then(|| self.catalog.make(&candidate.name, positions)).transpose()
         };
-        let candidates = self.planner.candidates().iter().enumerate();
-        candidates.filter(|(_, candidate)| allowed(&candidate.name)).map(|(index, _)| index).collect()
+        let drafters: Result<_, u64> = self.planner.candidates().iter().map(make).collect();
+        drafters.map_err(|bytes| Error::CacheTooLarge { bytes, positions })
     }
-
-    /// A drafter for each of the planner's candidates that is allowed, with room for so many positions.
-    fn drafters(&self, allowed: &[usize], positions: usize) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
-        let candidates = self.planner.candidates().iter().enumerate();
-        let make = |(index, candidate): (usize, &Candidate)| {
-            if !allowed.contains(&index) {
-                return Ok(None);
-            }
-            let drafter: Box<dyn Drafter> = match (&candidate.name, draft_model(&self.drafts, &candidate.name)) {
-                (_, Some(DraftModel { decoder, .. })) => {
-                    Box::new(ModelDrafter::new(sequence(decoder, positions.min(decoder.config().context))?))
-                }
-                (DrafterChoice::Exit(depth), _) => Box::new(ExitDrafter::new(*depth)),
-                _ => Box::new(LookupDrafter::new()),
-            };
-            Ok(Some(drafter))
-        };
-        candidates.map(make).collect()
-    }
-
-    fn draft_precision(&self, name: &DrafterChoice) -> Option<String> {
-        match name {
-            DrafterChoice::Exit(_) => Some(self.target.format().to_string()),
-            name => draft_model(&self.drafts, name).map(|draft| draft.decoder.format().to_string()),
-        }
-    }
-}
-
-/// The draft model that a candidate names, if it names one.
-fn draft_model<'a>(drafts: &'a [DraftModel], name: &DrafterChoice) -> Option<&'a DraftModel> {
-    match name {
-        DrafterChoice::Model(Some(name)) => drafts.iter().find(|draft| draft.name == *name),
-        _ => None,
-    }
-}
-
-/// An empty sequence, if there is memory for it.
-fn sequence(decoder: &Arc<Decoder>, positions: usize) -> Result<Sequence, Error> {
-    Sequence::try_new(Arc::clone(decoder), positions).map_err(|bytes| Error::CacheTooLarge { bytes, positions })
 }

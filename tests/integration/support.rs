@@ -238,7 +238,8 @@ impl Drafter for Chaos {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         let depths = request.target.decoder().layer_count();
         let honesty = self.numbers.within(0..11);
-        while !request.is_full() && self.numbers.within(0..8) > 0 {
+        let excess = self.numbers.within(0..10) == 0;
+        while (excess || !request.is_full()) && self.numbers.within(0..8) > 0 {
             if self.numbers.within(0..2) == 0 {
                 let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
                 let depth = self.numbers.within(1..depths);
