@@ -6,6 +6,7 @@
 //!
 //! Start with [`Engine::load`] and [`Engine::generate`].
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod drafters;

@@ -161,6 +161,11 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a whole number from 0 to 2^64 - 1".to_owned())
 }
 
+/// Reads a setting that is a word.
+pub(super) fn parse_setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
+}
+
 /// The settings that flags and config file amount to.
 pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, GenerationConfig), Failure> {
     let mut settings = match &flags.config {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong
 //! usage. Answers go to standard output, everything else to standard error.
 
+mod bench;
 mod flags;
 mod generate;
 mod inspect;
@@ -20,6 +21,7 @@ Examples:
   paceline inspect DIR                                            what a model directory holds
   paceline generate --model DIR --prompt 'Once upon a time'       an answer, as it comes
   paceline generate --model DIR                                   a conversation
+  paceline bench --model DIR --prompt 'Once upon a time'          what it costs here, with every drafter
   paceline generate --help                                        all settings, with more examples
 
 DIR is a model in the Hugging Face layout: config.json, model.safetensors, tokenizer.json.
@@ -37,6 +39,8 @@ struct Arguments {
 enum Command {
     /// Answer prompts with a model: one, a file of them, standard input, or a conversation on a terminal.
     Generate(Box<flags::GenerateFlags>),
+    /// Time a model on this machine: steps by their number of rows, and plain decoding against every drafter.
+    Bench(bench::BenchFlags),
     /// Show what a model directory holds, and which drafters it has.
     Inspect(flags::InspectFlags),
 }
@@ -67,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Generate(flags) => generate::generate(&flags),
+        Command::Bench(flags) => bench::bench(&flags),
         Command::Inspect(flags) => inspect::inspect(&flags),
     };
     match result {

@@ -119,6 +119,12 @@ impl Decoder {
         self.weight_bytes
     }
 
+    /// Bytes of the weights that a plain step reads: all of them but an embedding matrix that is only looked up.
+    pub fn bytes_per_step(&self) -> u64 {
+        let looked_up = if self.config.tied_embeddings { 0 } else { self.embedding.bytes() };
+        self.weight_bytes - looked_up
+    }
+
     /// Layers of the model.
     pub fn layer_count(&self) -> usize {
         self.layers.len()
@@ -235,7 +241,11 @@ impl Loader<'_> {
             })
         };
         let weights = weights.map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
-        self.placed_bytes += weights.bytes() as u64;
+        // burn's own operations compute in f32 and hold their weights so.
+        self.placed_bytes += match self.compute {
+            Compute::Kernels(_) => weights.bytes() as u64,
+            Compute::Burn(_) => 4 * (weights.out_features() * weights.in_features()) as u64,
+        };
         Ok(weights)
     }
 }

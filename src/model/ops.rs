@@ -108,6 +108,14 @@ impl Embedding {
         }
     }
 
+    /// Bytes that the matrix takes.
+    pub fn bytes(&self) -> u64 {
+        match &self.0 {
+            Matrix::Kernels(_, weights) => weights.bytes() as u64,
+            Matrix::Burn(weights) => 4 * weights.dims().iter().product::<usize>() as u64,
+        }
+    }
+
     /// The output layer that shares this matrix.
     pub fn tied_output(&self) -> Linear {
         Linear { matrix: self.0.clone(), bias: None }

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
 mod answers;
+mod bench;
 mod closed_output;
 mod conversation;
 mod models;

@@ -1,0 +1,214 @@
+//! `paceline bench`: what steps cost on this machine, and plain decoding against every drafter.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use paceline::bench::{Spread, StepBench, steps};
+use paceline::checkpoint::Checkpoint;
+use paceline::model::{Compute, Decoder};
+use paceline::{DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, SamplingConfig};
+use serde::Serialize;
+
+use super::Failure;
+use super::flags::parse_setting;
+use super::output::print_line;
+use super::progress::{self, Progress};
+use super::prompts::{self, Task};
+
+/// Flags of `paceline bench`.
+#[derive(Args)]
+pub(super) struct BenchFlags {
+    /// Directory of the target model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Directory of a draft model with the same tokenizer; may be given several times
+    #[arg(long, value_name = "DIR")]
+    draft: Vec<PathBuf>,
+    /// Precisions to time: auto (as stored), f32, bf16 or f16; may be given several times
+    #[arg(long, value_name = "P", default_value = "auto", value_parser = parse_setting::<Precision>)]
+    precision: Vec<Precision>,
+    /// Time plain decoding and every drafter on this prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    prompt: Option<String>,
+    /// Time plain decoding and every drafter on the prompts of a file with an object a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    prompts: Option<PathBuf>,
+    /// Tokens per answer
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_new_tokens: usize,
+    /// Randomness of the answers
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// How often everything is timed; medians are shown
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    repeats: u16,
+    /// Processor threads [default: all that the process may use]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Print one object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was measured, as `--json` prints it.
+#[derive(Serialize)]
+struct Measured {
+    model: String,
+    threads: usize,
+    repeats: u16,
+    steps: Vec<StepBench>,
+    drafters: Vec<DrafterBench>,
+}
+
+/// A drafter on the given prompts.
+#[derive(Serialize)]
+struct DrafterBench {
+    drafter: String,
+    /// Seconds per token.
+    seconds_per_token: Spread,
+    /// Plain decoding's time over this drafter's, the median of the rounds' ratios.
+    speedup: f64,
+    tokens_per_step: f64,
+    /// Accepted of evaluated tokens.
+    acceptance: Option<f64>,
+    /// Whether all answers were those of plain decoding.
+    same_tokens: bool,
+}
+
+/// Runs the command.
+pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
+    let engine_config =
+        EngineConfig { draft: flags.draft.clone(), threads: flags.threads, ..EngineConfig::new(&flags.model) };
+    let threads = engine_config.resolved_threads();
+    let repeats = usize::from(flags.repeats);
+    let tasks = match (&flags.prompt, &flags.prompts) {
+        (Some(text), _) => vec![Task::new(text, false)],
+        (None, Some(path)) => prompts::from_file(path, false)?,
+        (None, None) => Vec::new(),
+    };
+
+    let compute = Compute::open(engine_config.device, threads)?;
+    let checkpoint = Checkpoint::open(&flags.model)?;
+    let mut timed = Vec::new();
+    for precision in &flags.precision {
+        let decoder = Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?;
+        let mut progress = Progress::new();
+        let what = format!("timing steps at {}, rounds", decoder.format());
+        timed.push(steps(&decoder.into(), threads, repeats, &mut |done| progress.show(&what, done, repeats))?);
+    }
+    drop((checkpoint, compute));
+    let drafters = if tasks.is_empty() { Vec::new() } else { compare(flags, &engine_config, tasks)? };
+    progress::clear();
+
+    let measured =
+        Measured { model: flags.model.display().to_string(), threads, repeats: flags.repeats, steps: timed, drafters };
+    let differs = measured.drafters.iter().any(|drafter| !drafter.same_tokens);
+    print_line(&if flags.json { serde_json::to_string(&measured)? } else { describe(&measured) })?;
+    if differs {
+        return Err(anyhow::anyhow!("A drafter changed the tokens, which must not happen: please report this.").into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times every drafter on the prompts, going round.
+fn compare(flags: &BenchFlags, config: &EngineConfig, tasks: Vec<Task>) -> Result<Vec<DrafterBench>, Failure> {
+    let engine = Engine::load(config)?;
+    let layers = engine.info().target.layers;
+    let models = engine.info().drafts.iter().map(|name| DrafterChoice::Model(Some(name.clone())));
+    let mut names = vec![DrafterChoice::None, DrafterChoice::Auto, DrafterChoice::Lookup];
+    names.extend(models.chain((1..layers).map(DrafterChoice::Exit)));
+    let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
+
+    let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
+    let mut counts = vec![(0_usize, 0, 0, 0, true); names.len()];
+    let mut progress = Progress::new();
+    let rounds = usize::from(flags.repeats);
+    for round in 0..rounds {
+        let mut plain = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            progress.show("timing drafters, runs", round * names.len() + index, rounds * names.len());
+            let generation = GenerationConfig {
+                max_new_tokens: flags.max_new_tokens,
+                sampling: SamplingConfig { temperature: flags.temperature, ..SamplingConfig::default() },
+                ignore_eos: true,
+                drafter: name.clone(),
+                ..GenerationConfig::default()
+            };
+            let (mut total, mut answers) = (0.0, Vec::new());
+            for prompt in &prompts {
+                let answer = engine.generate(prompt.clone(), &generation)?.finish()?;
+                let speculation = &answer.report.speculation;
+                total += (answer.report.latency_ms - answer.report.prefill_ms) / 1e3;
+                let count = &mut counts[index];
+                count.0 += answer.tokens.len();
+                count.1 += speculation.steps;
+                count.2 += speculation.accepted;
+                count.3 += speculation.evaluated;
+                answers.push(answer.tokens);
+            }
+            let tokens: usize = answers.iter().map(Vec::len).sum();
+            seconds[index].push(total / tokens.max(1) as f64);
+            if index == 0 {
+                plain = answers;
+            } else {
+                counts[index].4 &= answers == plain;
+            }
+        }
+    }
+    let plain = seconds[0].clone();
+    let rows = names.iter().zip(seconds).zip(counts);
+    let row =
+        |((name, seconds), (tokens, steps, accepted, evaluated, same_tokens)): ((&DrafterChoice, Vec<f64>), _)| {
+            let (tokens, steps, accepted, evaluated): (usize, u64, u64, u64) = (tokens, steps, accepted, evaluated);
+            DrafterBench {
+                drafter: name.to_string(),
+                speedup: Spread::of(plain.iter().zip(&seconds).map(|(plain, own)| plain / own).collect()).median,
+                seconds_per_token: Spread::of(seconds),
+                tokens_per_step: tokens as f64 / steps.max(1) as f64,
+                acceptance: (evaluated > 0).then(|| accepted as f64 / evaluated as f64),
+                same_tokens,
+            }
+        };
+    Ok(rows.map(row).collect())
+}
+
+fn describe(measured: &Measured) -> String {
+    let Measured { model, threads, repeats, .. } = measured;
+    let mut lines = vec![format!("{model}, {threads} threads, medians of {repeats} rounds [smallest, largest]")];
+    for bench in &measured.steps {
+        lines.push(format!(
+            "\n{}: a plain step reads {:.1} MB at {:.0}% of a plain read's {:.1} GB/s; prefill {:.0} tokens a second",
+            bench.precision,
+            bench.bytes_per_step as f64 / 1e6,
+            100.0 * bench.share_of_bandwidth(),
+            bench.read_bytes_per_second / 1e9,
+            bench.prefill_tokens_per_second,
+        ));
+        lines.push("  rows   ms a step                     in plain steps".to_owned());
+        for (rows, Spread { smallest, median, largest }) in &bench.rows {
+            let [smallest, median, largest] = [smallest, median, largest].map(|seconds| seconds * 1e3);
+            let relative = bench.relative(*rows).unwrap_or(f64::NAN);
+            let times = format!("{median:.3} [{smallest:.3}, {largest:.3}]");
+            lines.push(format!("  {rows:>4}   {times:<29} {relative:.2}"));
+        }
+    }
+    if measured.drafters.is_empty() {
+        lines.push("\nWith `--prompt` or `--prompts`, plain decoding is compared with every drafter.".to_owned());
+        return lines.join("\n");
+    }
+    lines.push(
+        "\n  drafter            ms a token                    speedup   tokens a step   accepted   same tokens".into(),
+    );
+    for row in &measured.drafters {
+        let Spread { smallest, median, largest } = row.seconds_per_token;
+        let times = format!("{:.3} [{:.3}, {:.3}]", median * 1e3, smallest * 1e3, largest * 1e3);
+        let accepted = row.acceptance.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", 100.0 * share));
+        let (speedup, same) = (row.speedup, if row.same_tokens { "yes" } else { "NO" });
+        lines.push(format!(
+            "  {:<18} {times:<29} {speedup:<9.2} {:<15.2} {accepted:<10} {same}",
+            row.drafter, row.tokens_per_step
+        ));
+    }
+    lines.join("\n")
+}
