@@ -29,29 +29,33 @@ pub(crate) trait Dot: Copy {
     type Line8: Copy;
     /// A line of 4-bit weights in registers, each in a byte of its own.
     type Line4: Copy;
+    /// Four activations, repeated for each of the sixteen sums.
+    type Four: Copy;
+    /// Whether the registers hold tiles of two blocks.
+    const PAIRS: bool;
     /// Rows of the largest tile.
     const ROWS: usize;
 
     fn floats(self) -> Self::F;
+    fn four(self, x: i32) -> Self::Four;
     /// The sixteen sums, each rounded to the nearest float.
     fn to_floats(self, sums: Self::Sums) -> <Self::F as Simd>::V;
 
     /// The sums to begin with, given the sum of all activations to come.
     fn start8(self, activations: i32) -> Self::Sums;
     fn load8(self, from: &[u8; LINE]) -> Self::Line8;
-    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: i32) -> Self::Sums;
+    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums;
 
     /// As [`Dot::start8`], for 4-bit weights.
     fn start4(self, activations: i32) -> Self::Sums;
     /// Two lines from the low and from the high halves of the bytes.
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2];
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: i32) -> Self::Sums;
+    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums;
 }
 
 /// `sums` and the products of one line, whose bytes are weights plus `offset`.
 #[inline(always)]
-fn plain(sums: [i32; LANES], line: [u8; LINE], x: i32, offset: i32) -> [i32; LANES] {
-    let x = x.to_le_bytes().map(|value| i32::from(value.cast_signed()));
+fn plain(sums: [i32; LANES], line: [u8; LINE], x: [i32; 4], offset: i32) -> [i32; LANES] {
     std::array::from_fn(|i| (0..4).fold(sums[i], |sum, j| sum + (i32::from(line[4 * i + j]) - offset) * x[j]))
 }
 
@@ -60,11 +64,17 @@ impl Dot for Scalar {
     type Sums = [i32; LANES];
     type Line8 = [u8; LINE];
     type Line4 = [u8; LINE];
+    type Four = [i32; 4];
+    const PAIRS: bool = false;
     const ROWS: usize = 2;
 
     #[inline(always)]
     fn floats(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn four(self, x: i32) -> Self::Four {
+        x.to_le_bytes().map(|value| i32::from(value.cast_signed()))
     }
     #[inline(always)]
     fn to_floats(self, sums: Self::Sums) -> [f32; LANES] {
@@ -79,7 +89,7 @@ impl Dot for Scalar {
         *from
     }
     #[inline(always)]
-    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: i32) -> Self::Sums {
+    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums {
         plain(sums, weights, x, OFFSET8)
     }
     #[inline(always)]
@@ -91,7 +101,7 @@ impl Dot for Scalar {
         [from.map(|byte| byte & 15), from.map(|byte| byte >> 4)]
     }
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: i32) -> Self::Sums {
+    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
         plain(sums, weights, x, OFFSET4)
     }
 }

@@ -49,11 +49,17 @@ impl Dot for Vnni {
     type Sums = __m512i;
     type Line8 = __m512i;
     type Line4 = __m512i;
+    type Four = __m512i;
+    const PAIRS: bool = true;
     const ROWS: usize = 8;
 
     #[inline(always)]
     fn floats(self) -> Avx512 {
         self.0
+    }
+    #[inline(always)]
+    fn four(self, x: i32) -> Self::Four {
+        proven!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
     fn to_floats(self, sums: Self::Sums) -> __m512 {
@@ -70,8 +76,8 @@ impl Dot for Vnni {
         proven!(_mm512_loadu_si512(from.as_ptr().cast()))
     }
     #[inline(always)]
-    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: i32) -> Self::Sums {
-        proven!(_mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(x)))
+    fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums {
+        proven!(_mm512_dpbusd_epi32(sums, weights, x))
     }
     #[inline(always)]
     fn start4(self, activations: i32) -> Self::Sums {
@@ -86,8 +92,8 @@ impl Dot for Vnni {
         })
     }
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: i32) -> Self::Sums {
-        proven!(_mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(x)))
+    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
+        proven!(_mm512_dpbusd_epi32(sums, weights, x))
     }
 }
 
@@ -97,11 +103,17 @@ impl Dot for Avx2 {
     /// Weights without their offset, and their magnitudes.
     type Line8 = [(__m256i, __m256i); 2];
     type Line4 = (__m256i, __m256i);
+    type Four = __m256i;
+    const PAIRS: bool = false;
     const ROWS: usize = 2;
 
     #[inline(always)]
     fn floats(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn four(self, x: i32) -> Self::Four {
+        proven!(_mm256_set1_epi32(x))
     }
     #[inline(always)]
     fn to_floats(self, sums: Self::Sums) -> (__m256, __m256) {
@@ -124,9 +136,9 @@ impl Dot for Avx2 {
     // The sum of two products saturates at 32767. So the signs of weights go to the activations: twice 127 *
     // 127 is less, where twice 255 * 127 would not be.
     #[inline(always)]
-    fn dot8(self, sums: Self::Sums, [low, high]: Self::Line8, x: i32) -> Self::Sums {
+    fn dot8(self, sums: Self::Sums, [low, high]: Self::Line8, x: Self::Four) -> Self::Sums {
         proven!({
-            let (x, ones) = (_mm256_set1_epi32(x), _mm256_set1_epi16(1));
+            let ones = _mm256_set1_epi16(1);
             let first = _mm256_madd_epi16(_mm256_maddubs_epi16(low.1, _mm256_sign_epi8(x, low.0)), ones);
             let second = _mm256_madd_epi16(_mm256_maddubs_epi16(high.1, _mm256_sign_epi8(x, high.0)), ones);
             (_mm256_add_epi32(sums.0, first), _mm256_add_epi32(sums.1, second))
@@ -151,9 +163,9 @@ impl Dot for Avx2 {
     }
     // Here the weights are 15 at most as they are stored, and nothing saturates.
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: i32) -> Self::Sums {
+    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
         proven!({
-            let (x, ones) = (_mm256_set1_epi32(x), _mm256_set1_epi16(1));
+            let ones = _mm256_set1_epi16(1);
             let first = _mm256_madd_epi16(_mm256_maddubs_epi16(weights.0, x), ones);
             let second = _mm256_madd_epi16(_mm256_maddubs_epi16(weights.1, x), ones);
             (_mm256_add_epi32(sums.0, first), _mm256_add_epi32(sums.1, second))

@@ -124,7 +124,7 @@ impl Kernels {
         let out = SharedOutput::new(out);
         let work = w.bytes() / 2 * rows.div_ceil(4);
         with_quantized(self.isa, x, w.in_features(), |activations| {
-            self.split(columns.div_ceil(BLOCK), 1, work, &|range| {
+            self.split(columns.div_ceil(BLOCK), 2, work, &|range| {
                 self.isa.enter_dots(Blocks { activations, weights: w, bias, range, out: &out });
             });
         });

@@ -101,11 +101,11 @@ trait Lines {
     /// Lines of a group.
     const COUNT: usize;
     fn start<D: Dot>(d: D, activations: i32) -> D::Sums;
-    /// Adds line number `line` of a group to the sums of `ROWS` rows.
-    fn add<D: Dot, const ROWS: usize>(
+    /// Adds line number `line` of a group of some blocks to the sums of some rows.
+    fn add<D: Dot, const ROWS: usize, const BLOCKS: usize>(
         d: D,
-        sums: &mut [D::Sums; ROWS],
-        from: &[u8; LINE],
+        sums: &mut [[D::Sums; BLOCKS]; ROWS],
+        from: [&[u8; LINE]; BLOCKS],
         line: usize,
         x: &[&[i32; QUADS]; ROWS],
     );
@@ -121,16 +121,23 @@ impl Lines for Int8 {
         d.start8(activations)
     }
     #[inline(always)]
-    fn add<D: Dot, const ROWS: usize>(
+    #[allow(clippy::needless_range_loop)] // as for `tile`
+    fn add<D: Dot, const ROWS: usize, const BLOCKS: usize>(
         d: D,
-        sums: &mut [D::Sums; ROWS],
-        from: &[u8; LINE],
+        sums: &mut [[D::Sums; BLOCKS]; ROWS],
+        from: [&[u8; LINE]; BLOCKS],
         line: usize,
         x: &[&[i32; QUADS]; ROWS],
     ) {
-        let weights = d.load8(from);
+        let mut weights = [d.load8(from[0]); BLOCKS];
+        for b in 1..BLOCKS {
+            weights[b] = d.load8(from[b]);
+        }
         for r in 0..ROWS {
-            sums[r] = d.dot8(sums[r], weights, x[r][line]);
+            let four = d.four(x[r][line]);
+            for b in 0..BLOCKS {
+                sums[r][b] = d.dot8(sums[r][b], weights[b], four);
+            }
         }
     }
 }
@@ -142,116 +149,156 @@ impl Lines for Int4 {
         d.start4(activations)
     }
     #[inline(always)]
-    fn add<D: Dot, const ROWS: usize>(
+    #[allow(clippy::needless_range_loop)] // as for `tile`
+    fn add<D: Dot, const ROWS: usize, const BLOCKS: usize>(
         d: D,
-        sums: &mut [D::Sums; ROWS],
-        from: &[u8; LINE],
+        sums: &mut [[D::Sums; BLOCKS]; ROWS],
+        from: [&[u8; LINE]; BLOCKS],
         line: usize,
         x: &[&[i32; QUADS]; ROWS],
     ) {
-        let [low, high] = d.load4(from);
-        for r in 0..ROWS {
-            sums[r] = d.dot4(sums[r], low, x[r][2 * line]);
+        let mut weights = [d.load4(from[0]); BLOCKS];
+        for b in 1..BLOCKS {
+            weights[b] = d.load4(from[b]);
         }
-        for r in 0..ROWS {
-            sums[r] = d.dot4(sums[r], high, x[r][2 * line + 1]);
+        for half in 0..2 {
+            for r in 0..ROWS {
+                let four = d.four(x[r][2 * line + half]);
+                for b in 0..BLOCKS {
+                    sums[r][b] = d.dot4(sums[r][b], weights[b][half], four);
+                }
+            }
         }
     }
+}
+
+/// Where a tile stands.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    block: usize,
+    /// The groups of which lines are asked for while the tile is computed, this many bytes ahead.
+    fetching: (usize, usize),
+    ahead: usize,
 }
 
 impl Blocks<'_> {
     #[inline(always)]
     fn stream<D: Dot, L: Lines>(&self, d: D) {
-        let bytes = self.weights.block_bytes();
-        let rows = self.activations.rows;
-        for block in self.range.clone() {
-            let weights = &self.weights.data()[block * bytes..][..bytes];
-            let mut row = 0;
-            while row < rows {
-                // The block after this one, while the first rows are served.
-                let ahead = match row {
-                    0 if rows <= D::ROWS => AHEAD,
-                    0 => bytes,
-                    _ => 0,
-                };
-                let left = rows - row;
-                // Two tiles of about a size rather than a full and a small one.
-                let tile = if left > D::ROWS && left < 2 * D::ROWS { left.div_ceil(2) } else { left.min(D::ROWS) };
-                match tile {
-                    1 => self.tile::<D, L, 1>(d, row, block, weights, ahead),
-                    2 => self.tile::<D, L, 2>(d, row, block, weights, ahead),
-                    3 => self.tile::<D, L, 3>(d, row, block, weights, ahead),
-                    4 => self.tile::<D, L, 4>(d, row, block, weights, ahead),
-                    5 => self.tile::<D, L, 5>(d, row, block, weights, ahead),
-                    6 => self.tile::<D, L, 6>(d, row, block, weights, ahead),
-                    7 => self.tile::<D, L, 7>(d, row, block, weights, ahead),
-                    _ => self.tile::<D, L, 8>(d, row, block, weights, ahead),
-                }
-                row += tile;
+        let mut block = self.range.start;
+        while block < self.range.end {
+            if D::PAIRS && block + 2 <= self.range.end {
+                self.all_rows::<D, L, 2>(d, block);
+                block += 2;
+            } else {
+                self.all_rows::<D, L, 1>(d, block);
+                block += 1;
             }
         }
     }
 
-    /// `ROWS` rows from `row` on with a block, whose bytes are `weights`.
+    /// Every row with a few blocks.
+    #[inline(always)]
+    fn all_rows<D: Dot, L: Lines, const BLOCKS: usize>(&self, d: D, block: usize) {
+        let (rows, groups) = (self.activations.rows, self.activations.groups);
+        let tiles = rows.div_ceil(D::ROWS);
+        // With several tiles, each asks for its share of the blocks after these.
+        let ahead = if BLOCKS == 1 && tiles == 1 { AHEAD } else { BLOCKS * self.weights.block_bytes() };
+        let mut row = 0;
+        for tile in 0..tiles {
+            let fetching = (groups * tile / tiles, groups * (tile + 1) / tiles);
+            let place = Place { row, block, fetching, ahead };
+            let next = rows * (tile + 1) / tiles;
+            match next - row {
+                1 => self.tile::<D, L, 1, BLOCKS>(d, place),
+                2 => self.tile::<D, L, 2, BLOCKS>(d, place),
+                3 => self.tile::<D, L, 3, BLOCKS>(d, place),
+                4 => self.tile::<D, L, 4, BLOCKS>(d, place),
+                5 => self.tile::<D, L, 5, BLOCKS>(d, place),
+                6 => self.tile::<D, L, 6, BLOCKS>(d, place),
+                7 => self.tile::<D, L, 7, BLOCKS>(d, place),
+                _ => self.tile::<D, L, 8, BLOCKS>(d, place),
+            }
+            row = next;
+        }
+    }
+
+    /// `ROWS` rows with `BLOCKS` blocks.
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
-    fn tile<D: Dot, L: Lines, const ROWS: usize>(&self, d: D, row: usize, block: usize, weights: &[u8], ahead: usize) {
+    fn tile<D: Dot, L: Lines, const ROWS: usize, const BLOCKS: usize>(&self, d: D, place: Place) {
+        if ROWS > D::ROWS {
+            return; // never asked for, and not worth code
+        }
         let (s, x, groups) = (d.floats(), self.activations, self.activations.groups);
-        let first = row * groups;
+        let (bytes, scales_bytes) = (self.weights.block_bytes(), self.weights.scales_bytes());
+        let weights = &self.weights.data()[place.block * bytes..(place.block + BLOCKS) * bytes];
+        let first = place.row * groups;
         // What the unchecked accesses below rely on.
         assert!(x.quads.len() >= first + ROWS * groups);
         assert!(x.scales.len() >= first + ROWS * groups && x.sums.len() >= first + ROWS * groups);
-        let scales_bytes = self.weights.scales_bytes();
-        assert!(scales_bytes >= groups * SCALES && weights.len() >= scales_bytes + groups * L::COUNT * LINE);
-        let mut totals = [s.splat(0.0); ROWS];
+        assert!(scales_bytes >= groups * SCALES && bytes >= scales_bytes + groups * L::COUNT * LINE);
+        let mut totals = [[s.splat(0.0); BLOCKS]; ROWS];
         for group in 0..groups {
             let mut quads = [const { &[0; QUADS] }; ROWS];
-            let mut sums = [L::start(d, 0); ROWS];
+            let mut sums = [[L::start(d, 0); BLOCKS]; ROWS];
             for r in 0..ROWS {
                 // SAFETY: there are `groups` for each of `ROWS` rows from `first` on, as asserted.
                 unsafe {
                     quads[r] = x.quads.get_unchecked(first + r * groups + group);
-                    sums[r] = L::start(d, *x.sums.get_unchecked(first + r * groups + group));
+                    sums[r] = [L::start(d, *x.sums.get_unchecked(first + r * groups + group)); BLOCKS];
                 }
             }
+            let fetch = (place.fetching.0..place.fetching.1).contains(&group);
             for line in 0..L::COUNT {
-                // SAFETY: the block has `groups * COUNT` lines after its scales, as asserted.
+                // SAFETY: each of the `BLOCKS` blocks has `groups * COUNT` lines after its scales, as asserted.
                 let from = unsafe { weights.as_ptr().add(scales_bytes + (group * L::COUNT + line) * LINE) };
-                if ahead != 0 {
-                    s.prefetch(from.wrapping_add(ahead));
-                }
-                // SAFETY: as above; a byte array has no alignment.
-                L::add::<D, ROWS>(d, &mut sums, unsafe { &*from.cast() }, line, &quads);
-            }
-            // SAFETY: the block begins with the scales of `groups` groups, as asserted.
-            let scales = s.load_bf16(unsafe { &*weights.as_ptr().add(group * SCALES).cast() });
-            for r in 0..ROWS {
-                // SAFETY: as for the sums.
-                let scale = s.splat(unsafe { *x.scales.get_unchecked(first + r * groups + group) });
-                totals[r] = s.fma(d.to_floats(sums[r]), s.mul(scales, scale), totals[r]);
-            }
-        }
-        self.write(s, row, block, &totals);
-    }
-
-    /// Writes what the matrix has of a block's outputs, with the bias.
-    #[inline(always)]
-    fn write<S: Simd, const ROWS: usize>(&self, s: S, row: usize, block: usize, totals: &[S::V; ROWS]) {
-        let (column, columns) = (block * BLOCK, self.weights.out_features());
-        let count = BLOCK.min(columns - column);
-        for (r, totals) in totals.iter().enumerate() {
-            let mut results = [0.0; LANES];
-            s.store(*totals, &mut results);
-            // SAFETY: the columns are of this part's blocks, which no other part has.
-            let out = unsafe { self.out.slice((row + r) * columns + column, count) };
-            match self.bias {
-                Some(bias) => {
-                    for ((out, total), bias) in out.iter_mut().zip(results).zip(&bias[column..]) {
-                        *out = total + bias;
+                if fetch {
+                    for b in 0..BLOCKS {
+                        s.prefetch(from.wrapping_add(b * bytes + place.ahead));
                     }
                 }
-                None => out.copy_from_slice(&results[..count]),
+                // SAFETY: as above; a byte array has no alignment.
+                let mut lines: [&[u8; LINE]; BLOCKS] = [unsafe { &*from.cast() }; BLOCKS];
+                for b in 1..BLOCKS {
+                    // SAFETY: as above.
+                    lines[b] = unsafe { &*from.add(b * bytes).cast() };
+                }
+                L::add::<D, ROWS, BLOCKS>(d, &mut sums, lines, line, &quads);
             }
+            for b in 0..BLOCKS {
+                // SAFETY: each block begins with the scales of `groups` groups, as asserted.
+                let scales = s.load_bf16(unsafe { &*weights.as_ptr().add(b * bytes + group * SCALES).cast() });
+                for r in 0..ROWS {
+                    // SAFETY: as for the sums.
+                    let scale = s.splat(unsafe { *x.scales.get_unchecked(first + r * groups + group) });
+                    totals[r][b] = s.fma(d.to_floats(sums[r][b]), s.mul(scales, scale), totals[r][b]);
+                }
+            }
+        }
+        for (r, totals) in totals.iter().enumerate() {
+            for (b, totals) in totals.iter().enumerate() {
+                self.write(s, place.row + r, place.block + b, *totals);
+            }
+        }
+    }
+
+    /// Writes what the matrix has of a row's and a block's outputs, with the bias.
+    #[inline(always)]
+    fn write<S: Simd>(&self, s: S, row: usize, block: usize, totals: S::V) {
+        let (column, columns) = (block * BLOCK, self.weights.out_features());
+        let count = BLOCK.min(columns - column);
+        let mut results = [0.0; LANES];
+        s.store(totals, &mut results);
+        // SAFETY: the columns are of this part's blocks, which no other part has.
+        let out = unsafe { self.out.slice(row * columns + column, count) };
+        match self.bias {
+            Some(bias) => {
+                for ((out, total), bias) in out.iter_mut().zip(results).zip(&bias[column..]) {
+                    *out = total + bias;
+                }
+            }
+            None => out.copy_from_slice(&results[..count]),
         }
     }
 }
