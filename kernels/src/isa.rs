@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::dot::DotOp;
+#[cfg(target_arch = "x86_64")]
+use crate::dot_x86::Vnni;
 use crate::simd::{Op, Scalar, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd_x86::{Avx2, Avx512};
@@ -97,6 +100,21 @@ impl Isa {
             Self::Avx2(s) => s.enter(op),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(s) => s.enter(op),
+        }
+    }
+
+    /// Runs `op`, which needs integer dot products, in code generated for this instruction set, or for AVX2
+    /// where the AVX-512 at hand has no such products.
+    pub(crate) fn enter_dots<O: DotOp>(self, op: O) -> O::Output {
+        match self {
+            Self::Scalar(s) => op.run(s),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(s) => s.enter_dots(op),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(s) => match Vnni::detect(s) {
+                Some(vnni) => vnni.enter(op),
+                None => s.avx2().enter_dots(op),
+            },
         }
     }
 }

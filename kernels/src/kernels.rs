@@ -9,7 +9,9 @@ use crate::buffer::SharedOutput;
 use crate::elementwise::{GatedSilu, RmsNorm, Rotate};
 use crate::isa::Isa;
 use crate::matmul::{Columns, Product, are_many};
-use crate::{InstructionSet, LayerCache, ThreadPool, Weights};
+use crate::quantized::BLOCK;
+use crate::quantized_matmul::{Blocks, with_quantized};
+use crate::{InstructionSet, LayerCache, QuantizedWeights, ThreadPool, Weights};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
@@ -92,6 +94,38 @@ impl Kernels {
         product.with_activations(|x, stride| {
             self.split(columns, COLUMN_GRAIN, work, &|range| {
                 self.isa.enter(Columns { product, x, stride, range, out: &out });
+            });
+        });
+    }
+
+    /// `out = x * w^T + bias` as [`Kernels::matmul`], with weights and activations rounded to integers.
+    ///
+    /// Every row's activations are rounded to 8 bits with a scale per group of k, as the weights were; see
+    /// [`QuantizedWeights`]. A row with a value that is not finite yields NaN; a group of values below about
+    /// 1e-36 counts as zeros.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length.
+    pub fn matmul_quantized(
+        &self,
+        x: &[f32],
+        rows: usize,
+        w: &QuantizedWeights,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        let columns = w.out_features();
+        assert_eq!(x.len(), rows * w.in_features(), "x is [rows, in_features]");
+        assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
+        assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
+        if rows == 0 {
+            return;
+        }
+        let out = SharedOutput::new(out);
+        let work = w.bytes() / 2 * rows.div_ceil(4);
+        with_quantized(self.isa, x, w.in_features(), |activations| {
+            self.split(columns.div_ceil(BLOCK), 2, work, &|range| {
+                self.isa.enter_dots(Blocks { activations, weights: w, bias, range, out: &out });
             });
         });
     }

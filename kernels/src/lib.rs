@@ -9,6 +9,8 @@
 //!
 //! - [`Kernels::matmul`] sums along k in sixteen lanes, element i in lane i mod 16, by fused multiply-adds in
 //!   order of k, then adds the lanes by a fixed tree. Threads split the output's columns.
+//! - [`Kernels::matmul_quantized`] rounds activations per row and group of k, sums a group in integers, exactly, and
+//!   the groups' sums in floats, in order of k.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 
@@ -19,6 +21,9 @@ mod attention;
 mod buffer;
 mod cache;
 mod convert;
+mod dot;
+#[cfg(target_arch = "x86_64")]
+mod dot_x86;
 mod elementwise;
 mod file;
 mod isa;
@@ -26,6 +31,9 @@ mod kernels;
 mod math;
 mod matmul;
 mod pool;
+mod quantized;
+mod quantized_matmul;
+mod quantizer;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
@@ -37,4 +45,5 @@ pub use file::MappedFile;
 pub use isa::InstructionSet;
 pub use kernels::Kernels;
 pub use pool::ThreadPool;
+pub use quantized::{QuantizedFormat, QuantizedWeights};
 pub use weights::{FloatFormat, Weights, WeightsError};

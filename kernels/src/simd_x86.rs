@@ -33,6 +33,11 @@ impl Avx2 {
 }
 
 impl Avx512 {
+    /// Every machine with these instructions has those of AVX2.
+    pub(crate) fn avx2(self) -> Avx2 {
+        Avx2(())
+    }
+
     pub(crate) fn detect() -> Option<Self> {
         Avx2::detect()?;
         (is_x86_feature_detected!("avx512f")

@@ -1,0 +1,305 @@
+//! Products with quantized weights: the same bits however they are cut, and what the definition says.
+
+mod common;
+
+use common::{FORMATS, all_kernels, bits, reference, values, weights, widened};
+use paceline_kernels::{FloatFormat, Kernels, QuantizedFormat, QuantizedWeights, Weights};
+use proptest::prelude::*;
+
+const QUANTIZED: [QuantizedFormat; 2] = [QuantizedFormat::Int8, QuantizedFormat::Int4];
+const GROUP: usize = 64;
+
+fn product(kernels: &Kernels, x: &[f32], w: &QuantizedWeights, bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / w.in_features();
+    let mut out = vec![f32::NEG_INFINITY; rows * w.out_features()];
+    kernels.matmul_quantized(x, rows, w, bias, &mut out);
+    out
+}
+
+fn dequantized(w: &QuantizedWeights) -> Vec<f32> {
+    let mut all = vec![0.0; w.out_features() * w.in_features()];
+    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
+        w.row_to_f32(row, out);
+    }
+    all
+}
+
+fn quantized(values: Vec<f32>, rows: usize, columns: usize, format: QuantizedFormat) -> QuantizedWeights {
+    let source = Weights::from_f32(values, rows, columns).expect("the length is right");
+    QuantizedWeights::quantize(&source, format)
+}
+
+/// About normal values: sums of twelve uniform ones.
+fn normal(seed: u64, len: usize) -> Vec<f32> {
+    values(seed, len * 12, 0.5).chunks_exact(12).map(|twelve| twelve.iter().sum()).collect()
+}
+
+/// Activations as products round them.
+fn rounded(x: &[f32], k: usize) -> Vec<f64> {
+    let round = |group: &[f32]| {
+        let scale = group.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
+        let inverse = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
+        let integers = group.iter().map(|value| (value * inverse).round_ties_even());
+        integers.map(|q| f64::from(q) * f64::from(scale)).collect::<Vec<_>>()
+    };
+    x.chunks_exact(k).flat_map(|row| row.chunks(GROUP).flat_map(round).collect::<Vec<_>>()).collect()
+}
+
+/// Products in f64, and the sums of their terms' magnitudes.
+fn naive(x: &[f64], w: &[f32], k: usize) -> Vec<(f64, f64)> {
+    let dot = |row: &[f64], column: &[f32]| {
+        let terms = row.iter().zip(column).map(|(x, w)| x * f64::from(*w));
+        terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+    };
+    x.chunks_exact(k).flat_map(|row| w.chunks_exact(k).map(move |column| dot(row, column))).collect()
+}
+
+fn relative_error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
+    let squares = found.iter().zip(expected).map(|(found, (expected, _))| (f64::from(*found) - expected).powi(2));
+    (squares.sum::<f64>() / expected.iter().map(|(expected, _)| expected.powi(2)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn all_configurations_give_the_scalar_bits() {
+    let (reference, all) = (reference(), all_kernels());
+    for (seed, k) in [1, 7, 31, 32, 33, 64, 172, 352, 576].into_iter().enumerate() {
+        for n in [1, 5, 15, 16, 17, 100, 600] {
+            for format in QUANTIZED {
+                let w = quantized(normal(seed as u64, n * k), n, k, format);
+                let bias = values(99, n, 1.0);
+                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 40] {
+                    let x = values(1000 + rows as u64, rows * k, 2.0);
+                    let expected = bits(&product(&reference, &x, &w, Some(&bias)));
+                    for kernels in &all {
+                        let found = bits(&product(kernels, &x, &w, Some(&bias)));
+                        assert!(found == expected, "{kernels:?}, {rows} rows of {k} with {w:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_integers_do_not_saturate() {
+    for format in QUANTIZED {
+        for (weight, activation) in [(1.0_f32, 1.0_f32), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)] {
+            let w = quantized(vec![weight; 17 * 128], 17, 128, format);
+            let expected = f64::from(dequantized(&w)[0]) * f64::from(activation) * 128.0;
+            for kernels in all_kernels() {
+                for out in product(&kernels, &[activation; 3 * 128], &w, None) {
+                    assert!((f64::from(out) - expected).abs() <= 1e-4, "{kernels:?} {w:?}: {out} for {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quantizing_normal_weights_keeps_products_close() {
+    let (k, n, rows) = (576, 200, 8);
+    let kernels = Kernels::new(2).expect("threads start");
+    let x = normal(1, rows * k);
+    let exact: Vec<f64> = x.iter().map(|value| f64::from(*value)).collect();
+    for source in FORMATS {
+        let w = Weights::from_f32(normal(2, n * k), n, k).expect("the length is right").converted(source);
+        let expected = naive(&exact, &widened(&w), k);
+        for (format, bound) in [(QuantizedFormat::Int8, 0.01), (QuantizedFormat::Int4, 0.12)] {
+            let found = product(&kernels, &x, &QuantizedWeights::quantize(&w, format), None);
+            let error = relative_error(&found, &expected);
+            assert!(error < bound, "{format} from {source}: {error}");
+        }
+    }
+}
+
+#[test]
+fn searched_scales_beat_the_largest_values() {
+    let (k, n) = (640, 50);
+    let heavy = |seed| normal(seed, n * k).into_iter().map(|value| value.powi(3)).collect::<Vec<_>>();
+    for (name, source, gain) in [("normal", normal(3, n * k), 0.87), ("heavy-tailed", heavy(4), 0.9)] {
+        let squared = |found: &[f32]| -> f64 {
+            source.iter().zip(found).map(|(value, found)| f64::from(value - found).powi(2)).sum()
+        };
+        let largest = source.chunks_exact(GROUP).flat_map(|group| {
+            let scale = group.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 7.0;
+            group.iter().map(move |value| (value / scale).round() * scale)
+        });
+        let plain = squared(&largest.collect::<Vec<_>>());
+        let searched = squared(&dequantized(&quantized(source.clone(), n, k, QuantizedFormat::Int4)));
+        assert!(searched < gain * plain, "{name}: {}", searched / plain);
+    }
+}
+
+#[test]
+fn integers_are_the_nearest() {
+    for format in QUANTIZED {
+        let source = values(5, 9 * 172, 3.0);
+        let w = quantized(source.clone(), 9, 172, format);
+        for (from, to) in source.chunks(172).zip(dequantized(&w).chunks(172)) {
+            for (from, to) in from.chunks(GROUP).zip(to.chunks(GROUP)) {
+                let largest = from.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                // Half a step, and a little for a scale in bf16; the search may clip.
+                let bound = if format == QuantizedFormat::Int8 { largest / 127.0 * 0.502 } else { largest / 6.0 };
+                for (from, to) in from.iter().zip(to) {
+                    assert!((from - to).abs() <= bound, "{format}: {from} became {to}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_times_a_scale_survive() {
+    for (format, least, most) in [(QuantizedFormat::Int8, -127, 127), (QuantizedFormat::Int4, -8, 7)] {
+        let integers = (0..3 * 70).map(|i| (least + i % (most - least + 1)) as f32 * 0.5).collect::<Vec<_>>();
+        let w = quantized(integers.clone(), 3, 70, format);
+        if format == QuantizedFormat::Int4 {
+            assert_eq!(dequantized(&w), integers);
+        } else {
+            // Groups whose largest integer is not 127 have another scale.
+            for (found, integer) in dequantized(&w).iter().zip(&integers) {
+                assert!((found - integer).abs() < 0.26, "{integer} became {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_and_extremes() {
+    for format in QUANTIZED {
+        let k = 3 * GROUP;
+        let one_row = |value: f32| [vec![value; GROUP], vec![0.0; GROUP], vec![-value; GROUP]].concat();
+        for value in [0.0, 1e-45, 1e-39, 1e-36, 1e-30, 1.0, 1e30, f32::MAX] {
+            let w = quantized(one_row(value), 1, k, format);
+            for (found, exact) in dequantized(&w).iter().zip(one_row(value)) {
+                assert!((found - exact).abs() <= 0.005 * value.abs() + 2e-36, "{format}: {exact} became {found}");
+            }
+            for kernels in all_kernels() {
+                let zeros = product(&kernels, &vec![0.0; 2 * k], &w, None);
+                assert_eq!(bits(&zeros), [0, 0], "{format}, {value}");
+                let found = product(&kernels, &[vec![1.0; GROUP], vec![0.0; 2 * GROUP]].concat(), &w, None)[0];
+                let exact = f64::from(value) * GROUP as f64;
+                let close = (f64::from(found) - exact).abs() <= 0.01 * exact + 1e-34;
+                assert!(close || exact > f64::from(f32::MAX) && found == f32::INFINITY, "{format}, {value}: {found}");
+            }
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut source = vec![1.0; 20 * k];
+            source[18 * k + GROUP + 5] = bad;
+            let w = quantized(source, 20, k, format);
+            let mut row = vec![0.0; k];
+            w.row_to_f32(18, &mut row);
+            assert!(row[GROUP..2 * GROUP].iter().all(|value| value.is_nan()) && (row[0] - 1.0).abs() < 0.005);
+            for kernels in all_kernels() {
+                let found = product(&kernels, &vec![1.0; 3 * k], &w, None);
+                assert!(found.iter().enumerate().all(|(i, value)| value.is_nan() == (i % 20 == 18)), "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_finite_yields_nan_and_harms_no_other() {
+    let (k, n) = (172, 40);
+    for format in QUANTIZED {
+        let w = quantized(normal(6, n * k), n, k, format);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 100, 171] {
+                let good = values(7, 5 * k, 1.0);
+                let mut x = good.clone();
+                x[2 * k + at] = bad;
+                for kernels in all_kernels() {
+                    let expected = product(&kernels, &good, &w, None);
+                    let found = product(&kernels, &x, &w, None);
+                    for (row, (found, expected)) in found.chunks(n).zip(expected.chunks(n)).enumerate() {
+                        let right = if row == 2 { found.iter().all(|v| v.is_nan()) } else { bits(found) == bits(expected) };
+                        assert!(right, "{kernels:?} {format}, row {row} with {bad} in row 2: {found:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_and_names() {
+    let w = quantized(normal(8, 1536 * 576), 1536, 576, QuantizedFormat::Int8);
+    assert_eq!((w.out_features(), w.in_features(), w.format()), (1536, 576, QuantizedFormat::Int8));
+    assert!((w.bytes() as f64) < 1536.0 * 576.0 * 8.4 / 8.0);
+    assert_eq!(format!("{w:?}"), "QuantizedWeights(1536 x 576 int8)");
+    let w = quantized(normal(8, 1536 * 576), 1536, 576, QuantizedFormat::Int4);
+    assert!((w.bytes() as f64) < 1536.0 * 576.0 * 4.4 / 8.0);
+    assert_eq!(w.format().to_string(), "int4");
+}
+
+#[test]
+fn sources_that_hold_the_same_values_give_the_same_integers() {
+    let bf16 = weights(9, FloatFormat::Bf16, 30, 100);
+    let f32s = bf16.converted(FloatFormat::F32);
+    for format in QUANTIZED {
+        let of = |w| bits(&dequantized(&QuantizedWeights::quantize(w, format)));
+        assert_eq!(of(&bf16), of(&f32s));
+    }
+}
+
+fn widths() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1_usize), Just(31), Just(64), Just(172), Just(352), Just(576), 1..300_usize]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_row_alone_has_the_bits_it_has_in_a_batch(
+        k in widths(),
+        n in 1..70_usize,
+        rows in 1..=40_usize,
+        format in 0..2_usize,
+        with_bias: bool,
+        seed: u64,
+    ) {
+        let w = quantized(normal(seed, n * k), n, k, QUANTIZED[format]);
+        let x = values(seed ^ 1, rows * k, 3.0);
+        let bias = values(seed ^ 2, n, 1.0);
+        let bias = with_bias.then_some(bias.as_slice());
+        for kernels in all_kernels().iter().filter(|kernels| kernels.threads() != 3) {
+            let batch = product(kernels, &x, &w, bias);
+            for (row, expected) in x.chunks_exact(k).zip(batch.chunks_exact(n)) {
+                prop_assert_eq!(bits(&product(kernels, row, &w, bias)), bits(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_may_be_cut_anywhere(rows in 2..=40_usize, cut in 0.0..1.0_f64, k in 1..400_usize, seed: u64) {
+        let kernels = Kernels::new(2).expect("threads start");
+        let x = values(seed ^ 1, rows * k, 3.0);
+        let (first, second) = x.split_at((rows as f64 * cut) as usize * k);
+        for format in QUANTIZED {
+            let w = quantized(normal(seed, 50 * k), 50, k, format);
+            let parts = [product(&kernels, first, &w, None), product(&kernels, second, &w, None)].concat();
+            prop_assert_eq!(bits(&parts), bits(&product(&kernels, &x, &w, None)));
+        }
+    }
+
+    #[test]
+    fn products_are_of_rounded_values(
+        k in widths(),
+        n in 1..50_usize,
+        rows in 1..6_usize,
+        magnitude in -30..30_i32,
+        format in 0..2_usize,
+        seed: u64,
+    ) {
+        let w = quantized(normal(seed, n * k), n, k, QUANTIZED[format]);
+        let x = values(seed ^ 1, rows * k, 10.0_f32.powi(magnitude));
+        let expected = naive(&rounded(&x, k), &dequantized(&w), k);
+        for kernels in all_kernels().iter().filter(|kernels| kernels.threads() == 1) {
+            for (found, (expected, size)) in product(kernels, &x, &w, None).into_iter().zip(&expected) {
+                // Three roundings of each group's term, one of its scale, and one for each sum.
+                let bound = (k.div_ceil(GROUP) + 4) as f64 * f64::from(f32::EPSILON) * size;
+                prop_assert!((f64::from(found) - expected).abs() <= bound, "{} for {}", found, expected);
+            }
+        }
+    }
+}
