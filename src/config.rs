@@ -4,12 +4,12 @@
 
 use std::path::PathBuf;
 
-use paceline_kernels::FloatFormat;
+use paceline_kernels::{FloatFormat, QuantizedFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
-use crate::model::DeviceName;
+use crate::model::{DeviceName, MatrixFormat};
 use crate::sampling::SamplingConfig;
 use crate::speculation::DraftLength;
 
@@ -59,16 +59,22 @@ pub enum Precision {
     Bf16,
     /// 16-bit floats.
     F16,
+    /// 8-bit integers in groups with a scale each.
+    Int8,
+    /// 4-bit integers in groups with a scale each.
+    Int4,
 }
 
 impl Precision {
     /// The format to convert matrices to; `None` leaves them as stored.
-    pub fn format(self) -> Option<FloatFormat> {
+    pub fn format(self) -> Option<MatrixFormat> {
         match self {
             Self::Auto => None,
-            Self::F32 => Some(FloatFormat::F32),
-            Self::Bf16 => Some(FloatFormat::Bf16),
-            Self::F16 => Some(FloatFormat::F16),
+            Self::F32 => Some(MatrixFormat::Float(FloatFormat::F32)),
+            Self::Bf16 => Some(MatrixFormat::Float(FloatFormat::Bf16)),
+            Self::F16 => Some(MatrixFormat::Float(FloatFormat::F16)),
+            Self::Int8 => Some(MatrixFormat::Quantized(QuantizedFormat::Int8)),
+            Self::Int4 => Some(MatrixFormat::Quantized(QuantizedFormat::Int4)),
         }
     }
 }

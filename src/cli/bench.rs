@@ -25,7 +25,7 @@ pub(super) struct BenchFlags {
     /// Directory of a draft model with the same tokenizer; may be given several times
     #[arg(long, value_name = "DIR")]
     draft: Vec<PathBuf>,
-    /// Precisions to time: auto (as stored), f32, bf16 or f16; may be given several times
+    /// Precisions to time: auto (as stored), f32, bf16, f16, int8 or int4; may be given several times
     #[arg(long, value_name = "P", default_value = "auto", value_parser = parse_setting::<Precision>)]
     precision: Vec<Precision>,
     /// Time plain decoding and every drafter on this prompt

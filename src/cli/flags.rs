@@ -48,11 +48,11 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Model", value_name = "DIR")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     draft: Vec<PathBuf>,
-    /// The target's precision: auto (as stored), f32, bf16 or f16 [default: auto]
+    /// The target's precision: auto (as stored), f32, bf16, f16, int8 or int4 [default: auto]
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     precision: Option<String>,
-    /// The draft models' precision: auto, f32, bf16 or f16 [default: auto]
+    /// The draft models' precision: auto, f32, bf16, f16, int8 or int4 [default: auto]
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_precision: Option<String>,
@@ -315,7 +315,7 @@ mod tests {
             (&["--model", "m", "--temperature", "-1"], "temperature"),
             (&["--model", "m", "--temperature", "nan"], "temperature"),
             (&["--model", "m", "--top-p", "0"], "top-p"),
-            (&["--model", "m", "--precision", "int8"], "precision"),
+            (&["--model", "m", "--precision", "int3"], "precision"),
             (&["--model", "m", "--quality", "bounded"], "quality"),
             (&["--model", "m", "--device", "gpu"], "device"),
             (&["--model", "m", "--draft-len", "17"], "draft-len"),

@@ -10,7 +10,6 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use paceline_kernels::FloatFormat;
 use tokio::sync::mpsc as channel;
 
 pub use stream::{Answer, Event, FinishReason, Generation};
@@ -20,7 +19,7 @@ use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
-use crate::model::{Compute, Decoder};
+use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use worker::{Job, Worker};
 
@@ -54,7 +53,7 @@ pub struct EngineInfo {
     /// The target's shape and settings.
     pub target: ModelConfig,
     /// The precision of its matrices.
-    pub format: FloatFormat,
+    pub format: MatrixFormat,
     /// Bytes of its weights.
     pub weight_bytes: u64,
     /// The names of the draft models.

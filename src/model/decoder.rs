@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{FloatFormat, Weights, WeightsError};
+use paceline_kernels::{QuantizedFormat, QuantizedWeights, Weights, WeightsError};
 
 use super::cache::KvCache;
 use super::device::Compute;
-use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, gated_silu};
+use super::ops::{Embedding, LayerWeights, Linear, RmsNorm, Rotation, attend, gated_silu};
+use super::precision::MatrixFormat;
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
 
 /// Why a checkpoint could not become a model.
@@ -27,6 +28,18 @@ pub enum ModelError {
         /// What is wrong with it.
         source: WeightsError,
     },
+    /// A matrix to be quantized has values without a size.
+    #[error(
+        "Tensor `{name}` is infinite or no number at row {row}, column {column}, and cannot be quantized: repair the checkpoint, or use a float precision."
+    )]
+    NotFinite {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// Where: the row.
+        row: usize,
+        /// Where: the column.
+        column: usize,
+    },
 }
 
 /// A decoder ready to run: weights on their device and the way they are computed with. Shared by all sequences.
@@ -38,7 +51,9 @@ pub struct Decoder {
     norm: RmsNorm,
     output: Linear,
     inverse_frequencies: Vec<f32>,
-    format: FloatFormat,
+    format: MatrixFormat,
+    /// Whether the output layer reads the embedding's matrix.
+    shares_embedding: bool,
     weight_bytes: u64,
 }
 
@@ -67,28 +82,36 @@ impl Decoder {
     /// If a tensor is missing or does not fit.
     pub fn load(
         checkpoint: &Checkpoint,
-        format: Option<FloatFormat>,
+        format: Option<MatrixFormat>,
         compute: &Compute,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
         let mut loader = Loader { checkpoint, format, compute, placed_bytes: 0 };
-        let embedding = Embedding::new(loader.matrix("model.embed_tokens.weight")?, compute);
+        let embedding = Embedding::new(loader.embedding("model.embed_tokens.weight")?, compute);
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             progress(index, config.layers);
             layers.push(loader.layer(&config, index)?);
         }
         let norm = RmsNorm::new(loader.vector("model.norm.weight")?, config.norm_eps, compute);
-        let output = if config.tied_embeddings {
+        let quantized = matches!(format, Some(MatrixFormat::Quantized(_)));
+        let shares_embedding = config.tied_embeddings && !quantized;
+        let output = if shares_embedding {
             embedding.tied_output()
         } else {
+            // The output matrix decides between tokens: four bits are too few for it.
+            loader.format = format.map(|format| match format {
+                MatrixFormat::Quantized(_) => MatrixFormat::Quantized(QuantizedFormat::Int8),
+                float => float,
+            });
             Linear::new(loader.matrix("lm_head.weight")?, None, compute)
         };
         progress(config.layers, config.layers);
         Ok(Self {
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
-            format: format.unwrap_or_else(|| checkpoint.stored_format()),
+            format: format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format())),
+            shares_embedding,
             weight_bytes: loader.placed_bytes,
             config,
             compute: compute.clone(),
@@ -110,7 +133,7 @@ impl Decoder {
     }
 
     /// The precision of its matrices (the prevailing one, where a checkpoint mixes them).
-    pub fn format(&self) -> FloatFormat {
+    pub fn format(&self) -> MatrixFormat {
         self.format
     }
 
@@ -121,7 +144,7 @@ impl Decoder {
 
     /// Bytes of the weights that a plain step reads: all of them but an embedding matrix that is only looked up.
     pub fn bytes_per_step(&self) -> u64 {
-        let looked_up = if self.config.tied_embeddings { 0 } else { self.embedding.bytes() };
+        let looked_up = if self.shares_embedding { 0 } else { self.embedding.bytes() };
         self.weight_bytes - looked_up
     }
 
@@ -183,7 +206,7 @@ impl Decoder {
 /// Takes tensors out of a checkpoint and places them.
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
-    format: Option<FloatFormat>,
+    format: Option<MatrixFormat>,
     compute: &'a Compute,
     placed_bytes: u64,
 }
@@ -228,25 +251,62 @@ impl Loader<'_> {
         Ok(values)
     }
 
-    fn matrix(&mut self, name: &str) -> Result<Weights, ModelError> {
+    /// The embedding, which is never quantized.
+    fn embedding(&mut self, name: &str) -> Result<Weights, ModelError> {
+        let weights = self.float(name)?;
+        self.placed_bytes += self.held_bytes(weights.bytes(), (weights.out_features(), weights.in_features()));
+        Ok(weights)
+    }
+
+    fn matrix(&mut self, name: &str) -> Result<LayerWeights, ModelError> {
+        let weights = self.float(name)?;
+        let shape = (weights.out_features(), weights.in_features());
+        let weights = match self.format {
+            Some(MatrixFormat::Quantized(format)) => {
+                self.check_finite(name, &weights)?;
+                let quantized = QuantizedWeights::quantize(&weights, format);
+                let stored = self.checkpoint.tensor(name)?;
+                stored.file.release(stored.bytes.clone());
+                LayerWeights::Quantized(quantized)
+            }
+            _ => LayerWeights::Float(weights),
+        };
+        self.placed_bytes += self.held_bytes(weights.bytes(), shape);
+        Ok(weights)
+    }
+
+    /// A scale cannot hold what is infinite or no number.
+    fn check_finite(&self, name: &str, weights: &Weights) -> Result<(), ModelError> {
+        let mut row = vec![0.0_f32; weights.in_features()];
+        for index in 0..weights.out_features() {
+            weights.row_to_f32(index, &mut row);
+            if let Some(column) = row.iter().position(|value| !value.is_finite()) {
+                return Err(ModelError::NotFinite { name: name.to_owned(), row: index, column });
+            }
+        }
+        Ok(())
+    }
+
+    /// A matrix as stored, or converted to the float format that was asked for.
+    fn float(&self, name: &str) -> Result<Weights, ModelError> {
         let stored = self.checkpoint.tensor(name)?;
-        let format = self.format.unwrap_or(stored.format);
-        let weights = if format == stored.format {
-            in_place(stored)
-        } else {
-            in_place(stored).map(|weights| {
+        let weights = in_place(stored).map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
+        Ok(match self.format {
+            Some(MatrixFormat::Float(format)) if format != stored.format => {
                 let converted = weights.converted(format);
                 stored.file.release(stored.bytes.clone());
                 converted
-            })
-        };
-        let weights = weights.map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
-        // burn's own operations compute in f32 and hold their weights so.
-        self.placed_bytes += match self.compute {
-            Compute::Kernels(_) => weights.bytes() as u64,
-            Compute::Burn(_) => 4 * (weights.out_features() * weights.in_features()) as u64,
-        };
-        Ok(weights)
+            }
+            _ => weights,
+        })
+    }
+
+    /// Bytes of a matrix where it is computed with: burn's own operations hold their weights in f32.
+    fn held_bytes(&self, bytes: usize, (rows, columns): (usize, usize)) -> u64 {
+        match self.compute {
+            Compute::Kernels(_) => bytes as u64,
+            Compute::Burn(_) => 4 * (rows * columns) as u64,
+        }
     }
 }
 

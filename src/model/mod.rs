@@ -11,9 +11,11 @@ pub mod cache;
 pub mod decoder;
 pub mod device;
 pub mod ops;
+pub mod precision;
 pub mod sequence;
 
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
+pub use precision::MatrixFormat;
 pub use sequence::{LowerLayers, Sequence, Verified};

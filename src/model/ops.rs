@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use burn::backend::Flex;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use paceline_kernels::{Kernels, Weights};
+use paceline_kernels::{Kernels, QuantizedWeights, Weights};
 
 use super::cache::{DeviceLayer, LayerState};
 use super::device::Compute;
@@ -46,8 +46,27 @@ pub fn into_values(x: Tensor<2>) -> Vec<f32> {
 #[derive(Clone)]
 enum Matrix {
     Kernels(Arc<Kernels>, Arc<Weights>),
+    Quantized(Arc<Kernels>, Arc<QuantizedWeights>),
     /// `[out, in]`, as stored.
     Burn(Box<Tensor<2>>),
+}
+
+/// The weights of a layer, before they are placed.
+pub enum LayerWeights {
+    /// Floats.
+    Float(Weights),
+    /// Integers with scales.
+    Quantized(QuantizedWeights),
+}
+
+impl LayerWeights {
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Float(weights) => weights.bytes(),
+            Self::Quantized(weights) => weights.bytes(),
+        }
+    }
 }
 
 /// `y = x W^T + b`.
@@ -80,10 +99,20 @@ impl Vector {
     }
 }
 
+impl Vector {
+    /// The values, where the kernels use them.
+    fn values(&self) -> Option<&[f32]> {
+        match self {
+            Self::Kernels(_, values) => Some(values),
+            Self::Burn(_) => None,
+        }
+    }
+}
+
 impl Embedding {
     /// Places an embedding matrix `[vocabulary, width]`.
     pub fn new(weights: Weights, compute: &Compute) -> Self {
-        Self(Matrix::new(weights, compute))
+        Self(Matrix::new(LayerWeights::Float(weights), compute))
     }
 
     /// The rows of `tokens`, as `[tokens, width]` in f32.
@@ -100,6 +129,7 @@ impl Embedding {
                 }
                 from_values(out, tokens.len(), width, &Device::flex())
             }
+            Matrix::Quantized(..) => unreachable!("an embedding is made of floats"),
             Matrix::Burn(weights) => {
                 let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
                 let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &weights.device());
@@ -112,6 +142,7 @@ impl Embedding {
     pub fn bytes(&self) -> u64 {
         match &self.0 {
             Matrix::Kernels(_, weights) => weights.bytes() as u64,
+            Matrix::Quantized(_, weights) => weights.bytes() as u64,
             Matrix::Burn(weights) => 4 * weights.dims().iter().product::<usize>() as u64,
         }
     }
@@ -123,24 +154,37 @@ impl Embedding {
 }
 
 impl Matrix {
-    fn new(weights: Weights, compute: &Compute) -> Self {
-        match compute {
-            Compute::Kernels(kernels) => Self::Kernels(kernels.clone(), Arc::new(weights)),
-            Compute::Burn(device) => {
-                let (rows, width) = (weights.out_features(), weights.in_features());
-                let mut values = vec![0.0; rows * width];
-                for (row, out) in values.chunks_exact_mut(width).enumerate() {
-                    weights.row_to_f32(row, out);
-                }
-                Self::Burn(Box::new(from_values(values, rows, width, device)))
+    fn new(weights: LayerWeights, compute: &Compute) -> Self {
+        match (compute, weights) {
+            (Compute::Kernels(kernels), LayerWeights::Float(weights)) => {
+                Self::Kernels(kernels.clone(), Arc::new(weights))
+            }
+            (Compute::Kernels(kernels), LayerWeights::Quantized(weights)) => {
+                Self::Quantized(kernels.clone(), Arc::new(weights))
+            }
+            (Compute::Burn(device), LayerWeights::Float(weights)) => {
+                let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
+                Self::widened(weights.out_features(), weights.in_features(), row, device)
+            }
+            (Compute::Burn(device), LayerWeights::Quantized(weights)) => {
+                let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
+                Self::widened(weights.out_features(), weights.in_features(), row, device)
             }
         }
+    }
+
+    fn widened(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]), device: &Device) -> Self {
+        let mut values = vec![0.0; rows * width];
+        for (index, out) in values.chunks_exact_mut(width).enumerate() {
+            row(index, out);
+        }
+        Self::Burn(Box::new(from_values(values, rows, width, device)))
     }
 }
 
 impl Linear {
     /// Places a layer with weights `[out, in]` and an optional bias `[out]`.
-    pub fn new(weights: Weights, bias: Option<Vec<f32>>, compute: &Compute) -> Self {
+    pub fn new(weights: LayerWeights, bias: Option<Vec<f32>>, compute: &Compute) -> Self {
         Self { matrix: Matrix::new(weights, compute), bias: bias.map(|values| Vector::new(values, compute)) }
     }
 
@@ -148,12 +192,14 @@ impl Linear {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match (&self.matrix, &self.bias) {
             (Matrix::Kernels(kernels, weights), bias) => {
-                let bias = match bias {
-                    Some(Vector::Kernels(_, values)) => Some(&**values),
-                    _ => None,
-                };
-                let rows = x.dims()[0];
+                let (rows, bias) = (x.dims()[0], bias.as_ref().and_then(Vector::values));
                 map_values(x, rows, weights.out_features(), |x, out| kernels.matmul(x, rows, weights, bias, out))
+            }
+            (Matrix::Quantized(kernels, weights), bias) => {
+                let (rows, bias) = (x.dims()[0], bias.as_ref().and_then(Vector::values));
+                map_values(x, rows, weights.out_features(), |x, out| {
+                    kernels.matmul_quantized(x, rows, weights, bias, out);
+                })
             }
             (Matrix::Burn(weights), bias) => {
                 let y = x.matmul((**weights).clone().transpose());

@@ -227,6 +227,15 @@ fn logits_that_are_no_numbers_end_the_answer_with_a_sentence() {
 }
 
 #[test]
+fn weights_that_are_no_numbers_are_not_quantized() {
+    let directory = tempfile::tempdir().unwrap();
+    damage(&fixture("llama-tied"), directory.path(), "model.layers.1.mlp.up_proj.weight");
+    let config = EngineConfig { precision: Precision::Int4, ..EngineConfig::new(directory.path()) };
+    let error = Engine::load(&config).err().unwrap().to_string();
+    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.ends_with('.'), "{error}");
+}
+
+#[test]
 fn a_draft_model_whose_logits_are_no_numbers_changes_nothing_but_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     damage(&fixture("llama-draft"), directory.path(), "model.norm.weight");
@@ -286,6 +295,15 @@ fn a_named_precision_defines_the_target() {
     let plain = answer(&narrow, "1 2 3", &config(DrafterChoice::None));
     assert_eq!(plain.report.plan.target_precision, narrow.info().format.to_string());
     assert_eq!(plain.tokens, answer(&narrow, "1 2 3", &config(DrafterChoice::Exit(1))).tokens);
+    let mut bytes = vec![stored.info().weight_bytes, narrow.info().weight_bytes];
+    for precision in [Precision::Int8, Precision::Int4] {
+        let quantized = engine(precision);
+        bytes.push(quantized.info().weight_bytes);
+        let plain = answer(&quantized, "1 2 3", &config(DrafterChoice::None));
+        assert_eq!(plain.report.plan.target_precision, quantized.info().format.to_string());
+        assert_eq!(plain.tokens, answer(&quantized, "1 2 3", &config(DrafterChoice::Exit(1))).tokens);
+    }
+    assert!(bytes[3] < bytes[2], "four bits take less than eight: {bytes:?}");
     // f32 named for an f32 checkpoint is the checkpoint itself.
     let same = answer(&engine(Precision::F32), "1 2 3", &config(DrafterChoice::None)).tokens;
     assert_eq!(same, answer(&stored, "1 2 3", &config(DrafterChoice::None)).tokens);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use paceline::sampling::SamplingConfig;
-use paceline::{DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Prompt};
+use paceline::{DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt};
 
 use crate::support::{fixture, shared};
 
@@ -12,6 +12,7 @@ use crate::support::{fixture, shared};
 struct Suite<'a> {
     target: &'a Path,
     drafts: &'a [PathBuf],
+    precision: Precision,
     prompts: &'a [&'a str],
     new_tokens: usize,
     seeds: u64,
@@ -19,7 +20,12 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     fn engine(&self, threads: usize) -> Engine {
-        let config = EngineConfig { draft: self.drafts.to_vec(), threads, ..EngineConfig::new(self.target) };
+        let config = EngineConfig {
+            draft: self.drafts.to_vec(),
+            threads,
+            precision: self.precision,
+            ..EngineConfig::new(self.target)
+        };
         Engine::load(&config).unwrap()
     }
 
@@ -78,14 +84,16 @@ impl Suite<'_> {
 #[test]
 fn fixtures_are_exact() {
     let drafts = [fixture("llama-draft")];
-    let suite = |name: &str, drafts: &[PathBuf]| {
+    let suite = |name: &str, drafts: &[PathBuf], precision| {
         let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
         let target = fixture(name);
-        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
+        Suite { target: &target, drafts, precision, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
     };
-    suite("llama-tied", &drafts);
+    suite("llama-tied", &drafts, Precision::Auto);
+    suite("llama-tied", &drafts, Precision::Int8);
+    suite("llama-tied", &drafts, Precision::Int4);
     for name in ["llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm"] {
-        suite(name, &[]);
+        suite(name, &[], Precision::Auto);
     }
 }
 
@@ -95,7 +103,8 @@ fn development_models_are_exact() {
     let prompts = ["Once upon a time", "Tom had a big red ball. He", "It was a rainy day and Sara was sad because"];
     let check = |name: &str, drafts: &[PathBuf]| {
         let target = models.join(name);
-        Suite { target: &target, drafts, prompts: &prompts, new_tokens: 96, seeds: 3 }.check();
+        Suite { target: &target, drafts, precision: Precision::Auto, prompts: &prompts, new_tokens: 96, seeds: 3 }
+            .check();
     };
     check("babyllama-a", &[models.join("babyllama-b")]);
     check("stories-260k", &[]);

@@ -1,4 +1,4 @@
-//! Exactness as properties over random models of every family, shape and stored precision.
+//! Exactness as properties over random models of every family, shape and precision.
 
 use paceline::drafters::Drafter;
 use paceline::drafters::exit::ExitDrafter;
@@ -9,7 +9,7 @@ use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use proptest::prelude::*;
 
-use crate::support::{Chaos, Numbers, Task, decoder, random_checkpoint};
+use crate::support::{Chaos, Numbers, Task, decoder_at, random_checkpoint, random_format};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -25,8 +25,10 @@ proptest! {
         let mut numbers = Numbers(seed);
         let directory = tempfile::tempdir().unwrap();
         let description = random_checkpoint(directory.path(), &mut numbers);
-        let plain = decoder(directory.path(), 1);
-        let other = decoder(directory.path(), numbers.within(1..4));
+        let format = random_format(&mut numbers);
+        let plain = decoder_at(directory.path(), 1, format);
+        let other = decoder_at(directory.path(), numbers.within(1..4), format);
+        let description = format!("{description} at {format:?}");
         let vocabulary = plain.config().vocab_size;
         let text: Vec<u32> = (0..numbers.within(20..120)).map(|_| numbers.within(0..vocabulary) as u32).collect();
 
@@ -78,8 +80,10 @@ proptest! {
         let mut numbers = Numbers(seed);
         let directory = tempfile::tempdir().unwrap();
         let description = random_checkpoint(directory.path(), &mut numbers);
-        let plain = decoder(directory.path(), 1);
-        let other = decoder(directory.path(), numbers.within(1..4));
+        let format = random_format(&mut numbers);
+        let plain = decoder_at(directory.path(), 1, format);
+        let other = decoder_at(directory.path(), numbers.within(1..4), format);
+        let description = format!("{description} at {format:?}");
         let vocabulary = plain.config().vocab_size;
         let prompt: Vec<u32> = (0..numbers.within(1..40)).map(|_| numbers.within(0..vocabulary) as u32).collect();
         let sampling = SamplingConfig {

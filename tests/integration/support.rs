@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use paceline::checkpoint::Checkpoint;
 use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
-use paceline::model::{Compute, Decoder, DeviceName, Sequence};
+use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
 use paceline::speculation::{DraftLength, Planner, Round};
-use paceline_kernels::FloatFormat;
+use paceline_kernels::{FloatFormat, QuantizedFormat};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -33,6 +33,19 @@ pub(crate) fn shared(path: &str, test: &str) -> Option<PathBuf> {
 /// Loads the decoder of a directory on the CPU.
 pub(crate) fn decoder(directory: &Path, threads: usize) -> Arc<Decoder> {
     decoder_on(directory, &Compute::open(DeviceName::Cpu, threads).unwrap())
+}
+
+/// Loads the decoder of a directory on the CPU with matrices of another format than stored.
+pub(crate) fn decoder_at(directory: &Path, threads: usize, format: Option<MatrixFormat>) -> Arc<Decoder> {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    let compute = Compute::open(DeviceName::Cpu, threads).unwrap();
+    Arc::new(Decoder::load(&checkpoint, format, &compute, &mut |_, _| {}).unwrap())
+}
+
+/// As stored, or one of the quantized formats.
+pub(crate) fn random_format(numbers: &mut Numbers) -> Option<MatrixFormat> {
+    let quantized = [QuantizedFormat::Int8, QuantizedFormat::Int4].map(|format| Some(MatrixFormat::Quantized(format)));
+    numbers.choose(&[None, quantized[0], quantized[1]])
 }
 
 /// Loads the decoder of a directory on any computation.
