@@ -1,12 +1,15 @@
 //! `paceline bench`: what steps cost on this machine, and plain decoding against every drafter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::Args;
-use paceline::bench::{Spread, StepBench, steps};
+use paceline::bench::{Spread, StepBench, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::model::{Compute, Decoder};
+use paceline::text::Tokenizer;
 use paceline::{DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, SamplingConfig};
 use serde::Serialize;
 
@@ -34,6 +37,9 @@ pub(super) struct BenchFlags {
     /// Time plain decoding and every drafter on the prompts of a file with an object a line
     #[arg(long, value_name = "FILE.jsonl")]
     prompts: Option<PathBuf>,
+    /// Measure the perplexity of this text at every precision
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
     /// Tokens per answer
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
@@ -58,7 +64,16 @@ struct Measured {
     threads: usize,
     repeats: u16,
     steps: Vec<StepBench>,
+    perplexity: Vec<PerplexityBench>,
     drafters: Vec<DrafterBench>,
+}
+
+/// The perplexity of the given text.
+#[derive(Serialize)]
+struct PerplexityBench {
+    precision: String,
+    tokens: usize,
+    perplexity: f64,
 }
 
 /// A drafter on the given prompts.
@@ -90,25 +105,56 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 
     let compute = Compute::open(engine_config.device, threads)?;
     let checkpoint = Checkpoint::open(&flags.model)?;
-    let mut timed = Vec::new();
+    let text = match &flags.text {
+        Some(path) => Some(read_tokens(path, &flags.model)?),
+        None => None,
+    };
+    let (mut timed, mut judged) = (Vec::new(), Vec::new());
     for precision in &flags.precision {
-        let decoder = Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?;
+        let decoder = Arc::new(Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?);
         let mut progress = Progress::new();
         let what = format!("timing steps at {}, rounds", decoder.format());
-        timed.push(steps(&decoder.into(), threads, repeats, &mut |done| progress.show(&what, done, repeats))?);
+        timed.push(steps(&decoder, threads, repeats, &mut |done| progress.show(&what, done, repeats))?);
+        if let Some(tokens) = &text {
+            let (mut progress, precision) = (Progress::new(), decoder.format().to_string());
+            let what = format!("judging the text at {precision}, tokens");
+            let perplexity = perplexity(&decoder, tokens, &mut |done| progress.show(&what, done, tokens.len()));
+            judged.push(PerplexityBench { precision, tokens: tokens.len(), perplexity });
+        }
     }
     drop((checkpoint, compute));
     let drafters = if tasks.is_empty() { Vec::new() } else { compare(flags, &engine_config, tasks)? };
     progress::clear();
 
-    let measured =
-        Measured { model: flags.model.display().to_string(), threads, repeats: flags.repeats, steps: timed, drafters };
+    let measured = Measured {
+        model: flags.model.display().to_string(),
+        threads,
+        repeats: flags.repeats,
+        steps: timed,
+        perplexity: judged,
+        drafters,
+    };
     let differs = measured.drafters.iter().any(|drafter| !drafter.same_tokens);
     print_line(&if flags.json { serde_json::to_string(&measured)? } else { describe(&measured) })?;
     if differs {
-        return Err(anyhow::anyhow!("A drafter changed the tokens, which must not happen: please report this.").into());
+        return Err(anyhow!("A drafter changed the tokens, which must not happen: please report this.").into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tokens of a text file, without the special tokens around it.
+fn read_tokens(path: &Path, model: &Path) -> Result<Vec<u32>, Failure> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("The text {shown} cannot be read: {error}."))?;
+    let tokens = Tokenizer::from_dir(model)?.encode_chat(&text)?;
+    if tokens.len() < 2 {
+        return Err(anyhow!("The text {shown} has fewer than two tokens: there is nothing to judge.").into());
+    }
+    let vocabulary = Checkpoint::open(model)?.config().vocab_size;
+    if tokens.iter().any(|&token| token as usize >= vocabulary) {
+        return Err(anyhow!("The tokenizer has tokens for {shown} that the model does not know.").into());
+    }
+    Ok(tokens)
 }
 
 /// Times every drafter on the prompts, going round.
@@ -192,6 +238,11 @@ fn describe(measured: &Measured) -> String {
             let times = format!("{median:.3} [{smallest:.3}, {largest:.3}]");
             lines.push(format!("  {rows:>4}   {times:<29} {relative:.2}"));
         }
+    }
+    for PerplexityBench { precision, tokens, perplexity } in &measured.perplexity {
+        let first = measured.perplexity[0].perplexity;
+        let change = 100.0 * (perplexity / first - 1.0);
+        lines.push(format!("\n{precision}: perplexity {perplexity:.4} over {tokens} tokens ({change:+.2}%)"));
     }
     if measured.drafters.is_empty() {
         lines.push("\nWith `--prompt` or `--prompts`, plain decoding is compared with every drafter.".to_owned());

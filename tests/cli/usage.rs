@@ -36,7 +36,7 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--draft-len", "-3"], &["draft-len", "1 to 16"]),
         (&["--draft-len", "17"], &["draft-len", "1 to 16"]),
         (&["--quality", "bounded"], &["quality", "bounded", "exact"]),
-        (&["--precision", "int4"], &["precision", "int4", "bf16"]),
+        (&["--precision", "int3"], &["precision", "int3", "bf16"]),
         (&["--draft-precision", "f64"], &["draft-precision", "f64", "bf16"]),
         (&["--device", "gpu"], &["gpu", "cuda:0"]),
         (&["--device", "cuda:x"], &["cuda:x", "cuda:0"]),
