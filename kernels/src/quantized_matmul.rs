@@ -12,7 +12,7 @@ use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp, LINE};
 use crate::isa::Isa;
 use crate::quantized::{BLOCK, SCALES};
-use crate::quantizer::{GROUP, quantize_activations};
+use crate::quantizer::{GROUP, round_activations};
 use crate::simd::{LANES, Op, Simd};
 use crate::{QuantizedFormat, QuantizedWeights};
 
@@ -30,8 +30,8 @@ pub(crate) struct Activations {
     quads: Vec<[i32; QUADS]>,
     /// `[rows, groups]`.
     scales: Vec<f32>,
-    /// `[rows, groups]`: the sum of a group's integers.
-    sums: Vec<i32>,
+    /// `[rows, groups]`: minus the sum of a group's integers.
+    negated: Vec<i32>,
 }
 
 thread_local! {
@@ -55,23 +55,38 @@ struct Quantize<'a> {
 impl Op for Quantize<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self { x, k, activations } = self;
         (activations.rows, activations.groups) = (x.len() / k, k.div_ceil(GROUP));
         let len = activations.rows * activations.groups;
         activations.quads.resize(len, [0; QUADS]);
         activations.scales.resize(len, 0.0);
-        activations.sums.resize(len, 0);
-        let groups = x.chunks_exact(k).flat_map(|row| row.chunks(GROUP));
-        for (i, values) in groups.enumerate() {
-            let mut padded = [0.0; GROUP];
-            padded[..values.len()].copy_from_slice(values);
-            let mut integers = [0; GROUP];
-            activations.scales[i] = quantize_activations(&padded, &mut integers);
-            activations.sums[i] = integers.iter().map(|integer| i32::from(*integer)).sum();
-            for (quad, four) in activations.quads[i].iter_mut().zip(integers.as_chunks::<4>().0) {
-                *quad = i32::from_le_bytes(four.map(i8::cast_unsigned));
+        activations.negated.resize(len, 0);
+        let mut at = 0;
+        for row in x.chunks_exact(k) {
+            let (whole, rest) = row.as_chunks::<GROUP>();
+            for group in whole {
+                activations.set(s, at, group);
+                at += 1;
             }
+            if !rest.is_empty() {
+                let mut padded = [0.0; GROUP];
+                padded[..rest.len()].copy_from_slice(rest);
+                activations.set(s, at, &padded);
+                at += 1;
+            }
+        }
+    }
+}
+
+impl Activations {
+    #[inline(always)]
+    fn set<S: Simd>(&mut self, s: S, at: usize, group: &[f32; GROUP]) {
+        let rounded = round_activations(s, group);
+        self.scales[at] = rounded.scale;
+        self.negated[at] = -rounded.sum;
+        for (quad, four) in self.quads[at].iter_mut().zip(rounded.integers.as_chunks::<4>().0) {
+            *quad = i32::from_le_bytes(*four);
         }
     }
 }
@@ -100,7 +115,7 @@ impl DotOp for Blocks<'_> {
 trait Lines {
     /// Lines of a group.
     const COUNT: usize;
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums;
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums;
     /// Adds line number `line` of a group of some blocks to the sums of some rows.
     fn add<D: Dot, const ROWS: usize, const BLOCKS: usize>(
         d: D,
@@ -117,8 +132,8 @@ struct Int4;
 impl Lines for Int8 {
     const COUNT: usize = QUADS;
     #[inline(always)]
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums {
-        d.start8(activations)
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums {
+        d.start8(negated)
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // as for `tile`
@@ -145,8 +160,8 @@ impl Lines for Int8 {
 impl Lines for Int4 {
     const COUNT: usize = QUADS / 2;
     #[inline(always)]
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums {
-        d.start4(activations)
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums {
+        d.start4(negated)
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // as for `tile`
@@ -236,7 +251,7 @@ impl Blocks<'_> {
         let first = place.row * groups;
         // What the unchecked accesses below rely on.
         assert!(x.quads.len() >= first + ROWS * groups);
-        assert!(x.scales.len() >= first + ROWS * groups && x.sums.len() >= first + ROWS * groups);
+        assert!(x.scales.len() >= first + ROWS * groups && x.negated.len() >= first + ROWS * groups);
         assert!(scales_bytes >= groups * SCALES && bytes >= scales_bytes + groups * L::COUNT * LINE);
         let mut totals = [[s.splat(0.0); BLOCKS]; ROWS];
         for group in 0..groups {
@@ -246,7 +261,7 @@ impl Blocks<'_> {
                 // SAFETY: there are `groups` for each of `ROWS` rows from `first` on, as asserted.
                 unsafe {
                     quads[r] = x.quads.get_unchecked(first + r * groups + group);
-                    sums[r] = [L::start(d, *x.sums.get_unchecked(first + r * groups + group)); BLOCKS];
+                    sums[r] = [L::start(d, *x.negated.get_unchecked(first + r * groups + group)); BLOCKS];
                 }
             }
             let fetch = (place.fetching.0..place.fetching.1).contains(&group);
