@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp, LINE};
-use crate::isa::Isa;
 use crate::quantized::{BLOCK, SCALES};
 use crate::quantizer::{GROUP, round_activations};
 use crate::simd::{LANES, Op, Simd};
@@ -21,79 +20,63 @@ const QUADS: usize = GROUP / 4;
 /// How far ahead of its use a line is asked for, where one tile takes all rows.
 const AHEAD: usize = 6 << 10;
 
-/// Rows of activations, rounded.
-#[derive(Default)]
-pub(crate) struct Activations {
-    rows: usize,
-    groups: usize,
-    /// `[rows, groups]` times the group's values.
-    quads: Vec<[i32; QUADS]>,
-    /// `[rows, groups]`.
-    scales: Vec<f32>,
-    /// `[rows, groups]`: minus the sum of a group's integers.
-    negated: Vec<i32>,
+/// A group of a row's activations, rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Group {
+    quads: [i32; QUADS],
+    /// Minus the sum of the integers.
+    negated: i32,
+    scale: f32,
 }
 
 thread_local! {
-    static ACTIVATIONS: Cell<Activations> = Cell::default();
+    static GROUPS: Cell<Vec<Group>> = Cell::default();
 }
 
-/// Calls `f` with the rows of `k` values in `x`, rounded.
-pub(crate) fn with_quantized(isa: Isa, x: &[f32], k: usize, f: impl FnOnce(&Activations)) {
-    let mut activations = ACTIVATIONS.take();
-    isa.enter(Quantize { x, k, activations: &mut activations });
-    f(&activations);
-    ACTIVATIONS.set(activations);
+/// Calls `f` with room for so many groups, of whatever content.
+pub(crate) fn with_groups(len: usize, f: impl FnOnce(&mut [Group])) {
+    let mut groups = GROUPS.take();
+    groups.resize(len, Group { quads: [0; QUADS], negated: 0, scale: 0.0 });
+    f(&mut groups);
+    GROUPS.set(groups);
 }
 
-struct Quantize<'a> {
-    x: &'a [f32],
-    k: usize,
-    activations: &'a mut Activations,
+/// Rounds rows of `k` values.
+pub(crate) struct Round<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) groups: &'a mut [Group],
 }
 
-impl Op for Quantize<'_> {
+impl Op for Round<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, k, activations } = self;
-        (activations.rows, activations.groups) = (x.len() / k, k.div_ceil(GROUP));
-        let len = activations.rows * activations.groups;
-        activations.quads.resize(len, [0; QUADS]);
-        activations.scales.resize(len, 0.0);
-        activations.negated.resize(len, 0);
-        let mut at = 0;
-        for row in x.chunks_exact(k) {
-            let (whole, rest) = row.as_chunks::<GROUP>();
-            for group in whole {
-                activations.set(s, at, group);
-                at += 1;
+        let mut groups = self.groups.iter_mut();
+        for row in self.x.chunks_exact(self.k) {
+            for values in row.chunks(GROUP) {
+                let Some(group) = groups.next() else { return };
+                let rounded = if let Ok(values) = values.try_into() {
+                    round_activations(s, values)
+                } else {
+                    let mut padded = [0.0; GROUP];
+                    padded[..values.len()].copy_from_slice(values);
+                    round_activations(s, &padded)
+                };
+                (group.negated, group.scale) = (-rounded.sum, rounded.scale);
+                for (quad, four) in group.quads.iter_mut().zip(rounded.integers.as_chunks().0) {
+                    *quad = i32::from_le_bytes(*four);
+                }
             }
-            if !rest.is_empty() {
-                let mut padded = [0.0; GROUP];
-                padded[..rest.len()].copy_from_slice(rest);
-                activations.set(s, at, &padded);
-                at += 1;
-            }
-        }
-    }
-}
-
-impl Activations {
-    #[inline(always)]
-    fn set<S: Simd>(&mut self, s: S, at: usize, group: &[f32; GROUP]) {
-        let rounded = round_activations(s, group);
-        self.scales[at] = rounded.scale;
-        self.negated[at] = -rounded.sum;
-        for (quad, four) in self.quads[at].iter_mut().zip(rounded.integers.as_chunks::<4>().0) {
-            *quad = i32::from_le_bytes(*four);
         }
     }
 }
 
 /// The blocks of a product that one part computes. Sizes have been checked: out is `[rows, out_features]`.
 pub(crate) struct Blocks<'a> {
-    pub(crate) activations: &'a Activations,
+    /// `[rows, groups of the weights]`.
+    pub(crate) activations: &'a [Group],
+    pub(crate) rows: usize,
     pub(crate) weights: &'a QuantizedWeights,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) range: Range<usize>,
@@ -122,7 +105,7 @@ trait Lines {
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     );
 }
 
@@ -142,14 +125,14 @@ impl Lines for Int8 {
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     ) {
         let mut weights = [d.load8(from[0]); BLOCKS];
         for b in 1..BLOCKS {
             weights[b] = d.load8(from[b]);
         }
         for r in 0..ROWS {
-            let four = d.four(x[r][line]);
+            let four = d.four(x[r].quads[line]);
             for b in 0..BLOCKS {
                 sums[r][b] = d.dot8(sums[r][b], weights[b], four);
             }
@@ -170,7 +153,7 @@ impl Lines for Int4 {
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     ) {
         let mut weights = [d.load4(from[0]); BLOCKS];
         for b in 1..BLOCKS {
@@ -178,7 +161,7 @@ impl Lines for Int4 {
         }
         for half in 0..2 {
             for r in 0..ROWS {
-                let four = d.four(x[r][2 * line + half]);
+                let four = d.four(x[r].quads[2 * line + half]);
                 for b in 0..BLOCKS {
                     sums[r][b] = d.dot4(sums[r][b], weights[b][half], four);
                 }
@@ -215,7 +198,7 @@ impl Blocks<'_> {
     /// Every row with a few blocks.
     #[inline(always)]
     fn all_rows<D: Dot, L: Lines, const BLOCKS: usize>(&self, d: D, block: usize) {
-        let (rows, groups) = (self.activations.rows, self.activations.groups);
+        let (rows, groups) = (self.rows, self.weights.groups());
         let tiles = rows.div_ceil(D::ROWS);
         // With several tiles, each asks for its share of the blocks after these.
         let ahead = if BLOCKS == 1 && tiles == 1 { AHEAD } else { BLOCKS * self.weights.block_bytes() };
@@ -245,24 +228,20 @@ impl Blocks<'_> {
         if ROWS > D::ROWS {
             return; // never asked for, and not worth code
         }
-        let (s, x, groups) = (d.floats(), self.activations, self.activations.groups);
+        let (s, groups) = (d.floats(), self.weights.groups());
         let (bytes, scales_bytes) = (self.weights.block_bytes(), self.weights.scales_bytes());
         let weights = &self.weights.data()[place.block * bytes..(place.block + BLOCKS) * bytes];
-        let first = place.row * groups;
-        // What the unchecked accesses below rely on.
-        assert!(x.quads.len() >= first + ROWS * groups);
-        assert!(x.scales.len() >= first + ROWS * groups && x.negated.len() >= first + ROWS * groups);
+        // This and what the assertion says is what the unchecked accesses below rely on.
+        let activations = &self.activations[place.row * groups..(place.row + ROWS) * groups];
         assert!(scales_bytes >= groups * SCALES && bytes >= scales_bytes + groups * L::COUNT * LINE);
         let mut totals = [[s.splat(0.0); BLOCKS]; ROWS];
         for group in 0..groups {
-            let mut quads = [const { &[0; QUADS] }; ROWS];
+            let mut x = [&activations[0]; ROWS];
             let mut sums = [[L::start(d, 0); BLOCKS]; ROWS];
             for r in 0..ROWS {
-                // SAFETY: there are `groups` for each of `ROWS` rows from `first` on, as asserted.
-                unsafe {
-                    quads[r] = x.quads.get_unchecked(first + r * groups + group);
-                    sums[r] = [L::start(d, *x.negated.get_unchecked(first + r * groups + group)); BLOCKS];
-                }
+                // SAFETY: there are `groups` for each of `ROWS` rows.
+                x[r] = unsafe { activations.get_unchecked(r * groups + group) };
+                sums[r] = [L::start(d, x[r].negated); BLOCKS];
             }
             let fetch = (place.fetching.0..place.fetching.1).contains(&group);
             for line in 0..L::COUNT {
@@ -279,15 +258,14 @@ impl Blocks<'_> {
                     // SAFETY: as above.
                     lines[b] = unsafe { &*from.add(b * bytes).cast() };
                 }
-                L::add::<D, ROWS, BLOCKS>(d, &mut sums, lines, line, &quads);
+                L::add::<D, ROWS, BLOCKS>(d, &mut sums, lines, line, &x);
             }
             for b in 0..BLOCKS {
                 // SAFETY: each block begins with the scales of `groups` groups, as asserted.
                 let scales = s.load_bf16(unsafe { &*weights.as_ptr().add(b * bytes + group * SCALES).cast() });
                 for r in 0..ROWS {
-                    // SAFETY: as for the sums.
-                    let scale = s.splat(unsafe { *x.scales.get_unchecked(first + r * groups + group) });
-                    totals[r][b] = s.fma(d.to_floats(sums[r][b]), s.mul(scales, scale), totals[r][b]);
+                    let scale = s.mul(scales, s.splat(x[r].scale));
+                    totals[r][b] = s.fma(d.to_floats(sums[r][b]), scale, totals[r][b]);
                 }
             }
         }

@@ -212,7 +212,8 @@ fn a_row_that_is_not_finite_yields_nan_and_harms_no_other() {
                     let expected = product(&kernels, &good, &w, None);
                     let found = product(&kernels, &x, &w, None);
                     for (row, (found, expected)) in found.chunks(n).zip(expected.chunks(n)).enumerate() {
-                        let right = if row == 2 { found.iter().all(|v| v.is_nan()) } else { bits(found) == bits(expected) };
+                        let right =
+                            if row == 2 { found.iter().all(|v| v.is_nan()) } else { bits(found) == bits(expected) };
                         assert!(right, "{kernels:?} {format}, row {row} with {bad} in row 2: {found:?}");
                     }
                 }
