@@ -47,17 +47,17 @@ impl AlignedBuffer {
 }
 
 /// An output that the parts of a job fill, each its own elements.
-pub(crate) struct SharedOutput<'a> {
-    pointer: *mut f32,
+pub(crate) struct SharedOutput<'a, T = f32> {
+    pointer: *mut T,
     len: usize,
-    _borrow: PhantomData<&'a mut [f32]>,
+    _borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [f32]` whose elements are handed out to threads; `slice` obliges them to take different ones.
-unsafe impl Sync for SharedOutput<'_> {}
+// SAFETY: it is a `&mut [T]` whose elements are handed out to threads; `slice` obliges them to take different ones.
+unsafe impl<T: Send> Sync for SharedOutput<'_, T> {}
 
-impl<'a> SharedOutput<'a> {
-    pub(crate) fn new(out: &'a mut [f32]) -> Self {
+impl<'a, T> SharedOutput<'a, T> {
+    pub(crate) fn new(out: &'a mut [T]) -> Self {
         Self { pointer: out.as_mut_ptr(), len: out.len(), _borrow: PhantomData }
     }
 
@@ -70,7 +70,7 @@ impl<'a> SharedOutput<'a> {
     /// Where the range is not inside the output.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)] // that is what the safety condition is for
-    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start, "a part writes past the output's end");
         // SAFETY: inside the borrowed slice, and the caller sees to it that no two overlap.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) }

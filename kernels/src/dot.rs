@@ -8,9 +8,9 @@ use crate::simd::{LANES, Scalar, Simd};
 
 /// Bytes of a line of weights.
 pub(crate) const LINE: usize = 64;
-/// What is added to an 8-bit weight, of -127 to 127, in storage.
+/// What is added to an 8-bit weight, of -127 to 127, in storage; a power of two.
 pub(crate) const OFFSET8: i32 = 128;
-/// What is added to a 4-bit weight, of -8 to 7, in storage.
+/// What is added to a 4-bit weight, of -8 to 7, in storage; a power of two.
 pub(crate) const OFFSET4: i32 = 8;
 
 /// As [`crate::simd::Op`], for work that needs integer dot products.
@@ -41,13 +41,13 @@ pub(crate) trait Dot: Copy {
     /// The sixteen sums, each rounded to the nearest float.
     fn to_floats(self, sums: Self::Sums) -> <Self::F as Simd>::V;
 
-    /// The sums to begin with, given the sum of all activations to come.
-    fn start8(self, activations: i32) -> Self::Sums;
+    /// The sums to begin with, given minus the sum of all activations to come.
+    fn start8(self, negated: i32) -> Self::Sums;
     fn load8(self, from: &[u8; LINE]) -> Self::Line8;
     fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums;
 
     /// As [`Dot::start8`], for 4-bit weights.
-    fn start4(self, activations: i32) -> Self::Sums;
+    fn start4(self, negated: i32) -> Self::Sums;
     /// Two lines from the low and from the high halves of the bytes.
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2];
     fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums;

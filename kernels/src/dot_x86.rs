@@ -68,8 +68,8 @@ impl Dot for Vnni {
     // The instruction multiplies unsigned by signed: weights stay as stored, and what their offset adds to
     // the sum is taken off beforehand.
     #[inline(always)]
-    fn start8(self, activations: i32) -> Self::Sums {
-        proven!(_mm512_set1_epi32(-OFFSET8 * activations))
+    fn start8(self, negated: i32) -> Self::Sums {
+        proven!(_mm512_slli_epi32::<{ OFFSET8.ilog2() }>(_mm512_set1_epi32(negated)))
     }
     #[inline(always)]
     fn load8(self, from: &[u8; LINE]) -> Self::Line8 {
@@ -80,8 +80,8 @@ impl Dot for Vnni {
         proven!(_mm512_dpbusd_epi32(sums, weights, x))
     }
     #[inline(always)]
-    fn start4(self, activations: i32) -> Self::Sums {
-        proven!(_mm512_set1_epi32(-OFFSET4 * activations))
+    fn start4(self, negated: i32) -> Self::Sums {
+        proven!(_mm512_slli_epi32::<{ OFFSET4.ilog2() }>(_mm512_set1_epi32(negated)))
     }
     #[inline(always)]
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2] {
@@ -145,8 +145,11 @@ impl Dot for Avx2 {
         })
     }
     #[inline(always)]
-    fn start4(self, activations: i32) -> Self::Sums {
-        proven!((_mm256_set1_epi32(-OFFSET4 * activations), _mm256_set1_epi32(-OFFSET4 * activations)))
+    fn start4(self, negated: i32) -> Self::Sums {
+        proven!({
+            let start = _mm256_slli_epi32::<{ OFFSET4.ilog2() as i32 }>(_mm256_set1_epi32(negated));
+            (start, start)
+        })
     }
     #[inline(always)]
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2] {

@@ -10,7 +10,7 @@ use crate::elementwise::{GatedSilu, RmsNorm, Rotate};
 use crate::isa::Isa;
 use crate::matmul::{Columns, Product, are_many};
 use crate::quantized::BLOCK;
-use crate::quantized_matmul::{Blocks, with_quantized};
+use crate::quantized_matmul::{Blocks, Round, with_groups};
 use crate::{InstructionSet, LayerCache, QuantizedWeights, ThreadPool, Weights};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
@@ -122,10 +122,17 @@ impl Kernels {
             return;
         }
         let out = SharedOutput::new(out);
-        let work = w.bytes() / 2 * rows.div_ceil(4);
-        with_quantized(self.isa, x, w.in_features(), |activations| {
+        let (k, groups) = (w.in_features(), w.groups());
+        with_groups(rows * groups, |activations| {
+            let shared = SharedOutput::new(activations);
+            self.split(rows, 1, x.len(), &|range| {
+                // SAFETY: ranges do not overlap.
+                let of_rows = unsafe { shared.slice(range.start * groups, range.len() * groups) };
+                self.isa.enter(Round { x: &x[range.start * k..range.end * k], k, groups: of_rows });
+            });
+            let work = w.bytes() / 2 * rows.div_ceil(4);
             self.split(columns.div_ceil(BLOCK), 2, work, &|range| {
-                self.isa.enter_dots(Blocks { activations, weights: w, bias, range, out: &out });
+                self.isa.enter_dots(Blocks { activations, rows, weights: w, bias, range, out: &out });
             });
         });
     }

@@ -10,9 +10,8 @@ use std::ops::Range;
 
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp, LINE};
-use crate::isa::Isa;
 use crate::quantized::{BLOCK, SCALES};
-use crate::quantizer::{GROUP, quantize_activations};
+use crate::quantizer::{GROUP, round_activations};
 use crate::simd::{LANES, Op, Simd};
 use crate::{QuantizedFormat, QuantizedWeights};
 
@@ -21,56 +20,53 @@ const QUADS: usize = GROUP / 4;
 /// How far ahead of its use a line is asked for, where one tile takes all rows.
 const AHEAD: usize = 6 << 10;
 
-/// Rows of activations, rounded.
-#[derive(Default)]
-pub(crate) struct Activations {
-    rows: usize,
-    groups: usize,
-    /// `[rows, groups]` times the group's values.
-    quads: Vec<[i32; QUADS]>,
-    /// `[rows, groups]`.
-    scales: Vec<f32>,
-    /// `[rows, groups]`: the sum of a group's integers.
-    sums: Vec<i32>,
+/// A group of a row's activations, rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Group {
+    quads: [i32; QUADS],
+    /// Minus the sum of the integers.
+    negated: i32,
+    scale: f32,
 }
 
 thread_local! {
-    static ACTIVATIONS: Cell<Activations> = Cell::default();
+    static GROUPS: Cell<Vec<Group>> = Cell::default();
 }
 
-/// Calls `f` with the rows of `k` values in `x`, rounded.
-pub(crate) fn with_quantized(isa: Isa, x: &[f32], k: usize, f: impl FnOnce(&Activations)) {
-    let mut activations = ACTIVATIONS.take();
-    isa.enter(Quantize { x, k, activations: &mut activations });
-    f(&activations);
-    ACTIVATIONS.set(activations);
+/// Calls `f` with room for so many groups, of whatever content.
+pub(crate) fn with_groups(len: usize, f: impl FnOnce(&mut [Group])) {
+    let mut groups = GROUPS.take();
+    groups.resize(len, Group { quads: [0; QUADS], negated: 0, scale: 0.0 });
+    f(&mut groups);
+    GROUPS.set(groups);
 }
 
-struct Quantize<'a> {
-    x: &'a [f32],
-    k: usize,
-    activations: &'a mut Activations,
+/// Rounds rows of `k` values.
+pub(crate) struct Round<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) groups: &'a mut [Group],
 }
 
-impl Op for Quantize<'_> {
+impl Op for Round<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { x, k, activations } = self;
-        (activations.rows, activations.groups) = (x.len() / k, k.div_ceil(GROUP));
-        let len = activations.rows * activations.groups;
-        activations.quads.resize(len, [0; QUADS]);
-        activations.scales.resize(len, 0.0);
-        activations.sums.resize(len, 0);
-        let groups = x.chunks_exact(k).flat_map(|row| row.chunks(GROUP));
-        for (i, values) in groups.enumerate() {
-            let mut padded = [0.0; GROUP];
-            padded[..values.len()].copy_from_slice(values);
-            let mut integers = [0; GROUP];
-            activations.scales[i] = quantize_activations(&padded, &mut integers);
-            activations.sums[i] = integers.iter().map(|integer| i32::from(*integer)).sum();
-            for (quad, four) in activations.quads[i].iter_mut().zip(integers.as_chunks::<4>().0) {
-                *quad = i32::from_le_bytes(four.map(i8::cast_unsigned));
+    fn run<S: Simd>(self, s: S) {
+        let mut groups = self.groups.iter_mut();
+        for row in self.x.chunks_exact(self.k) {
+            for values in row.chunks(GROUP) {
+                let Some(group) = groups.next() else { return };
+                let rounded = if let Ok(values) = values.try_into() {
+                    round_activations(s, values)
+                } else {
+                    let mut padded = [0.0; GROUP];
+                    padded[..values.len()].copy_from_slice(values);
+                    round_activations(s, &padded)
+                };
+                (group.negated, group.scale) = (-rounded.sum, rounded.scale);
+                for (quad, four) in group.quads.iter_mut().zip(rounded.integers.as_chunks().0) {
+                    *quad = i32::from_le_bytes(*four);
+                }
             }
         }
     }
@@ -78,7 +74,9 @@ impl Op for Quantize<'_> {
 
 /// The blocks of a product that one part computes. Sizes have been checked: out is `[rows, out_features]`.
 pub(crate) struct Blocks<'a> {
-    pub(crate) activations: &'a Activations,
+    /// `[rows, groups of the weights]`.
+    pub(crate) activations: &'a [Group],
+    pub(crate) rows: usize,
     pub(crate) weights: &'a QuantizedWeights,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) range: Range<usize>,
@@ -100,14 +98,14 @@ impl DotOp for Blocks<'_> {
 trait Lines {
     /// Lines of a group.
     const COUNT: usize;
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums;
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums;
     /// Adds line number `line` of a group of some blocks to the sums of some rows.
     fn add<D: Dot, const ROWS: usize, const BLOCKS: usize>(
         d: D,
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     );
 }
 
@@ -117,8 +115,8 @@ struct Int4;
 impl Lines for Int8 {
     const COUNT: usize = QUADS;
     #[inline(always)]
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums {
-        d.start8(activations)
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums {
+        d.start8(negated)
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // as for `tile`
@@ -127,14 +125,14 @@ impl Lines for Int8 {
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     ) {
         let mut weights = [d.load8(from[0]); BLOCKS];
         for b in 1..BLOCKS {
             weights[b] = d.load8(from[b]);
         }
         for r in 0..ROWS {
-            let four = d.four(x[r][line]);
+            let four = d.four(x[r].quads[line]);
             for b in 0..BLOCKS {
                 sums[r][b] = d.dot8(sums[r][b], weights[b], four);
             }
@@ -145,8 +143,8 @@ impl Lines for Int8 {
 impl Lines for Int4 {
     const COUNT: usize = QUADS / 2;
     #[inline(always)]
-    fn start<D: Dot>(d: D, activations: i32) -> D::Sums {
-        d.start4(activations)
+    fn start<D: Dot>(d: D, negated: i32) -> D::Sums {
+        d.start4(negated)
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // as for `tile`
@@ -155,7 +153,7 @@ impl Lines for Int4 {
         sums: &mut [[D::Sums; BLOCKS]; ROWS],
         from: [&[u8; LINE]; BLOCKS],
         line: usize,
-        x: &[&[i32; QUADS]; ROWS],
+        x: &[&Group; ROWS],
     ) {
         let mut weights = [d.load4(from[0]); BLOCKS];
         for b in 1..BLOCKS {
@@ -163,7 +161,7 @@ impl Lines for Int4 {
         }
         for half in 0..2 {
             for r in 0..ROWS {
-                let four = d.four(x[r][2 * line + half]);
+                let four = d.four(x[r].quads[2 * line + half]);
                 for b in 0..BLOCKS {
                     sums[r][b] = d.dot4(sums[r][b], weights[b][half], four);
                 }
@@ -200,7 +198,7 @@ impl Blocks<'_> {
     /// Every row with a few blocks.
     #[inline(always)]
     fn all_rows<D: Dot, L: Lines, const BLOCKS: usize>(&self, d: D, block: usize) {
-        let (rows, groups) = (self.activations.rows, self.activations.groups);
+        let (rows, groups) = (self.rows, self.weights.groups());
         let tiles = rows.div_ceil(D::ROWS);
         // With several tiles, each asks for its share of the blocks after these.
         let ahead = if BLOCKS == 1 && tiles == 1 { AHEAD } else { BLOCKS * self.weights.block_bytes() };
@@ -230,24 +228,20 @@ impl Blocks<'_> {
         if ROWS > D::ROWS {
             return; // never asked for, and not worth code
         }
-        let (s, x, groups) = (d.floats(), self.activations, self.activations.groups);
+        let (s, groups) = (d.floats(), self.weights.groups());
         let (bytes, scales_bytes) = (self.weights.block_bytes(), self.weights.scales_bytes());
         let weights = &self.weights.data()[place.block * bytes..(place.block + BLOCKS) * bytes];
-        let first = place.row * groups;
-        // What the unchecked accesses below rely on.
-        assert!(x.quads.len() >= first + ROWS * groups);
-        assert!(x.scales.len() >= first + ROWS * groups && x.sums.len() >= first + ROWS * groups);
+        // This and what the assertion says is what the unchecked accesses below rely on.
+        let activations = &self.activations[place.row * groups..(place.row + ROWS) * groups];
         assert!(scales_bytes >= groups * SCALES && bytes >= scales_bytes + groups * L::COUNT * LINE);
         let mut totals = [[s.splat(0.0); BLOCKS]; ROWS];
         for group in 0..groups {
-            let mut quads = [const { &[0; QUADS] }; ROWS];
+            let mut x = [&activations[0]; ROWS];
             let mut sums = [[L::start(d, 0); BLOCKS]; ROWS];
             for r in 0..ROWS {
-                // SAFETY: there are `groups` for each of `ROWS` rows from `first` on, as asserted.
-                unsafe {
-                    quads[r] = x.quads.get_unchecked(first + r * groups + group);
-                    sums[r] = [L::start(d, *x.sums.get_unchecked(first + r * groups + group)); BLOCKS];
-                }
+                // SAFETY: there are `groups` for each of `ROWS` rows.
+                x[r] = unsafe { activations.get_unchecked(r * groups + group) };
+                sums[r] = [L::start(d, x[r].negated); BLOCKS];
             }
             let fetch = (place.fetching.0..place.fetching.1).contains(&group);
             for line in 0..L::COUNT {
@@ -264,15 +258,14 @@ impl Blocks<'_> {
                     // SAFETY: as above.
                     lines[b] = unsafe { &*from.add(b * bytes).cast() };
                 }
-                L::add::<D, ROWS, BLOCKS>(d, &mut sums, lines, line, &quads);
+                L::add::<D, ROWS, BLOCKS>(d, &mut sums, lines, line, &x);
             }
             for b in 0..BLOCKS {
                 // SAFETY: each block begins with the scales of `groups` groups, as asserted.
                 let scales = s.load_bf16(unsafe { &*weights.as_ptr().add(b * bytes + group * SCALES).cast() });
                 for r in 0..ROWS {
-                    // SAFETY: as for the sums.
-                    let scale = s.splat(unsafe { *x.scales.get_unchecked(first + r * groups + group) });
-                    totals[r][b] = s.fma(d.to_floats(sums[r][b]), s.mul(scales, scale), totals[r][b]);
+                    let scale = s.mul(scales, s.splat(x[r].scale));
+                    totals[r][b] = s.fma(d.to_floats(sums[r][b]), scale, totals[r][b]);
                 }
             }
         }

@@ -5,8 +5,16 @@
 
 use half::bf16;
 
-/// Values of a group. Of 32 and 64, the error of products of normal values is 0.93 against 1 % at 8 bits, which
-/// hardly matters, so the choice is one of size and speed.
+use crate::simd::{LANES, Simd};
+
+/// Values of a group. Products of random matrices have errors, relative to what is exact, of
+///
+/// | group | normal, 8 bits | 4 bits | Student's t with 4 degrees of freedom, 8 bits | 4 bits |
+/// |---|---|---|---|---|
+/// | 32 | 0.72 % | 7.8 % | 1.0 % | 10.7 % |
+/// | 64 | 0.84 % | 9.1 % | 1.2 % | 13.5 % |
+///
+/// 64 takes 3 to 6 % less memory and half the work of scaling, and divides the usual widths: 64, 576, 1536.
 pub(crate) const GROUP: usize = 64;
 
 /// Adding and taking off 1.5 * 2^23 rounds a float of magnitude below 2^22 to the nearest integer, ties to even.
@@ -19,26 +27,45 @@ fn nearest(value: f32) -> i32 {
 }
 
 /// The largest magnitude, as bits; those of an infinity or more where a value is not finite.
-#[inline(always)]
 fn magnitude_bits(group: &[f32; GROUP]) -> u32 {
     group.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7FFF_FFFF))
 }
 
-/// Rounds activations to -127 to 127; returns their scale, which is NaN where a value is not finite and 0
-/// where all are too small for a normal scale. The integers are then 0.
+/// A group of activations, rounded to -127 to 127.
+pub(crate) struct Rounded {
+    pub(crate) integers: [u8; GROUP],
+    pub(crate) sum: i32,
+    /// NaN where a value is not finite and 0 where all are too small for a normal scale; the integers are then 0.
+    pub(crate) scale: f32,
+}
+
+/// Rounds activations to the nearest integers, ties to even.
 #[inline(always)]
-pub(crate) fn quantize_activations(group: &[f32; GROUP], out: &mut [i8; GROUP]) -> f32 {
-    let largest = f32::from_bits(magnitude_bits(group));
-    let scale = largest / 127.0;
-    if !scale.is_finite() || scale < f32::MIN_POSITIVE {
-        out.fill(0);
-        return if scale.is_finite() { 0.0 } else { f32::NAN };
+pub(crate) fn round_activations<S: Simd>(s: S, group: &[f32; GROUP]) -> Rounded {
+    let zero = s.splat(0.0);
+    let (vectors, _) = group.as_chunks::<LANES>();
+    let (mut most, mut zeros) = (zero, zero);
+    for vector in vectors {
+        let vector = s.load(vector);
+        most = s.max(s.max(vector, s.sub(zero, vector)), most);
+        zeros = s.fma(vector, zero, zeros); // NaN from what is not finite
     }
-    let inverse = scale.recip();
-    for (out, value) in out.iter_mut().zip(group) {
-        *out = nearest(value * inverse) as i8;
+    let mut rounded = Rounded { integers: [0; GROUP], sum: 0, scale: 0.0 };
+    let scale = s.max_lane(most) / 127.0;
+    if s.sum(zeros).is_nan() {
+        rounded.scale = f32::NAN;
+    } else if scale >= f32::MIN_POSITIVE {
+        rounded.scale = scale;
+        let (inverse, rounder) = (s.splat(scale.recip()), s.splat(ROUNDER));
+        let mut sums = zero; // integers, and exact
+        for (vector, bytes) in vectors.iter().zip(rounded.integers.as_chunks_mut().0) {
+            let shifted = s.add(s.mul(s.load(vector), inverse), rounder);
+            sums = s.add(sums, s.sub(shifted, rounder));
+            *bytes = s.low_bytes(shifted); // the rounder's is 0
+        }
+        rounded.sum = s.sum(sums) as i32;
     }
-    scale
+    rounded
 }
 
 /// The nearest scale that can be stored with which `levels` levels stay finite; 0 for one too small.

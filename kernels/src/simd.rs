@@ -88,6 +88,14 @@ pub(crate) trait Simd: Copy {
         to.copy_from_slice(&lanes[..to.len()]);
     }
 
+    /// The lowest byte of each lane's bits.
+    #[inline(always)]
+    fn low_bytes(self, v: Self::V) -> [u8; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes.map(|lane| lane.to_bits() as u8)
+    }
+
     /// Asks for the cache line at `address`, which need not be inside anything.
     #[inline(always)]
     fn prefetch(self, address: *const u8) {

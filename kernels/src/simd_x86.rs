@@ -182,6 +182,19 @@ impl Simd for Avx2 {
         sum4_halved(self, halved)
     }
     #[inline(always)]
+    fn low_bytes(self, v: Self::V) -> [u8; LANES] {
+        proven!({
+            let low = _mm256_set1_epi32(255);
+            let first = _mm256_and_si256(_mm256_castps_si256(v.0), low);
+            let second = _mm256_and_si256(_mm256_castps_si256(v.1), low);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, second));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let mut to = [0; LANES];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+            to
+        })
+    }
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
@@ -268,6 +281,14 @@ impl Simd for Avx512 {
             _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d))
         ]);
         sum4_halved(Avx2(()), halved)
+    }
+    #[inline(always)]
+    fn low_bytes(self, v: Self::V) -> [u8; LANES] {
+        proven!({
+            let mut to = [0; LANES];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
+            to
+        })
     }
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
