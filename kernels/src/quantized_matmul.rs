@@ -17,7 +17,7 @@ use crate::{QuantizedFormat, QuantizedWeights};
 
 /// Fours of activations in a group, as [`Dot`] takes them.
 const QUADS: usize = GROUP / 4;
-/// How far ahead of its use a line is asked for, where one tile takes all rows.
+/// How far ahead of its use a line is asked for, where one tile of one block takes all rows.
 const AHEAD: usize = 6 << 10;
 
 /// A group of a row's activations, rounded.
@@ -200,7 +200,8 @@ impl Blocks<'_> {
     fn all_rows<D: Dot, L: Lines, const BLOCKS: usize>(&self, d: D, block: usize) {
         let (rows, groups) = (self.rows, self.weights.groups());
         let tiles = rows.div_ceil(D::ROWS);
-        // With several tiles, each asks for its share of the blocks after these.
+        // Lines of this block lie ahead of one tile of it. Two blocks at once are read from two places, so there it is
+        // the next two that are asked for; and with several tiles each asks for its share of what follows.
         let ahead = if BLOCKS == 1 && tiles == 1 { AHEAD } else { BLOCKS * self.weights.block_bytes() };
         let mut row = 0;
         for tile in 0..tiles {
