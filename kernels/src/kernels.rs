@@ -11,7 +11,7 @@ use crate::isa::Isa;
 use crate::matmul::{Columns, Product, are_many};
 use crate::quantized::BLOCK;
 use crate::quantized_matmul::{Blocks, Round, with_groups};
-use crate::{InstructionSet, LayerCache, QuantizedWeights, ThreadPool, Weights};
+use crate::{InstructionSet, LayerCache, QuantizedFormat, QuantizedWeights, ThreadPool, Weights};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
@@ -130,7 +130,9 @@ impl Kernels {
                 let of_rows = unsafe { shared.slice(range.start * groups, range.len() * groups) };
                 self.isa.enter(Round { x: &x[range.start * k..range.end * k], k, groups: of_rows });
             });
-            let work = w.bytes() / 2 * rows.div_ceil(4);
+            // A part is worth 64 KiB of weights, and so many rows cost no more than one.
+            let free = if w.format() == QuantizedFormat::Int8 { 8 } else { 4 };
+            let work = w.bytes() / 4 * rows.div_ceil(free);
             self.split(columns.div_ceil(BLOCK), 2, work, &|range| {
                 self.isa.enter_dots(Blocks { activations, rows, weights: w, bias, range, out: &out });
             });

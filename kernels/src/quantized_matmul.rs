@@ -17,8 +17,10 @@ use crate::{QuantizedFormat, QuantizedWeights};
 
 /// Fours of activations in a group, as [`Dot`] takes them.
 const QUADS: usize = GROUP / 4;
-/// How far ahead of its use a line is asked for, where one tile takes all rows.
+/// How far ahead of its use a line is asked for, where one tile of one block takes all rows.
 const AHEAD: usize = 6 << 10;
+/// The same for two blocks, at least.
+const AHEAD_OF_TWO: usize = 12 << 10;
 
 /// A group of a row's activations, rounded.
 #[derive(Clone, Copy)]
@@ -200,8 +202,14 @@ impl Blocks<'_> {
     fn all_rows<D: Dot, L: Lines, const BLOCKS: usize>(&self, d: D, block: usize) {
         let (rows, groups) = (self.rows, self.weights.groups());
         let tiles = rows.div_ceil(D::ROWS);
-        // With several tiles, each asks for its share of the blocks after these.
-        let ahead = if BLOCKS == 1 && tiles == 1 { AHEAD } else { BLOCKS * self.weights.block_bytes() };
+        // Two blocks at once are read from two places, so there it is whole pairs further on that are asked for;
+        // and with several tiles each asks for its share of the next.
+        let bytes = BLOCKS * self.weights.block_bytes();
+        let ahead = match (BLOCKS, tiles) {
+            (1, 1) => AHEAD,
+            (_, 1) => AHEAD_OF_TWO.next_multiple_of(bytes),
+            _ => bytes,
+        };
         let mut row = 0;
         for tile in 0..tiles {
             let fetching = (groups * tile / tiles, groups * (tile + 1) / tiles);
