@@ -29,6 +29,14 @@ pub enum QuantizedFormat {
 }
 
 impl QuantizedFormat {
+    /// Bytes that a matrix takes in this format.
+    #[must_use]
+    pub fn matrix_bytes(self, out_features: usize, in_features: usize) -> u64 {
+        let groups = in_features.div_ceil(GROUP);
+        let block = (groups * SCALES).next_multiple_of(LINE) + groups * self.group_bytes();
+        out_features.div_ceil(BLOCK) as u64 * block as u64
+    }
+
     /// Bytes of a block's group, without the scales.
     fn group_bytes(self) -> usize {
         match self {

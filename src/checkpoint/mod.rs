@@ -90,6 +90,11 @@ impl Checkpoint {
         self.tensors.get(name).ok_or_else(unknown)
     }
 
+    /// All tensors of the model with their names, a tied matrix once.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// The format in which the largest part of the matrices is stored, in elements.
     pub fn stored_format(&self) -> FloatFormat {
         let elements = |format: FloatFormat| {

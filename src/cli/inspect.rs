@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use paceline::Precision;
 use paceline::checkpoint::{Checkpoint, ModelConfig};
 use paceline::text::{ChatTemplate, Tokenizer};
 use serde::Serialize;
@@ -67,9 +68,10 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
             .iter()
             .map(|file| File { path: file.path.display().to_string(), bytes: file.bytes })
             .collect(),
-        weight_bytes: [("f32", 4), ("bf16", 2), ("f16", 2)]
-            .map(|(precision, size)| (precision.to_owned(), Value::from(size * parameters)))
+        weight_bytes: [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4]
             .into_iter()
+            .filter_map(Precision::format)
+            .map(|format| (format.to_string(), Value::from(format.weight_bytes(&checkpoint))))
             .collect(),
         cache_bytes_per_token: (2 * 4 * config.layers * config.kv_heads * config.head_dim) as u64,
         tokenizer,

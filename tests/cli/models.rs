@@ -242,7 +242,8 @@ fn inspect_tells_what_a_model_is() {
         "352, output tied to the embedding",
         "256 tokens, cache 384 B a token",
         "[347, 351]",
-        "bf16 85.2 kB",
+        "bf16 85.6 kB",
+        "int4 104.1 kB",
         "352 tokens, with a chat template",
         "exit:1 to exit:2",
     ] {
@@ -268,7 +269,7 @@ fn inspect_in_json_is_one_object_with_the_same_facts() {
         ("/parameters", json!(42592)),
         ("/stored_precision", json!("f32")),
         ("/files", json!([{"path": weights, "bytes": fs::metadata(&weights).unwrap().len()}])),
-        ("/weight_bytes", json!({"f32": 170368, "bf16": 85184, "f16": 85184})),
+        ("/weight_bytes", json!({"f32": 170368, "bf16": 85632, "f16": 85632, "int8": 134784, "int4": 104064})),
         ("/cache_bytes_per_token", json!(384)),
         ("/tokenizer", json!({"vocabulary": 352, "chat_template": true})),
         ("/tokenizer_problem", Value::Null),

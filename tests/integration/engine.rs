@@ -310,6 +310,18 @@ fn a_named_precision_defines_the_target() {
 }
 
 #[test]
+fn the_bytes_that_a_precision_takes_are_known_before_loading() {
+    for name in ["llama-tied", "llama-rope3", "mistral-window", "qwen2-bias"] {
+        let checkpoint = paceline::checkpoint::Checkpoint::open(&fixture(name)).unwrap();
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4] {
+            let engine = Engine::load(&EngineConfig { precision, ..EngineConfig::new(fixture(name)) }).unwrap();
+            let expected = precision.format().unwrap().weight_bytes(&checkpoint);
+            assert_eq!(engine.info().weight_bytes, expected, "{name} at {precision:?}");
+        }
+    }
+}
+
+#[test]
 fn penalties_and_filters_see_drafted_tokens_as_plain_decoding_sees_them() {
     let engine = engine();
     let sampling = SamplingConfig {

@@ -9,7 +9,7 @@ use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use proptest::prelude::*;
 
-use crate::support::{Chaos, Numbers, Task, decoder_at, random_checkpoint, random_format};
+use crate::support::{Chaos, Numbers, Task, random_pair};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -23,12 +23,7 @@ proptest! {
     #[test]
     fn logits_do_not_depend_on_the_way(seed: u64) {
         let mut numbers = Numbers(seed);
-        let directory = tempfile::tempdir().unwrap();
-        let description = random_checkpoint(directory.path(), &mut numbers);
-        let format = random_format(&mut numbers);
-        let plain = decoder_at(directory.path(), 1, format);
-        let other = decoder_at(directory.path(), numbers.within(1..4), format);
-        let description = format!("{description} at {format:?}");
+        let (plain, other, description) = random_pair(&mut numbers);
         let vocabulary = plain.config().vocab_size;
         let text: Vec<u32> = (0..numbers.within(20..120)).map(|_| numbers.within(0..vocabulary) as u32).collect();
 
@@ -78,12 +73,7 @@ proptest! {
     #[test]
     fn tokens_do_not_depend_on_the_draft(seed: u64) {
         let mut numbers = Numbers(seed);
-        let directory = tempfile::tempdir().unwrap();
-        let description = random_checkpoint(directory.path(), &mut numbers);
-        let format = random_format(&mut numbers);
-        let plain = decoder_at(directory.path(), 1, format);
-        let other = decoder_at(directory.path(), numbers.within(1..4), format);
-        let description = format!("{description} at {format:?}");
+        let (plain, other, description) = random_pair(&mut numbers);
         let vocabulary = plain.config().vocab_size;
         let prompt: Vec<u32> = (0..numbers.within(1..40)).map(|_| numbers.within(0..vocabulary) as u32).collect();
         let sampling = SamplingConfig {

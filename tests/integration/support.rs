@@ -36,16 +36,21 @@ pub(crate) fn decoder(directory: &Path, threads: usize) -> Arc<Decoder> {
 }
 
 /// Loads the decoder of a directory on the CPU with matrices of another format than stored.
-pub(crate) fn decoder_at(directory: &Path, threads: usize, format: Option<MatrixFormat>) -> Arc<Decoder> {
+fn decoder_at(directory: &Path, threads: usize, format: Option<MatrixFormat>) -> Arc<Decoder> {
     let checkpoint = Checkpoint::open(directory).unwrap();
     let compute = Compute::open(DeviceName::Cpu, threads).unwrap();
     Arc::new(Decoder::load(&checkpoint, format, &compute, &mut |_, _| {}).unwrap())
 }
 
-/// As stored, or one of the quantized formats.
-pub(crate) fn random_format(numbers: &mut Numbers) -> Option<MatrixFormat> {
+/// A random model as stored or quantized, loaded twice: on one thread and on up to three; and what it is.
+pub(crate) fn random_pair(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let description = random_checkpoint(directory.path(), numbers);
     let quantized = [QuantizedFormat::Int8, QuantizedFormat::Int4].map(|format| Some(MatrixFormat::Quantized(format)));
-    numbers.choose(&[None, quantized[0], quantized[1]])
+    let format = numbers.choose(&[None, quantized[0], quantized[1]]);
+    let plain = decoder_at(directory.path(), 1, format);
+    let other = decoder_at(directory.path(), numbers.within(1..4), format);
+    (plain, other, format!("{description} at {format:?}"))
 }
 
 /// Loads the decoder of a directory on any computation.
