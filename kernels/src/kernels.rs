@@ -81,9 +81,7 @@ impl Kernels {
     /// Where a slice does not have its shape's length.
     pub fn matmul(&self, x: &[f32], rows: usize, w: &Weights, bias: Option<&[f32]>, out: &mut [f32]) {
         let columns = w.out_features();
-        assert_eq!(x.len(), rows * w.in_features(), "x is [rows, in_features]");
-        assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
-        assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
+        check_product(x, rows, (columns, w.in_features()), bias, out);
         if rows == 0 {
             return;
         }
@@ -115,9 +113,7 @@ impl Kernels {
         out: &mut [f32],
     ) {
         let columns = w.out_features();
-        assert_eq!(x.len(), rows * w.in_features(), "x is [rows, in_features]");
-        assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
-        assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
+        check_product(x, rows, (columns, w.in_features()), bias, out);
         if rows == 0 {
             return;
         }
@@ -231,6 +227,13 @@ impl Kernels {
         let work = rows * (heads + kv_heads) * dim * seen / 2;
         self.split(rows * kv_heads, 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
     }
+}
+
+/// The sizes of a product with a matrix of `(out_features, in_features)`.
+fn check_product(x: &[f32], rows: usize, (columns, k): (usize, usize), bias: Option<&[f32]>, out: &[f32]) {
+    assert_eq!(x.len(), rows * k, "x is [rows, in_features]");
+    assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
+    assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
 }
 
 impl fmt::Debug for Kernels {

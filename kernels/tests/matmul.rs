@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 use std::sync::Arc;
 
-use common::{FORMATS, all_kernels, bits, reference, stored, values, weights, widened};
+use common::{FORMATS, all_give_its_bits, all_kernels, bits, reference, stored, values, weights, widened};
 use paceline_kernels::{FloatFormat, Kernels, MappedFile, Weights, WeightsError};
 use proptest::prelude::*;
 
@@ -33,11 +33,8 @@ fn all_configurations_give_the_scalar_bits() {
             let bias = values(99, n, 1.0);
             for &rows in all_rows {
                 let x = values(1000 + rows as u64, rows * k, 2.0);
-                let expected = bits(&product(&reference, &x, &w, Some(&bias)));
-                for kernels in &all {
-                    let found = bits(&product(kernels, &x, &w, Some(&bias)));
-                    assert!(found == expected, "{kernels:?}, {rows} rows of {k} with {w:?}");
-                }
+                let what = || format!("{rows} rows of {k} with {w:?}");
+                all_give_its_bits(&reference, &all, |kernels| product(kernels, &x, &w, Some(&bias)), what);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FORMATS, all_kernels, bits, reference, values, weights, widened};
+use common::{FORMATS, all_give_its_bits, all_kernels, bits, reference, values, weights, widened};
 use paceline_kernels::{FloatFormat, Kernels, QuantizedFormat, QuantizedWeights, Weights};
 use proptest::prelude::*;
 
@@ -69,11 +69,8 @@ fn all_configurations_give_the_scalar_bits() {
                 let bias = values(99, n, 1.0);
                 for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 40] {
                     let x = values(1000 + rows as u64, rows * k, 2.0);
-                    let expected = bits(&product(&reference, &x, &w, Some(&bias)));
-                    for kernels in &all {
-                        let found = bits(&product(kernels, &x, &w, Some(&bias)));
-                        assert!(found == expected, "{kernels:?}, {rows} rows of {k} with {w:?}");
-                    }
+                    let what = || format!("{rows} rows of {k} with {w:?}");
+                    all_give_its_bits(&reference, &all, |kernels| product(kernels, &x, &w, Some(&bias)), what);
                 }
             }
         }

@@ -9,8 +9,9 @@ use clap::Args;
 use paceline::bench::{Spread, StepBench, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::model::{Compute, Decoder};
+use paceline::report::Speculation;
 use paceline::text::Tokenizer;
-use paceline::{DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, SamplingConfig};
+use paceline::{DrafterChoice, Engine, EngineConfig, Error, GenerationConfig, Precision, Prompt, SamplingConfig};
 use serde::Serialize;
 
 use super::Failure;
@@ -106,7 +107,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     let compute = Compute::open(engine_config.device, threads)?;
     let checkpoint = Checkpoint::open(&flags.model)?;
     let text = match &flags.text {
-        Some(path) => Some(read_tokens(path, &flags.model)?),
+        Some(path) => Some(read_tokens(path, &checkpoint)?),
         None => None,
     };
     let (mut timed, mut judged) = (Vec::new(), Vec::new());
@@ -143,80 +144,98 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 }
 
 /// The tokens of a text file, without the special tokens around it.
-fn read_tokens(path: &Path, model: &Path) -> Result<Vec<u32>, Failure> {
+fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| anyhow!("The text {shown} cannot be read: {error}."))?;
-    let tokens = Tokenizer::from_dir(model)?.encode_chat(&text)?;
+    let tokens = Tokenizer::from_dir(checkpoint.dir())?.encode_chat(&text)?;
     if tokens.len() < 2 {
         return Err(anyhow!("The text {shown} has fewer than two tokens: there is nothing to judge.").into());
     }
-    let vocabulary = Checkpoint::open(model)?.config().vocab_size;
+    let vocabulary = checkpoint.config().vocab_size;
     if tokens.iter().any(|&token| token as usize >= vocabulary) {
         return Err(anyhow!("The tokenizer has tokens for {shown} that the model does not know.").into());
     }
     Ok(tokens)
 }
 
+/// What a drafter's answers added up to.
+#[derive(Default)]
+struct Tally {
+    /// Seconds per token, a value for each round.
+    seconds_per_token: Vec<f64>,
+    tokens: usize,
+    steps: u64,
+    accepted: u64,
+    evaluated: u64,
+    differs: bool,
+}
+
+impl Tally {
+    /// Answers the prompts once, counts what happened and returns the answers' tokens.
+    fn round(
+        &mut self,
+        engine: &Engine,
+        prompts: &[Prompt],
+        generation: &GenerationConfig,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let (mut seconds, mut answers) = (0.0, Vec::new());
+        for prompt in prompts {
+            let answer = engine.generate(prompt.clone(), generation)?.finish()?;
+            let Speculation { steps, accepted, evaluated, .. } = answer.report.speculation;
+            self.steps += steps;
+            self.accepted += accepted;
+            self.evaluated += evaluated;
+            seconds += (answer.report.latency_ms - answer.report.prefill_ms) / 1e3;
+            answers.push(answer.tokens);
+        }
+        let tokens: usize = answers.iter().map(Vec::len).sum();
+        self.tokens += tokens;
+        self.seconds_per_token.push(seconds / tokens.max(1) as f64);
+        Ok(answers)
+    }
+
+    /// What is told of it, beside the seconds per token of plain decoding in the same rounds.
+    fn told(self, drafter: &DrafterChoice, plain: &[f64]) -> DrafterBench {
+        let ratios = plain.iter().zip(&self.seconds_per_token).map(|(plain, own)| plain / own);
+        DrafterBench {
+            drafter: drafter.to_string(),
+            speedup: Spread::of(ratios.collect()).median,
+            seconds_per_token: Spread::of(self.seconds_per_token),
+            tokens_per_step: self.tokens as f64 / self.steps.max(1) as f64,
+            acceptance: (self.evaluated > 0).then(|| self.accepted as f64 / self.evaluated as f64),
+            same_tokens: !self.differs,
+        }
+    }
+}
+
 /// Times every drafter on the prompts, going round.
 fn compare(flags: &BenchFlags, config: &EngineConfig, tasks: Vec<Task>) -> Result<Vec<DrafterBench>, Failure> {
     let engine = Engine::load(config)?;
-    let layers = engine.info().target.layers;
-    let models = engine.info().drafts.iter().map(|name| DrafterChoice::Model(Some(name.clone())));
-    let mut names = vec![DrafterChoice::None, DrafterChoice::Auto, DrafterChoice::Lookup];
-    names.extend(models.chain((1..layers).map(DrafterChoice::Exit)));
+    let mut drafters = vec![DrafterChoice::None, DrafterChoice::Auto];
+    drafters.extend_from_slice(&engine.info().drafters);
     let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
 
-    let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
-    let mut counts = vec![(0_usize, 0, 0, 0, true); names.len()];
+    let mut tallies: Vec<Tally> = drafters.iter().map(|_| Tally::default()).collect();
     let mut progress = Progress::new();
-    let rounds = usize::from(flags.repeats);
+    let (rounds, runs) = (usize::from(flags.repeats), drafters.len());
     for round in 0..rounds {
-        let mut plain = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            progress.show("timing drafters, runs", round * names.len() + index, rounds * names.len());
+        let mut plain = None;
+        for (index, (drafter, tally)) in drafters.iter().zip(&mut tallies).enumerate() {
+            progress.show("timing drafters, runs", round * runs + index, rounds * runs);
             let generation = GenerationConfig {
                 max_new_tokens: flags.max_new_tokens,
                 sampling: SamplingConfig { temperature: flags.temperature, ..SamplingConfig::default() },
                 ignore_eos: true,
-                drafter: name.clone(),
+                drafter: drafter.clone(),
                 ..GenerationConfig::default()
             };
-            let (mut total, mut answers) = (0.0, Vec::new());
-            for prompt in &prompts {
-                let answer = engine.generate(prompt.clone(), &generation)?.finish()?;
-                let speculation = &answer.report.speculation;
-                total += (answer.report.latency_ms - answer.report.prefill_ms) / 1e3;
-                let count = &mut counts[index];
-                count.0 += answer.tokens.len();
-                count.1 += speculation.steps;
-                count.2 += speculation.accepted;
-                count.3 += speculation.evaluated;
-                answers.push(answer.tokens);
-            }
-            let tokens: usize = answers.iter().map(Vec::len).sum();
-            seconds[index].push(total / tokens.max(1) as f64);
-            if index == 0 {
-                plain = answers;
-            } else {
-                counts[index].4 &= answers == plain;
-            }
+            let answers = tally.round(&engine, &prompts, &generation)?;
+            // Plain decoding comes first in every round.
+            tally.differs |= *plain.get_or_insert_with(|| answers.clone()) != answers;
         }
     }
-    let plain = seconds[0].clone();
-    let rows = names.iter().zip(seconds).zip(counts);
-    let row =
-        |((name, seconds), (tokens, steps, accepted, evaluated, same_tokens)): ((&DrafterChoice, Vec<f64>), _)| {
-            let (tokens, steps, accepted, evaluated): (usize, u64, u64, u64) = (tokens, steps, accepted, evaluated);
-            DrafterBench {
-                drafter: name.to_string(),
-                speedup: Spread::of(plain.iter().zip(&seconds).map(|(plain, own)| plain / own).collect()).median,
-                seconds_per_token: Spread::of(seconds),
-                tokens_per_step: tokens as f64 / steps.max(1) as f64,
-                acceptance: (evaluated > 0).then(|| accepted as f64 / evaluated as f64),
-                same_tokens,
-            }
-        };
-    Ok(rows.map(row).collect())
+    let plain = tallies[0].seconds_per_token.clone();
+    Ok(drafters.iter().zip(tallies).map(|(drafter, tally)| tally.told(drafter, &plain)).collect())
 }
 
 fn describe(measured: &Measured) -> String {

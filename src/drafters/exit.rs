@@ -22,7 +22,7 @@ impl Drafter for ExitDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         let mut token = request.last();
         while !request.is_full() {
-            let logits = request.target.run(token, self.depth);
+            let Some(logits) = request.target.run(token, self.depth) else { break };
             token = request.propose(&logits)?;
         }
         Ok(())

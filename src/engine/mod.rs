@@ -58,6 +58,8 @@ pub struct EngineInfo {
     pub weight_bytes: u64,
     /// The names of the draft models.
     pub drafts: Vec<String>,
+    /// Every drafter there is.
+    pub drafters: Vec<DrafterChoice>,
     /// Processor threads in use.
     pub threads: usize,
     /// Whether the promise of identical bits holds on this device.
@@ -127,16 +129,18 @@ impl Engine {
             drafts.push(DraftModel { name, decoder });
         }
 
+        let draft_names = drafts.iter().map(|draft| draft.name.clone()).collect();
+        let catalog = Catalog::new(Arc::clone(&target), drafts);
         let info = EngineInfo {
             directory: directory.to_owned(),
             target: target.config().clone(),
             format: target.format(),
             weight_bytes: target.weight_bytes(),
-            drafts: drafts.iter().map(|draft| draft.name.clone()).collect(),
+            drafts: draft_names,
+            drafters: catalog.all().into_iter().map(|(drafter, _)| drafter).collect(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
         };
-        let catalog = Catalog::new(Arc::clone(&target), drafts);
         let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), info.threads);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()

@@ -48,7 +48,7 @@ impl<'a> LowerLayers<'a> {
     ///
     /// # Panics
     /// If `depth` is not within `1..L`.
-    pub fn run(&mut self, token: u32, depth: usize) -> Vec<f32> {
+    pub fn run(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
         self.0.draft_early(token, depth)
     }
 }
@@ -134,20 +134,23 @@ impl Sequence {
 
     /// Runs one more token through the lowest `depth` layers only and returns the exit's logits,
     /// `[vocabulary]`. The token follows those already run ahead; a depth other than theirs forgets them
-    /// first.
+    /// first. `None`, and nothing is run, where the sequence has no room for it.
     ///
     /// # Panics
     /// If `depth` is not within `1..L`.
-    pub fn draft_early(&mut self, token: u32, depth: usize) -> Vec<f32> {
+    pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
         assert!((1..self.decoder.layer_count()).contains(&depth), "an exit lies between the first and the last layer");
         if self.early.as_ref().is_some_and(|early| early.depth != depth) {
             self.forget_early();
+        }
+        if self.cache.len(0) >= self.capacity() {
+            return None;
         }
         let hidden = self.run(0, depth, self.decoder.embed(&[token]));
         let early = self.early.get_or_insert_with(|| Early { depth, tokens: Vec::new(), hidden: Vec::new() });
         early.tokens.push(token);
         early.hidden.push(hidden.clone());
-        into_values(self.decoder.logits(hidden))
+        Some(into_values(self.decoder.logits(hidden)))
     }
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the

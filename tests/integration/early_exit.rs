@@ -31,6 +31,20 @@ fn a_round_costs_k_plus_one_times_l_layer_evaluations() {
     }
 }
 
+/// A drafter that does not stop finds the end of the sequence's room, and what it left there does no harm.
+#[test]
+fn layers_run_ahead_no_further_than_there_is_room() {
+    let decoder = decoder(&fixture("qwen3-qknorm"), 1);
+    let mut ahead = Sequence::new(decoder.clone(), 8);
+    ahead.verify(&[3, 1]);
+    let run = (0..20).filter(|_| ahead.draft_early(4, 2).is_some()).count();
+    assert_eq!(run, 6);
+    assert!(ahead.draft_early(4, 1).is_some(), "another depth forgets what ran ahead");
+    let mut fresh = Sequence::new(decoder, 8);
+    fresh.verify(&[3, 1]);
+    assert_eq!(ahead.verify(&[5, 4]).logits, fresh.verify(&[5, 4]).logits);
+}
+
 /// Running ahead for other tokens than are verified costs those layers again, and nothing else changes.
 #[test]
 fn layers_that_ran_for_other_tokens_are_run_again() {

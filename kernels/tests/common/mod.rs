@@ -37,6 +37,19 @@ pub(crate) fn all_kernels() -> Vec<Kernels> {
         .collect()
 }
 
+/// Checks that every one of `all` gives the bits that `reference` gives; `what` is computed.
+pub(crate) fn all_give_its_bits(
+    reference: &Kernels,
+    all: &[Kernels],
+    run: impl Fn(&Kernels) -> Vec<f32>,
+    what: impl Fn() -> String,
+) {
+    let expected = bits(&run(reference));
+    for kernels in all {
+        assert!(bits(&run(kernels)) == expected, "{kernels:?}, {}", what());
+    }
+}
+
 /// `values` as stored in `format`.
 pub(crate) fn stored(values: &[f32], format: FloatFormat) -> Vec<u8> {
     match format {
