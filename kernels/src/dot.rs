@@ -4,10 +4,9 @@
 //! activations needs no sum across lanes. Weights are stored with an offset that makes them unsigned, as some
 //! instruction sets want them; all sums are exact, so instruction sets cannot differ.
 
+use crate::packed::LINE;
 use crate::simd::{LANES, Scalar, Simd};
 
-/// Bytes of a line of weights.
-pub(crate) const LINE: usize = 64;
 /// What is added to an 8-bit weight, of -127 to 127, in storage; a power of two.
 pub(crate) const OFFSET8: i32 = 128;
 /// What is added to a 4-bit weight, of -8 to 7, in storage; a power of two.
@@ -31,8 +30,6 @@ pub(crate) trait Dot: Copy {
     type Line4: Copy;
     /// Four activations, repeated for each of the sixteen sums.
     type Four: Copy;
-    /// Whether the registers hold tiles of two blocks.
-    const PAIRS: bool;
     /// Rows of the largest tile.
     const ROWS: usize;
 
@@ -65,8 +62,7 @@ impl Dot for Scalar {
     type Line8 = [u8; LINE];
     type Line4 = [u8; LINE];
     type Four = [i32; 4];
-    const PAIRS: bool = false;
-    const ROWS: usize = 2;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn floats(self) -> Self {

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::dot::{Dot, DotOp, LINE, OFFSET4, OFFSET8};
+use crate::dot::{Dot, DotOp, OFFSET4, OFFSET8};
+use crate::packed::LINE;
 use crate::simd_x86::{Avx2, Avx512};
 
 /// Proof that the machine has AVX-512 VNNI besides what [`Avx512`] proves.
@@ -50,8 +51,7 @@ impl Dot for Vnni {
     type Line8 = __m512i;
     type Line4 = __m512i;
     type Four = __m512i;
-    const PAIRS: bool = true;
-    const ROWS: usize = 8;
+    const ROWS: usize = 17;
 
     #[inline(always)]
     fn floats(self) -> Avx512 {
@@ -104,8 +104,7 @@ impl Dot for Avx2 {
     type Line8 = [(__m256i, __m256i); 2];
     type Line4 = (__m256i, __m256i);
     type Four = __m256i;
-    const PAIRS: bool = false;
-    const ROWS: usize = 2;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn floats(self) -> Self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::dot::DotOp;
+use crate::dot::{Dot, DotOp};
 #[cfg(target_arch = "x86_64")]
 use crate::dot_x86::Vnni;
 use crate::simd::{Op, Scalar, Simd};
@@ -81,14 +81,16 @@ impl Isa {
         }
     }
 
-    /// Whether 32 registers hold a vector each.
-    pub(crate) fn is_wide(self) -> bool {
+    /// Rows of the largest tile of a product with floats or integers.
+    pub(crate) fn tile_rows(self, integers: bool) -> usize {
         match self {
-            Self::Scalar(_) => Scalar::WIDE,
+            Self::Scalar(_) => <Scalar as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Avx2::WIDE,
+            Self::Avx2(_) => <Avx2 as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::WIDE,
+            Self::Avx512(s) if integers && Vnni::detect(s).is_none() => <Avx2 as Dot>::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::ROWS,
         }
     }
 

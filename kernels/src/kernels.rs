@@ -8,10 +8,7 @@ use crate::attention::{Attention, Units};
 use crate::buffer::SharedOutput;
 use crate::elementwise::{GatedSilu, RmsNorm, Rotate};
 use crate::isa::Isa;
-use crate::matmul::{Columns, Product, are_many};
-use crate::quantized::BLOCK;
-use crate::quantized_matmul::{Blocks, Round, with_groups};
-use crate::{InstructionSet, LayerCache, QuantizedFormat, QuantizedWeights, ThreadPool, Weights};
+use crate::{InstructionSet, LayerCache, ThreadPool};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
@@ -27,7 +24,7 @@ const COLUMN_GRAIN: usize = 16;
 /// documentation.
 pub struct Kernels {
     pool: ThreadPool,
-    isa: Isa,
+    pub(crate) isa: Isa,
 }
 
 impl Kernels {
@@ -64,75 +61,12 @@ impl Kernels {
 
     /// Calls `f` with ranges that cover `0..items`, split at multiples of `grain`, on as many threads as
     /// `work` is worth.
-    fn split(&self, items: usize, grain: usize, work: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    pub(crate) fn split(&self, items: usize, grain: usize, work: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
         let grains = items.div_ceil(grain);
         let most = if self.threads() == 1 { 1 } else { self.threads() * PARTS_PER_THREAD };
         let parts = (work / PART).min(most).min(grains).max(1);
         let bound = |part: usize| (grains * part / parts * grain).min(items);
         self.pool.run(parts, &|part| f(bound(part)..bound(part + 1)));
-    }
-
-    /// `out = x * w^T + bias` with x `[rows, in_features]`, bias `[out_features]`, out `[rows, out_features]`.
-    ///
-    /// Products are of f32 values (weights are widened exactly) and summed in f32 with fused multiply-adds;
-    /// the bias is added last.
-    ///
-    /// # Panics
-    /// Where a slice does not have its shape's length.
-    pub fn matmul(&self, x: &[f32], rows: usize, w: &Weights, bias: Option<&[f32]>, out: &mut [f32]) {
-        let columns = w.out_features();
-        check_product(x, rows, (columns, w.in_features()), bias, out);
-        if rows == 0 {
-            return;
-        }
-        let many = are_many(rows, w.format(), self.isa.is_wide());
-        let product = Product { x, rows, weights: w, bias, many };
-        let out = SharedOutput::new(out);
-        let work = columns * w.in_features() * rows.div_ceil(4);
-        product.with_activations(|x, stride| {
-            self.split(columns, COLUMN_GRAIN, work, &|range| {
-                self.isa.enter(Columns { product, x, stride, range, out: &out });
-            });
-        });
-    }
-
-    /// `out = x * w^T + bias` as [`Kernels::matmul`], with weights and activations rounded to integers.
-    ///
-    /// Every row's activations are rounded to 8 bits with a scale per group of k, as the weights were; see
-    /// [`QuantizedWeights`]. A row with a value that is not finite yields NaN; a group of values below about
-    /// 1e-36 counts as zeros.
-    ///
-    /// # Panics
-    /// Where a slice does not have its shape's length.
-    pub fn matmul_quantized(
-        &self,
-        x: &[f32],
-        rows: usize,
-        w: &QuantizedWeights,
-        bias: Option<&[f32]>,
-        out: &mut [f32],
-    ) {
-        let columns = w.out_features();
-        check_product(x, rows, (columns, w.in_features()), bias, out);
-        if rows == 0 {
-            return;
-        }
-        let out = SharedOutput::new(out);
-        let (k, groups) = (w.in_features(), w.groups());
-        with_groups(rows * groups, |activations| {
-            let shared = SharedOutput::new(activations);
-            self.split(rows, 1, x.len(), &|range| {
-                // SAFETY: ranges do not overlap.
-                let of_rows = unsafe { shared.slice(range.start * groups, range.len() * groups) };
-                self.isa.enter(Round { x: &x[range.start * k..range.end * k], k, groups: of_rows });
-            });
-            // A part is worth 64 KiB of weights, and so many rows cost no more than one.
-            let free = if w.format() == QuantizedFormat::Int8 { 8 } else { 4 };
-            let work = w.bytes() / 4 * rows.div_ceil(free);
-            self.split(columns.div_ceil(BLOCK), 2, work, &|range| {
-                self.isa.enter_dots(Blocks { activations, rows, weights: w, bias, range, out: &out });
-            });
-        });
     }
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight` over each group of `weight.len()` values: `[rows, width]`,
@@ -227,13 +161,6 @@ impl Kernels {
         let work = rows * (heads + kv_heads) * dim * seen / 2;
         self.split(rows * kv_heads, 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
     }
-}
-
-/// The sizes of a product with a matrix of `(out_features, in_features)`.
-fn check_product(x: &[f32], rows: usize, (columns, k): (usize, usize), bias: Option<&[f32]>, out: &[f32]) {
-    assert_eq!(x.len(), rows * k, "x is [rows, in_features]");
-    assert_eq!(out.len(), rows * columns, "out is [rows, out_features]");
-    assert!(bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
 }
 
 impl fmt::Debug for Kernels {

@@ -7,10 +7,9 @@
 //! chunked. It does not depend on the instruction set either: every kernel is one generic function over a
 //! vector of sixteen lanes with one order of operations. (The bits of a NaN are the exception.)
 //!
-//! - [`Kernels::matmul`] sums along k in sixteen lanes, element i in lane i mod 16, by fused multiply-adds in
-//!   order of k, then adds the lanes by a fixed tree. Threads split the output's columns.
-//! - [`Kernels::matmul_quantized`] rounds activations per row and group of k, sums a group in integers, exactly, and
-//!   the groups' sums in floats, in order of k.
+//! - [`Kernels::matmul`] sums a group of 64 values of k, floats by fused multiply-adds in order of k, integers
+//!   exactly, and the groups' sums in floats, in order of k. Activations are rounded to integers per row and group.
+//!   Threads split the outputs.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 
@@ -20,19 +19,19 @@ compile_error!("weights are stored little-endian and read in place");
 mod attention;
 mod buffer;
 mod cache;
-mod convert;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;
 mod elementwise;
 mod file;
+mod format;
 mod isa;
 mod kernels;
 mod math;
-mod matmul;
+mod multiply;
+mod packed;
 mod pool;
-mod quantized;
-mod quantized_matmul;
+mod product;
 mod quantizer;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -42,8 +41,10 @@ mod weights;
 
 pub use cache::LayerCache;
 pub use file::MappedFile;
+pub use format::{MatrixFormat, QuantizedFormat};
 pub use isa::InstructionSet;
 pub use kernels::Kernels;
+pub use packed::PackedWeights;
 pub use pool::ThreadPool;
-pub use quantized::{QuantizedFormat, QuantizedWeights};
+pub use product::Product;
 pub use weights::{FloatFormat, Weights, WeightsError};

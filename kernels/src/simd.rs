@@ -24,6 +24,8 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     /// Whether 32 registers hold a vector each; picks the tile sizes.
     const WIDE: bool;
+    /// Rows of the largest tile of a product: as many sums as the registers hold.
+    const ROWS: usize;
 
     fn splat(self, value: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;
@@ -33,6 +35,8 @@ pub(crate) trait Simd: Copy {
     fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V;
     /// Sixteen little-endian bf16 values, widened exactly.
     fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V;
+    /// Sixteen pairs of little-endian bf16 values, widened exactly: the pairs' first ones and their second.
+    fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2];
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -128,6 +132,7 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
 impl Simd for Scalar {
     type V = [f32; LANES];
     const WIDE: bool = false;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
@@ -148,6 +153,14 @@ impl Simd for Scalar {
     #[inline(always)]
     fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V {
         each(|i| f32::from_bits(u32::from(u16::from_le_bytes([from[2 * i], from[2 * i + 1]])) << 16))
+    }
+    #[inline(always)]
+    fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2] {
+        let value = |i: usize, half: usize| {
+            let at = 4 * i + 2 * half;
+            f32::from_bits(u32::from(u16::from_le_bytes([from[at], from[at + 1]])) << 16)
+        };
+        [each(|i| value(i, 0)), each(|i| value(i, 1))]
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {

@@ -101,9 +101,32 @@ fn sum4_halved(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
     })
 }
 
+/// The tree of [`Simd::sum`] below eight lanes.
+#[inline(always)]
+fn sum_half(proof: Avx2, v: __m256) -> f32 {
+    let _ = proof;
+    proven!({
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    })
+}
+
+/// As [`sum_half`], for [`Simd::max_lane`].
+#[inline(always)]
+fn max_half(proof: Avx2, v: __m256) -> f32 {
+    let _ = proof;
+    proven!({
+        let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    })
+}
+
 impl Simd for Avx2 {
     type V = (__m256, __m256);
     const WIDE: bool = false;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
@@ -130,6 +153,18 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)))),
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(1)))))
         ))
+    }
+    #[inline(always)]
+    fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2] {
+        let from = from.as_ptr().cast::<__m256i>();
+        proven!({
+            let (low, high) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
+            let mask = _mm256_set1_epi32(0xFFFF_0000_u32.cast_signed());
+            [
+                (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high))),
+                (_mm256_castsi256_ps(_mm256_and_si256(low, mask)), _mm256_castsi256_ps(_mm256_and_si256(high, mask))),
+            ]
+        })
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
@@ -171,6 +206,14 @@ impl Simd for Avx2 {
         (scale_half(self, p.0, shifted.0, anchor), scale_half(self, p.1, shifted.1, anchor))
     }
     #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        sum_half(self, proven!(_mm256_add_ps(v.0, v.1)))
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        max_half(self, proven!(_mm256_max_ps(v.0, v.1)))
+    }
+    #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
         let [a, b, c, d] = v;
         let halved = proven!([
@@ -203,6 +246,7 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type V = __m512;
     const WIDE: bool = true;
+    const ROWS: usize = 17;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
@@ -225,6 +269,14 @@ impl Simd for Avx512 {
         proven!({
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2] {
+        proven!({
+            let pairs = _mm512_loadu_si512(from.as_ptr().cast());
+            let mask = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(_mm512_and_si512(pairs, mask))]
         })
     }
     #[inline(always)]
@@ -270,6 +322,16 @@ impl Simd for Avx512 {
             let high = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(rest, bias)));
             _mm512_mul_ps(_mm512_mul_ps(p, low), high)
         })
+    }
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        let halved = proven!(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
+        sum_half(Avx2(()), halved)
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        let halved = proven!(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
+        max_half(Avx2(()), halved)
     }
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {

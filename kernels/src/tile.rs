@@ -18,8 +18,8 @@ pub(crate) trait Stored {
 }
 
 pub(crate) struct StoredF32;
+#[allow(dead_code)] // for a cache in halves
 pub(crate) struct StoredF16;
-pub(crate) struct StoredBf16;
 
 impl Stored for StoredF32 {
     const BYTES: usize = 4;
@@ -36,15 +36,6 @@ impl Stored for StoredF16 {
     unsafe fn load<S: Simd>(s: S, from: *const u8) -> S::V {
         // SAFETY: 32 readable bytes, by the caller; a byte array has no alignment.
         s.load_f16(unsafe { &*from.cast() })
-    }
-}
-
-impl Stored for StoredBf16 {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, from: *const u8) -> S::V {
-        // SAFETY: 32 readable bytes, by the caller; a byte array has no alignment.
-        s.load_bf16(unsafe { &*from.cast() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Weight matrices: read in place from a mapped file or owned, in the precision they are stored in.
+//! Weight matrices as they are stored: read in place from a mapped file, or owned.
 
 use std::fmt;
 use std::ops::Range;
@@ -77,7 +77,7 @@ pub enum WeightsError {
     },
 }
 
-pub(crate) enum Storage {
+enum Storage {
     Mapped(Arc<MappedFile>, Range<usize>),
     Bytes(Vec<u8>),
     Floats(Vec<f32>),
@@ -153,14 +153,6 @@ impl Weights {
         Ok(Self { storage, format, out_features, in_features })
     }
 
-    /// A matrix of this one's shape; `storage` holds as many values in `format`.
-    pub(crate) fn with_storage(&self, storage: Storage, format: FloatFormat) -> Self {
-        let (out_features, in_features) = (self.out_features, self.in_features);
-        let matrix = Self { storage, format, out_features, in_features };
-        debug_assert_eq!(matrix.bytes(), out_features * in_features * format.bytes());
-        matrix
-    }
-
     /// Rows of the matrix: values that a product with it yields.
     #[must_use]
     pub fn out_features(&self) -> usize {
@@ -179,13 +171,13 @@ impl Weights {
         self.format
     }
 
-    /// Bytes that the matrix takes, and that a product with it reads.
+    /// Bytes that the matrix takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.data().len()
     }
 
-    pub(crate) fn data(&self) -> &[u8] {
+    fn data(&self) -> &[u8] {
         match &self.storage {
             Storage::Mapped(file, range) => &file[range.clone()],
             Storage::Bytes(bytes) => bytes,

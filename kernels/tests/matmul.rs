@@ -5,33 +5,27 @@ mod common;
 use std::io::Write;
 use std::sync::Arc;
 
-use common::{FORMATS, all_give_its_bits, all_kernels, bits, reference, stored, values, weights, widened};
-use paceline_kernels::{FloatFormat, Kernels, MappedFile, Weights, WeightsError};
+use common::{
+    FORMATS, all_give_its_bits, all_kernels, bits, packed, packed_as, product, reference, stored, unpacked, values,
+    weights, widened,
+};
+use paceline_kernels::{
+    FloatFormat, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, Weights, WeightsError,
+};
 use proptest::prelude::*;
-
-fn product(kernels: &Kernels, x: &[f32], w: &Weights, bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = x.len() / w.in_features();
-    let mut out = vec![f32::NAN; rows * w.out_features()];
-    kernels.matmul(x, rows, w, bias, &mut out);
-    out
-}
-
-/// Inputs, outputs and numbers of rows that make a product of many rows work in several blocks of rows, over
-/// columns longer than a panel is deep: accumulators are kept from one depth to the next. A block has 87 rows
-/// for the first shape and 33 for the second, so the last ones end in tiles of 2, 2, 1 and twice 2 rows.
-const SEVERAL_BLOCKS: [(usize, usize, &[usize]); 2] = [(1500, 9, &[110, 200]), (4000, 19, &[67, 70])];
 
 #[test]
 fn all_configurations_give_the_scalar_bits() {
     let (reference, all) = (reference(), all_kernels());
+    // Rows that make tiles of every size, on every instruction set.
+    let all_rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 40];
     let shapes =
-        [(1, 1), (7, 3), (8, 8), (16, 5), (17, 9), (64, 31), (172, 33), (352, 65), (576, 192), (1500, 23), (576, 1030)];
-    let shapes = shapes.map(|(k, n)| (k, n, &[1, 2, 3, 4, 5, 8, 9, 13, 40][..]));
-    for (seed, (k, n, all_rows)) in shapes.into_iter().chain(SEVERAL_BLOCKS).enumerate() {
+        [(1, 1), (7, 3), (16, 5), (17, 9), (64, 31), (172, 33), (352, 65), (576, 192), (1500, 23), (576, 1030)];
+    for (seed, (k, n)) in shapes.into_iter().enumerate() {
         for format in FORMATS {
-            let w = weights(seed as u64, format, n, k);
+            let w = packed(&weights(seed as u64, format, n, k));
             let bias = values(99, n, 1.0);
-            for &rows in all_rows {
+            for rows in all_rows {
                 let x = values(1000 + rows as u64, rows * k, 2.0);
                 let what = || format!("{rows} rows of {k} with {w:?}");
                 all_give_its_bits(&reference, &all, |kernels| product(kernels, &x, &w, Some(&bias)), what);
@@ -41,17 +35,28 @@ fn all_configurations_give_the_scalar_bits() {
 }
 
 #[test]
-fn a_row_alone_has_the_bits_it_has_in_several_blocks() {
-    for (k, n, all_rows) in SEVERAL_BLOCKS {
-        for (format, &rows) in FORMATS.into_iter().zip(all_rows.iter().cycle()) {
-            let (w, x) = (weights(11, format, n, k), values(12, rows * k, 3.0));
-            for kernels in all_kernels().iter().filter(|kernels| kernels.threads() == 2) {
-                let batch = product(kernels, &x, &w, None);
-                for (row, expected) in x.chunks_exact(k).zip(batch.chunks_exact(n)) {
-                    assert_eq!(bits(&product(kernels, row, &w, None)), bits(expected), "{kernels:?}, {rows} rows");
-                }
+fn products_made_together_have_the_bits_they_have_alone() {
+    let (k, rows) = (172, 5);
+    let x = values(1, rows * k, 2.0);
+    let matrices = [(0, 33), (1, 16), (2, 70)].map(|(seed, n)| weights(seed, FloatFormat::Bf16, n, k));
+    let int8 = packed_as(&matrices[2], MatrixFormat::Quantized(QuantizedFormat::Int8));
+    let int4 = packed_as(&matrices[0], MatrixFormat::Quantized(QuantizedFormat::Int4));
+    let [first, second, third] = matrices.each_ref().map(packed);
+    let f32s = packed_as(&matrices[1], MatrixFormat::Float(FloatFormat::F32));
+    let bias = values(2, 16, 1.0);
+    for kernels in all_kernels() {
+        // Formats follow each other in every way: of one kind, of the other, and back.
+        for jobs in [vec![&first, &second, &third], vec![&int8, &int4], vec![&first, &f32s, &int8, &int4, &second]] {
+            let with_bias = |w: &paceline_kernels::PackedWeights| (w.out_features() == 16).then_some(&bias[..]);
+            let mut outs: Vec<Vec<f32>> = jobs.iter().map(|w| vec![f32::NAN; rows * w.out_features()]).collect();
+            let mut products: Vec<Product<'_>> =
+                jobs.iter().zip(&mut outs).map(|(w, out)| Product { weights: w, bias: with_bias(w), out }).collect();
+            kernels.matmul(&x, rows, &mut products);
+            for (w, out) in jobs.iter().zip(&outs) {
+                assert_eq!(bits(out), bits(&product(&kernels, &x, w, with_bias(w))), "{kernels:?} {w:?}");
             }
         }
+        kernels.matmul(&x, rows, &mut []);
     }
 }
 
@@ -61,15 +66,16 @@ fn each_format_is_close_to_f64() {
     for format in FORMATS {
         for (k, n, rows) in [(1, 4, 3), (7, 5, 2), (352, 40, 11), (2000, 17, 1)] {
             let w = weights(5, format, n, k);
-            let (x, bias, all) = (values(6, rows * k, 1.0), values(7, n, 1.0), widened(&w));
+            let (x, bias, all, w) = (values(6, rows * k, 1.0), values(7, n, 1.0), widened(&w), packed(&w));
             let out = product(&kernels, &x, &w, Some(&bias));
             for (i, out) in out.into_iter().enumerate() {
                 let (row, column) = (i / n, i % n);
                 let terms = (0..k).map(|j| f64::from(x[row * k + j]) * f64::from(all[column * k + j]));
                 let (exact, size) =
                     terms.fold((f64::from(bias[column]), 1.0), |(sum, size), t| (sum + t, size + t.abs()));
-                // Each of about k/16 + 4 additions in a row may lose half a unit of what has been summed.
-                let bound = size * (k as f64 / 16.0 + 6.0) * f64::from(f32::EPSILON);
+                // Each of at most 64 additions in a group's row, and of the groups', may lose half a unit of what has
+                // been summed.
+                let bound = size * (k.min(64) as f64 + k as f64 / 64.0 + 2.0) / 2.0 * f64::from(f32::EPSILON);
                 assert!((f64::from(out) - exact).abs() <= bound, "{format} k={k}: {out} instead of {exact}");
             }
         }
@@ -82,7 +88,44 @@ fn formats_that_hold_the_same_values_give_the_same_bits() {
     let w = weights(3, FloatFormat::Bf16, 21, 75);
     let wide = Weights::from_f32(widened(&w), 21, 75).expect("the length is right");
     let x = values(4, 12 * 75, 1.0);
-    assert_eq!(bits(&product(&kernels, &x, &w, None)), bits(&product(&kernels, &x, &wide, None)));
+    assert_eq!(bits(&product(&kernels, &x, &packed(&w), None)), bits(&product(&kernels, &x, &packed(&wide), None)));
+}
+
+#[test]
+fn packing_widens_exactly_and_rounds_to_even() {
+    // Between two neighbours of each format: 1 + 2^-8 ties to 1 in bf16, 1 + 3 * 2^-8 to 1 + 2^-6; 1 + 2^-11 ties
+    // to 1 in f16.
+    let values = vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0 + 1.0 / 2048.0, -2.5, 0.0];
+    let matrix = Weights::from_f32(values.clone(), 2, 3).expect("six values");
+    for (format, expected) in [
+        (FloatFormat::Bf16, [1.0, 1.0, 1.0 + 1.0 / 64.0, 1.0, -2.5, 0.0]),
+        (FloatFormat::F16, [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0, -2.5, 0.0]),
+    ] {
+        assert_eq!(unpacked(&packed_as(&matrix, MatrixFormat::Float(format))), expected, "{format}");
+    }
+    for format in FORMATS {
+        let stored = weights(1, format, 37, 75);
+        for wider in [format, FloatFormat::F32] {
+            let packed = packed_as(&stored, MatrixFormat::Float(wider));
+            assert_eq!(bits(&unpacked(&packed)), bits(&widened(&stored)), "{format} as {wider}");
+            assert_eq!(packed.bytes() as u64, packed.format().matrix_bytes(37, 75));
+        }
+    }
+}
+
+#[test]
+fn all_threads_pack_the_same() {
+    let source = weights(1, FloatFormat::Bf16, 600, 172);
+    for format in FORMATS
+        .map(MatrixFormat::Float)
+        .into_iter()
+        .chain([QuantizedFormat::Int8, QuantizedFormat::Int4].map(MatrixFormat::Quantized))
+    {
+        let expected = bits(&unpacked(&packed_as(&source, format)));
+        for kernels in all_kernels() {
+            assert_eq!(bits(&unpacked(&kernels.pack(&source, format))), expected, "{kernels:?} {format}");
+        }
+    }
 }
 
 #[test]
@@ -94,7 +137,7 @@ fn subnormal_and_infinite_weights_are_widened_exactly() {
     assert_eq!(bits(&widened(&w)), bits(&expected));
     for kernels in all_kernels() {
         // -0.0 becomes 0.0 as it is added to the accumulator's 0.0.
-        assert_eq!(product(&kernels, &[1.0], &w, None), expected);
+        assert_eq!(product(&kernels, &[1.0], &packed(&w), None), expected);
     }
 }
 
@@ -116,8 +159,8 @@ fn weights_in_a_file_equal_owned_ones_at_any_offset() {
             let mapped = Weights::in_place(map, range, format, 19, 37).expect("the range is right");
             assert_eq!(mapped.bytes(), bytes.len());
             for rows in [1, 10] {
-                let x = &x[..rows * 37];
-                assert_eq!(bits(&product(&kernels, x, &mapped, None)), bits(&product(&kernels, x, &owned, None)));
+                let of = |w: &Weights| bits(&product(&kernels, &x[..rows * 37], &packed(w), None));
+                assert_eq!(of(&mapped), of(&owned));
             }
             assert_eq!(bits(&widened(&mapped)), bits(&widened(&owned)));
         }
@@ -157,7 +200,7 @@ proptest! {
         with_bias: bool,
         seed: u64,
     ) {
-        let w = weights(seed, FORMATS[format], n, k);
+        let w = packed(&weights(seed, FORMATS[format], n, k));
         let x = values(seed ^ 1, rows * k, 3.0);
         let bias = values(seed ^ 2, n, 1.0);
         let bias = with_bias.then_some(bias.as_slice());
@@ -172,7 +215,7 @@ proptest! {
     #[test]
     fn a_batch_may_be_cut_anywhere(rows in 2..=40_usize, cut in 0.0..1.0_f64, k in 1..400_usize, seed: u64) {
         let kernels = Kernels::new(2).expect("threads start");
-        let w = weights(seed, FloatFormat::Bf16, 50, k);
+        let w = packed(&weights(seed, FloatFormat::Bf16, 50, k));
         let x = values(seed ^ 1, rows * k, 3.0);
         let (first, second) = x.split_at((rows as f64 * cut) as usize * k);
         let parts = [product(&kernels, first, &w, None), product(&kernels, second, &w, None)].concat();

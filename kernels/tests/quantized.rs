@@ -2,31 +2,19 @@
 
 mod common;
 
-use common::{FORMATS, all_give_its_bits, all_kernels, bits, reference, values, weights, widened};
-use paceline_kernels::{FloatFormat, Kernels, QuantizedFormat, QuantizedWeights, Weights};
+use common::{
+    FORMATS, all_give_its_bits, all_kernels, bits, packed_as, product, reference, stored, unpacked, values, weights,
+    widened,
+};
+use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, QuantizedFormat, Weights};
 use proptest::prelude::*;
 
 const QUANTIZED: [QuantizedFormat; 2] = [QuantizedFormat::Int8, QuantizedFormat::Int4];
 const GROUP: usize = 64;
 
-fn product(kernels: &Kernels, x: &[f32], w: &QuantizedWeights, bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = x.len() / w.in_features();
-    let mut out = vec![f32::NEG_INFINITY; rows * w.out_features()];
-    kernels.matmul_quantized(x, rows, w, bias, &mut out);
-    out
-}
-
-fn dequantized(w: &QuantizedWeights) -> Vec<f32> {
-    let mut all = vec![0.0; w.out_features() * w.in_features()];
-    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
-        w.row_to_f32(row, out);
-    }
-    all
-}
-
-fn quantized(values: Vec<f32>, rows: usize, columns: usize, format: QuantizedFormat) -> QuantizedWeights {
+fn quantized(values: Vec<f32>, rows: usize, columns: usize, format: QuantizedFormat) -> PackedWeights {
     let source = Weights::from_f32(values, rows, columns).expect("the length is right");
-    QuantizedWeights::quantize(&source, format)
+    packed_as(&source, MatrixFormat::Quantized(format))
 }
 
 /// About normal values: sums of twelve uniform ones.
@@ -82,7 +70,7 @@ fn the_largest_integers_do_not_saturate() {
     for format in QUANTIZED {
         for (weight, activation) in [(1.0_f32, 1.0_f32), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)] {
             let w = quantized(vec![weight; 17 * 128], 17, 128, format);
-            let expected = f64::from(dequantized(&w)[0]) * f64::from(activation) * 128.0;
+            let expected = f64::from(unpacked(&w)[0]) * f64::from(activation) * 128.0;
             for kernels in all_kernels() {
                 for out in product(&kernels, &[activation; 3 * 128], &w, None) {
                     assert!((f64::from(out) - expected).abs() <= 1e-4, "{kernels:?} {w:?}: {out} for {expected}");
@@ -99,10 +87,10 @@ fn quantizing_normal_weights_keeps_products_close() {
     let x = normal(1, rows * k);
     let exact: Vec<f64> = x.iter().map(|value| f64::from(*value)).collect();
     for source in FORMATS {
-        let w = Weights::from_f32(normal(2, n * k), n, k).expect("the length is right").converted(source);
+        let w = Weights::from_bytes(stored(&normal(2, n * k), source), source, n, k).expect("the length is right");
         let expected = naive(&exact, &widened(&w), k);
         for (format, bound) in [(QuantizedFormat::Int8, 0.01), (QuantizedFormat::Int4, 0.12)] {
-            let found = product(&kernels, &x, &QuantizedWeights::quantize(&w, format), None);
+            let found = product(&kernels, &x, &packed_as(&w, MatrixFormat::Quantized(format)), None);
             let error = relative_error(&found, &expected);
             assert!(error < bound, "{format} from {source}: {error}");
         }
@@ -122,7 +110,7 @@ fn searched_scales_beat_the_largest_values() {
             group.iter().map(move |value| (value / scale).round() * scale)
         });
         let plain = squared(&largest.collect::<Vec<_>>());
-        let searched = squared(&dequantized(&quantized(source.clone(), n, k, QuantizedFormat::Int4)));
+        let searched = squared(&unpacked(&quantized(source.clone(), n, k, QuantizedFormat::Int4)));
         assert!(searched < gain * plain, "{name}: {}", searched / plain);
     }
 }
@@ -132,7 +120,7 @@ fn integers_are_the_nearest() {
     for format in QUANTIZED {
         let source = values(5, 9 * 172, 3.0);
         let w = quantized(source.clone(), 9, 172, format);
-        for (from, to) in source.chunks(172).zip(dequantized(&w).chunks(172)) {
+        for (from, to) in source.chunks(172).zip(unpacked(&w).chunks(172)) {
             for (from, to) in from.chunks(GROUP).zip(to.chunks(GROUP)) {
                 let largest = from.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
                 // Half a step, and a little for a scale in bf16; the search may clip.
@@ -151,10 +139,10 @@ fn integers_times_a_scale_survive() {
         let integers = (0..3 * 70).map(|i| (least + i % (most - least + 1)) as f32 * 0.5).collect::<Vec<_>>();
         let w = quantized(integers.clone(), 3, 70, format);
         if format == QuantizedFormat::Int4 {
-            assert_eq!(dequantized(&w), integers);
+            assert_eq!(unpacked(&w), integers);
         } else {
             // Groups whose largest integer is not 127 have another scale.
-            for (found, integer) in dequantized(&w).iter().zip(&integers) {
+            for (found, integer) in unpacked(&w).iter().zip(&integers) {
                 assert!((found - integer).abs() < 0.26, "{integer} became {found}");
             }
         }
@@ -168,7 +156,8 @@ fn zeros_and_extremes() {
         let one_row = |value: f32| [vec![value; GROUP], vec![0.0; GROUP], vec![-value; GROUP]].concat();
         for value in [0.0, 1e-45, 1e-39, 1e-36, 1e-30, 1.0, 1e30, f32::MAX] {
             let w = quantized(one_row(value), 1, k, format);
-            for (found, exact) in dequantized(&w).iter().zip(one_row(value)) {
+            assert_eq!(w.not_finite(), None);
+            for (found, exact) in unpacked(&w).iter().zip(one_row(value)) {
                 assert!((found - exact).abs() <= 0.005 * value.abs() + 2e-36, "{format}: {exact} became {found}");
             }
             for kernels in all_kernels() {
@@ -184,6 +173,7 @@ fn zeros_and_extremes() {
             let mut source = vec![1.0; 20 * k];
             source[18 * k + GROUP + 5] = bad;
             let w = quantized(source, 20, k, format);
+            assert_eq!(w.not_finite(), Some((18, GROUP)));
             let mut row = vec![0.0; k];
             w.row_to_f32(18, &mut row);
             assert!(row[GROUP..2 * GROUP].iter().all(|value| value.is_nan()) && (row[0] - 1.0).abs() < 0.005);
@@ -222,9 +212,12 @@ fn a_row_that_is_not_finite_yields_nan_and_harms_no_other() {
 #[test]
 fn sizes_and_names() {
     let w = quantized(normal(8, 1536 * 576), 1536, 576, QuantizedFormat::Int8);
-    assert_eq!((w.out_features(), w.in_features(), w.format()), (1536, 576, QuantizedFormat::Int8));
+    assert_eq!(
+        (w.out_features(), w.in_features(), w.format()),
+        (1536, 576, MatrixFormat::Quantized(QuantizedFormat::Int8))
+    );
     assert!((w.bytes() as f64) < 1536.0 * 576.0 * 8.4 / 8.0);
-    assert_eq!(format!("{w:?}"), "QuantizedWeights(1536 x 576 int8)");
+    assert_eq!(format!("{w:?}"), "PackedWeights(1536 x 576 int8)");
     let w = quantized(normal(8, 1536 * 576), 1536, 576, QuantizedFormat::Int4);
     assert!((w.bytes() as f64) < 1536.0 * 576.0 * 4.4 / 8.0);
     assert_eq!(w.format().to_string(), "int4");
@@ -233,9 +226,9 @@ fn sizes_and_names() {
 #[test]
 fn sources_that_hold_the_same_values_give_the_same_integers() {
     let bf16 = weights(9, FloatFormat::Bf16, 30, 100);
-    let f32s = bf16.converted(FloatFormat::F32);
+    let f32s = Weights::from_f32(widened(&bf16), 30, 100).expect("the length is right");
     for format in QUANTIZED {
-        let of = |w| bits(&dequantized(&QuantizedWeights::quantize(w, format)));
+        let of = |w: &Weights| bits(&unpacked(&packed_as(w, MatrixFormat::Quantized(format))));
         assert_eq!(of(&bf16), of(&f32s));
     }
 }
@@ -291,7 +284,7 @@ proptest! {
     ) {
         let w = quantized(normal(seed, n * k), n, k, QUANTIZED[format]);
         let x = values(seed ^ 1, rows * k, 10.0_f32.powi(magnitude));
-        let expected = naive(&rounded(&x, k), &dequantized(&w), k);
+        let expected = naive(&rounded(&x, k), &unpacked(&w), k);
         for kernels in all_kernels().iter().filter(|kernels| kernels.threads() == 1) {
             for (found, (expected, size)) in product(kernels, &x, &w, None).into_iter().zip(&expected) {
                 // Three roundings of each group's term, one of its scale, and one for each sum.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use paceline::Precision;
 use paceline::checkpoint::{Checkpoint, ModelConfig};
+use paceline::model::weight_bytes;
 use paceline::text::{ChatTemplate, Tokenizer};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -71,7 +72,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         weight_bytes: [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4]
             .into_iter()
             .filter_map(Precision::format)
-            .map(|format| (format.to_string(), Value::from(format.weight_bytes(&checkpoint))))
+            .map(|format| (format.to_string(), Value::from(weight_bytes(format, &checkpoint))))
             .collect(),
         cache_bytes_per_token: (2 * 4 * config.layers * config.kv_heads * config.head_dim) as u64,
         tokenizer,

@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{QuantizedFormat, QuantizedWeights, Weights, WeightsError};
+use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, Weights, WeightsError};
 
 use super::cache::KvCache;
 use super::device::Compute;
-use super::ops::{Embedding, LayerWeights, Linear, RmsNorm, Rotation, attend, gated_silu};
-use super::precision::MatrixFormat;
+use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, gated_silu};
+use super::precision::output_format;
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
 
 /// Why a checkpoint could not become a model.
@@ -40,6 +40,9 @@ pub enum ModelError {
         /// Where: the column.
         column: usize,
     },
+    /// A thread could not be started.
+    #[error("The weights cannot be packed, as a thread could not be started: {0}.")]
+    Threads(std::io::Error),
 }
 
 /// A decoder ready to run: weights on their device and the way they are computed with. Shared by all sequences.
@@ -52,9 +55,9 @@ pub struct Decoder {
     output: Linear,
     inverse_frequencies: Vec<f32>,
     format: MatrixFormat,
-    /// Whether the output layer reads the embedding's matrix.
-    shares_embedding: bool,
     weight_bytes: u64,
+    /// Of them, those of a matrix that rows are only looked up in.
+    looked_up_bytes: u64,
 }
 
 struct Layer {
@@ -73,10 +76,9 @@ struct Layer {
 }
 
 impl Decoder {
-    /// Places the checkpoint's weights. `format` is the matrices' precision, `None` for each as it is stored;
-    /// stored matrices are used in place in the mapped file, others are converted one by one, and the file's
-    /// pages are let go as soon as they are read. `progress` hears the number of layers placed and their
-    /// total.
+    /// Places the checkpoint's weights. `format` is the matrices' precision, `None` for each as it is stored. They
+    /// are packed one by one, and the file's pages are let go as soon as they are read. `progress` hears the number of
+    /// layers placed and their total.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
@@ -87,32 +89,30 @@ impl Decoder {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
-        let mut loader = Loader { checkpoint, format, compute, placed_bytes: 0 };
-        let embedding = Embedding::new(loader.embedding("model.embed_tokens.weight")?, compute);
+        let mut loader = Loader::new(checkpoint, format, compute)?;
         let mut layers = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             progress(index, config.layers);
             layers.push(loader.layer(&config, index)?);
         }
         let norm = RmsNorm::new(loader.vector("model.norm.weight")?, config.norm_eps, compute);
+        loader.format = format.map(output_format);
+        let output = Linear::new(loader.matrix("lm_head.weight")?, None, compute);
+        // Quantized rows are not what a token's embedding should be.
         let quantized = matches!(format, Some(MatrixFormat::Quantized(_)));
-        let shares_embedding = config.tied_embeddings && !quantized;
-        let output = if shares_embedding {
-            embedding.tied_output()
+        let (embedding, looked_up_bytes) = if config.tied_embeddings && !quantized {
+            (Embedding::Tied(output.clone()), 0)
         } else {
-            // The output matrix decides between tokens: four bits are too few for it.
-            loader.format = format.map(|format| match format {
-                MatrixFormat::Quantized(_) => MatrixFormat::Quantized(QuantizedFormat::Int8),
-                float => float,
-            });
-            Linear::new(loader.matrix("lm_head.weight")?, None, compute)
+            let weights = loader.stored("model.embed_tokens.weight")?;
+            let bytes = loader.held_bytes(weights.bytes(), (weights.out_features(), weights.in_features()));
+            (Embedding::new(weights, compute), bytes)
         };
         progress(config.layers, config.layers);
         Ok(Self {
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             format: format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format())),
-            shares_embedding,
-            weight_bytes: loader.placed_bytes,
+            weight_bytes: loader.placed_bytes + looked_up_bytes,
+            looked_up_bytes,
             config,
             compute: compute.clone(),
             embedding,
@@ -144,8 +144,7 @@ impl Decoder {
 
     /// Bytes of the weights that a plain step reads: all of them but an embedding matrix that is only looked up.
     pub fn bytes_per_step(&self) -> u64 {
-        let looked_up = if self.shares_embedding { 0 } else { self.embedding.bytes() };
-        self.weight_bytes - looked_up
+        self.weight_bytes - self.looked_up_bytes
     }
 
     /// Layers of the model.
@@ -208,10 +207,20 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     format: Option<MatrixFormat>,
     compute: &'a Compute,
+    /// What matrices are packed with.
+    packer: Arc<Kernels>,
     placed_bytes: u64,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(checkpoint: &'a Checkpoint, format: Option<MatrixFormat>, compute: &'a Compute) -> Result<Self, ModelError> {
+        let packer = match compute {
+            Compute::Kernels(kernels) => Arc::clone(kernels),
+            Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
+        };
+        Ok(Self { checkpoint, format, compute, packer, placed_bytes: 0 })
+    }
+
     fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<Layer, ModelError> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let attention = |part: &str| name(&format!("self_attn.{part}"));
@@ -251,54 +260,26 @@ impl Loader<'_> {
         Ok(values)
     }
 
-    /// The embedding, which is never quantized.
-    fn embedding(&mut self, name: &str) -> Result<Weights, ModelError> {
-        let weights = self.float(name)?;
-        self.placed_bytes += self.held_bytes(weights.bytes(), (weights.out_features(), weights.in_features()));
-        Ok(weights)
-    }
-
-    fn matrix(&mut self, name: &str) -> Result<LayerWeights, ModelError> {
-        let weights = self.float(name)?;
-        let shape = (weights.out_features(), weights.in_features());
-        let weights = match self.format {
-            Some(MatrixFormat::Quantized(format)) => {
-                self.check_finite(name, &weights)?;
-                let quantized = QuantizedWeights::quantize(&weights, format);
-                let stored = self.checkpoint.tensor(name)?;
-                stored.file.release(stored.bytes.clone());
-                LayerWeights::Quantized(quantized)
-            }
-            _ => LayerWeights::Float(weights),
-        };
-        self.placed_bytes += self.held_bytes(weights.bytes(), shape);
-        Ok(weights)
-    }
-
-    /// A scale cannot hold what is infinite or no number.
-    fn check_finite(&self, name: &str, weights: &Weights) -> Result<(), ModelError> {
-        let mut row = vec![0.0_f32; weights.in_features()];
-        for index in 0..weights.out_features() {
-            weights.row_to_f32(index, &mut row);
-            if let Some(column) = row.iter().position(|value| !value.is_finite()) {
-                return Err(ModelError::NotFinite { name: name.to_owned(), row: index, column });
-            }
+    /// A matrix packed in the loader's format, or in the one it is stored in.
+    fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
+        let weights = self.stored(name)?;
+        let format = self.format.unwrap_or(MatrixFormat::Float(weights.format()));
+        let packed = self.packer.pack(&weights, format);
+        if let Some((row, group)) = packed.not_finite() {
+            let mut values = vec![0.0_f32; weights.in_features()];
+            weights.row_to_f32(row, &mut values);
+            let column = values.iter().position(|value| !value.is_finite()).unwrap_or(group);
+            return Err(ModelError::NotFinite { name: name.to_owned(), row, column });
         }
-        Ok(())
+        let stored = self.checkpoint.tensor(name)?;
+        stored.file.release(stored.bytes.clone());
+        self.placed_bytes += self.held_bytes(packed.bytes(), (packed.out_features(), packed.in_features()));
+        Ok(packed)
     }
 
-    /// A matrix as stored, or converted to the float format that was asked for.
-    fn float(&self, name: &str) -> Result<Weights, ModelError> {
-        let stored = self.checkpoint.tensor(name)?;
-        let weights = in_place(stored).map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
-        Ok(match self.format {
-            Some(MatrixFormat::Float(format)) if format != stored.format => {
-                let converted = weights.converted(format);
-                stored.file.release(stored.bytes.clone());
-                converted
-            }
-            _ => weights,
-        })
+    /// A matrix where it lies in the file.
+    fn stored(&self, name: &str) -> Result<Weights, ModelError> {
+        in_place(self.checkpoint.tensor(name)?).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
     }
 
     /// Bytes of a matrix where it is computed with: burn's own operations hold their weights in f32.

@@ -17,5 +17,6 @@ pub mod sequence;
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
-pub use precision::MatrixFormat;
+pub use paceline_kernels::MatrixFormat;
+pub use precision::weight_bytes;
 pub use sequence::{LowerLayers, Sequence, Verified};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use burn::backend::Flex;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use paceline_kernels::{Kernels, QuantizedWeights, Weights};
+use paceline_kernels::{Kernels, PackedWeights, Product, Weights};
 
 use super::cache::{DeviceLayer, LayerState};
 use super::device::Compute;
@@ -45,28 +45,9 @@ pub fn into_values(x: Tensor<2>) -> Vec<f32> {
 /// A matrix of weights `[out, in]` on its device.
 #[derive(Clone)]
 enum Matrix {
-    Kernels(Arc<Kernels>, Arc<Weights>),
-    Quantized(Arc<Kernels>, Arc<QuantizedWeights>),
+    Packed(Arc<Kernels>, Arc<PackedWeights>),
     /// `[out, in]`, as stored.
     Burn(Box<Tensor<2>>),
-}
-
-/// The weights of a layer, before they are placed.
-pub enum LayerWeights {
-    /// Floats.
-    Float(Weights),
-    /// Integers with scales.
-    Quantized(QuantizedWeights),
-}
-
-impl LayerWeights {
-    /// Bytes that they take.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Float(weights) => weights.bytes(),
-            Self::Quantized(weights) => weights.bytes(),
-        }
-    }
 }
 
 /// `y = x W^T + b`.
@@ -76,9 +57,16 @@ pub struct Linear {
     bias: Option<Vector>,
 }
 
-/// The rows of a matrix looked up by token id. May share its matrix with the output layer.
+/// The rows of a matrix looked up by token id.
 #[derive(Clone)]
-pub struct Embedding(Matrix);
+pub enum Embedding {
+    /// Where they lie in a file.
+    Stored(Arc<Weights>),
+    /// Those of an output layer.
+    Tied(Linear),
+    /// On a device.
+    Burn(Box<Tensor<2>>),
+}
 
 /// A learned vector: a norm's weight or a layer's bias.
 #[derive(Clone)]
@@ -112,7 +100,13 @@ impl Vector {
 impl Embedding {
     /// Places an embedding matrix `[vocabulary, width]`.
     pub fn new(weights: Weights, compute: &Compute) -> Self {
-        Self(Matrix::new(LayerWeights::Float(weights), compute))
+        match compute {
+            Compute::Kernels(_) => Self::Stored(Arc::new(weights)),
+            Compute::Burn(device) => {
+                let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
+                Self::Burn(Box::new(widened(weights.out_features(), weights.in_features(), row, device)))
+            }
+        }
     }
 
     /// The rows of `tokens`, as `[tokens, width]` in f32.
@@ -120,85 +114,61 @@ impl Embedding {
     /// # Panics
     /// If an id is outside the vocabulary; callers check what comes from outside.
     pub fn forward(&self, tokens: &[u32]) -> Tensor<2> {
-        match &self.0 {
-            Matrix::Kernels(_, weights) => {
-                let width = weights.in_features();
-                let mut out = vec![0.0; tokens.len() * width];
-                for (row, &token) in out.chunks_exact_mut(width).zip(tokens) {
-                    weights.row_to_f32(token as usize, row);
-                }
-                from_values(out, tokens.len(), width, &Device::flex())
+        match self {
+            Self::Stored(weights) => look_up(tokens, weights.in_features(), |row, out| weights.row_to_f32(row, out)),
+            Self::Tied(Linear { matrix: Matrix::Packed(_, weights), .. }) => {
+                look_up(tokens, weights.in_features(), |row, out| weights.row_to_f32(row, out))
             }
-            Matrix::Quantized(..) => unreachable!("an embedding is made of floats"),
-            Matrix::Burn(weights) => {
+            Self::Burn(weights) | Self::Tied(Linear { matrix: Matrix::Burn(weights), .. }) => {
                 let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
                 let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &weights.device());
                 (**weights).clone().select(0, ids)
             }
         }
     }
+}
 
-    /// Bytes that the matrix takes.
-    pub fn bytes(&self) -> u64 {
-        match &self.0 {
-            Matrix::Kernels(_, weights) => weights.bytes() as u64,
-            Matrix::Quantized(_, weights) => weights.bytes() as u64,
-            Matrix::Burn(weights) => 4 * weights.dims().iter().product::<usize>() as u64,
-        }
+fn look_up(tokens: &[u32], width: usize, row: impl Fn(usize, &mut [f32])) -> Tensor<2> {
+    let mut out = vec![0.0; tokens.len() * width];
+    for (out, &token) in out.chunks_exact_mut(width).zip(tokens) {
+        row(token as usize, out);
     }
+    from_values(out, tokens.len(), width, &Device::flex())
+}
 
-    /// The output layer that shares this matrix.
-    pub fn tied_output(&self) -> Linear {
-        Linear { matrix: self.0.clone(), bias: None }
+fn widened(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]), device: &Device) -> Tensor<2> {
+    let mut values = vec![0.0; rows * width];
+    for (index, out) in values.chunks_exact_mut(width).enumerate() {
+        row(index, out);
     }
+    from_values(values, rows, width, device)
 }
 
 impl Matrix {
-    fn new(weights: LayerWeights, compute: &Compute) -> Self {
-        match (compute, weights) {
-            (Compute::Kernels(kernels), LayerWeights::Float(weights)) => {
-                Self::Kernels(kernels.clone(), Arc::new(weights))
-            }
-            (Compute::Kernels(kernels), LayerWeights::Quantized(weights)) => {
-                Self::Quantized(kernels.clone(), Arc::new(weights))
-            }
-            (Compute::Burn(device), LayerWeights::Float(weights)) => {
+    fn new(weights: PackedWeights, compute: &Compute) -> Self {
+        match compute {
+            Compute::Kernels(kernels) => Self::Packed(kernels.clone(), Arc::new(weights)),
+            Compute::Burn(device) => {
                 let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
-                Self::widened(weights.out_features(), weights.in_features(), row, device)
-            }
-            (Compute::Burn(device), LayerWeights::Quantized(weights)) => {
-                let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
-                Self::widened(weights.out_features(), weights.in_features(), row, device)
+                Self::Burn(Box::new(widened(weights.out_features(), weights.in_features(), row, device)))
             }
         }
-    }
-
-    fn widened(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]), device: &Device) -> Self {
-        let mut values = vec![0.0; rows * width];
-        for (index, out) in values.chunks_exact_mut(width).enumerate() {
-            row(index, out);
-        }
-        Self::Burn(Box::new(from_values(values, rows, width, device)))
     }
 }
 
 impl Linear {
     /// Places a layer with weights `[out, in]` and an optional bias `[out]`.
-    pub fn new(weights: LayerWeights, bias: Option<Vec<f32>>, compute: &Compute) -> Self {
+    pub fn new(weights: PackedWeights, bias: Option<Vec<f32>>, compute: &Compute) -> Self {
         Self { matrix: Matrix::new(weights, compute), bias: bias.map(|values| Vector::new(values, compute)) }
     }
 
     /// `x` is `[rows, in]`, the result `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match (&self.matrix, &self.bias) {
-            (Matrix::Kernels(kernels, weights), bias) => {
-                let (rows, bias) = (x.dims()[0], bias.as_ref().and_then(Vector::values));
-                map_values(x, rows, weights.out_features(), |x, out| kernels.matmul(x, rows, weights, bias, out))
-            }
-            (Matrix::Quantized(kernels, weights), bias) => {
+            (Matrix::Packed(kernels, weights), bias) => {
                 let (rows, bias) = (x.dims()[0], bias.as_ref().and_then(Vector::values));
                 map_values(x, rows, weights.out_features(), |x, out| {
-                    kernels.matmul_quantized(x, rows, weights, bias, out);
+                    kernels.matmul(x, rows, &mut [Product { weights, bias, out }]);
                 })
             }
             (Matrix::Burn(weights), bias) => {

@@ -1,46 +1,33 @@
-//! In which precision matrices are held.
+//! How much memory a checkpoint's weights take by precision.
 
-use std::fmt;
+use paceline_kernels::{MatrixFormat, QuantizedFormat};
 
-use paceline_kernels::{FloatFormat, QuantizedFormat};
+use crate::checkpoint::{Checkpoint, StoredTensor};
 
-use crate::checkpoint::Checkpoint;
-
-/// The format of a model's matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MatrixFormat {
-    /// Floats.
-    Float(FloatFormat),
-    /// Integers in groups with a scale each. The embedding stays as it is stored, the output matrix is int8.
-    Quantized(QuantizedFormat),
-}
-
-impl MatrixFormat {
-    /// Bytes that a checkpoint's weights take when its matrices are held in this format.
-    pub fn weight_bytes(self, checkpoint: &Checkpoint) -> u64 {
-        let tied = checkpoint.config().tied_embeddings;
-        let held = |(name, tensor): (&str, &crate::checkpoint::StoredTensor)| match (self, &tensor.shape[..]) {
-            (Self::Float(format), &[rows, columns]) => (rows * columns * format.bytes()) as u64,
-            (Self::Quantized(format), &[rows, columns]) => match name {
-                "model.embed_tokens.weight" => {
-                    let output = if tied { QuantizedFormat::Int8.matrix_bytes(rows, columns) } else { 0 };
-                    tensor.bytes.len() as u64 + output
-                }
-                "lm_head.weight" => QuantizedFormat::Int8.matrix_bytes(rows, columns),
-                _ => format.matrix_bytes(rows, columns),
-            },
-            // Norms and biases are kept in f32.
-            (_, shape) => 4 * shape.iter().product::<usize>() as u64,
-        };
-        checkpoint.tensors().map(held).sum()
+/// The format of a model's output matrix where the others are in `format`: it decides between tokens, and four bits
+/// are too few for that.
+pub fn output_format(format: MatrixFormat) -> MatrixFormat {
+    match format {
+        MatrixFormat::Quantized(_) => MatrixFormat::Quantized(QuantizedFormat::Int8),
+        float => float,
     }
 }
 
-impl fmt::Display for MatrixFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Float(format) => format.fmt(f),
-            Self::Quantized(format) => format.fmt(f),
+/// Bytes that a checkpoint's weights take when its matrices are held in `format`.
+pub fn weight_bytes(format: MatrixFormat, checkpoint: &Checkpoint) -> u64 {
+    let tied = checkpoint.config().tied_embeddings;
+    let held = |(name, tensor): (&str, &StoredTensor)| match (name, &tensor.shape[..]) {
+        ("model.embed_tokens.weight", &[rows, columns]) if tied => {
+            let output = output_format(format).matrix_bytes(rows, columns);
+            // A packed float matrix serves look-ups too.
+            let table = if matches!(format, MatrixFormat::Float(_)) { 0 } else { tensor.bytes.len() as u64 };
+            table + output
         }
-    }
+        ("model.embed_tokens.weight", _) => tensor.bytes.len() as u64,
+        ("lm_head.weight", &[rows, columns]) => output_format(format).matrix_bytes(rows, columns),
+        (_, &[rows, columns]) => format.matrix_bytes(rows, columns),
+        // Norms and biases are kept in f32.
+        (_, shape) => 4 * shape.iter().product::<usize>() as u64,
+    };
+    checkpoint.tensors().map(held).sum()
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use half::{bf16, f16};
-use paceline_kernels::{FloatFormat, InstructionSet, Kernels, Weights};
+use paceline_kernels::{FloatFormat, InstructionSet, Kernels, MatrixFormat, PackedWeights, Product, Weights};
 
 pub(crate) const FORMATS: [FloatFormat; 3] = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
 
@@ -71,4 +71,29 @@ pub(crate) fn widened(w: &Weights) -> Vec<f32> {
         w.row_to_f32(row, out);
     }
     all
+}
+
+/// The matrix packed as it is stored.
+pub(crate) fn packed(w: &Weights) -> PackedWeights {
+    packed_as(w, MatrixFormat::Float(w.format()))
+}
+
+pub(crate) fn packed_as(w: &Weights, format: MatrixFormat) -> PackedWeights {
+    reference().pack(w, format)
+}
+
+/// The matrix's values, as products compute with them.
+pub(crate) fn unpacked(w: &PackedWeights) -> Vec<f32> {
+    let mut all = vec![0.0; w.out_features() * w.in_features()];
+    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
+        w.row_to_f32(row, out);
+    }
+    all
+}
+
+pub(crate) fn product(kernels: &Kernels, x: &[f32], w: &PackedWeights, bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / w.in_features();
+    let mut out = vec![f32::NEG_INFINITY; rows * w.out_features()];
+    kernels.matmul(x, rows, &mut [Product { weights: w, bias, out: &mut out }]);
+    out
 }

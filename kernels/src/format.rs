@@ -1,0 +1,50 @@
+//! In which number formats matrices are packed.
+
+use std::fmt;
+
+use crate::packed::Layout;
+use crate::weights::FloatFormat;
+
+/// The number format of quantized weights: integers with a scale for each output and group of 64 values of k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuantizedFormat {
+    /// Integers of -127 to 127: 8.25 bits a weight.
+    Int8,
+    /// Integers of -8 to 7: 4.25 bits a weight.
+    Int4,
+}
+
+impl fmt::Display for QuantizedFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
+/// The number format of a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MatrixFormat {
+    /// Floats, multiplied with activations in f32.
+    Float(FloatFormat),
+    /// Integers with scales, multiplied with activations rounded to 8 bits.
+    Quantized(QuantizedFormat),
+}
+
+impl MatrixFormat {
+    /// Bytes that a matrix takes when it is packed in this format.
+    #[must_use]
+    pub fn matrix_bytes(self, out_features: usize, in_features: usize) -> u64 {
+        Layout::new(self, out_features, in_features).bytes() as u64
+    }
+}
+
+impl fmt::Display for MatrixFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float(format) => format.fmt(f),
+            Self::Quantized(format) => format.fmt(f),
+        }
+    }
+}

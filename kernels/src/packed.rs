@@ -1,0 +1,263 @@
+//! Weight matrices in the layout that the products stream.
+//!
+//! Sixteen outputs make a block, stored in one piece: lines of 64 bytes, each with the next few values of k for
+//! all sixteen, so that sixteen lanes accumulate sixteen outputs and no sum across lanes is needed.
+//!
+//! | format | values of k in a line | how they lie |
+//! |---|---|---|
+//! | f32 | 1 | sixteen floats |
+//! | f16 | 2 | sixteen halves of the first k, then sixteen of the second |
+//! | bf16 | 2 | sixteen pairs: a pair's halves are widened by a shift and by a mask |
+//! | int8 | 4 | sixteen fours of bytes, 128 added |
+//! | int4 | 8 | as two lines of int8, the first in the low halves of the bytes, 8 added |
+//!
+//! Integers have bf16 scales, sixteen for each group of 64 values of k, before the block's lines and filled up to
+//! a line's end. Missing outputs have scales or floats of 0, and so have missing values of k.
+
+use std::fmt;
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use crate::buffer::{AlignedBuffer, SharedOutput};
+use crate::dot::{OFFSET4, OFFSET8};
+use crate::quantizer::{GROUP, quantize4, quantize8};
+use crate::simd::{Op, Simd};
+use crate::{FloatFormat, MatrixFormat, QuantizedFormat, Weights};
+
+/// Bytes of a line of weights: a cache line, and the widest vector.
+pub(crate) const LINE: usize = 64;
+/// Outputs of a block.
+pub(crate) const BLOCK: usize = 16;
+/// Bytes of the scales of a block's group.
+pub(crate) const SCALES: usize = BLOCK * size_of::<bf16>();
+
+/// Where things lie in a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) format: MatrixFormat,
+    pub(crate) out_features: usize,
+    pub(crate) in_features: usize,
+}
+
+impl Layout {
+    pub(crate) fn new(format: MatrixFormat, out_features: usize, in_features: usize) -> Self {
+        Self { format, out_features, in_features }
+    }
+
+    /// Values of k in a line.
+    fn per_line(&self) -> usize {
+        match self.format {
+            MatrixFormat::Float(FloatFormat::F32) => 1,
+            MatrixFormat::Float(_) => 2,
+            MatrixFormat::Quantized(QuantizedFormat::Int8) => 4,
+            MatrixFormat::Quantized(QuantizedFormat::Int4) => 8,
+        }
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.out_features.div_ceil(BLOCK)
+    }
+
+    /// Groups of a row.
+    pub(crate) fn groups(&self) -> usize {
+        self.in_features.div_ceil(GROUP)
+    }
+
+    /// Lines of a block.
+    pub(crate) fn lines(&self) -> usize {
+        self.in_features.div_ceil(self.per_line())
+    }
+
+    /// Bytes of a block's scales, whole lines.
+    pub(crate) fn scales_bytes(&self) -> usize {
+        match self.format {
+            MatrixFormat::Float(_) => 0,
+            MatrixFormat::Quantized(_) => (self.groups() * SCALES).next_multiple_of(LINE),
+        }
+    }
+
+    /// Bytes of a block, whole lines.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.scales_bytes() + self.lines() * LINE
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks() * self.block_bytes()
+    }
+
+    /// Where value `k` of an output lies in its block: the byte, and by how many bits it is shifted there.
+    fn place(&self, output: usize, k: usize) -> (usize, u32) {
+        let (line, lane, rest) = (k / self.per_line(), output % BLOCK, k % self.per_line());
+        let (in_line, shift) = match self.format {
+            MatrixFormat::Float(FloatFormat::F32) => (4 * lane, 0),
+            MatrixFormat::Float(FloatFormat::F16) => (2 * (rest * BLOCK + lane), 0),
+            MatrixFormat::Float(FloatFormat::Bf16) => (2 * (2 * lane + rest), 0),
+            MatrixFormat::Quantized(QuantizedFormat::Int8) => (4 * lane + rest, 0),
+            MatrixFormat::Quantized(QuantizedFormat::Int4) => (4 * lane + rest % 4, if rest < 4 { 0 } else { 4 }),
+        };
+        (self.scales_bytes() + line * LINE + in_line, shift)
+    }
+}
+
+/// A matrix of `[out_features, in_features]`, laid out for products with few rows.
+pub struct PackedWeights {
+    data: AlignedBuffer,
+    layout: Layout,
+}
+
+/// Packs some blocks of a matrix; `out` is all of the matrix, zeroed.
+pub(crate) struct Pack<'a> {
+    pub(crate) source: &'a Weights,
+    pub(crate) layout: Layout,
+    pub(crate) range: Range<usize>,
+    pub(crate) out: &'a SharedOutput<'a, u8>,
+}
+
+impl Op for Pack<'_> {
+    type Output = ();
+    // Only for the code that the compiler generates: no operation here depends on the instruction set.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Layout { out_features, in_features, format } = self.layout;
+        let mut row = vec![0.0; in_features.next_multiple_of(GROUP)];
+        for block in self.range.clone() {
+            let bytes = self.layout.block_bytes();
+            // SAFETY: blocks belong to one part each.
+            let data = unsafe { self.out.slice(block * bytes, bytes) };
+            for output in block * BLOCK..out_features.min((block + 1) * BLOCK) {
+                self.source.row_to_f32(output, &mut row[..in_features]);
+                match format {
+                    MatrixFormat::Float(format) => self.put_floats(data, output, format, &row[..in_features]),
+                    MatrixFormat::Quantized(format) => self.put_integers(data, output, format, &row),
+                }
+            }
+        }
+    }
+}
+
+impl Pack<'_> {
+    /// Every value is rounded to the nearest, ties to even.
+    #[inline(always)]
+    fn put_floats(&self, data: &mut [u8], output: usize, format: FloatFormat, row: &[f32]) {
+        for (k, value) in row.iter().enumerate() {
+            let (at, _) = self.layout.place(output, k);
+            match format {
+                FloatFormat::F32 => data[at..at + 4].copy_from_slice(&value.to_le_bytes()),
+                FloatFormat::F16 => data[at..at + 2].copy_from_slice(&f16::from_f32(*value).to_le_bytes()),
+                FloatFormat::Bf16 => data[at..at + 2].copy_from_slice(&bf16::from_f32(*value).to_le_bytes()),
+            }
+        }
+    }
+
+    /// `row` is whole groups.
+    #[inline(always)]
+    fn put_integers(&self, data: &mut [u8], output: usize, format: QuantizedFormat, row: &[f32]) {
+        let mut integers = [0; GROUP];
+        for (group, values) in row.as_chunks().0.iter().enumerate() {
+            let (scale, offset) = match format {
+                QuantizedFormat::Int8 => (quantize8(values, &mut integers), OFFSET8),
+                QuantizedFormat::Int4 => (quantize4(values, &mut integers), OFFSET4),
+            };
+            let at = group * SCALES + output % BLOCK * size_of::<bf16>();
+            data[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+            let first = group * GROUP;
+            let count = GROUP.min(self.layout.in_features - first);
+            for (i, integer) in integers[..count].iter().enumerate() {
+                let (at, shift) = self.layout.place(output, first + i);
+                data[at] |= ((i32::from(*integer) + offset) as u8) << shift;
+            }
+        }
+    }
+}
+
+impl PackedWeights {
+    /// A matrix of `layout` whose bytes are still zeros.
+    pub(crate) fn zeroed(layout: Layout) -> Self {
+        Self { data: AlignedBuffer::new(layout.bytes() / size_of::<f32>()), layout }
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_bytes()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        self.data.as_mut_bytes()
+    }
+
+    /// How the values are held.
+    #[must_use]
+    pub fn format(&self) -> MatrixFormat {
+        self.layout.format
+    }
+
+    /// Rows of the matrix: values that a product with it yields.
+    #[must_use]
+    pub fn out_features(&self) -> usize {
+        self.layout.out_features
+    }
+
+    /// Columns of the matrix: values that a product with it takes.
+    #[must_use]
+    pub fn in_features(&self) -> usize {
+        self.layout.in_features
+    }
+
+    /// Bytes that the matrix takes, and that a product with it reads.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data().len()
+    }
+
+    /// Where a value was not finite and could not be quantized, if anywhere: the row, and the first column of the
+    /// group.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<(usize, usize)> {
+        if matches!(self.format(), MatrixFormat::Float(_)) {
+            return None;
+        }
+        let groups = self.layout.groups();
+        self.data().chunks_exact(self.layout.block_bytes()).enumerate().find_map(|(block, data)| {
+            let scales = data[..groups * SCALES].as_chunks().0;
+            let at = scales.iter().position(|scale| bf16::from_le_bytes(*scale).is_nan())?;
+            Some((block * BLOCK + at % BLOCK, at / BLOCK * GROUP))
+        })
+    }
+
+    /// Writes a row, as products compute with it (integers times their scales), to `out` of `in_features` values.
+    ///
+    /// # Panics
+    /// Where there is no such row, or `out` has another length.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.out_features(), "row {row} of a matrix of {} rows", self.out_features());
+        assert_eq!(out.len(), self.in_features(), "a row of the matrix and its destination differ in length");
+        let bytes = self.layout.block_bytes();
+        let block = &self.data()[row / BLOCK * bytes..][..bytes];
+        let two = |at: usize| [block[at], block[at + 1]];
+        let scale = |k: usize| bf16::from_le_bytes(two(k / GROUP * SCALES + row % BLOCK * size_of::<bf16>())).to_f32();
+        for (k, out) in out.iter_mut().enumerate() {
+            let (at, shift) = self.layout.place(row, k);
+            *out = match self.format() {
+                MatrixFormat::Float(FloatFormat::F32) => {
+                    f32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+                }
+                MatrixFormat::Float(FloatFormat::F16) => f16::from_le_bytes(two(at)).to_f32(),
+                MatrixFormat::Float(FloatFormat::Bf16) => bf16::from_le_bytes(two(at)).to_f32(),
+                MatrixFormat::Quantized(QuantizedFormat::Int8) => (i32::from(block[at]) - OFFSET8) as f32 * scale(k),
+                MatrixFormat::Quantized(QuantizedFormat::Int4) => {
+                    (i32::from(block[at] >> shift & 15) - OFFSET4) as f32 * scale(k)
+                }
+            };
+        }
+    }
+}
+
+impl fmt::Debug for PackedWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackedWeights({} x {} {})", self.out_features(), self.in_features(), self.format())
+    }
+}

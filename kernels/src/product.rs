@@ -1,0 +1,426 @@
+//! Products with packed weight matrices.
+//!
+//! Activations are laid out once, tile by tile: a tile is as many rows as the registers hold sums for, seventeen
+//! on AVX-512, so that a whole verification streams the weights once. Then each part of the job owns a range of
+//! blocks of sixteen outputs and serves every row from a block before it goes on to the next.
+//!
+//! For integers, activations are rounded to 8 bits per row and group of k; a group's products are summed in i32,
+//! which is exact, and `sum * (weight scale * activation scale)` is added to the one f32 total of that row and
+//! output by a fused multiply-add, in order of the groups. For floats, a group's products are summed in f32 by
+//! fused multiply-adds in order of k, and the groups' sums in order of the groups.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use crate::buffer::SharedOutput;
+use crate::dot::{Dot, DotOp};
+use crate::kernels::Kernels;
+use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
+use crate::packed::{BLOCK, LINE, Layout, Pack};
+use crate::quantizer::{GROUP, round_activations};
+use crate::simd::{LANES, Op, Simd};
+use crate::{FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, Weights};
+
+/// How far ahead of its use a line is asked for.
+const AHEAD: usize = 8 << 10;
+/// Rows of the largest tile, where there are several.
+const TILE: usize = 16;
+
+/// One of several products with the same activations.
+pub struct Product<'a> {
+    /// `[out_features, in_features]`.
+    pub weights: &'a PackedWeights,
+    /// `[out_features]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[rows, out_features]`.
+    pub out: &'a mut [f32],
+}
+
+/// How rows are cut into tiles.
+#[derive(Clone, Copy)]
+struct Tiles {
+    rows: usize,
+    count: usize,
+}
+
+impl Tiles {
+    /// `most` rows fit into the registers.
+    fn new(rows: usize, most: usize) -> Self {
+        let count = if rows <= most { 1 } else { rows.div_ceil(most.min(TILE)) };
+        Self { rows, count }
+    }
+
+    fn rows(&self, tile: usize) -> Range<usize> {
+        self.rows * tile / self.count..self.rows * (tile + 1) / self.count
+    }
+}
+
+/// What activations are laid out for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Floats,
+    Integers,
+}
+
+impl Kind {
+    fn of(format: MatrixFormat) -> Self {
+        match format {
+            MatrixFormat::Float(_) => Self::Floats,
+            MatrixFormat::Quantized(_) => Self::Integers,
+        }
+    }
+
+    /// Words of a row's group: with integers its scale, minus their sum, and four to a word.
+    fn words(self) -> usize {
+        match self {
+            Self::Floats => GROUP,
+            Self::Integers => 2 + GROUP / 4,
+        }
+    }
+}
+
+thread_local! {
+    static WORDS: Cell<Vec<u32>> = Cell::default();
+}
+
+/// Calls `f` with room for so many words, of whatever content.
+fn with_words(len: usize, f: impl FnOnce(&mut [u32])) {
+    let mut words = WORDS.take();
+    if words.len() < len {
+        words.resize(len, 0);
+    }
+    f(&mut words[..len]);
+    WORDS.set(words);
+}
+
+impl Kernels {
+    /// Lays a matrix out for products, in `format`: floats rounded to the nearest, ties to even; integers to
+    /// the nearest, each group of 64 values of a row with a scale that fits its largest magnitude, and with 4 bits
+    /// the one of several about that with the least squared error.
+    ///
+    /// With integers, a group with a value that is not finite becomes NaN, and one of values too small to
+    /// matter (below about 1e-36) zeros.
+    #[must_use]
+    pub fn pack(&self, source: &Weights, format: MatrixFormat) -> PackedWeights {
+        let layout = Layout::new(format, source.out_features(), source.in_features());
+        let mut packed = PackedWeights::zeroed(layout);
+        let out = SharedOutput::new(packed.data_mut());
+        self.split(layout.blocks(), 1, 16 * layout.bytes(), &|range| {
+            self.isa.enter(Pack { source, layout, range, out: &out });
+        });
+        packed
+    }
+
+    /// `out = x * w^T + bias` for each of `products`, with x `[rows, in_features]`.
+    ///
+    /// With float weights, products are of f32 values (weights are widened exactly) and summed in f32 with
+    /// fused multiply-adds. With quantized ones, every row's activations are rounded to 8 bits with a scale per group
+    /// of k, as the weights were; a row with a value that is not finite yields NaN, and a group of values below about
+    /// 1e-36 counts as zeros. The bias is added last.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length.
+    pub fn matmul(&self, x: &[f32], rows: usize, products: &mut [Product<'_>]) {
+        for product in products.iter() {
+            let (columns, k) = (product.weights.out_features(), product.weights.in_features());
+            assert_eq!(x.len(), rows * k, "x is [rows, in_features]");
+            assert_eq!(product.out.len(), rows * columns, "out is [rows, out_features]");
+            assert!(product.bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
+        }
+        if rows == 0 {
+            return;
+        }
+        let kind = |product: &Product<'_>| Kind::of(product.weights.format());
+        for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
+            self.matmul_of_kind(x, rows, products, kind(&products[0]));
+        }
+    }
+
+    fn matmul_of_kind(&self, x: &[f32], rows: usize, products: &mut [Product<'_>], kind: Kind) {
+        let k = products[0].weights.in_features();
+        let groups = k.div_ceil(GROUP);
+        let tiles = Tiles::new(rows, self.isa.tile_rows(kind == Kind::Integers));
+        let row_words = groups * kind.words();
+        with_words(rows * row_words, |words| {
+            let shared = SharedOutput::new(words);
+            // Rows of a tile share cache lines, so it is groups that are laid out in parallel.
+            self.split(tiles.count * groups, 1, 4 * x.len(), &|range| {
+                self.isa.enter(Lay { x, k, kind, tiles, range, words: &shared });
+            });
+            let mut first = 0;
+            let targets: Vec<Target<'_>> = products
+                .iter_mut()
+                .map(|product| {
+                    let Product { weights, bias, out } = product;
+                    let blocks = first..first + weights.layout().blocks();
+                    first = blocks.end;
+                    Target { weights, bias: *bias, out: SharedOutput::new(out), blocks }
+                })
+                .collect();
+            let bytes: usize = targets.iter().map(|target| target.weights.bytes()).sum();
+            let work = bytes / 4 * rows.div_ceil(kind.rows_for_free());
+            self.split(first, 1, work, &|range| {
+                let job = Blocks { words, row_words, tiles, groups, targets: &targets, range };
+                match kind {
+                    Kind::Floats => self.isa.enter(job),
+                    Kind::Integers => self.isa.enter_dots(job),
+                }
+            });
+        });
+    }
+}
+
+impl Kind {
+    /// As many rows as cost about the same as one, where weights come from memory.
+    fn rows_for_free(self) -> usize {
+        match self {
+            Self::Floats => 4,
+            Self::Integers => 8,
+        }
+    }
+}
+
+/// Lays out activations: tile after tile and in it group after group, for each the scales of the tile's rows,
+/// minus their sums, and then word after word of all rows.
+struct Lay<'a> {
+    x: &'a [f32],
+    k: usize,
+    kind: Kind,
+    tiles: Tiles,
+    /// Groups of tiles, counted from the first tile's first.
+    range: Range<usize>,
+    words: &'a SharedOutput<'a, u32>,
+}
+
+impl Op for Lay<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (groups, row_words) = (self.k.div_ceil(GROUP), self.kind.words());
+        for unit in self.range.clone() {
+            let (tile, group) = (self.tiles.rows(unit / groups), unit % groups);
+            let rows = tile.len();
+            let at = (tile.start * groups + group * rows) * row_words;
+            // SAFETY: each group of a tile is laid out by one part.
+            let words = unsafe { self.words.slice(at, rows * row_words) };
+            for (row, of_row) in tile.enumerate() {
+                let first = of_row * self.k + group * GROUP;
+                let values = &self.x[first..(first + GROUP).min((of_row + 1) * self.k)];
+                let mut padded = [0.0; GROUP];
+                let values = values.try_into().unwrap_or_else(|_| {
+                    padded[..values.len()].copy_from_slice(values);
+                    &padded
+                });
+                match self.kind {
+                    Kind::Floats => lay_floats(values, &mut words[row..], rows),
+                    Kind::Integers => lay_integers(s, values, &mut words[row..], rows),
+                }
+            }
+        }
+    }
+}
+
+/// Writes a row's group to every `rows`th word.
+#[inline(always)]
+fn lay_floats(values: &[f32; GROUP], words: &mut [u32], rows: usize) {
+    for (word, value) in words.iter_mut().step_by(rows).zip(values) {
+        *word = value.to_bits();
+    }
+}
+
+/// As [`lay_floats`], rounded: the scale, minus the sum, and the integers.
+#[inline(always)]
+fn lay_integers<S: Simd>(s: S, values: &[f32; GROUP], words: &mut [u32], rows: usize) {
+    let rounded = round_activations(s, values);
+    let header = [rounded.scale.to_bits(), (-rounded.sum).cast_unsigned()];
+    let quads = rounded.integers.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four));
+    for (word, value) in words.iter_mut().step_by(rows).zip(header.into_iter().chain(quads)) {
+        *word = value;
+    }
+}
+
+/// One of the products of a job, and which of the job's blocks are its own.
+struct Target<'a> {
+    weights: &'a PackedWeights,
+    bias: Option<&'a [f32]>,
+    out: SharedOutput<'a>,
+    blocks: Range<usize>,
+}
+
+/// The blocks that one part computes. Sizes have been checked.
+struct Blocks<'a> {
+    /// What [`Lay`] wrote: `row_words` a row, of `groups` groups.
+    words: &'a [u32],
+    row_words: usize,
+    tiles: Tiles,
+    groups: usize,
+    targets: &'a [Target<'a>],
+    range: Range<usize>,
+}
+
+impl Op for Blocks<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (target, blocks) in self.targets_in_range() {
+            match target.weights.format() {
+                MatrixFormat::Float(FloatFormat::F32) => self.blocks(F32(s), target, blocks),
+                MatrixFormat::Float(FloatFormat::F16) => self.blocks(F16(s), target, blocks),
+                MatrixFormat::Float(FloatFormat::Bf16) => self.blocks(Bf16(s), target, blocks),
+                MatrixFormat::Quantized(_) => {}
+            }
+        }
+    }
+}
+
+impl DotOp for Blocks<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<D: Dot>(self, d: D) {
+        for (target, blocks) in self.targets_in_range() {
+            match target.weights.format() {
+                MatrixFormat::Quantized(QuantizedFormat::Int8) => self.blocks(Int8(d), target, blocks),
+                MatrixFormat::Quantized(QuantizedFormat::Int4) => self.blocks(Int4(d), target, blocks),
+                MatrixFormat::Float(_) => {}
+            }
+        }
+    }
+}
+
+impl<'a> Blocks<'a> {
+    /// The products that have some of this part's blocks, with their own numbers of these.
+    #[inline(always)]
+    fn targets_in_range(&self) -> impl Iterator<Item = (&'a Target<'a>, Range<usize>)> + use<'a> {
+        let range = self.range.clone();
+        self.targets.iter().map(move |target| {
+            let first = target.blocks.start;
+            let (start, end) = (range.start.max(first), range.end.min(target.blocks.end));
+            (target, start.saturating_sub(first)..end.saturating_sub(first))
+        })
+    }
+
+    #[inline(always)]
+    fn blocks<M: Multiply>(&self, m: M, target: &Target<'_>, blocks: Range<usize>) {
+        let layout = target.weights.layout();
+        let bytes = layout.block_bytes();
+        for block in blocks {
+            let weights = &target.weights.data()[block * bytes..(block + 1) * bytes];
+            for tile in 0..self.tiles.count {
+                let rows = self.tiles.rows(tile);
+                let words = &self.words[rows.start * self.row_words..rows.end * self.row_words];
+                macro_rules! tiles {
+                    ($($rows:literal)*) => {
+                        match rows.len() {
+                            $($rows => self.tile::<M, $rows>(m, target, block, rows.start, weights, words, layout),)*
+                            _ => {}
+                        }
+                    };
+                }
+                tiles!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
+            }
+        }
+    }
+
+    /// `ROWS` rows with one block.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // a tile of a product has this many
+    fn tile<M: Multiply, const ROWS: usize>(
+        &self,
+        m: M,
+        target: &Target<'_>,
+        block: usize,
+        row: usize,
+        weights: &[u8],
+        words: &[u32],
+        layout: Layout,
+    ) {
+        if ROWS > M::ROWS {
+            return; // never asked for, and not worth code
+        }
+        let s = m.floats();
+        let group_words = ROWS * (M::HEADER + M::LINES * M::WORDS);
+        let (lines, scales_bytes) = (layout.lines(), layout.scales_bytes());
+        // What the unchecked accesses below rely on.
+        assert!(words.len() == self.groups * group_words && lines.div_ceil(M::LINES) == self.groups);
+        assert!(weights.len() == scales_bytes + lines * LINE && scales_bytes >= self.groups * M::SCALES);
+        let mut totals = [s.splat(0.0); ROWS];
+        let whole = lines / M::LINES;
+        for group in 0..whole {
+            // SAFETY: `whole` groups have all their lines, as asserted.
+            unsafe {
+                let scales = weights.as_ptr().add(group * M::SCALES);
+                let lines = weights.as_ptr().add(scales_bytes + group * M::LINES * LINE);
+                let words = words.as_ptr().add(group * group_words);
+                add_group::<M, ROWS>(m, &mut totals, scales, lines, M::LINES, words);
+            }
+        }
+        if whole < self.groups {
+            // SAFETY: as above, with the lines that are left.
+            unsafe {
+                let scales = weights.as_ptr().add(whole * M::SCALES);
+                let first = weights.as_ptr().add(scales_bytes + whole * M::LINES * LINE);
+                let words = words.as_ptr().add(whole * group_words);
+                add_group::<M, ROWS>(m, &mut totals, scales, first, lines - whole * M::LINES, words);
+            }
+        }
+        for (r, totals) in totals.iter().enumerate() {
+            target.write(s, row + r, block, *totals);
+        }
+    }
+}
+
+/// Adds the products of a group with `count` lines to the totals.
+///
+/// # Safety
+/// `lines` must have so many lines, `scales` the group's scales and `words` its activations of `ROWS` rows.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
+unsafe fn add_group<M: Multiply, const ROWS: usize>(
+    m: M,
+    totals: &mut [<M::F as Simd>::V; ROWS],
+    scales: *const u8,
+    lines: *const u8,
+    count: usize,
+    words: *const u32,
+) {
+    let s = m.floats();
+    // SAFETY: by the caller, here and below.
+    let mut sums = [unsafe { m.start(words, 0, ROWS) }; ROWS];
+    for r in 1..ROWS {
+        // SAFETY: as above.
+        sums[r] = unsafe { m.start(words, r, ROWS) };
+    }
+    for line in 0..count {
+        // SAFETY: as above; a byte array has no alignment.
+        unsafe {
+            let from = lines.add(line * LINE);
+            s.prefetch(from.wrapping_add(AHEAD));
+            m.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * (M::HEADER + line * M::WORDS)));
+        }
+    }
+    for r in 0..ROWS {
+        // SAFETY: as above.
+        totals[r] = unsafe { m.finish(totals[r], sums[r], scales, words, r) };
+    }
+}
+
+impl Target<'_> {
+    /// Writes what the matrix has of a row's and a block's outputs, with the bias.
+    #[inline(always)]
+    fn write<S: Simd>(&self, s: S, row: usize, block: usize, totals: S::V) {
+        let (column, columns) = (block * BLOCK, self.weights.out_features());
+        let count = BLOCK.min(columns - column);
+        let mut results = [0.0; LANES];
+        s.store(totals, &mut results);
+        // SAFETY: the columns are of this part's blocks, which no other part has.
+        let out = unsafe { self.out.slice(row * columns + column, count) };
+        match self.bias {
+            Some(bias) => {
+                for ((out, total), bias) in out.iter_mut().zip(results).zip(&bias[column..]) {
+                    *out = total + bias;
+                }
+            }
+            None => out.copy_from_slice(&results[..count]),
+        }
+    }
+}
