@@ -243,7 +243,7 @@ fn inspect_tells_what_a_model_is() {
         "256 tokens, cache 384 B a token",
         "[347, 351]",
         "bf16 87.2 kB",
-        "int4 104.1 kB",
+        "int4 78.2 kB",
         "352 tokens, with a chat template",
         "exit:1 to exit:2",
     ] {
