@@ -39,10 +39,16 @@ struct Job {
     parts: usize,
 }
 
+/// A counter on a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
 struct Shared {
     gate: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    next: AtomicUsize,
+    /// For each thread, the next of the parts that it begins with.
+    next: Vec<Counter>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
     bed: Mutex<()>,
@@ -76,7 +82,7 @@ impl ThreadPool {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            next: (0..threads).map(|_| Counter::default()).collect(),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -88,7 +94,7 @@ impl ThreadPool {
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("paceline-{index}"));
-            pool.workers.push(builder.spawn(move || shared.work())?);
+            pool.workers.push(builder.spawn(move || shared.work(index))?);
         }
         Ok(pool)
     }
@@ -124,7 +130,9 @@ impl ThreadPool {
         let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(f) };
         // SAFETY: we hold the turn and the gate is closed and empty, so nobody else reads or writes the cell.
         unsafe { *shared.job.get() = Some(Job { work, parts }) };
-        shared.next.store(0, Ordering::Relaxed);
+        for counter in &shared.next {
+            counter.0.store(0, Ordering::Relaxed);
+        }
         let generation = shared.gate.load(Ordering::Relaxed) & !(GENERATION - 1);
         // Sequentially consistent, like the two lines in `sleep` that it must not pass: either we see the
         // sleeper, or it sees the gate.
@@ -133,7 +141,7 @@ impl ThreadPool {
             drop(lock(&shared.bed));
             shared.wake.notify_all();
         }
-        shared.take_parts(f, parts);
+        shared.take_parts(f, parts, 0);
         shared.gate.fetch_and(!OPEN, Ordering::SeqCst);
         let mut looks = 0_u32;
         while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
@@ -162,7 +170,7 @@ impl Drop for ThreadPool {
 }
 
 impl Shared {
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let mut seen = 0;
         while let Some(generation) = self.enter(seen) {
             seen = generation;
@@ -170,20 +178,26 @@ impl Shared {
             let job = unsafe { (*self.job.get()).as_ref() };
             if let Some(job) = job {
                 // SAFETY: as above, what it points to lives until we leave.
-                self.take_parts(unsafe { &*job.work }, job.parts);
+                self.take_parts(unsafe { &*job.work }, job.parts, thread);
             }
             self.gate.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn take_parts(&self, f: &(dyn Fn(usize) + Sync), parts: usize) {
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= parts {
-                return;
-            }
-            if let Err(panic) = attempt(f, part) {
-                keep_first(&mut lock(&self.panic), Err(panic));
+    /// Runs parts until there are none: first those of the thread's own share, in order, as neighbours often read
+    /// neighbouring memory, then what is left of the others' shares.
+    fn take_parts(&self, f: &(dyn Fn(usize) + Sync), parts: usize, thread: usize) {
+        let threads = self.next.len();
+        for owner in (thread..threads).chain(0..thread) {
+            let (first, end) = (parts * owner / threads, parts * (owner + 1) / threads);
+            loop {
+                let part = first + self.next[owner].0.fetch_add(1, Ordering::Relaxed);
+                if part >= end {
+                    break;
+                }
+                if let Err(panic) = attempt(f, part) {
+                    keep_first(&mut lock(&self.panic), Err(panic));
+                }
             }
         }
     }
