@@ -16,6 +16,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
 
+mod arena;
 mod attention;
 mod buffer;
 mod cache;
@@ -39,6 +40,7 @@ mod simd_x86;
 mod tile;
 mod weights;
 
+pub use arena::WeightArena;
 pub use cache::LayerCache;
 pub use file::MappedFile;
 pub use format::{MatrixFormat, QuantizedFormat};

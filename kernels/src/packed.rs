@@ -15,11 +15,13 @@
 //! a line's end. Missing outputs have scales or floats of 0, and so have missing values of k.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 
 use half::{bf16, f16};
 
-use crate::buffer::{AlignedBuffer, SharedOutput};
+use crate::arena::{Part, WeightArena};
+use crate::buffer::SharedOutput;
 use crate::dot::{OFFSET4, OFFSET8};
 use crate::quantizer::{GROUP, quantize4, quantize8};
 use crate::simd::{Op, Simd};
@@ -102,7 +104,7 @@ impl Layout {
 
 /// A matrix of `[out_features, in_features]`, laid out for products with few rows.
 pub struct PackedWeights {
-    data: AlignedBuffer,
+    data: Part,
     layout: Layout,
 }
 
@@ -173,8 +175,8 @@ impl Pack<'_> {
 
 impl PackedWeights {
     /// A matrix of `layout` whose bytes are still zeros.
-    pub(crate) fn zeroed(layout: Layout) -> Self {
-        Self { data: AlignedBuffer::new(layout.bytes() / size_of::<f32>()), layout }
+    pub(crate) fn zeroed(layout: Layout, arena: &mut WeightArena) -> io::Result<Self> {
+        Ok(Self { data: arena.take(layout.bytes())?, layout })
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -10,8 +10,10 @@
 //! fused multiply-adds in order of k, and the groups' sums in order of the groups.
 
 use std::cell::Cell;
+use std::io;
 use std::ops::Range;
 
+use crate::arena::WeightArena;
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
 use crate::kernels::Kernels;
@@ -100,15 +102,17 @@ impl Kernels {
     ///
     /// With integers, a group with a value that is not finite becomes NaN, and one of values too small to
     /// matter (below about 1e-36) zeros.
-    #[must_use]
-    pub fn pack(&self, source: &Weights, format: MatrixFormat) -> PackedWeights {
+    ///
+    /// # Errors
+    /// What the system says where it has no more memory.
+    pub fn pack(&self, source: &Weights, format: MatrixFormat, arena: &mut WeightArena) -> io::Result<PackedWeights> {
         let layout = Layout::new(format, source.out_features(), source.in_features());
-        let mut packed = PackedWeights::zeroed(layout);
+        let mut packed = PackedWeights::zeroed(layout, arena)?;
         let out = SharedOutput::new(packed.data_mut());
         self.split(layout.blocks(), 1, 16 * layout.bytes(), &|range| {
             self.isa.enter(Pack { source, layout, range, out: &out });
         });
-        packed
+        Ok(packed)
     }
 
     /// `out = x * w^T + bias` for each of `products`, with x `[rows, in_features]`.

@@ -10,7 +10,7 @@ use common::{
     weights, widened,
 };
 use paceline_kernels::{
-    FloatFormat, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, Weights, WeightsError,
+    FloatFormat, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, WeightArena, Weights, WeightsError,
 };
 use proptest::prelude::*;
 
@@ -122,8 +122,10 @@ fn all_threads_pack_the_same() {
         .chain([QuantizedFormat::Int8, QuantizedFormat::Int4].map(MatrixFormat::Quantized))
     {
         let expected = bits(&unpacked(&packed_as(&source, format)));
+        let mut arena = WeightArena::default();
         for kernels in all_kernels() {
-            assert_eq!(bits(&unpacked(&kernels.pack(&source, format))), expected, "{kernels:?} {format}");
+            let packed = kernels.pack(&source, format, &mut arena).expect("there is memory");
+            assert_eq!(bits(&unpacked(&packed)), expected, "{kernels:?} {format}");
         }
     }
 }

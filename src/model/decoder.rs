@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, Weights, WeightsError};
+use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
 
 use super::cache::KvCache;
 use super::device::Compute;
@@ -39,6 +39,14 @@ pub enum ModelError {
         row: usize,
         /// Where: the column.
         column: usize,
+    },
+    /// There is not enough memory.
+    #[error("Tensor `{name}` cannot be packed for want of memory ({source}): choose a smaller precision or model.")]
+    Memory {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// A thread could not be started.
     #[error("The weights cannot be packed, as a thread could not be started: {0}.")]
@@ -209,6 +217,7 @@ struct Loader<'a> {
     compute: &'a Compute,
     /// What matrices are packed with.
     packer: Arc<Kernels>,
+    arena: WeightArena,
     placed_bytes: u64,
 }
 
@@ -218,7 +227,7 @@ impl<'a> Loader<'a> {
             Compute::Kernels(kernels) => Arc::clone(kernels),
             Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
         };
-        Ok(Self { checkpoint, format, compute, packer, placed_bytes: 0 })
+        Ok(Self { checkpoint, format, compute, packer, arena: WeightArena::default(), placed_bytes: 0 })
     }
 
     fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<Layer, ModelError> {
@@ -264,7 +273,8 @@ impl<'a> Loader<'a> {
     fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
         let weights = self.stored(name)?;
         let format = self.format.unwrap_or(MatrixFormat::Float(weights.format()));
-        let packed = self.packer.pack(&weights, format);
+        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
+        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
         if let Some((row, group)) = packed.not_finite() {
             let mut values = vec![0.0_f32; weights.in_features()];
             weights.row_to_f32(row, &mut values);

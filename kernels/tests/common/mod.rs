@@ -2,7 +2,9 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use half::{bf16, f16};
-use paceline_kernels::{FloatFormat, InstructionSet, Kernels, MatrixFormat, PackedWeights, Product, Weights};
+use paceline_kernels::{
+    FloatFormat, InstructionSet, Kernels, MatrixFormat, PackedWeights, Product, WeightArena, Weights,
+};
 
 pub(crate) const FORMATS: [FloatFormat; 3] = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
 
@@ -79,7 +81,7 @@ pub(crate) fn packed(w: &Weights) -> PackedWeights {
 }
 
 pub(crate) fn packed_as(w: &Weights, format: MatrixFormat) -> PackedWeights {
-    reference().pack(w, format)
+    reference().pack(w, format, &mut WeightArena::default()).expect("there is memory")
 }
 
 /// The matrix's values, as products compute with them.
