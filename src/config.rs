@@ -25,6 +25,9 @@ pub struct EngineConfig {
     pub device: DeviceName,
     /// Processor threads; 0 takes as many as the process may use.
     pub threads: usize,
+    /// Bind threads to processors. For machines with nothing else to do: elsewhere a bound thread waits for its
+    /// processor while others are free.
+    pub pin_threads: bool,
     /// The target's precision. What is named here defines the target.
     pub precision: Precision,
     /// The draft models' precision.

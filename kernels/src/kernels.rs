@@ -36,6 +36,14 @@ impl Kernels {
         Ok(Self { pool: ThreadPool::new(threads)?, isa: Isa::best() })
     }
 
+    /// As [`Kernels::new`], with threads bound to processors: see [`ThreadPool::pinned`].
+    ///
+    /// # Errors
+    /// As for [`ThreadPool::pinned`].
+    pub fn pinned(threads: usize) -> io::Result<Self> {
+        Ok(Self { pool: ThreadPool::pinned(threads)?, isa: Isa::best() })
+    }
+
     /// Kernels with a chosen instruction set.
     ///
     /// # Errors

@@ -13,9 +13,11 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::affinity::bind_to;
 
 /// How long a worker looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
@@ -76,6 +78,19 @@ impl ThreadPool {
     /// # Errors
     /// What starting a thread failed with; `InvalidInput` for 0 threads.
     pub fn new(threads: usize) -> io::Result<Self> {
+        Self::start(threads, false)
+    }
+
+    /// As [`ThreadPool::new`], with each started thread bound to a processor of its own, as far as there are enough.
+    /// The first processor is left to the caller, who is not bound.
+    ///
+    /// # Errors
+    /// As for [`ThreadPool::new`], and what binding a thread failed with.
+    pub fn pinned(threads: usize) -> io::Result<Self> {
+        Self::start(threads, true)
+    }
+
+    fn start(threads: usize, pin: bool) -> io::Result<Self> {
         if threads == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a thread pool needs at least one thread"));
         }
@@ -91,11 +106,19 @@ impl ThreadPool {
         });
         // Built first, so that dropping it ends the threads already started when a later one fails to start.
         let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        let (bound, results) = mpsc::channel();
         for index in 1..threads {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, bound) = (Arc::clone(&pool.shared), bound.clone());
             let builder = std::thread::Builder::new().name(format!("paceline-{index}"));
-            pool.workers.push(builder.spawn(move || shared.work(index))?);
+            pool.workers.push(builder.spawn(move || {
+                // The receiver waits for every thread's word.
+                let _ = bound.send(if pin { bind_to(index) } else { Ok(()) });
+                drop(bound);
+                shared.work(index);
+            })?);
         }
+        drop(bound);
+        results.iter().collect::<io::Result<()>>()?;
         Ok(pool)
     }
 

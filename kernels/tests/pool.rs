@@ -156,3 +156,14 @@ fn instruction_sets_are_what_the_machine_has() {
         }
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn pinned_threads_do_the_same_work() {
+    // More threads than processors share them.
+    for threads in [1, 2, 5] {
+        let pool = ThreadPool::pinned(threads).expect("Linux binds threads");
+        assert_eq!(counts(&pool, 100), [1; 100]);
+    }
+    assert!(ThreadPool::pinned(0).is_err());
+}

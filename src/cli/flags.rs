@@ -125,6 +125,10 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Machine", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<usize>,
+    /// Bind threads to processors: only where nothing else runs
+    #[arg(long, help_heading = "Machine")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pin_threads: bool,
     /// Where to compute: cpu or cuda:I [default: cpu]
     #[arg(long, help_heading = "Machine", value_name = "DEVICE")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -102,7 +102,8 @@ impl Engine {
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
         let directory = config.model.as_deref().ok_or(Error::NoModel)?;
-        let compute = Compute::open(config.device, config.resolved_threads())?;
+        let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
+        let compute = open(config.device, config.resolved_threads())?;
         let checkpoint = Checkpoint::open(directory)?;
         let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
         let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());

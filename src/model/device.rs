@@ -45,7 +45,9 @@ pub enum DeviceError {
     )]
     TooManyThreads(usize),
     /// The worker threads could not be started.
-    #[error("The worker threads could not be started ({0}): ask for fewer with `--threads`.")]
+    #[error(
+        "The worker threads could not be started ({0}): ask for fewer with `--threads`, and do without `--pin-threads`."
+    )]
     Threads(std::io::Error),
 }
 
@@ -99,9 +101,25 @@ impl Compute {
     /// # Errors
     /// If this build or this machine does not have the device, or the threads cannot be started.
     pub fn open(name: DeviceName, threads: usize) -> Result<Self, DeviceError> {
+        Self::open_with(name, threads, Kernels::new)
+    }
+
+    /// As [`Compute::open`], with the threads that are started bound to a processor each.
+    ///
+    /// # Errors
+    /// As for [`Compute::open`], and if this system binds no threads.
+    pub fn open_pinned(name: DeviceName, threads: usize) -> Result<Self, DeviceError> {
+        Self::open_with(name, threads, Kernels::pinned)
+    }
+
+    fn open_with(
+        name: DeviceName,
+        threads: usize,
+        start: fn(usize) -> std::io::Result<Kernels>,
+    ) -> Result<Self, DeviceError> {
         match name {
             DeviceName::Cpu if threads > MOST_THREADS => Err(DeviceError::TooManyThreads(threads)),
-            DeviceName::Cpu => Ok(Self::Kernels(Arc::new(Kernels::new(threads.max(1)).map_err(DeviceError::Threads)?))),
+            DeviceName::Cpu => Ok(Self::Kernels(Arc::new(start(threads.max(1)).map_err(DeviceError::Threads)?))),
             DeviceName::Cuda(index) => open_cuda(name, index),
         }
     }
