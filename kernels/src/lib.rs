@@ -12,6 +12,7 @@
 //! - [`Kernels::matmul_quantized`] rounds activations per row and group of k, sums a group in integers, exactly, and
 //!   the groups' sums in floats, in order of k.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
+//!   A cache rounds what it is given, if its format is narrow, value by value.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 
 #[cfg(target_endian = "big")]
@@ -40,7 +41,8 @@ mod simd_x86;
 mod tile;
 mod weights;
 
-pub use cache::LayerCache;
+pub use cache::{CacheFormat, LayerCache};
+pub use elementwise::{HeadNorms, HeadTransform};
 pub use file::MappedFile;
 pub use isa::InstructionSet;
 pub use kernels::Kernels;
