@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use paceline_kernels::{FloatFormat, QuantizedFormat};
+use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub precision: Precision,
     /// The draft models' precision.
     pub draft_precision: Precision,
+    /// The precision of keys and values in the caches of target and draft models. It defines the target like its own.
+    pub kv_cache: CachePrecision,
 }
 
 impl EngineConfig {
@@ -78,6 +80,27 @@ impl Precision {
             Self::F16 => Some(MatrixFormat::Float(FloatFormat::F16)),
             Self::Int8 => Some(MatrixFormat::Quantized(QuantizedFormat::Int8)),
             Self::Int4 => Some(MatrixFormat::Quantized(QuantizedFormat::Int4)),
+        }
+    }
+}
+
+/// In which precision keys and values are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CachePrecision {
+    /// 32-bit floats, as they are computed.
+    #[default]
+    F32,
+    /// 16-bit floats: half the memory, and half of what attention reads. On the processor alone.
+    F16,
+}
+
+impl CachePrecision {
+    /// The format of the cache.
+    pub fn format(self) -> CacheFormat {
+        match self {
+            Self::F32 => CacheFormat::F32,
+            Self::F16 => CacheFormat::F16,
         }
     }
 }

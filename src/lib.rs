@@ -18,7 +18,7 @@ pub mod sampling;
 pub mod speculation;
 pub mod text;
 
-pub use config::{EngineConfig, GenerationConfig, Precision, Quality};
+pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality};
 pub use drafters::DrafterChoice;
 pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
 pub use error::Error;

@@ -39,6 +39,10 @@ pub struct Report {
     pub draft_costs_ms: BTreeMap<String, f64>,
     /// Layers run by the target, each counted once per token, prefill included.
     pub layer_evaluations: u64,
+    /// The precision of the caches' keys and values.
+    pub kv_cache: String,
+    /// Bytes of the target's keys and values after this answer.
+    pub kv_cache_bytes: u64,
     /// Threads of the processor.
     pub threads: usize,
     /// Things that deserve attention, in sentences.

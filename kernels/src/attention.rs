@@ -9,13 +9,15 @@
 use std::ops::Range;
 
 use crate::buffer::SharedOutput;
-use crate::cache::LayerCache;
+use crate::cache::{CacheFormat, LayerCache};
 use crate::math::{exp, exp_one};
 use crate::simd::{LANES, Op, Simd};
-use crate::tile::{StoredF32, tile};
+use crate::tile::{Stored, StoredF16, StoredF32, tile};
 
 /// Positions in a block. Part of the definition of the result: changing it changes bits.
 const BLOCK: usize = 64;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Attention whose sizes have been checked: q and out `[rows, heads, head_dim]`.
 #[derive(Clone, Copy)]
@@ -40,6 +42,16 @@ impl Op for Units<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        match self.job.cache.format() {
+            CacheFormat::F32 => self.look::<S, StoredF32>(s),
+            CacheFormat::F16 => self.look::<S, StoredF16>(s),
+        }
+    }
+}
+
+impl Units<'_> {
+    #[inline(always)]
+    fn look<S: Simd, W: Stored>(&self, s: S) {
         let Attention { q, rows, heads, cache, start, window, scale } = self.job;
         let dim = cache.head_dim();
         let group = heads / cache.kv_heads();
@@ -58,11 +70,18 @@ impl Op for Units<'_> {
                 let q = &q[at..at + count * dim];
                 // SAFETY: these rows and heads belong to this unit alone, and units to one part.
                 let out = unsafe { self.out.slice(at, count * dim) };
-                let look = Look { keys, values, dim, visible: visible.clone(), scale };
+                let look = Look {
+                    keys,
+                    values,
+                    dim,
+                    visible: visible.clone(),
+                    scale,
+                    is_first: head == 0 && (row == 0 || unit == self.range.start),
+                };
                 match count {
-                    1 => look.heads::<S, 1>(s, q, &mut sums[..2 * padded], out),
-                    2 => look.heads::<S, 2>(s, q, &mut sums[..4 * padded], out),
-                    _ => look.heads::<S, 3>(s, q, &mut sums, out),
+                    1 => look.heads::<S, W, 1>(s, q, &mut sums[..2 * padded], out),
+                    2 => look.heads::<S, W, 2>(s, q, &mut sums[..4 * padded], out),
+                    _ => look.heads::<S, W, 3>(s, q, &mut sums[..6 * padded], out),
                 }
                 head += count;
             }
@@ -70,19 +89,21 @@ impl Op for Units<'_> {
     }
 }
 
-/// What the query heads taken together look at.
+/// What the query heads taken together look at, keys and values as they are stored.
 struct Look<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
+    keys: &'a [u8],
+    values: &'a [u8],
     dim: usize,
     visible: Range<usize>,
     scale: f32,
+    /// Whether nobody has looked at these keys and values just before, so that they come from far.
+    is_first: bool,
 }
 
 impl Look<'_> {
     /// `HEADS` queries that follow each other; `sums` is `[HEADS][2][dim padded]`.
     #[inline(always)]
-    fn heads<S: Simd, const HEADS: usize>(&self, s: S, q: &[f32], sums: &mut [f32], out: &mut [f32]) {
+    fn heads<S: Simd, W: Stored, const HEADS: usize>(&self, s: S, q: &[f32], sums: &mut [f32], out: &mut [f32]) {
         let dim = self.dim;
         let padded = sums.len() / (2 * HEADS);
         sums.fill(0.0);
@@ -93,7 +114,7 @@ impl Look<'_> {
             let block = first / BLOCK * BLOCK;
             let positions = first..(block + BLOCK).min(self.visible.end);
             let mut weights = [[f32::NEG_INFINITY; BLOCK]; HEADS];
-            self.scores::<S, HEADS>(s, q, positions.clone(), block, &mut weights);
+            self.scores::<S, W, HEADS>(s, q, positions.clone(), block, &mut weights);
             let mut decay = [0.0; HEADS];
             for h in 0..HEADS {
                 let (block_greatest, block_total) = soften(s, &mut weights[h], greatest[h]);
@@ -101,7 +122,7 @@ impl Look<'_> {
                 greatest[h] = block_greatest;
                 total[h] = total[h].mul_add(decay[h], block_total);
             }
-            self.weigh::<S, HEADS>(s, &weights, decay, positions.clone(), block, sums, padded);
+            self.weigh::<S, W, HEADS>(s, &weights, decay, positions.clone(), block, sums, padded);
             first = positions.end;
         }
         for h in 0..HEADS {
@@ -114,7 +135,7 @@ impl Look<'_> {
 
     /// Scaled scores of `positions`, written where they stand in their block.
     #[inline(always)]
-    fn scores<S: Simd, const HEADS: usize>(
+    fn scores<S: Simd, W: Stored, const HEADS: usize>(
         &self,
         s: S,
         q: &[f32],
@@ -123,14 +144,14 @@ impl Look<'_> {
         weights: &mut [[f32; BLOCK]; HEADS],
     ) {
         if S::WIDE {
-            self.scores_by::<S, HEADS, 8>(s, q, positions, block, weights);
+            self.scores_by::<S, W, HEADS, 8>(s, q, positions, block, weights);
         } else {
-            self.scores_by::<S, HEADS, 4>(s, q, positions, block, weights);
+            self.scores_by::<S, W, HEADS, 4>(s, q, positions, block, weights);
         }
     }
 
     #[inline(always)]
-    fn scores_by<S: Simd, const HEADS: usize, const KEYS: usize>(
+    fn scores_by<S: Simd, W: Stored, const HEADS: usize, const KEYS: usize>(
         &self,
         s: S,
         q: &[f32],
@@ -143,17 +164,23 @@ impl Look<'_> {
         for h in 0..HEADS {
             queries[h] = q[h * dim..(h + 1) * dim].as_ptr();
         }
-        let keys = &self.keys[..positions.end * dim];
+        let bytes = dim * W::BYTES;
+        let keys = &self.keys[..positions.end * bytes];
         let mut first = positions.start;
         while first < positions.end {
             let count = KEYS.min(positions.end - first);
-            let mut tile_keys = [keys.as_ptr().cast::<u8>(); KEYS];
+            let mut tile_keys = [keys.as_ptr(); KEYS];
             for j in 0..KEYS {
                 // A tile that sticks out computes its last key again.
-                tile_keys[j] = keys[(first + j.min(count - 1)) * dim..][..dim].as_ptr().cast();
+                tile_keys[j] = keys[(first + j.min(count - 1)) * bytes..][..bytes].as_ptr();
             }
-            // SAFETY: all point to `dim` values.
-            let dots = unsafe { tile::<S, StoredF32, HEADS, KEYS>(s, queries, tile_keys, dim, 0) };
+            if self.is_first {
+                // The values that these scores will weigh come meanwhile.
+                let values = self.values.as_ptr().wrapping_add(first * bytes);
+                (0..count * bytes).step_by(LINE).for_each(|at| s.prefetch(values.wrapping_add(at)));
+            }
+            // SAFETY: all point to `dim` values, the keys to such as are stored as `W`.
+            let dots = unsafe { tile::<S, W, HEADS, KEYS>(s, queries, tile_keys, dim, 0) };
             for h in 0..HEADS {
                 for j in 0..count {
                     weights[h][first - block + j] = dots[h][j] * self.scale;
@@ -167,7 +194,7 @@ impl Look<'_> {
     /// chains of additions hide the latency of one.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // all of one block
-    fn weigh<S: Simd, const HEADS: usize>(
+    fn weigh<S: Simd, W: Stored, const HEADS: usize>(
         &self,
         s: S,
         weights: &[[f32; BLOCK]; HEADS],
@@ -181,19 +208,19 @@ impl Look<'_> {
         let mut d = 0;
         while d < whole {
             if S::WIDE && whole - d >= 4 * LANES {
-                self.weigh_slice::<S, HEADS, 4>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                self.weigh_slice::<S, W, HEADS, 4>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
                 d += 4 * LANES;
             } else if whole - d >= 2 * LANES {
-                self.weigh_slice::<S, HEADS, 2>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                self.weigh_slice::<S, W, HEADS, 2>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
                 d += 2 * LANES;
             } else {
-                self.weigh_slice::<S, HEADS, 1>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
+                self.weigh_slice::<S, W, HEADS, 1>(s, weights, decay, positions.clone(), block, sums, padded, d, LANES);
                 d += LANES;
             }
         }
         if d < self.dim {
             let tail = self.dim - d;
-            self.weigh_slice::<S, HEADS, 1>(s, weights, decay, positions, block, sums, padded, d, tail);
+            self.weigh_slice::<S, W, HEADS, 1>(s, weights, decay, positions, block, sums, padded, d, tail);
         }
     }
 
@@ -201,7 +228,7 @@ impl Look<'_> {
     /// values (16, or fewer where `WIDTH` is 1).
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // all of one block
-    fn weigh_slice<S: Simd, const HEADS: usize, const WIDTH: usize>(
+    fn weigh_slice<S: Simd, W: Stored, const HEADS: usize, const WIDTH: usize>(
         &self,
         s: S,
         weights: &[[f32; BLOCK]; HEADS],
@@ -225,16 +252,16 @@ impl Look<'_> {
         }
         let mut position = positions.start;
         if position % 2 == 1 {
-            self.add_value(s, weights, position, block, &mut odd, d, last);
+            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut odd, d, last);
             position += 1;
         }
         while position + 1 < positions.end {
-            self.add_value(s, weights, position, block, &mut even, d, last);
-            self.add_value(s, weights, position + 1, block, &mut odd, d, last);
+            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut even, d, last);
+            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position + 1, block, &mut odd, d, last);
             position += 2;
         }
         if position < positions.end {
-            self.add_value(s, weights, position, block, &mut even, d, last);
+            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut even, d, last);
         }
         for h in 0..HEADS {
             for v in 0..WIDTH {
@@ -246,8 +273,8 @@ impl Look<'_> {
     }
 
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // all of one block
-    fn add_value<S: Simd, const HEADS: usize, const WIDTH: usize>(
+    #[allow(clippy::too_many_arguments, clippy::needless_range_loop)] // all of one block; indices unroll
+    fn add_value<S: Simd, W: Stored, const HEADS: usize, const WIDTH: usize>(
         &self,
         s: S,
         weights: &[[f32; BLOCK]; HEADS],
@@ -257,15 +284,19 @@ impl Look<'_> {
         d: usize,
         last: usize,
     ) {
-        let value = &self.values[position * self.dim + d..][..(WIDTH - 1) * LANES + last];
+        let at = (position * self.dim + d) * W::BYTES;
+        let value = &self.values[at..][..((WIDTH - 1) * LANES + last) * W::BYTES];
         let mut vectors = [s.splat(0.0); WIDTH];
         if last == LANES {
-            let value = value.as_chunks::<LANES>().0;
             for v in 0..WIDTH {
-                vectors[v] = s.load(&value[v]);
+                // SAFETY: sixteen values from `16 * v` on are inside `value`, which holds `16 * WIDTH`.
+                vectors[v] = unsafe { W::load(s, value.as_ptr().add(v * LANES * W::BYTES)) };
             }
         } else {
-            vectors[0] = s.load_tail(value);
+            let mut padded = [0_u8; 4 * LANES];
+            padded[..value.len()].copy_from_slice(value);
+            // SAFETY: the array holds sixteen of the widest values.
+            vectors[0] = unsafe { W::load(s, padded.as_ptr()) };
         }
         for h in 0..HEADS {
             let weight = s.splat(weights[h][(position - block) % BLOCK]);

@@ -32,6 +32,18 @@ impl AlignedBuffer {
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         &mut self.values[self.start..self.start + self.len]
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let values = self.as_slice();
+        // SAFETY: the slice's memory, all of it initialized, seen as bytes for as long as it is borrowed.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+
+    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
+        let values = self.as_mut_slice();
+        // SAFETY: as above, borrowed alone; any bytes are valid values.
+        unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+    }
 }
 
 /// An output that the parts of a job fill, each its own elements.

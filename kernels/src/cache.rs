@@ -1,12 +1,70 @@
 //! The keys and values that attention looks back on, of one layer.
 
+use std::fmt;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use crate::buffer::AlignedBuffer;
 
-/// Keys and values of one layer in f32, each `[kv_head][capacity][head_dim]`: one head's positions lie one
-/// after the other.
+/// How a cache holds keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheFormat {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// Rounded to the nearest f16, to even at ties, when they are appended, and widened exactly when they are read:
+    /// half the memory, and half of what attention reads. Magnitudes above 65504 become infinite.
+    F16,
+}
+
+impl CacheFormat {
+    /// Bytes of a value.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// Writes values to as many times [`CacheFormat::bytes`], little-endian.
+    fn store(self, values: &[f32], to: &mut [u8]) {
+        match self {
+            Self::F32 => {
+                for (to, value) in to.as_chunks_mut().0.iter_mut().zip(values) {
+                    *to = value.to_le_bytes();
+                }
+            }
+            Self::F16 => {
+                let mut narrow = [f16::ZERO; 64];
+                for (to, values) in to.chunks_mut(2 * narrow.len()).zip(values.chunks(narrow.len())) {
+                    let narrow = &mut narrow[..values.len()];
+                    narrow.convert_from_f32_slice(values);
+                    for (to, value) in to.as_chunks_mut().0.iter_mut().zip(narrow) {
+                        *to = value.to_le_bytes();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for CacheFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// Keys and values of one layer, each `[kv_head][capacity][head_dim]`: one head's positions lie one after the
+/// other.
 pub struct LayerCache {
     keys: AlignedBuffer,
     values: AlignedBuffer,
+    format: CacheFormat,
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
@@ -19,13 +77,15 @@ impl LayerCache {
     /// # Panics
     /// Where the sizes are 0 (capacity may be) or their product overflows.
     #[must_use]
-    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: CacheFormat) -> Self {
         assert!(kv_heads > 0 && head_dim > 0, "a cache needs heads and dimensions");
-        let values = kv_heads.checked_mul(head_dim).and_then(|width| width.checked_mul(capacity));
-        let values = values.expect("a cache's size overflows");
+        let sizes = [head_dim, capacity, format.bytes()];
+        let bytes = sizes.iter().try_fold(kv_heads, |product, &size| product.checked_mul(size));
+        let floats = bytes.expect("a cache's size overflows").div_ceil(size_of::<f32>());
         Self {
-            keys: AlignedBuffer::new(values),
-            values: AlignedBuffer::new(values),
+            keys: AlignedBuffer::new(floats),
+            values: AlignedBuffer::new(floats),
+            format,
             kv_heads,
             head_dim,
             capacity,
@@ -43,11 +103,11 @@ impl LayerCache {
         assert_eq!(values.len(), rows * width, "values are [rows, kv_heads, head_dim]");
         assert!(rows <= self.capacity - self.len, "{rows} more than {} of {} positions", self.len, self.capacity);
         for (buffer, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            let buffer = buffer.as_mut_slice();
-            for (index, row) in new.chunks_exact(self.head_dim).enumerate() {
+            let (buffer, bytes) = (buffer.as_mut_bytes(), self.head_dim * self.format.bytes());
+            for (index, values) in new.chunks_exact(self.head_dim).enumerate() {
                 let (position, head) = (self.len + index / self.kv_heads, index % self.kv_heads);
-                let at = (head * self.capacity + position) * self.head_dim;
-                buffer[at..at + self.head_dim].copy_from_slice(row);
+                let at = (head * self.capacity + position) * bytes;
+                self.format.store(values, &mut buffer[at..at + bytes]);
             }
         }
         self.len += rows;
@@ -76,6 +136,12 @@ impl LayerCache {
         self.capacity
     }
 
+    /// How keys and values are held.
+    #[must_use]
+    pub fn format(&self) -> CacheFormat {
+        self.format
+    }
+
     /// Heads of keys and values.
     #[must_use]
     pub fn kv_heads(&self) -> usize {
@@ -91,12 +157,13 @@ impl LayerCache {
     /// Bytes of the positions held, keys and values together.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        2 * self.len * self.kv_heads * self.head_dim * size_of::<f32>()
+        2 * self.len * self.kv_heads * self.head_dim * self.format.bytes()
     }
 
-    /// The keys and the values of a head, `[len, head_dim]` each.
-    pub(crate) fn head(&self, head: usize) -> (&[f32], &[f32]) {
-        let (at, len) = (head * self.capacity * self.head_dim, self.len * self.head_dim);
-        (&self.keys.as_slice()[at..at + len], &self.values.as_slice()[at..at + len])
+    /// The keys and the values of a head, `[len, head_dim]` each, as they are stored.
+    pub(crate) fn head(&self, head: usize) -> (&[u8], &[u8]) {
+        let bytes = self.head_dim * self.format.bytes();
+        let (at, len) = (head * self.capacity * bytes, self.len * bytes);
+        (&self.keys.as_bytes()[at..at + len], &self.values.as_bytes()[at..at + len])
     }
 }

@@ -17,59 +17,164 @@ impl Op for RmsNorm<'_> {
     fn run<S: Simd>(self, s: S) {
         let width = self.weight.len();
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            let (full, tail) = x.as_chunks::<LANES>();
-            let mut squares = s.splat(0.0);
-            for x in full {
-                let x = s.load(x);
-                squares = s.fma(x, x, squares);
-            }
-            let x = s.load_tail(tail);
-            squares = s.fma(x, x, squares);
-            let inverse = s.splat(1.0 / (s.sum(squares) / width as f32 + self.eps).sqrt());
-            let (full_out, tail_out) = out.as_chunks_mut::<LANES>();
-            let (full_weight, tail_weight) = self.weight.as_chunks::<LANES>();
-            for ((x, weight), out) in full.iter().zip(full_weight).zip(full_out) {
-                s.store(s.mul(s.mul(s.load(x), inverse), s.load(weight)), out);
-            }
-            s.store_tail(s.mul(s.mul(s.load_tail(tail), inverse), s.load_tail(tail_weight)), tail_out);
+            let inverse = inverse_root_mean_square(s, x, self.eps);
+            weigh(s, x, inverse, self.weight, out);
         }
     }
 }
 
-/// Half-rotation rotary embedding of rows of `heads` heads.
-pub(crate) struct Rotate<'a> {
+/// `x += delta`, then [`RmsNorm`] of the sum: the end of one part of a layer and the beginning of the next.
+pub(crate) struct AddRmsNorm<'a> {
     pub(crate) x: &'a mut [f32],
-    pub(crate) heads: usize,
-    pub(crate) cos: &'a [f32],
-    pub(crate) sin: &'a [f32],
+    pub(crate) delta: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Op for AddRmsNorm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.weight.len();
+        let rows = self.x.chunks_exact_mut(width).zip(self.delta.chunks_exact(width));
+        for ((x, delta), out) in rows.zip(self.out.chunks_exact_mut(width)) {
+            add(s, x, delta);
+            let inverse = inverse_root_mean_square(s, x, self.eps);
+            weigh(s, x, inverse, self.weight, out);
+        }
+    }
+}
+
+/// `x += delta`.
+#[inline(always)]
+fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
+    let (full, tail) = x.as_chunks_mut::<LANES>();
+    let (full_delta, tail_delta) = delta.as_chunks::<LANES>();
+    for (x, delta) in full.iter_mut().zip(full_delta) {
+        s.store(s.add(s.load(x), s.load(delta)), x);
+    }
+    for (x, delta) in tail.iter_mut().zip(tail_delta) {
+        *x += delta;
+    }
+}
+
+/// `1 / sqrt(mean(x^2) + eps)`.
+#[inline(always)]
+fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+    let (full, tail) = x.as_chunks::<LANES>();
+    let mut squares = s.splat(0.0);
+    for x in full {
+        let x = s.load(x);
+        squares = s.fma(x, x, squares);
+    }
+    if !tail.is_empty() {
+        let x = s.load_tail(tail);
+        squares = s.fma(x, x, squares);
+    }
+    1.0 / (s.sum(squares) / x.len() as f32 + eps).sqrt()
+}
+
+/// `out = x * inverse * weight`.
+#[inline(always)]
+fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out: &mut [f32]) {
+    let factor = s.splat(inverse);
+    let (full, tail) = x.as_chunks::<LANES>();
+    let (full_out, tail_out) = out.as_chunks_mut::<LANES>();
+    let (full_weight, tail_weight) = weight.as_chunks::<LANES>();
+    for ((x, weight), out) in full.iter().zip(full_weight).zip(full_out) {
+        s.store(s.mul(s.mul(s.load(x), factor), s.load(weight)), out);
+    }
+    for ((x, weight), out) in tail.iter().zip(tail_weight).zip(tail_out) {
+        *out = x * inverse * weight;
+    }
+}
+
+/// What becomes of the heads of queries and keys before they meet: a norm, where the model has one, then the rotary
+/// embedding by half rotation. With a head's halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadTransform<'a> {
+    /// The norms of a model that has them.
+    pub norms: Option<HeadNorms<'a>>,
+    /// Cosines of the rows' angles, `[rows, head_dim / 2]`.
+    pub cos: &'a [f32],
+    /// Their sines.
+    pub sin: &'a [f32],
+}
+
+/// Norms of every head of queries and keys.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadNorms<'a> {
+    /// The weight for queries, `[head_dim]`.
+    pub query: &'a [f32],
+    /// The weight for keys, `[head_dim]`.
+    pub key: &'a [f32],
+    /// What is added to the mean square.
+    pub eps: f32,
+}
+
+/// A [`HeadTransform`] of rows of queries and keys, in place.
+pub(crate) struct Heads<'a> {
+    pub(crate) q: &'a mut [f32],
+    pub(crate) k: &'a mut [f32],
+    /// With the angles of these rows.
+    pub(crate) transform: HeadTransform<'a>,
     /// Half a head.
     pub(crate) half: usize,
 }
 
-impl Op for Rotate<'_> {
+impl Op for Heads<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let rows = self.x.chunks_exact_mut(self.heads * 2 * self.half);
-        for ((row, cos), sin) in rows.zip(self.cos.chunks_exact(self.half)).zip(self.sin.chunks_exact(self.half)) {
-            let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
-            for head in row.chunks_exact_mut(2 * self.half) {
+        let HeadTransform { norms, cos, sin } = self.transform;
+        let rows = cos.len() / self.half;
+        for (x, weight) in [(self.q, norms.map(|norms| norms.query)), (self.k, norms.map(|norms| norms.key))] {
+            let row = x.len() / rows;
+            for (index, head) in x.chunks_exact_mut(2 * self.half).enumerate() {
+                if let (Some(weight), Some(HeadNorms { eps, .. })) = (weight, norms) {
+                    norm_in_place(s, head, weight, eps);
+                }
+                let angles = index * 2 * self.half / row * self.half;
+                let (cos, sin) = (&cos[angles..angles + self.half], &sin[angles..angles + self.half]);
                 let (first, second) = head.split_at_mut(self.half);
-                let ((first, first_tail), (second, second_tail)) =
-                    (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
-                for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                    let (x, y) = turn(s, s.load(a), s.load(b), s.load(cos), s.load(sin));
-                    s.store(x, a);
-                    s.store(y, b);
-                }
-                if !cos_tail.is_empty() {
-                    let (a, b) = (s.load_tail(first_tail), s.load_tail(second_tail));
-                    let (x, y) = turn(s, a, b, s.load_tail(cos_tail), s.load_tail(sin_tail));
-                    s.store_tail(x, first_tail);
-                    s.store_tail(y, second_tail);
-                }
+                rotate(s, first, second, cos, sin);
             }
         }
+    }
+}
+
+/// [`RmsNorm`] of one group, in place.
+#[inline(always)]
+fn norm_in_place<S: Simd>(s: S, x: &mut [f32], weight: &[f32], eps: f32) {
+    let inverse = inverse_root_mean_square(s, x, eps);
+    let factor = s.splat(inverse);
+    let (full, tail) = x.as_chunks_mut::<LANES>();
+    let (full_weight, tail_weight) = weight.as_chunks::<LANES>();
+    for (x, weight) in full.iter_mut().zip(full_weight) {
+        s.store(s.mul(s.mul(s.load(x), factor), s.load(weight)), x);
+    }
+    for (x, weight) in tail.iter_mut().zip(tail_weight) {
+        *x = *x * inverse * weight;
+    }
+}
+
+/// Turns the halves of a head against each other.
+#[inline(always)]
+fn rotate<S: Simd>(s: S, first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let ((first, first_tail), (second, second_tail)) =
+        (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
+    let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
+    for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        let (x, y) = turn(s, s.load(a), s.load(b), s.load(cos), s.load(sin));
+        s.store(x, a);
+        s.store(y, b);
+    }
+    if !cos_tail.is_empty() {
+        let (a, b) = (s.load_tail(first_tail), s.load_tail(second_tail));
+        let (x, y) = turn(s, a, b, s.load_tail(cos_tail), s.load_tail(sin_tail));
+        s.store_tail(x, first_tail);
+        s.store_tail(y, second_tail);
     }
 }
 
@@ -78,25 +183,23 @@ fn turn<S: Simd>(s: S, a: S::V, b: S::V, cos: S::V, sin: S::V) -> (S::V, S::V) {
     (s.sub(s.mul(a, cos), s.mul(b, sin)), s.add(s.mul(b, cos), s.mul(a, sin)))
 }
 
-/// `silu(gate) * up`, with `silu(x) = x / (1 + e^-x)`.
+/// `gate = silu(gate) * up`, with `silu(x) = x / (1 + e^-x)`.
 pub(crate) struct GatedSilu<'a> {
-    pub(crate) gate: &'a [f32],
+    pub(crate) gate: &'a mut [f32],
     pub(crate) up: &'a [f32],
-    pub(crate) out: &'a mut [f32],
 }
 
 impl Op for GatedSilu<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (gate, gate_tail) = self.gate.as_chunks::<LANES>();
+        let (gate, gate_tail) = self.gate.as_chunks_mut::<LANES>();
         let (up, up_tail) = self.up.as_chunks::<LANES>();
-        let (out, out_tail) = self.out.as_chunks_mut::<LANES>();
-        for ((gate, up), out) in gate.iter().zip(up).zip(out) {
-            s.store(gated(s, s.load(gate), s.load(up)), out);
+        for (gate, up) in gate.iter_mut().zip(up) {
+            s.store(gated(s, s.load(gate), s.load(up)), gate);
         }
-        if !out_tail.is_empty() {
-            s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), out_tail);
+        if !gate_tail.is_empty() {
+            s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), gate_tail);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::attention::{Attention, Units};
 use crate::buffer::SharedOutput;
-use crate::elementwise::{GatedSilu, RmsNorm, Rotate};
+use crate::elementwise::{AddRmsNorm, GatedSilu, HeadTransform, Heads, RmsNorm};
 use crate::isa::Isa;
 use crate::{InstructionSet, LayerCache, ThreadPool};
 
@@ -77,16 +77,12 @@ impl Kernels {
         self.pool.run(parts, &|part| f(bound(part)..bound(part + 1)));
     }
 
-    /// `out = x / sqrt(mean(x^2) + eps) * weight` over each group of `weight.len()` values: `[rows, width]`,
-    /// or `[rows, heads, head_dim]` for norms per head.
+    /// `out = x / sqrt(mean(x^2) + eps) * weight` for every row: x and out `[rows, width]`, weight `[width]`.
     ///
     /// # Panics
-    /// Where `x` is not whole groups, `weight` is empty, or `out` has another length than `x`.
+    /// Where `x` is not whole rows, `weight` is empty, or `out` has another length than `x`.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        let width = weight.len();
-        assert!(width > 0, "a norm needs a weight");
-        assert!(x.len().is_multiple_of(width), "x is groups of the weight's length");
-        assert_eq!(out.len(), x.len(), "out has the shape of x");
+        let width = check_norm(x, weight, out);
         let out = SharedOutput::new(out);
         self.split(x.len() / width, 1, x.len(), &|range| {
             let (at, len) = (range.start * width, range.len() * width);
@@ -96,43 +92,74 @@ impl Kernels {
         });
     }
 
-    /// Rotary embedding by half rotation, in place: x `[rows, heads, head_dim]`, cos and sin `[rows, head_dim
-    /// / 2]`; with a head's halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
+    /// `x += delta`, then `out` as [`Kernels::rms_norm`] of the sum: all `[rows, width]`, weight `[width]`.
     ///
     /// # Panics
-    /// Where `head_dim` is odd or a slice does not have its shape's length.
-    pub fn rotate(&self, x: &mut [f32], rows: usize, heads: usize, head_dim: usize, cos: &[f32], sin: &[f32]) {
-        assert!(head_dim.is_multiple_of(2), "a head is two halves");
-        let (half, width) = (head_dim / 2, heads * head_dim);
-        assert_eq!(x.len(), rows * width, "x is [rows, heads, head_dim]");
-        assert_eq!(cos.len(), rows * half, "cos is [rows, head_dim / 2]");
-        assert_eq!(sin.len(), rows * half, "sin is [rows, head_dim / 2]");
-        if x.is_empty() {
-            return;
-        }
-        let work = x.len();
-        let out = SharedOutput::new(x);
-        self.split(rows, 1, work, &|range| {
-            let angles = range.start * half..range.end * half;
+    /// As [`Kernels::rms_norm`], and where `delta` has another length than `x`.
+    pub fn add_rms_norm(&self, x: &mut [f32], delta: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        let width = check_norm(x, weight, out);
+        assert_eq!(delta.len(), x.len(), "delta has the shape of x");
+        let rows = x.len() / width;
+        let (x, out) = (SharedOutput::new(x), SharedOutput::new(out));
+        self.split(rows, 1, 2 * delta.len(), &|range| {
+            let (at, len) = (range.start * width, range.len() * width);
             // SAFETY: ranges do not overlap.
-            let x = unsafe { out.slice(range.start * width, range.len() * width) };
-            self.isa.enter(Rotate { x, heads, cos: &cos[angles.clone()], sin: &sin[angles], half });
+            let (x, out) = unsafe { (x.slice(at, len), out.slice(at, len)) };
+            self.isa.enter(AddRmsNorm { x, delta: &delta[at..at + len], weight, eps, out });
         });
     }
 
-    /// `out = silu(gate) * up`, element by element, with `silu(x) = x / (1 + e^-x)`.
+    /// Prepares `rows` positions for attention: transforms the heads of q `[rows, heads, head_dim]` and k `[rows,
+    /// kv_heads, head_dim]` in place, then appends k and v to the cache.
+    ///
+    /// # Panics
+    /// Where `head_dim` is odd, a slice does not have its shape's length, or the cache has no room.
+    pub fn append_rotated(
+        &self,
+        q: &mut [f32],
+        k: &mut [f32],
+        v: &[f32],
+        rows: usize,
+        transform: HeadTransform<'_>,
+        cache: &mut LayerCache,
+    ) {
+        let (dim, half) = (cache.head_dim(), cache.head_dim() / 2);
+        assert!(dim.is_multiple_of(2), "a head is two halves");
+        assert_eq!(k.len(), rows * cache.kv_heads() * dim, "k is [rows, kv_heads, head_dim]");
+        assert_eq!(transform.cos.len(), rows * half, "cos is [rows, head_dim / 2]");
+        assert_eq!(transform.sin.len(), rows * half, "sin is [rows, head_dim / 2]");
+        let fits = |weight: &[f32]| weight.len() == dim;
+        assert!(transform.norms.is_none_or(|n| fits(n.query) && fits(n.key)), "a head's norm is [head_dim]");
+        if rows == 0 {
+            return;
+        }
+        assert!(q.len().is_multiple_of(rows * dim), "q is [rows, heads, head_dim]");
+        let (q_width, k_width) = (q.len() / rows, k.len() / rows);
+        let work = q.len() + k.len();
+        let (shared_q, shared_k) = (SharedOutput::new(q), SharedOutput::new(k));
+        self.split(rows, 1, work, &|range| {
+            let angles = range.start * half..range.end * half;
+            let (cos, sin) = (&transform.cos[angles.clone()], &transform.sin[angles]);
+            // SAFETY: ranges do not overlap.
+            let q = unsafe { shared_q.slice(range.start * q_width, range.len() * q_width) };
+            // SAFETY: as above.
+            let k = unsafe { shared_k.slice(range.start * k_width, range.len() * k_width) };
+            self.isa.enter(Heads { q, k, transform: HeadTransform { cos, sin, ..transform }, half });
+        });
+        cache.append(k, v, rows);
+    }
+
+    /// `gate = silu(gate) * up`, element by element, with `silu(x) = x / (1 + e^-x)`.
     ///
     /// # Panics
     /// Where the lengths differ.
-    pub fn gated_silu(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    pub fn gated_silu(&self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "gate and up have one shape");
-        assert_eq!(gate.len(), out.len(), "out has the shape of gate");
-        let len = gate.len();
-        let out = SharedOutput::new(out);
-        self.split(len, COLUMN_GRAIN, len, &|range| {
+        let gate = SharedOutput::new(gate);
+        self.split(up.len(), COLUMN_GRAIN, up.len(), &|range| {
             // SAFETY: ranges do not overlap.
-            let out = unsafe { out.slice(range.start, range.len()) };
-            self.isa.enter(GatedSilu { gate: &gate[range.clone()], up: &up[range], out });
+            let gate = unsafe { gate.slice(range.start, range.len()) };
+            self.isa.enter(GatedSilu { gate, up: &up[range] });
         });
     }
 
@@ -169,6 +196,15 @@ impl Kernels {
         let work = rows * (heads + kv_heads) * dim * seen / 2;
         self.split(rows * kv_heads, 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
     }
+}
+
+/// The width of a norm.
+fn check_norm(x: &[f32], weight: &[f32], out: &[f32]) -> usize {
+    let width = weight.len();
+    assert!(width > 0, "a norm needs a weight");
+    assert!(x.len().is_multiple_of(width), "x is rows of the weight's length");
+    assert_eq!(out.len(), x.len(), "out has the shape of x");
+    width
 }
 
 impl fmt::Debug for Kernels {

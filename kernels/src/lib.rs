@@ -11,6 +11,7 @@
 //!   exactly, and the groups' sums in floats, in order of k. Activations are rounded to integers per row and group.
 //!   Threads split the outputs.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
+//!   A cache rounds what it is given, if its format is narrow, value by value.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 
 #[cfg(target_endian = "big")]
@@ -42,7 +43,8 @@ mod tile;
 mod weights;
 
 pub use arena::WeightArena;
-pub use cache::LayerCache;
+pub use cache::{CacheFormat, LayerCache};
+pub use elementwise::{HeadNorms, HeadTransform};
 pub use file::MappedFile;
 pub use format::{MatrixFormat, QuantizedFormat};
 pub use isa::InstructionSet;

@@ -18,7 +18,6 @@ pub(crate) trait Stored {
 }
 
 pub(crate) struct StoredF32;
-#[allow(dead_code)] // for a cache in halves
 pub(crate) struct StoredF16;
 
 impl Stored for StoredF32 {

@@ -1,10 +1,11 @@
-//! Attention and its cache: the same bits however a text is cut, nothing read that is not visible, close to
-//! what f64 gives.
+//! Attention and its cache, in every format: the same bits however a text is cut, nothing read that is not visible,
+//! close to what f64 gives.
 
 mod common;
 
 use common::{all_kernels, bits, reference, values};
-use paceline_kernels::{Kernels, LayerCache};
+use half::f16;
+use paceline_kernels::{CacheFormat, HeadTransform, Kernels, LayerCache};
 use proptest::prelude::*;
 
 /// One layer's queries, keys and values for a text.
@@ -15,6 +16,7 @@ struct Text {
     kv_heads: usize,
     dim: usize,
     window: Option<usize>,
+    format: CacheFormat,
     q: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
@@ -29,6 +31,7 @@ impl Text {
             kv_heads,
             dim,
             window,
+            format: CacheFormat::F32,
             q: values(seed, len * heads * dim, 2.0),
             keys: values(seed ^ 1, len * kv_heads * dim, 2.0),
             values: values(seed ^ 2, len * kv_heads * dim, 1.0),
@@ -40,7 +43,7 @@ impl Text {
     }
 
     fn cache(&self) -> LayerCache {
-        LayerCache::new(self.kv_heads, self.dim, self.len + 3)
+        LayerCache::new(self.kv_heads, self.dim, self.len + 3, self.format)
     }
 
     fn append(&self, cache: &mut LayerCache, rows: usize) {
@@ -77,7 +80,13 @@ impl Text {
         out
     }
 
+    /// What an f64 computes from keys and values as the cache holds them.
     fn exact(&self) -> Vec<f64> {
+        let held = |value: f32| match self.format {
+            CacheFormat::F32 => f64::from(value),
+            // Rounded in software, which the cache need not do.
+            CacheFormat::F16 => f64::from(f16::from_f32_const(value).to_f32_const()),
+        };
         let (dim, group) = (self.dim, self.heads / self.kv_heads);
         let mut out = Vec::new();
         for row in 0..self.len {
@@ -86,15 +95,14 @@ impl Text {
                 let q = &self.q[(row * self.heads + head) * dim..][..dim];
                 let at = |position: usize| (position * self.kv_heads + head / group) * dim;
                 let scores: Vec<f64> = (first..=row)
-                    .map(|p| q.iter().zip(&self.keys[at(p)..]).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>())
+                    .map(|p| q.iter().zip(&self.keys[at(p)..]).map(|(q, k)| f64::from(*q) * held(*k)).sum::<f64>())
                     .map(|dot| dot * f64::from(self.scale()))
                     .collect();
                 let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 for d in 0..dim {
-                    let sum =
-                        weights.iter().zip(first..).map(|(w, p)| w * f64::from(self.values[at(p) + d])).sum::<f64>();
+                    let sum = weights.iter().zip(first..).map(|(w, p)| w * held(self.values[at(p) + d])).sum::<f64>();
                     out.push(sum / total);
                 }
             }
@@ -105,8 +113,11 @@ impl Text {
 
 fn texts() -> impl Strategy<Value = Text> {
     let dim = prop_oneof![Just(16_usize), Just(64), Just(80), Just(128), 1..100_usize];
-    (any::<u64>(), 1..200_usize, 1..=8_usize, 1..=3_usize, dim, proptest::option::of(1..150_usize))
-        .prop_map(|(seed, len, group, kv_heads, dim, window)| Text::new(seed, len, group, kv_heads, dim, window))
+    let shape = (any::<u64>(), 1..200_usize, 1..=8_usize, 1..=3_usize, dim, proptest::option::of(1..150_usize));
+    (shape, prop_oneof![Just(CacheFormat::F32), Just(CacheFormat::F16)]).prop_map(|(shape, format)| {
+        let (seed, len, group, kv_heads, dim, window) = shape;
+        Text { format, ..Text::new(seed, len, group, kv_heads, dim, window) }
+    })
 }
 
 proptest! {
@@ -203,21 +214,88 @@ fn very_different_scores_neither_overflow_nor_vanish() {
 
 #[test]
 fn a_cache_counts_what_it_holds() {
-    let mut cache = LayerCache::new(2, 3, 4);
-    assert!(cache.is_empty());
-    cache.append(&[0.0; 18], &[0.0; 18], 3);
-    assert_eq!((cache.len(), cache.capacity(), cache.kv_heads(), cache.head_dim()), (3, 4, 2, 3));
-    assert_eq!(cache.bytes(), 2 * 3 * 2 * 3 * 4);
-    cache.truncate(9);
-    assert_eq!(cache.len(), 3);
-    cache.truncate(0);
-    assert!(cache.is_empty());
+    for (format, bytes) in [(CacheFormat::F32, 4), (CacheFormat::F16, 2)] {
+        let mut cache = LayerCache::new(2, 3, 4, format);
+        assert!(cache.is_empty());
+        cache.append(&[0.0; 18], &[0.0; 18], 3);
+        assert_eq!((cache.len(), cache.capacity(), cache.kv_heads(), cache.head_dim()), (3, 4, 2, 3));
+        assert_eq!((cache.format(), cache.bytes()), (format, 2 * 3 * 2 * 3 * bytes));
+        cache.truncate(9);
+        assert_eq!(cache.len(), 3);
+        cache.truncate(0);
+        assert!(cache.is_empty());
+    }
+}
+
+/// With one visible position the output is that position's value: what a cache gives back.
+fn read_back(format: CacheFormat, values: &[f32]) -> Vec<f32> {
+    let mut cache = LayerCache::new(1, values.len(), 1, format);
+    cache.append(&vec![0.0; values.len()], values, 1);
+    let (q, mut out) = (vec![0.0; values.len()], vec![f32::NAN; values.len()]);
+    reference().attention(&q, 1, 1, &cache, 0, None, 1.0, &mut out);
+    out
+}
+
+#[test]
+fn f16_rounds_to_the_nearest_and_to_even_at_ties() {
+    let tie = |units: f32| 1.0 + units / 2048.0;
+    let values = [tie(1.0), tie(3.0), tie(1.0) + f32::EPSILON, -tie(3.0), 65519.0, 65520.0, -1e9, 6e-8, 2.9e-8, 0.1];
+    let expected = [1.0, tie(4.0), tie(2.0), -tie(4.0), 65504.0, f32::INFINITY, f32::NEG_INFINITY, 5.9604645e-8, 0.0];
+    assert_eq!(read_back(CacheFormat::F16, &values)[..9], expected);
+    assert_eq!(read_back(CacheFormat::F32, &values), values);
+}
+
+proptest! {
+    #[test]
+    fn f16_rounds_as_software_does(bits in proptest::collection::vec(any::<u32>(), 1..200)) {
+        let values: Vec<f32> = bits.into_iter().map(f32::from_bits).filter(|value| !value.is_nan()).collect();
+        prop_assume!(!values.is_empty());
+        let expected: Vec<f32> = values.iter().map(|value| f16::from_f32_const(*value).to_f32_const()).collect();
+        prop_assert_eq!(read_back(CacheFormat::F16, &values), expected);
+    }
+}
+
+/// Rotating and appending in one call, however the rows are cut, is what attention sees of keys that were rotated
+/// before.
+#[test]
+fn appended_keys_and_values_are_the_rotated_and_the_given_ones() {
+    let (kv_heads, heads, dim, rows) = (2, 4, 6, 5);
+    let quarter = |len: usize| (vec![0.0; len], vec![1.0; len]);
+    for format in [CacheFormat::F32, CacheFormat::F16] {
+        let text = Text { format, ..Text::new(7, rows, heads / kv_heads, kv_heads, dim, None) };
+        // A quarter turn: (x1, x2) becomes (-x2, x1).
+        let turned = |x: &[f32]| -> Vec<f32> {
+            x.chunks_exact(dim)
+                .flat_map(|head| [head[3..].iter().map(|x| -x).collect(), head[..3].to_vec()].concat())
+                .collect()
+        };
+        let expected = Text { q: turned(&text.q), keys: turned(&text.keys), values: text.values.clone(), ..text };
+        let expected = bits(&expected.whole(&reference()));
+        let text = Text { format, ..Text::new(7, rows, heads / kv_heads, kv_heads, dim, None) };
+        for kernels in all_kernels() {
+            for cut in 0..=rows {
+                let mut cache = text.cache();
+                let mut q = text.q.clone();
+                for part in [0..cut, cut..rows] {
+                    let (cos, sin) = quarter(part.len() * dim / 2);
+                    let transform = HeadTransform { norms: None, cos: &cos, sin: &sin };
+                    let kv = part.start * kv_heads * dim..part.end * kv_heads * dim;
+                    let q = &mut q[part.start * heads * dim..part.end * heads * dim];
+                    let mut keys = text.keys[kv.clone()].to_vec();
+                    kernels.append_rotated(q, &mut keys, &text.values[kv], part.len(), transform, &mut cache);
+                }
+                let mut out = vec![f32::NAN; q.len()];
+                kernels.attention(&q, rows, heads, &cache, 0, None, text.scale(), &mut out);
+                assert_eq!(bits(&out), expected, "{kernels:?}, cut at {cut}, {format}");
+            }
+        }
+    }
 }
 
 #[test]
 #[should_panic(expected = "2 more than 3 of 4 positions")]
 fn a_full_cache_refuses_more() {
-    let mut cache = LayerCache::new(1, 1, 4);
+    let mut cache = LayerCache::new(1, 1, 4, CacheFormat::F32);
     cache.append(&[0.0; 3], &[0.0; 3], 3);
     cache.append(&[0.0; 2], &[0.0; 2], 2);
 }

@@ -11,7 +11,9 @@ use paceline::checkpoint::Checkpoint;
 use paceline::model::{Compute, Decoder};
 use paceline::report::Speculation;
 use paceline::text::Tokenizer;
-use paceline::{DrafterChoice, Engine, EngineConfig, Error, GenerationConfig, Precision, Prompt, SamplingConfig};
+use paceline::{
+    CachePrecision, DrafterChoice, Engine, EngineConfig, Error, GenerationConfig, Precision, Prompt, SamplingConfig,
+};
 use serde::Serialize;
 
 use super::Failure;
@@ -32,6 +34,9 @@ pub(super) struct BenchFlags {
     /// Precisions to time: auto (as stored), f32, bf16, f16, int8 or int4; may be given several times
     #[arg(long, value_name = "P", default_value = "auto", value_parser = parse_setting::<Precision>)]
     precision: Vec<Precision>,
+    /// The precision of cached keys and values: f32 or f16
+    #[arg(long, value_name = "P", default_value = "f32", value_parser = parse_setting::<CachePrecision>)]
+    kv_cache: CachePrecision,
     /// Time plain decoding and every drafter on this prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     prompt: Option<String>,
@@ -62,6 +67,7 @@ pub(super) struct BenchFlags {
 #[derive(Serialize)]
 struct Measured {
     model: String,
+    kv_cache: String,
     threads: usize,
     repeats: u16,
     steps: Vec<StepBench>,
@@ -94,8 +100,13 @@ struct DrafterBench {
 
 /// Runs the command.
 pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
-    let engine_config =
-        EngineConfig { draft: flags.draft.clone(), threads: flags.threads, ..EngineConfig::new(&flags.model) };
+    let engine_config = EngineConfig {
+        draft: flags.draft.clone(),
+        threads: flags.threads,
+        kv_cache: flags.kv_cache,
+        ..EngineConfig::new(&flags.model)
+    };
+    let cache_format = flags.kv_cache.format();
     let threads = engine_config.resolved_threads();
     let repeats = usize::from(flags.repeats);
     let tasks = match (&flags.prompt, &flags.prompts) {
@@ -112,7 +123,8 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     };
     let (mut timed, mut judged) = (Vec::new(), Vec::new());
     for precision in &flags.precision {
-        let decoder = Arc::new(Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?);
+        let decoder = Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?;
+        let decoder = Arc::new(decoder.with_cache_format(cache_format)?);
         let mut progress = Progress::new();
         let what = format!("timing steps at {}, rounds", decoder.format());
         timed.push(steps(&decoder, threads, repeats, &mut |done| progress.show(&what, done, repeats))?);
@@ -129,6 +141,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 
     let measured = Measured {
         model: flags.model.display().to_string(),
+        kv_cache: cache_format.to_string(),
         threads,
         repeats: flags.repeats,
         steps: timed,
@@ -239,8 +252,10 @@ fn compare(flags: &BenchFlags, config: &EngineConfig, tasks: Vec<Task>) -> Resul
 }
 
 fn describe(measured: &Measured) -> String {
-    let Measured { model, threads, repeats, .. } = measured;
-    let mut lines = vec![format!("{model}, {threads} threads, medians of {repeats} rounds [smallest, largest]")];
+    let Measured { model, kv_cache, threads, repeats, .. } = measured;
+    let mut lines = vec![format!(
+        "{model}, cache in {kv_cache}, {threads} threads, medians of {repeats} rounds [smallest, largest]"
+    )];
     for bench in &measured.steps {
         lines.push(format!(
             "\n{}: a plain step reads {:.1} MB at {:.0}% of a plain read's {:.1} GB/s; prefill {:.0} tokens a second",

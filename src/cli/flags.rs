@@ -56,6 +56,10 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_precision: Option<String>,
+    /// The precision of cached keys and values: f32, or f16 for half the memory [default: f32]
+    #[arg(long, help_heading = "Model", value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_cache: Option<String>,
     /// The prompt; without it and `--prompts`, standard input is the prompt, or a conversation starts on a terminal
     #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "prompts", allow_hyphen_values = true)]
     #[serde(skip)]
@@ -320,6 +324,7 @@ mod tests {
             (&["--model", "m", "--temperature", "nan"], "temperature"),
             (&["--model", "m", "--top-p", "0"], "top-p"),
             (&["--model", "m", "--precision", "int3"], "precision"),
+            (&["--model", "m", "--kv-cache", "int8"], "kv-cache"),
             (&["--model", "m", "--quality", "bounded"], "quality"),
             (&["--model", "m", "--device", "gpu"], "device"),
             (&["--model", "m", "--draft-len", "17"], "draft-len"),

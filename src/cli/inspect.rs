@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use paceline::Precision;
 use paceline::checkpoint::{Checkpoint, ModelConfig};
-use paceline::model::weight_bytes;
+use paceline::model::{KvCache, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
+use paceline::{CachePrecision, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -23,8 +23,8 @@ struct Inspection<'a> {
     files: Vec<File>,
     /// Bytes of the weights by precision.
     weight_bytes: Map<String, Value>,
-    /// Bytes of the cache for one token.
-    cache_bytes_per_token: u64,
+    /// Bytes of the cache for one token, by its precision.
+    cache_bytes_per_token: Map<String, Value>,
     tokenizer: Option<TokenizerFacts>,
     tokenizer_problem: Option<String>,
     /// What `--drafter` may name besides exits.
@@ -74,7 +74,11 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
             .filter_map(Precision::format)
             .map(|format| (format.to_string(), Value::from(weight_bytes(format, &checkpoint))))
             .collect(),
-        cache_bytes_per_token: (2 * 4 * config.layers * config.kv_heads * config.head_dim) as u64,
+        cache_bytes_per_token: [CachePrecision::F32, CachePrecision::F16]
+            .map(CachePrecision::format)
+            .into_iter()
+            .map(|format| (format.to_string(), Value::from(KvCache::bytes_per_token(config, format))))
+            .collect(),
         tokenizer,
         tokenizer_problem,
         drafters: ["auto", "none", "lookup", "model"],
@@ -102,15 +106,10 @@ fn describe(inspection: &Inspection<'_>) -> String {
             c.vocab_size,
             if c.tied_embeddings { "output tied to the embedding" } else { "output matrix of its own" }
         ),
-        format!("  context       {} tokens, cache {} a token", c.context, bytes(inspection.cache_bytes_per_token)),
+        format!("  context       {} tokens, cache {} a token", c.context, sizes(&inspection.cache_bytes_per_token)),
         format!("  stop tokens   {:?}", c.stop_tokens),
     ];
-    let weights: Vec<String> = inspection
-        .weight_bytes
-        .iter()
-        .map(|(name, size)| format!("{name} {}", bytes(size.as_u64().unwrap_or(0))))
-        .collect();
-    lines.push(format!("  weights       {}", weights.join(", ")));
+    lines.push(format!("  weights       {}", sizes(&inspection.weight_bytes)));
     lines.push(match (&inspection.tokenizer, &inspection.tokenizer_problem) {
         (Some(facts), _) => format!(
             "  tokenizer     {} tokens, {}",
@@ -144,6 +143,12 @@ fn count(number: u64) -> String {
         10_000_000..=9_999_999_999 => format!("{:.1} million", number as f64 / 1e6),
         _ => format!("{:.2} billion", number as f64 / 1e9),
     }
+}
+
+/// Bytes by precision.
+fn sizes(by_precision: &Map<String, Value>) -> String {
+    let size = |(name, size): (&String, &Value)| format!("{name} {}", bytes(size.as_u64().unwrap_or(0)));
+    by_precision.iter().map(size).collect::<Vec<_>>().join(", ")
 }
 
 fn bytes(number: u64) -> String {

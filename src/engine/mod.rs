@@ -10,6 +10,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
+use paceline_kernels::CacheFormat;
 use tokio::sync::mpsc as channel;
 
 pub use stream::{Answer, Event, FinishReason, Generation};
@@ -56,6 +57,10 @@ pub struct EngineInfo {
     pub format: MatrixFormat,
     /// Bytes of its weights.
     pub weight_bytes: u64,
+    /// How its cache and the draft models' hold keys and values.
+    pub cache_format: CacheFormat,
+    /// Bytes that a token takes in the target's cache.
+    pub cache_bytes_per_token: u64,
     /// The names of the draft models.
     pub drafts: Vec<String>,
     /// Every drafter there is.
@@ -108,9 +113,8 @@ impl Engine {
         let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
         let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());
         let mut place = |directory: &Path, checkpoint: &Checkpoint, format| {
-            Decoder::load(checkpoint, format, &compute, &mut |done, total| {
-                progress(LoadProgress { directory, done, total });
-            })
+            let mut progress = |done, total| progress(LoadProgress { directory, done, total });
+            Decoder::load(checkpoint, format, &compute, &mut progress)?.with_cache_format(config.kv_cache.format())
         };
         let target = Arc::new(place(directory, &checkpoint, config.precision.format())?);
         drop(checkpoint);
@@ -137,6 +141,8 @@ impl Engine {
             target: target.config().clone(),
             format: target.format(),
             weight_bytes: target.weight_bytes(),
+            cache_format: target.cache_format(),
+            cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
             drafters: catalog.all().into_iter().map(|(drafter, _)| drafter).collect(),
             threads: config.resolved_threads(),

@@ -47,6 +47,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) step_costs_ms: BTreeMap<usize, f64>,
     pub(super) draft_costs_ms: BTreeMap<String, f64>,
     pub(super) layer_evaluations: u64,
+    pub(super) kv_cache: String,
+    pub(super) kv_cache_bytes: u64,
     pub(super) threads: usize,
 }
 
@@ -115,6 +117,8 @@ impl<'a> Record<'a> {
             step_costs_ms: circumstances.step_costs_ms,
             draft_costs_ms: circumstances.draft_costs_ms,
             layer_evaluations: circumstances.layer_evaluations,
+            kv_cache: circumstances.kv_cache,
+            kv_cache_bytes: circumstances.kv_cache_bytes,
             threads: circumstances.threads,
             warnings: self.warnings,
         };

@@ -124,6 +124,8 @@ impl Worker {
             step_costs_ms: step_costs,
             draft_costs_ms: draft_costs,
             layer_evaluations: target.layer_evaluations(),
+            kv_cache: self.target.cache_format().to_string(),
+            kv_cache_bytes: self.target.cache_bytes_per_token() * target.len() as u64,
             threads: self.threads,
         };
         record.finish(circumstances).map(Some)

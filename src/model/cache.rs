@@ -5,15 +5,16 @@
 //! sequence is. Values past a length are stale and are never read.
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::LayerCache;
+use paceline_kernels::{CacheFormat, LayerCache};
 
 use super::device::Compute;
+use crate::checkpoint::ModelConfig;
 
 /// Keys and values of one layer, where its computation needs them.
-pub enum LayerState {
+enum LayerState {
     /// For the CPU kernels.
     Host(LayerCache),
-    /// For compositions of burn's operations.
+    /// For burn's operations.
     Device(Box<DeviceLayer>),
 }
 
@@ -70,15 +71,23 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache with room for `capacity` positions in each of `layers` layers.
-    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, capacity: usize, compute: &Compute) -> Self {
+    /// An empty cache of a model of `config`'s shape, with room for `capacity` positions. `format` is how the processor
+    /// holds keys and values; burn's tensors are f32.
+    pub fn new(config: &ModelConfig, capacity: usize, format: CacheFormat, compute: &Compute) -> Self {
+        let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
         let layer = || match compute {
-            Compute::Kernels(_) => LayerState::Host(LayerCache::new(kv_heads, head_dim, capacity)),
+            Compute::Kernels(_) => LayerState::Host(LayerCache::new(kv_heads, head_dim, capacity, format)),
             Compute::Burn(device) => {
                 LayerState::Device(Box::new(DeviceLayer::new(kv_heads, head_dim, capacity, device)))
             }
         };
-        Self { layers: (0..layers).map(|_| layer()).collect(), capacity }
+        Self { layers: (0..config.layers).map(|_| layer()).collect(), capacity }
+    }
+
+    /// Bytes that a token takes.
+    pub fn bytes_per_token(config: &ModelConfig, format: CacheFormat) -> u64 {
+        let sizes = [config.layers, config.kv_heads, config.head_dim, format.bytes()];
+        sizes.iter().fold(2, |product: u64, &size| product.saturating_mul(size as u64))
     }
 
     /// Positions that fit.
@@ -94,9 +103,20 @@ impl KvCache {
         }
     }
 
-    /// The state of a layer, to append to and attend over.
-    pub fn layer_mut(&mut self, layer: usize) -> &mut LayerState {
-        &mut self.layers[layer]
+    /// A layer's keys and values on the processor.
+    pub(super) fn host_mut(&mut self, layer: usize) -> &mut LayerCache {
+        match &mut self.layers[layer] {
+            LayerState::Host(cache) => cache,
+            LayerState::Device(_) => unreachable!("a cache is made for its decoder's computation"),
+        }
+    }
+
+    /// A layer's keys and values in tensors.
+    pub(super) fn device_mut(&mut self, layer: usize) -> &mut DeviceLayer {
+        match &mut self.layers[layer] {
+            LayerState::Device(cache) => cache,
+            LayerState::Host(_) => unreachable!("a cache is made for its decoder's computation"),
+        }
     }
 
     /// Forgets every position from `len` on, in every layer that has it.

@@ -1,18 +1,22 @@
 //! The Llama-family decoder, described once: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on
 //! queries and keys, by attention windows and by rotary frequencies, all of them settings here and not
 //! separate models.
+//!
+//! [`Composed`] is the description, in burn tensors; it runs on every device that burn knows. On the processor
+//! [`Executor`] takes its place, which computes the same without tensors. Both are made of the same weights.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
+use burn::tensor::{Device, Tensor};
+use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, WeightsError};
 
 use super::cache::KvCache;
 use super::device::Compute;
-use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, gated_silu};
-use super::precision::output_format;
-use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
+use super::executor::Executor;
+use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, from_values, gated_silu, into_values};
+use super::weights::{HeadWeights, LayerWeights, LinearWeights, Loader};
+use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 
 /// Why a checkpoint could not become a model.
 #[derive(Debug, thiserror::Error)]
@@ -51,36 +55,27 @@ pub enum ModelError {
     /// A thread could not be started.
     #[error("The weights cannot be packed, as a thread could not be started: {0}.")]
     Threads(std::io::Error),
+    /// A cache format that only the processor has.
+    #[error(
+        "A key-value cache in {0} is there on the processor alone: choose `cpu` as the device, or f32 for the cache."
+    )]
+    CacheFormat(CacheFormat),
 }
 
 /// A decoder ready to run: weights on their device and the way they are computed with. Shared by all sequences.
 pub struct Decoder {
     config: ModelConfig,
     compute: Compute,
-    embedding: Embedding,
-    layers: Vec<Layer>,
-    norm: RmsNorm,
-    output: Linear,
-    inverse_frequencies: Vec<f32>,
+    body: Body,
     format: MatrixFormat,
+    cache_format: CacheFormat,
     weight_bytes: u64,
-    /// Of them, those of a matrix that rows are only looked up in.
-    looked_up_bytes: u64,
+    bytes_per_step: u64,
 }
 
-struct Layer {
-    attention_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    /// Norms on the heads of queries and keys (Qwen3).
-    head_norms: Option<(RmsNorm, RmsNorm)>,
-    attention_output: Linear,
-    mlp_norm: RmsNorm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    window: Option<usize>,
+enum Body {
+    Executor(Box<Executor>),
+    Composed(Box<Composed>),
 }
 
 impl Decoder {
@@ -97,37 +92,60 @@ impl Decoder {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
-        let mut loader = Loader::new(checkpoint, format, compute)?;
-        let mut layers = Vec::with_capacity(config.layers);
-        for index in 0..config.layers {
+        let packer = match compute {
+            Compute::Kernels(kernels) => Arc::clone(kernels),
+            Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
+        };
+        let mut loader = Loader::new(checkpoint, format, &packer);
+        let mut layer = |index| {
             progress(index, config.layers);
-            layers.push(loader.layer(&config, index)?);
-        }
-        let norm = RmsNorm::new(loader.vector("model.norm.weight")?, config.norm_eps, compute);
-        loader.format = format.map(output_format);
-        let output = Linear::new(loader.matrix("lm_head.weight")?, None, compute);
-        // Quantized rows are not what a token's embedding should be.
-        let quantized = matches!(format, Some(MatrixFormat::Quantized(_)));
-        let (embedding, looked_up_bytes) = if config.tied_embeddings && !quantized {
-            (Embedding::Tied(output.clone()), 0)
-        } else {
-            let weights = loader.stored("model.embed_tokens.weight")?;
-            let bytes = loader.held_bytes(weights.bytes(), (weights.out_features(), weights.in_features()));
-            (Embedding::new(weights, compute), bytes)
+            loader.layer(index)
+        };
+        let (body, looked_up) = match compute {
+            Compute::Kernels(kernels) => {
+                let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
+                let head = loader.head()?;
+                let looked_up = head.embedding.as_ref().map_or(0, |embedding| embedding.bytes() as u64);
+                (Body::Executor(Box::new(Executor::new(Arc::clone(kernels), &config, layers, head))), looked_up)
+            }
+            Compute::Burn(device) => {
+                // Each layer is copied before the next is loaded.
+                let layers = (0..config.layers).map(|index| Ok(Layer::new(layer(index)?, &config, device)));
+                let layers = layers.collect::<Result<_, ModelError>>()?;
+                let head = loader.head()?;
+                let looked_up = head
+                    .embedding
+                    .as_ref()
+                    .map_or(0, |embedding| 4 * (embedding.out_features() * embedding.in_features()) as u64);
+                (Body::Composed(Box::new(Composed::new(&config, layers, head, device))), looked_up)
+            }
         };
         progress(config.layers, config.layers);
+        let weight_bytes = match compute {
+            Compute::Kernels(_) => loader.bytes(),
+            // burn's own operations hold their weights in f32.
+            Compute::Burn(_) => 4 * loader.values(),
+        };
         Ok(Self {
-            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             format: format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format())),
-            weight_bytes: loader.placed_bytes + looked_up_bytes,
-            looked_up_bytes,
+            cache_format: CacheFormat::F32,
+            weight_bytes,
+            bytes_per_step: weight_bytes - looked_up,
             config,
             compute: compute.clone(),
-            embedding,
-            layers,
-            norm,
-            output,
+            body,
         })
+    }
+
+    /// The same decoder with keys and values held in `format`, instead of f32.
+    ///
+    /// # Errors
+    /// If it does not run on the processor and the format is not f32.
+    pub fn with_cache_format(self, format: CacheFormat) -> Result<Self, ModelError> {
+        match self.body {
+            Body::Composed(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
+            _ => Ok(Self { cache_format: format, ..self }),
+        }
     }
 
     /// The model's shape and settings.
@@ -145,6 +163,16 @@ impl Decoder {
         self.format
     }
 
+    /// How its caches hold keys and values.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.cache_format
+    }
+
+    /// Bytes that a token takes in its caches.
+    pub fn cache_bytes_per_token(&self) -> u64 {
+        KvCache::bytes_per_token(&self.config, self.cache_format)
+    }
+
     /// Bytes of its weights as they are held.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
@@ -152,159 +180,146 @@ impl Decoder {
 
     /// Bytes of the weights that a plain step reads: all of them but an embedding matrix that is only looked up.
     pub fn bytes_per_step(&self) -> u64 {
-        self.weight_bytes - self.looked_up_bytes
+        self.bytes_per_step
     }
 
     /// Layers of the model.
     pub fn layer_count(&self) -> usize {
-        self.layers.len()
+        self.config.layers
     }
 
     /// An empty cache with room for `capacity` positions.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        let c = &self.config;
-        KvCache::new(c.layers, c.kv_heads, c.head_dim, capacity, &self.compute)
+        KvCache::new(&self.config, capacity, self.cache_format, &self.compute)
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`: the input of layer 0.
     pub fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        self.embedding.forward(tokens)
+        match &self.body {
+            Body::Executor(executor) => self.tensor(executor.embed(tokens), tokens.len()),
+            Body::Composed(composed) => composed.embedding.forward(tokens),
+        }
     }
 
     /// Runs `layers` over `hidden` `[rows, hidden]`, whose rows follow what these layers have cached, and
     /// appends their keys and values. The result is the last of these layers' output, `[rows, hidden]`.
     pub fn forward_layers(&self, layers: Range<usize>, hidden: Tensor<2>, cache: &mut KvCache) -> Tensor<2> {
+        match &self.body {
+            Body::Executor(executor) => {
+                let rows = hidden.dims()[0];
+                let mut hidden = into_values(hidden);
+                executor.forward_layers(layers, &mut hidden, cache);
+                self.tensor(hidden, rows)
+            }
+            Body::Composed(composed) => composed.forward_layers(layers, hidden, cache),
+        }
+    }
+
+    /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left the last layer, or, for an
+    /// untrained exit, an earlier one: the final norm and the output matrix.
+    pub fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
+        match &self.body {
+            Body::Executor(executor) => executor.logits(&into_values(hidden)),
+            Body::Composed(composed) => into_values(composed.output.forward(composed.norm.forward(hidden))),
+        }
+    }
+
+    fn tensor(&self, hidden: Vec<f32>, rows: usize) -> Tensor<2> {
+        from_values(hidden, rows, self.config.hidden_size, &self.compute.device())
+    }
+}
+
+/// The model in burn tensors.
+struct Composed {
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    output: Linear,
+    inverse_frequencies: Vec<f32>,
+    device: Device,
+}
+
+struct Layer {
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    /// Norms on the heads of queries and keys (Qwen3).
+    head_norms: Option<(RmsNorm, RmsNorm)>,
+    attention_output: Linear,
+    mlp_norm: RmsNorm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    window: Option<usize>,
+    scale: f32,
+}
+
+impl Composed {
+    fn new(config: &ModelConfig, layers: Vec<Layer>, head: HeadWeights, device: &Device) -> Self {
+        let output = Linear::new(LinearWeights { matrix: head.output, bias: None }, device);
+        let embedding = match head.embedding {
+            Some(weights) => Embedding::new(&weights, device),
+            None => Embedding::tied_to(&output),
+        };
+        Self {
+            embedding,
+            layers,
+            norm: RmsNorm::new(head.norm, config.norm_eps, device),
+            output,
+            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
+            device: device.clone(),
+        }
+    }
+
+    fn forward_layers(&self, layers: Range<usize>, hidden: Tensor<2>, cache: &mut KvCache) -> Tensor<2> {
         if layers.is_empty() {
             return hidden;
         }
-        let rotation = Rotation::new(&self.inverse_frequencies, cache.len(layers.start), hidden.dims()[0]);
-        layers.fold(hidden, |hidden, index| self.forward_layer(index, hidden, &rotation, cache))
+        let rows = hidden.dims()[0];
+        let rotation = Rotation::new(&self.inverse_frequencies, cache.len(layers.start), rows, &self.device);
+        layers.fold(hidden, |hidden, index| self.layers[index].forward(hidden, &rotation, cache, index))
+    }
+}
+
+impl Layer {
+    fn new(weights: LayerWeights, config: &ModelConfig, device: &Device) -> Self {
+        let norm = |weight| RmsNorm::new(weight, config.norm_eps, device);
+        let linear = |weights| Linear::new(weights, device);
+        Self {
+            attention_norm: norm(weights.attention_norm),
+            query: linear(weights.query),
+            key: linear(weights.key),
+            value: linear(weights.value),
+            head_norms: weights.head_norms.map(|(query, key)| (norm(query), norm(key))),
+            attention_output: linear(weights.attention_output),
+            mlp_norm: norm(weights.mlp_norm),
+            gate: linear(weights.gate),
+            up: linear(weights.up),
+            down: linear(weights.down),
+            window: weights.window,
+            scale: (config.head_dim as f32).powf(-0.5),
+        }
     }
 
-    fn forward_layer(&self, index: usize, x: Tensor<2>, rotation: &Rotation, cache: &mut KvCache) -> Tensor<2> {
-        let layer = &self.layers[index];
+    fn forward(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut KvCache, index: usize) -> Tensor<2> {
+        let x = x.clone() + self.attend(self.attention_norm.forward(x), rotation, cache, index);
+        x.clone() + self.feed_forward(self.mlp_norm.forward(x))
+    }
 
-        let h = layer.attention_norm.forward(x.clone());
-        let mut queries = layer.query.forward(h.clone());
-        let mut keys = layer.key.forward(h.clone());
-        let values = layer.value.forward(h);
-        if let Some((query_norm, key_norm)) = &layer.head_norms {
+    fn attend(&self, h: Tensor<2>, rotation: &Rotation, cache: &mut KvCache, index: usize) -> Tensor<2> {
+        let mut queries = self.query.forward(h.clone());
+        let mut keys = self.key.forward(h.clone());
+        let values = self.value.forward(h);
+        if let Some((query_norm, key_norm)) = &self.head_norms {
             (queries, keys) = (query_norm.forward(queries), key_norm.forward(keys));
         }
-        let queries = rotation.apply(queries, &self.compute);
-        let keys = rotation.apply(keys, &self.compute);
-        let scale = (self.config.head_dim as f32).powf(-0.5);
-        let state = cache.layer_mut(index);
-        let attended = attend(queries, keys, values, state, layer.window, scale, &self.compute);
-        let x = x + layer.attention_output.forward(attended);
-
-        let h = layer.mlp_norm.forward(x.clone());
-        let gated = gated_silu(layer.gate.forward(h.clone()), layer.up.forward(h), &self.compute);
-        x + layer.down.forward(gated)
+        let (queries, keys) = (rotation.apply(queries), rotation.apply(keys));
+        let attended = attend(queries, keys, values, cache.device_mut(index), self.window, self.scale);
+        self.attention_output.forward(attended)
     }
 
-    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]` that left the last layer, or, for an
-    /// untrained exit, an earlier one: the final norm and the output matrix.
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.output.forward(self.norm.forward(hidden))
+    fn feed_forward(&self, h: Tensor<2>) -> Tensor<2> {
+        self.down.forward(gated_silu(self.gate.forward(h.clone()), self.up.forward(h)))
     }
-}
-
-/// Takes tensors out of a checkpoint and places them.
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    format: Option<MatrixFormat>,
-    compute: &'a Compute,
-    /// What matrices are packed with.
-    packer: Arc<Kernels>,
-    arena: WeightArena,
-    placed_bytes: u64,
-}
-
-impl<'a> Loader<'a> {
-    fn new(checkpoint: &'a Checkpoint, format: Option<MatrixFormat>, compute: &'a Compute) -> Result<Self, ModelError> {
-        let packer = match compute {
-            Compute::Kernels(kernels) => Arc::clone(kernels),
-            Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
-        };
-        Ok(Self { checkpoint, format, compute, packer, arena: WeightArena::default(), placed_bytes: 0 })
-    }
-
-    fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<Layer, ModelError> {
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let attention = |part: &str| name(&format!("self_attn.{part}"));
-        let mlp = |part: &str| name(&format!("mlp.{part}"));
-        Ok(Layer {
-            attention_norm: self.norm(&name("input_layernorm"), config)?,
-            query: self.linear(&attention("q_proj"), config.qkv_bias)?,
-            key: self.linear(&attention("k_proj"), config.qkv_bias)?,
-            value: self.linear(&attention("v_proj"), config.qkv_bias)?,
-            head_norms: if config.qk_norm {
-                Some((self.norm(&attention("q_norm"), config)?, self.norm(&attention("k_norm"), config)?))
-            } else {
-                None
-            },
-            attention_output: self.linear(&attention("o_proj"), config.output_bias)?,
-            mlp_norm: self.norm(&name("post_attention_layernorm"), config)?,
-            gate: self.linear(&mlp("gate_proj"), config.mlp_bias)?,
-            up: self.linear(&mlp("up_proj"), config.mlp_bias)?,
-            down: self.linear(&mlp("down_proj"), config.mlp_bias)?,
-            window: config.window(index),
-        })
-    }
-
-    fn norm(&mut self, name: &str, config: &ModelConfig) -> Result<RmsNorm, ModelError> {
-        Ok(RmsNorm::new(self.vector(&format!("{name}.weight"))?, config.norm_eps, self.compute))
-    }
-
-    fn linear(&mut self, name: &str, with_bias: bool) -> Result<Linear, ModelError> {
-        let weights = self.matrix(&format!("{name}.weight"))?;
-        let bias = if with_bias { Some(self.vector(&format!("{name}.bias"))?) } else { None };
-        Ok(Linear::new(weights, bias, self.compute))
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let values = self.checkpoint.tensor(name)?.to_f32();
-        self.placed_bytes += 4 * values.len() as u64;
-        Ok(values)
-    }
-
-    /// A matrix packed in the loader's format, or in the one it is stored in.
-    fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
-        let weights = self.stored(name)?;
-        let format = self.format.unwrap_or(MatrixFormat::Float(weights.format()));
-        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
-        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        if let Some((row, group)) = packed.not_finite() {
-            let mut values = vec![0.0_f32; weights.in_features()];
-            weights.row_to_f32(row, &mut values);
-            let column = values.iter().position(|value| !value.is_finite()).unwrap_or(group);
-            return Err(ModelError::NotFinite { name: name.to_owned(), row, column });
-        }
-        let stored = self.checkpoint.tensor(name)?;
-        stored.file.release(stored.bytes.clone());
-        self.placed_bytes += self.held_bytes(packed.bytes(), (packed.out_features(), packed.in_features()));
-        Ok(packed)
-    }
-
-    /// A matrix where it lies in the file.
-    fn stored(&self, name: &str) -> Result<Weights, ModelError> {
-        in_place(self.checkpoint.tensor(name)?).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
-    }
-
-    /// Bytes of a matrix where it is computed with: burn's own operations hold their weights in f32.
-    fn held_bytes(&self, bytes: usize, (rows, columns): (usize, usize)) -> u64 {
-        match self.compute {
-            Compute::Kernels(_) => bytes as u64,
-            Compute::Burn(_) => 4 * (rows * columns) as u64,
-        }
-    }
-}
-
-fn in_place(stored: &StoredTensor) -> Result<Weights, WeightsError> {
-    let (rows, columns) = match stored.shape[..] {
-        [rows, columns] => (rows, columns),
-        _ => (0, 0),
-    };
-    Weights::in_place(Arc::clone(&stored.file), stored.bytes.clone(), stored.format, rows, columns)
 }

@@ -1,18 +1,21 @@
 //! The model: one description of the Llama-family decoder, in burn tensors, and the state of one sequence
 //! running through it.
 //!
-//! [`decoder`] says what a decoder computes. [`ops`] holds the dozen operations it is written in; a
-//! [`Compute`] decides how each of them runs: on the CPU through the row-invariant kernels, elsewhere as
-//! compositions of burn's own operations (which also serve as their oracle in the tests). [`cache`] keeps
-//! keys and values, [`sequence`] moves one sequence through the layers. Nothing here knows of drafting beyond
-//! "run these layers for these tokens, keep what was computed".
+//! [`decoder`] says what a decoder computes, in the dozen operations of [`ops`], and runs so on every device that burn
+//! knows; on the processor [`executor`] does the same with row-invariant kernels and without tensors, and the tests
+//! hold it to the description. [`weights`] are what both are made of. [`cache`] keeps keys and values, [`sequence`]
+//! moves one sequence through the layers. Nothing here knows of drafting beyond "run these layers for these tokens,
+//! keep what was computed".
 
+mod angles;
 pub mod cache;
 pub mod decoder;
 pub mod device;
-pub mod ops;
+mod executor;
+mod ops;
 pub mod precision;
 pub mod sequence;
+mod weights;
 
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};

@@ -11,7 +11,6 @@ use burn::tensor::Tensor;
 
 use super::cache::KvCache;
 use super::decoder::Decoder;
-use super::ops::into_values;
 
 /// The state of one sequence.
 pub struct Sequence {
@@ -82,12 +81,10 @@ impl Sequence {
     /// # Errors
     /// The bytes that cannot be had.
     pub fn try_new(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, u64> {
-        let config = decoder.config();
-        let floats = [2, config.layers, config.kv_heads, config.head_dim, capacity];
-        let bytes = floats.iter().try_fold(4_usize, |product, &factor| product.checked_mul(factor));
+        let bytes = decoder.cache_bytes_per_token().checked_mul(capacity as u64);
         // The system answers this question without touching the memory.
-        let possible = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
-        if possible { Ok(Self::new(decoder, capacity)) } else { Err(bytes.map_or(u64::MAX, |bytes| bytes as u64)) }
+        let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+        if bytes.is_some_and(fits) { Ok(Self::new(decoder, capacity)) } else { Err(bytes.unwrap_or(u64::MAX)) }
     }
 
     /// The decoder it runs through.
@@ -150,14 +147,14 @@ impl Sequence {
         let early = self.early.get_or_insert_with(|| Early { depth, tokens: Vec::new(), hidden: Vec::new() });
         early.tokens.push(token);
         early.hidden.push(hidden.clone());
-        Some(into_values(self.decoder.logits(hidden)))
+        Some(self.decoder.logits(hidden))
     }
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the
     /// logits of every row.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
         let hidden = self.advance(tokens);
-        let logits = into_values(self.decoder.logits(hidden.clone()));
+        let logits = self.decoder.logits(hidden.clone());
         Verified { logits, hidden, vocabulary: self.decoder.config().vocab_size }
     }
 
@@ -168,7 +165,7 @@ impl Sequence {
     /// If `tokens` is empty.
     pub fn next_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
         let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
-        into_values(self.decoder.logits(last))
+        self.decoder.logits(last)
     }
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.

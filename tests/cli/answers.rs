@@ -86,6 +86,9 @@ fn the_object_of_an_answer_has_the_promised_shape() {
     assert!(report["latency_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(report["plan"]["drafter"], "model:llama-draft");
     assert_eq!(report["adaptations"]["context_used"], 20 + found["prompt_tokens"].as_array().unwrap().len());
+    // A token takes 384 bytes; the last one of the answer has not gone through the model.
+    let held = report["adaptations"]["context_used"].as_u64().unwrap() - 1;
+    assert_eq!((&report["kv_cache"], report["kv_cache_bytes"].as_u64()), (&"f32".into(), Some(384 * held)));
     let speculation = &report["speculation"];
     let count = |key: &str| speculation[key].as_u64().unwrap();
     assert!(count("accepted") > 0 && count("accepted") <= count("evaluated") && count("evaluated") <= count("drafted"));

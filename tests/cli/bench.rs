@@ -30,8 +30,11 @@ fn every_row_count_and_every_drafter_is_measured() {
     assert!(drafters.iter().all(|row| row["same_tokens"] == Value::Bool(true)));
     assert_eq!(drafters[0]["speedup"].as_f64(), Some(1.0));
 
-    let out = Run::new(&[&common[..], &small].concat()).succeeds();
+    assert_eq!(measured["kv_cache"], "f32");
+
+    let out = Run::new(&[&common[..], &small, &["--kv-cache", "f16"]].concat()).succeeds();
     for word in [
+        "cache in f16",
         "f32: a plain step reads",
         "int8: a plain step reads",
         "model:llama-draft",
@@ -49,6 +52,7 @@ fn what_cannot_be_timed_gets_a_sentence() {
     for (arguments, code, word) in [
         (&["bench"][..], 2, "--model"),
         (&["bench", "--model", &target, "--precision", "int3"], 2, "--precision"),
+        (&["bench", "--model", &target, "--kv-cache", "f64"], 2, "--kv-cache"),
         (&["bench", "--model", &target, "--repeats", "0"], 2, "--repeats"),
         (&["bench", "--model", "nowhere"], 1, "nowhere"),
         (&["bench", "--model", &target, "--repeats", "1", "--text", "nowhere"], 1, "nowhere"),

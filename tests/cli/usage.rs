@@ -38,6 +38,7 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--quality", "bounded"], &["quality", "bounded", "exact"]),
         (&["--precision", "int3"], &["precision", "int3", "bf16"]),
         (&["--draft-precision", "f64"], &["draft-precision", "f64", "bf16"]),
+        (&["--kv-cache", "int8"], &["kv-cache", "int8", "f16"]),
         (&["--device", "gpu"], &["gpu", "cuda:0"]),
         (&["--device", "cuda:x"], &["cuda:x", "cuda:0"]),
     ] {
@@ -152,7 +153,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter draft-len draft-precision precision quality threads device config json";
+                    presence-penalty stop chat drafter draft-len draft-precision precision kv-cache quality threads device config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use paceline::sampling::SamplingConfig;
-use paceline::{DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt};
+use paceline::{CachePrecision, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt};
 
 use crate::support::{fixture, shared};
 
@@ -13,6 +13,7 @@ struct Suite<'a> {
     target: &'a Path,
     drafts: &'a [PathBuf],
     precision: Precision,
+    kv_cache: CachePrecision,
     prompts: &'a [&'a str],
     new_tokens: usize,
     seeds: u64,
@@ -24,6 +25,7 @@ impl Suite<'_> {
             draft: self.drafts.to_vec(),
             threads,
             precision: self.precision,
+            kv_cache: self.kv_cache,
             ..EngineConfig::new(self.target)
         };
         Engine::load(&config).unwrap()
@@ -84,17 +86,19 @@ impl Suite<'_> {
 #[test]
 fn fixtures_are_exact() {
     let drafts = [fixture("llama-draft")];
-    let suite = |name: &str, drafts: &[PathBuf], precision| {
+    let suite = |name: &str, drafts: &[PathBuf], precision, kv_cache| {
         let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
         let target = fixture(name);
-        Suite { target: &target, drafts, precision, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
+        Suite { target: &target, drafts, precision, kv_cache, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
     };
-    suite("llama-tied", &drafts, Precision::Auto);
-    suite("llama-tied", &drafts, Precision::Int8);
-    suite("llama-tied", &drafts, Precision::Int4);
+    suite("llama-tied", &drafts, Precision::Auto, CachePrecision::F32);
+    suite("llama-tied", &drafts, Precision::Auto, CachePrecision::F16);
+    suite("llama-tied", &drafts, Precision::Int8, CachePrecision::F32);
+    suite("llama-tied", &drafts, Precision::Int4, CachePrecision::F32);
     for name in ["llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm"] {
-        suite(name, &[], Precision::Auto);
+        suite(name, &[], Precision::Auto, CachePrecision::F32);
     }
+    suite("mistral-window", &[], Precision::Auto, CachePrecision::F16);
 }
 
 #[test]
@@ -103,8 +107,8 @@ fn development_models_are_exact() {
     let prompts = ["Once upon a time", "Tom had a big red ball. He", "It was a rainy day and Sara was sad because"];
     let check = |name: &str, drafts: &[PathBuf]| {
         let target = models.join(name);
-        Suite { target: &target, drafts, precision: Precision::Auto, prompts: &prompts, new_tokens: 96, seeds: 3 }
-            .check();
+        let (precision, kv_cache) = (Precision::Auto, CachePrecision::F32);
+        Suite { target: &target, drafts, precision, kv_cache, prompts: &prompts, new_tokens: 96, seeds: 3 }.check();
     };
     check("babyllama-a", &[models.join("babyllama-b")]);
     check("stories-260k", &[]);

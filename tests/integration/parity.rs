@@ -1,12 +1,17 @@
 //! The kernels against burn's own operations: one description of the model, two ways to run it.
 
 use burn::tensor::Device;
-use paceline::model::{Compute, Sequence};
+use paceline::checkpoint::Checkpoint;
+use paceline::model::{Compute, Decoder, Sequence};
+use paceline_kernels::CacheFormat;
 
-use crate::support::{Numbers, decoder, decoder_on, fixture, random_checkpoint};
+use crate::support::{Numbers, decoder_at, decoder_on, fixture, random_checkpoint};
 
-fn largest_difference(directory: &std::path::Path, device: &Device, text: &[u32]) -> f32 {
-    let mut kernels = Sequence::new(decoder(directory, 2), 64);
+const FIXTURES: [&str; 6] = ["llama-tied", "llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm", "micro"];
+
+/// Of logits, in units of the largest, between the kernels with caches of a format and burn on a device.
+fn largest_difference(directory: &std::path::Path, cache: CacheFormat, device: &Device, text: &[u32]) -> f32 {
+    let mut kernels = Sequence::new(decoder_at(directory, 2, None, cache), 64);
     let mut composed = Sequence::new(decoder_on(directory, &Compute::Burn(device.clone())), 64);
     let mut worst: f32 = 0.0;
     // A prefill, a verification, a roll-back, and steps with layers that ran ahead.
@@ -27,16 +32,16 @@ fn largest_difference(directory: &std::path::Path, device: &Device, text: &[u32]
 }
 
 fn check(device: &Device) {
-    for name in ["llama-tied", "llama-rope3", "mistral-window", "qwen2-bias", "qwen3-qknorm", "micro"] {
+    for name in FIXTURES {
         let text: Vec<u32> = (0..20).map(|i| (i * 7 + 3) % 11).collect();
-        let difference = largest_difference(&fixture(name), device, &text);
+        let difference = largest_difference(&fixture(name), CacheFormat::F32, device, &text);
         assert!(difference < 2e-5, "{name}: {difference}");
     }
     for seed in 0..12 {
         let directory = tempfile::tempdir().unwrap();
         let description = random_checkpoint(directory.path(), &mut Numbers(seed));
         let text: Vec<u32> = (0..20).map(|i| (i * 3 + 1) % 5).collect();
-        let difference = largest_difference(directory.path(), device, &text);
+        let difference = largest_difference(directory.path(), CacheFormat::F32, device, &text);
         assert!(difference < 5e-5, "{difference}: {description}");
     }
 }
@@ -44,6 +49,25 @@ fn check(device: &Device) {
 #[test]
 fn kernels_agree_with_burn_flex() {
     check(&Device::flex());
+}
+
+/// Keys and values rounded to eleven bits: neither lost nor left as they were.
+#[test]
+fn a_cache_in_f16_stays_near_one_in_f32() {
+    for name in FIXTURES {
+        let text: Vec<u32> = (0..20).map(|i| (i * 7 + 3) % 11).collect();
+        let difference = largest_difference(&fixture(name), CacheFormat::F16, &Device::flex(), &text);
+        assert!((2e-5..5e-3).contains(&difference), "{name}: {difference}");
+    }
+}
+
+#[test]
+fn a_cache_in_f16_is_refused_off_the_processor() {
+    let checkpoint = Checkpoint::open(&fixture("micro")).unwrap();
+    let load = || Decoder::load(&checkpoint, None, &Compute::Burn(Device::flex()), &mut |_, _| {}).unwrap();
+    let error = load().with_cache_format(CacheFormat::F16).err().unwrap().to_string();
+    assert!(error.contains("f16") && error.contains("`cpu`"), "{error}");
+    assert!(load().with_cache_format(CacheFormat::F32).is_ok());
 }
 
 #[cfg(feature = "ndarray")]

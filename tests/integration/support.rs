@@ -11,7 +11,7 @@ use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
 use paceline::speculation::{DraftLength, Planner, Round};
-use paceline_kernels::{FloatFormat, QuantizedFormat};
+use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -35,22 +35,30 @@ pub(crate) fn decoder(directory: &Path, threads: usize) -> Arc<Decoder> {
     decoder_on(directory, &Compute::open(DeviceName::Cpu, threads).unwrap())
 }
 
-/// Loads the decoder of a directory on the CPU with matrices of another format than stored.
-fn decoder_at(directory: &Path, threads: usize, format: Option<MatrixFormat>) -> Arc<Decoder> {
+/// Loads the decoder of a directory on the CPU with matrices of another format than stored, and a cache format.
+pub(crate) fn decoder_at(
+    directory: &Path,
+    threads: usize,
+    format: Option<MatrixFormat>,
+    cache: CacheFormat,
+) -> Arc<Decoder> {
     let checkpoint = Checkpoint::open(directory).unwrap();
     let compute = Compute::open(DeviceName::Cpu, threads).unwrap();
-    Arc::new(Decoder::load(&checkpoint, format, &compute, &mut |_, _| {}).unwrap())
+    let decoder = Decoder::load(&checkpoint, format, &compute, &mut |_, _| {}).unwrap();
+    Arc::new(decoder.with_cache_format(cache).unwrap())
 }
 
-/// A random model as stored or quantized, loaded twice: on one thread and on up to three; and what it is.
+/// A random model as stored or quantized, with a cache of any format, loaded twice: on one thread and on up to three;
+/// and what it is.
 pub(crate) fn random_pair(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>, String) {
     let directory = tempfile::tempdir().unwrap();
     let description = random_checkpoint(directory.path(), numbers);
     let quantized = [QuantizedFormat::Int8, QuantizedFormat::Int4].map(|format| Some(MatrixFormat::Quantized(format)));
     let format = numbers.choose(&[None, quantized[0], quantized[1]]);
-    let plain = decoder_at(directory.path(), 1, format);
-    let other = decoder_at(directory.path(), numbers.within(1..4), format);
-    (plain, other, format!("{description} at {format:?}"))
+    let cache = numbers.choose(&[CacheFormat::F32, CacheFormat::F16]);
+    let plain = decoder_at(directory.path(), 1, format, cache);
+    let other = decoder_at(directory.path(), numbers.within(1..4), format, cache);
+    (plain, other, format!("{description} at {format:?}, cache in {cache}"))
 }
 
 /// Loads the decoder of a directory on any computation.

@@ -1,0 +1,212 @@
+//! The decoder on the processor: the body of [`super::decoder`] for [`super::Compute::Kernels`].
+//!
+//! A step of a small model takes a few hundred microseconds, and going through tensors, an allocation and some
+//! look-ups for each of a layer's fifteen operations, took more than a tenth of it. Here a layer is a handful of calls
+//! on buffers that are kept from step to step.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use paceline_kernels::{HeadNorms, HeadTransform, Kernels, LayerCache, Product, Weights};
+
+use super::angles::Angles;
+use super::cache::KvCache;
+use super::weights::{HeadWeights, LayerWeights, LinearWeights};
+use crate::checkpoint::ModelConfig;
+
+/// A model's weights, and buffers to run them with.
+pub(super) struct Executor {
+    kernels: Arc<Kernels>,
+    /// Where it is not the output matrix.
+    embedding: Option<Weights>,
+    layers: Vec<LayerWeights>,
+    norm: Vec<f32>,
+    output: LinearWeights,
+    inverse_frequencies: Vec<f32>,
+    norm_eps: f32,
+    head_dim: usize,
+    widths: Widths,
+    /// Memory that no call uses at the moment.
+    spare: Mutex<Vec<Vec<f32>>>,
+}
+
+/// Values of a row in the buffers of a layer.
+#[derive(Clone, Copy)]
+struct Widths {
+    hidden: usize,
+    queries: usize,
+    keys: usize,
+    inner: usize,
+}
+
+/// What a layer works on, one row after the other.
+struct Buffers<'a> {
+    /// The residual stream, `[rows, hidden]`: the input of the layer, and its output once `delta` is added.
+    x: &'a mut [f32],
+    rows: usize,
+    /// What the last part of a layer computed, which the next norm adds to `x`.
+    delta: &'a mut [f32],
+    /// Whether there was such a part yet.
+    has_delta: bool,
+    normed: &'a mut [f32],
+    queries: &'a mut [f32],
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    attended: &'a mut [f32],
+    gate: &'a mut [f32],
+    up: &'a mut [f32],
+}
+
+/// f32 values of a cache line, on which every buffer begins.
+const LINE: usize = 16;
+
+impl<'a> Buffers<'a> {
+    /// Buffers for `rows` rows, carved out of `memory`, which grows where it is too small. What they hold is left from
+    /// before.
+    fn new(x: &'a mut [f32], rows: usize, widths: Widths, memory: &'a mut Vec<f32>) -> Self {
+        let Widths { hidden, queries, keys, inner } = widths;
+        let lengths = [hidden, hidden, queries, keys, keys, queries, inner, inner].map(|width| rows * width);
+        let whole = LINE + lengths.iter().map(|length| length.next_multiple_of(LINE)).sum::<usize>();
+        if memory.len() < whole {
+            *memory = vec![0.0; whole];
+        }
+        // It may say that this is impossible; alignment is for speed alone.
+        let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let mut rest = &mut memory[start..];
+        let [delta, normed, queries, keys, values, attended, gate, up] = lengths.map(|length| {
+            let (buffer, others) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
+            rest = others;
+            &mut buffer[..length]
+        });
+        Self { x, rows, delta, has_delta: false, normed, queries, keys, values, attended, gate, up }
+    }
+}
+
+impl Executor {
+    /// A body for a model of `config`'s shape.
+    pub(super) fn new(
+        kernels: Arc<Kernels>,
+        config: &ModelConfig,
+        layers: Vec<LayerWeights>,
+        head: HeadWeights,
+    ) -> Self {
+        Self {
+            kernels,
+            embedding: head.embedding,
+            layers,
+            norm: head.norm,
+            output: LinearWeights { matrix: head.output, bias: None },
+            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
+            norm_eps: config.norm_eps,
+            head_dim: config.head_dim,
+            widths: Widths {
+                hidden: config.hidden_size,
+                queries: config.heads * config.head_dim,
+                keys: config.kv_heads * config.head_dim,
+                inner: config.intermediate_size,
+            },
+            spare: Mutex::default(),
+        }
+    }
+
+    /// The tokens' embeddings, `[tokens, hidden]`.
+    pub(super) fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+        let width = self.widths.hidden;
+        let mut hidden = vec![0.0; tokens.len() * width];
+        for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
+            match &self.embedding {
+                Some(embedding) => embedding.row_to_f32(token as usize, row),
+                None => self.output.matrix.row_to_f32(token as usize, row),
+            }
+        }
+        hidden
+    }
+
+    /// Runs `layers` over `hidden` `[rows, hidden]`, which becomes their output, and appends keys and values.
+    pub(super) fn forward_layers(&self, layers: Range<usize>, hidden: &mut [f32], cache: &mut KvCache) {
+        let rows = hidden.len() / self.widths.hidden;
+        if layers.is_empty() || rows == 0 {
+            return;
+        }
+        let angles = Angles::new(&self.inverse_frequencies, cache.len(layers.start), rows);
+        self.with_memory(|memory| {
+            let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
+            for index in layers {
+                let layer = &self.layers[index];
+                self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
+                self.feed_forward(layer, &mut buffers);
+            }
+            let Buffers { x, delta, has_delta: true, .. } = buffers else { return };
+            x.iter_mut().zip(delta).for_each(|(x, delta)| *x += *delta);
+        });
+    }
+
+    /// The attention part of a layer, up to its residual sum.
+    fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
+        self.add_and_norm(&layer.attention_norm, b);
+        let jobs = [(&layer.query, &mut *b.queries), (&layer.key, &mut *b.keys), (&layer.value, &mut *b.values)];
+        products(&self.kernels, b.normed, b.rows, jobs);
+        let norms = layer.head_norms.as_ref();
+        let transform = HeadTransform {
+            norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
+            cos: &angles.cos,
+            sin: &angles.sin,
+        };
+        let start = cache.len();
+        self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
+        let (heads, scale) = (self.widths.queries / self.head_dim, (self.head_dim as f32).powf(-0.5));
+        self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, scale, b.attended);
+        products(&self.kernels, b.attended, b.rows, [(&layer.attention_output, &mut *b.delta)]);
+        b.has_delta = true;
+    }
+
+    /// The feed-forward part of a layer, up to its residual sum.
+    fn feed_forward(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
+        self.add_and_norm(&layer.mlp_norm, b);
+        products(&self.kernels, b.normed, b.rows, [(&layer.gate, &mut *b.gate), (&layer.up, &mut *b.up)]);
+        self.kernels.gated_silu(b.gate, b.up);
+        products(&self.kernels, b.gate, b.rows, [(&layer.down, &mut *b.delta)]);
+        b.has_delta = true;
+    }
+
+    /// Finishes the residual sum and norms it.
+    fn add_and_norm(&self, weight: &[f32], b: &mut Buffers<'_>) {
+        if b.has_delta {
+            self.kernels.add_rms_norm(b.x, b.delta, weight, self.norm_eps, b.normed);
+        } else {
+            self.kernels.rms_norm(b.x, weight, self.norm_eps, b.normed);
+        }
+    }
+
+    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`.
+    pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+        let rows = hidden.len() / self.widths.hidden;
+        let vocabulary = self.output.matrix.out_features();
+        let mut logits = vec![0.0; rows * vocabulary];
+        self.with_memory(|normed| {
+            if normed.len() < hidden.len() {
+                *normed = vec![0.0; hidden.len()];
+            }
+            let normed = &mut normed[..hidden.len()];
+            self.kernels.rms_norm(hidden, &self.norm, self.norm_eps, normed);
+            products(&self.kernels, normed, rows, [(&self.output, &mut logits)]);
+        });
+        logits
+    }
+
+    /// Calls `f` with memory for its buffers, which is kept for the next call.
+    fn with_memory<R>(&self, f: impl FnOnce(&mut Vec<f32>) -> R) -> R {
+        // A panic while the lock is held leaves nothing half done.
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = spare().pop().unwrap_or_default();
+        let result = f(&mut memory);
+        spare().push(memory);
+        result
+    }
+}
+
+/// Products of the same rows with several matrices, each into its own `[rows, out]`.
+fn products<const N: usize>(kernels: &Kernels, x: &[f32], rows: usize, jobs: [(&LinearWeights, &mut [f32]); N]) {
+    let mut products = jobs.map(|(layer, out)| Product { weights: &layer.matrix, bias: layer.bias.as_deref(), out });
+    kernels.matmul(x, rows, &mut products);
+}
