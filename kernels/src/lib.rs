@@ -40,7 +40,7 @@ mod simd_x86;
 mod tile;
 mod weights;
 
-pub use arena::WeightArena;
+pub use arena::{PlainMemory, WeightArena};
 pub use cache::LayerCache;
 pub use file::MappedFile;
 pub use format::{MatrixFormat, QuantizedFormat};

@@ -56,6 +56,8 @@ pub struct EngineInfo {
     pub format: MatrixFormat,
     /// Bytes of its weights.
     pub weight_bytes: u64,
+    /// Bytes that a token takes in the target's cache.
+    pub cache_bytes_per_token: u64,
     /// The names of the draft models.
     pub drafts: Vec<String>,
     /// Every drafter there is.
@@ -136,6 +138,7 @@ impl Engine {
             target: target.config().clone(),
             format: target.format(),
             weight_bytes: target.weight_bytes(),
+            cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
             drafters: catalog.all().into_iter().map(|(drafter, _)| drafter).collect(),
             threads: config.resolved_threads(),

@@ -155,6 +155,12 @@ impl Decoder {
         self.weight_bytes - self.looked_up_bytes
     }
 
+    /// Bytes that a token takes in its caches.
+    pub fn cache_bytes_per_token(&self) -> u64 {
+        let c = &self.config;
+        (2 * c.layers * c.kv_heads * c.head_dim * size_of::<f32>()) as u64
+    }
+
     /// Layers of the model.
     pub fn layer_count(&self) -> usize {
         self.layers.len()
