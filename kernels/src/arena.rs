@@ -36,12 +36,38 @@ unsafe impl Send for Piece {}
 
 impl Piece {
     fn new(len: usize) -> io::Result<Self> {
-        let mut map = MmapMut::map_anon(len.max(1))?;
-        // Advice: without huge pages everything works the same, slower.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+        let mut map = map_on_huge_pages(len)?;
         let start = map.as_mut_ptr();
         Ok(Self { map, start })
+    }
+}
+
+fn map_on_huge_pages(len: usize) -> io::Result<MmapMut> {
+    let map = MmapMut::map_anon(len.max(1))?;
+    // Advice: without huge pages everything works the same, slower.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
+}
+
+/// Plain bytes in the kind of memory that packed weights lie in: what reading weights is to be compared with reads these.
+pub struct PlainMemory(MmapMut);
+
+impl PlainMemory {
+    /// At least `len` bytes, of which each page was written.
+    ///
+    /// # Errors
+    /// What the system says where it has no more memory.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let mut map = map_on_huge_pages(len)?;
+        map.fill(1);
+        Ok(Self(map))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -42,7 +42,7 @@ mod simd_x86;
 mod tile;
 mod weights;
 
-pub use arena::WeightArena;
+pub use arena::{PlainMemory, WeightArena};
 pub use cache::{CacheFormat, LayerCache};
 pub use elementwise::{HeadNorms, HeadTransform};
 pub use file::MappedFile;

@@ -1,4 +1,4 @@
-//! `paceline bench`: what steps cost on this machine, and plain decoding against every drafter.
+//! `paceline bench`: what loading and steps cost on this machine, and plain decoding against every drafter.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
-use paceline::bench::{Spread, StepBench, perplexity, steps};
+use paceline::bench::{LoadBench, Spread, StepBench, load, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::model::{Compute, Decoder};
 use paceline::report::Speculation;
@@ -22,8 +22,34 @@ use super::output::print_line;
 use super::progress::{self, Progress};
 use super::prompts::{self, Task};
 
+const MEASURES: &str = "\
+What is measured, at each precision:
+  loading     Seconds until the model is loaded and packed, tokenizer included, with its files in
+              the system's cache, and until it has answered one token with one token. Then the
+              process's resident memory: its own (anonymous) and that of mapped files. That of a
+              second precision includes what the first left behind, which is said beside it. Then
+              the processor time of the idle model, over a second, as a share of one core. Linux
+              alone tells memory and processor time; elsewhere they are left out.
+  steps       Steps of 1 to 17 rows with 64 tokens in the cache, a prompt of 256 tokens, and a plain
+              read of as many bytes as the weights that a step reads, by as many threads, next to
+              the step that it is compared with.
+  perplexity  Of the text of --text.
+  drafters    On the prompts of --prompt or --prompts, once and not at each precision.
+
+The object of --json has the keys model, kv_cache, threads, repeats, and these lists of objects:
+  loads       precision, seconds_to_load, seconds_to_first_token, weight_bytes, cache_bytes,
+              resident and resident_before {anonymous, file} (bytes, or null),
+              idle_share (of a core, or null)
+  steps       precision, context, rows [[rows, seconds]..], prefill_tokens,
+              prefill_tokens_per_second, bytes_per_step (weights), cache_bytes_per_token,
+              read_bytes_per_second, share_of_read
+  perplexity  precision, tokens, perplexity
+  drafters    drafter, seconds_per_token, speedup, tokens_per_step, acceptance, same_tokens
+where seconds, share_of_read and seconds_per_token are {smallest, median, largest} of rounds.";
+
 /// Flags of `paceline bench`.
 #[derive(Args)]
+#[command(after_help = MEASURES)]
 pub(super) struct BenchFlags {
     /// Directory of the target model
     #[arg(long, value_name = "DIR")]
@@ -58,7 +84,7 @@ pub(super) struct BenchFlags {
     /// Processor threads [default: all that the process may use]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
-    /// Print one object
+    /// Print one object, with the keys listed below
     #[arg(long)]
     json: bool,
 }
@@ -70,6 +96,7 @@ struct Measured {
     kv_cache: String,
     threads: usize,
     repeats: u16,
+    loads: Vec<LoadBench>,
     steps: Vec<StepBench>,
     perplexity: Vec<PerplexityBench>,
     drafters: Vec<DrafterBench>,
@@ -121,8 +148,10 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         Some(path) => Some(read_tokens(path, &checkpoint)?),
         None => None,
     };
-    let (mut timed, mut judged) = (Vec::new(), Vec::new());
-    for precision in &flags.precision {
+    let (mut loads, mut timed, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    for &precision in &flags.precision {
+        // First, so that as little as possible has been in memory before.
+        loads.push(load(&EngineConfig { precision, ..engine_config.clone() })?);
         let decoder = Decoder::load(&checkpoint, precision.format(), &compute, &mut |_, _| {})?;
         let decoder = Arc::new(decoder.with_cache_format(cache_format)?);
         let mut progress = Progress::new();
@@ -144,6 +173,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         kv_cache: cache_format.to_string(),
         threads,
         repeats: flags.repeats,
+        loads,
         steps: timed,
         perplexity: judged,
         drafters,
@@ -256,22 +286,9 @@ fn describe(measured: &Measured) -> String {
     let mut lines = vec![format!(
         "{model}, cache in {kv_cache}, {threads} threads, medians of {repeats} rounds [smallest, largest]"
     )];
-    for bench in &measured.steps {
-        lines.push(format!(
-            "\n{}: a plain step reads {:.1} MB at {:.0}% of a plain read's {:.1} GB/s; prefill {:.0} tokens a second",
-            bench.precision,
-            bench.bytes_per_step as f64 / 1e6,
-            100.0 * bench.share_of_bandwidth(),
-            bench.read_bytes_per_second / 1e9,
-            bench.prefill_tokens_per_second,
-        ));
-        lines.push("  rows   ms a step                     in plain steps".to_owned());
-        for (rows, Spread { smallest, median, largest }) in &bench.rows {
-            let [smallest, median, largest] = [smallest, median, largest].map(|seconds| seconds * 1e3);
-            let relative = bench.relative(*rows).unwrap_or(f64::NAN);
-            let times = format!("{median:.3} [{smallest:.3}, {largest:.3}]");
-            lines.push(format!("  {rows:>4}   {times:<29} {relative:.2}"));
-        }
+    for (load, bench) in measured.loads.iter().zip(&measured.steps) {
+        lines.push(format!("\n{}: {}", bench.precision, describe_load(load)));
+        lines.extend(describe_steps(bench));
     }
     for PerplexityBench { precision, tokens, perplexity } in &measured.perplexity {
         let first = measured.perplexity[0].perplexity;
@@ -296,4 +313,59 @@ fn describe(measured: &Measured) -> String {
         ));
     }
     lines.join("\n")
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// What loading took and what it left behind.
+fn describe_load(load: &LoadBench) -> String {
+    let memory = match (load.resident, load.memory_over_weights()) {
+        (Some(resident), Some(over_weights)) => format!(
+            "{:.1} MB resident ({:.1} anonymous, {:.1} of files; {:.1} MB before loading), but for the cache {over_weights:.2} times the weights' {:.1} MB",
+            megabytes(resident.total()),
+            megabytes(resident.anonymous),
+            megabytes(resident.file),
+            megabytes(load.resident_before.map_or(0, |before| before.total())),
+            megabytes(load.weight_bytes),
+        ),
+        _ => format!("{:.1} MB of weights; this system does not tell what is resident", megabytes(load.weight_bytes)),
+    };
+    let idle = load.idle_share.map_or_else(
+        || "this system does not tell what it takes when idle".to_owned(),
+        |share| format!("idle at {:.3}% of a core", 100.0 * share),
+    );
+    format!(
+        "loaded in {:.3} s, first token after {:.3} s\n  {memory}\n  {idle}",
+        load.seconds_to_load, load.seconds_to_first_token
+    )
+}
+
+/// What steps cost, a line each.
+fn describe_steps(bench: &StepBench) -> Vec<String> {
+    let Spread { smallest, median, largest } = bench.share_of_read;
+    let [smallest, median, largest] = [smallest, median, largest].map(|share| 100.0 * share);
+    let mut lines = vec![
+        format!(
+            "  a plain step reads {:.1} MB of weights at {median:.0}% [{smallest:.0}, {largest:.0}] of a plain read's {:.1} GB/s",
+            megabytes(bench.bytes_per_step),
+            bench.read_bytes_per_second / 1e9,
+        ),
+        format!(
+            "  {} tokens in the cache, which takes {:.1} kB a token; a prompt of {}: {:.0} tokens a second",
+            bench.context,
+            bench.cache_bytes_per_token as f64 / 1e3,
+            bench.prefill_tokens,
+            bench.prefill_tokens_per_second,
+        ),
+        "  rows   ms a step                     in plain steps".to_owned(),
+    ];
+    for (rows, Spread { smallest, median, largest }) in &bench.rows {
+        let [smallest, median, largest] = [smallest, median, largest].map(|seconds| seconds * 1e3);
+        let relative = bench.relative(*rows).unwrap_or(f64::NAN);
+        let times = format!("{median:.3} [{smallest:.3}, {largest:.3}]");
+        lines.push(format!("  {rows:>4}   {times:<29} {relative:.2}"));
+    }
+    lines
 }

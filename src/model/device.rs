@@ -44,6 +44,9 @@ pub enum DeviceError {
         "{0} threads cannot be used: ask for 1 to {MOST_THREADS} with `--threads`, or 0 for as many as the process may use."
     )]
     TooManyThreads(usize),
+    /// There is not enough memory for a measurement.
+    #[error("There is not enough memory to measure how fast it is read ({0}): choose a smaller precision or model.")]
+    Memory(std::io::Error),
     /// The worker threads could not be started.
     #[error(
         "The worker threads could not be started ({0}): ask for fewer with `--threads`, and do without `--pin-threads`."
