@@ -12,7 +12,7 @@ use crate::buffer::SharedOutput;
 use crate::cache::{CacheFormat, LayerCache};
 use crate::math::{exp, exp_one};
 use crate::simd::{LANES, Op, Simd};
-use crate::tile::{Stored, StoredF16, StoredF32, tile};
+use crate::stored::{Stored, StoredF16, StoredF32};
 
 /// Positions in a block. Part of the definition of the result: changing it changes bits.
 const BLOCK: usize = 64;
@@ -89,7 +89,7 @@ impl Units<'_> {
     }
 }
 
-/// What the query heads taken together look at, keys and values as they are stored.
+/// What the query heads taken together look at, keys and values as [`LayerCache`] holds them.
 struct Look<'a> {
     keys: &'a [u8],
     values: &'a [u8],
@@ -117,7 +117,9 @@ impl Look<'_> {
             self.scores::<S, W, HEADS>(s, q, positions.clone(), block, &mut weights);
             let mut decay = [0.0; HEADS];
             for h in 0..HEADS {
-                let (block_greatest, block_total) = soften(s, &mut weights[h], greatest[h]);
+                // Whole groups past the last visible position weigh nothing.
+                let weights = &mut weights[h][..(positions.end - block).next_multiple_of(LANES)];
+                let (block_greatest, block_total) = soften(s, weights, greatest[h]);
                 decay[h] = exp_one(s, greatest[h] - block_greatest);
                 greatest[h] = block_greatest;
                 total[h] = total[h].mul_add(decay[h], block_total);
@@ -143,51 +145,62 @@ impl Look<'_> {
         block: usize,
         weights: &mut [[f32; BLOCK]; HEADS],
     ) {
-        if S::WIDE {
-            self.scores_by::<S, W, HEADS, 8>(s, q, positions, block, weights);
-        } else {
-            self.scores_by::<S, W, HEADS, 4>(s, q, positions, block, weights);
+        let mut group = positions.start / LANES;
+        while group * LANES < positions.end {
+            // As many groups at once as there are, so that several chains of additions hide the latency of one.
+            group += match positions.end.div_ceil(LANES) - group {
+                1 => self.group_scores::<S, W, HEADS, 1>(s, q, group, &positions, block, weights),
+                2 | 3 => self.group_scores::<S, W, HEADS, 2>(s, q, group, &positions, block, weights),
+                _ => self.group_scores::<S, W, HEADS, 4>(s, q, group, &positions, block, weights),
+            };
         }
     }
 
+    /// [`Look::scores`] for `GROUPS` groups of sixteen positions, a lane for each: sums along the head's dimensions in
+    /// order. Returns `GROUPS`.
     #[inline(always)]
-    fn scores_by<S: Simd, W: Stored, const HEADS: usize, const KEYS: usize>(
+    #[allow(clippy::needless_range_loop)] // indices unroll
+    fn group_scores<S: Simd, W: Stored, const HEADS: usize, const GROUPS: usize>(
         &self,
         s: S,
         q: &[f32],
-        positions: Range<usize>,
+        group: usize,
+        positions: &Range<usize>,
         block: usize,
         weights: &mut [[f32; BLOCK]; HEADS],
-    ) {
-        let dim = self.dim;
-        let mut queries = [q.as_ptr(); HEADS];
-        for h in 0..HEADS {
-            queries[h] = q[h * dim..(h + 1) * dim].as_ptr();
+    ) -> usize {
+        let (dim, bytes) = (self.dim, self.dim * LANES * W::BYTES);
+        let keys = &self.keys[group * bytes..(group + GROUPS) * bytes];
+        if self.is_first {
+            // The values that these scores will weigh come meanwhile.
+            let values = self.values.as_ptr().wrapping_add(group * bytes);
+            (0..GROUPS * bytes).step_by(LINE).for_each(|at| s.prefetch(values.wrapping_add(at)));
         }
-        let bytes = dim * W::BYTES;
-        let keys = &self.keys[..positions.end * bytes];
-        let mut first = positions.start;
-        while first < positions.end {
-            let count = KEYS.min(positions.end - first);
-            let mut tile_keys = [keys.as_ptr(); KEYS];
-            for j in 0..KEYS {
-                // A tile that sticks out computes its last key again.
-                tile_keys[j] = keys[(first + j.min(count - 1)) * bytes..][..bytes].as_ptr();
+        let mut sums = [[s.splat(0.0); GROUPS]; HEADS];
+        for d in 0..dim {
+            let mut lanes = [s.splat(0.0); GROUPS];
+            for g in 0..GROUPS {
+                // SAFETY: sixteen values of each of `dim` dimensions in each of `GROUPS` groups.
+                lanes[g] = unsafe { W::load(s, keys.as_ptr().add(g * bytes + d * LANES * W::BYTES)) };
             }
-            if self.is_first {
-                // The values that these scores will weigh come meanwhile.
-                let values = self.values.as_ptr().wrapping_add(first * bytes);
-                (0..count * bytes).step_by(LINE).for_each(|at| s.prefetch(values.wrapping_add(at)));
-            }
-            // SAFETY: all point to `dim` values, the keys to such as are stored as `W`.
-            let dots = unsafe { tile::<S, W, HEADS, KEYS>(s, queries, tile_keys, dim, 0) };
             for h in 0..HEADS {
-                for j in 0..count {
-                    weights[h][first - block + j] = dots[h][j] * self.scale;
+                let q = s.splat(q[h * dim + d]);
+                for g in 0..GROUPS {
+                    sums[h][g] = s.fma(q, lanes[g], sums[h][g]);
                 }
             }
-            first += count;
         }
+        for g in 0..GROUPS {
+            let first = (group + g) * LANES;
+            let visible = positions.start.max(first)..positions.end.min(first + LANES);
+            for h in 0..HEADS {
+                let mut scores = [0.0; LANES];
+                s.store(s.mul(sums[h][g], s.splat(self.scale)), &mut scores);
+                let to = &mut weights[h][visible.start - block..visible.end - block];
+                to.copy_from_slice(&scores[visible.start - first..visible.end - first]);
+            }
+        }
+        GROUPS
     }
 
     /// Decays the sums and adds the weighted values of `positions` to them, even and odd positions apart: two
@@ -307,10 +320,10 @@ impl Look<'_> {
     }
 }
 
-/// Turns a block's scores (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the
+/// Turns a block's scores, whole vectors of them (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the
 /// greatest score so far and the block's sum.
 #[inline(always)]
-fn soften<S: Simd>(s: S, scores: &mut [f32; BLOCK], before: f32) -> (f32, f32) {
+fn soften<S: Simd>(s: S, scores: &mut [f32], before: f32) -> (f32, f32) {
     let scores = scores.as_chunks_mut::<LANES>().0;
     let mut greatest = s.splat(before);
     for four in scores.iter() {

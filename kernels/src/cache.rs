@@ -59,8 +59,11 @@ impl fmt::Display for CacheFormat {
     }
 }
 
-/// Keys and values of one layer, each `[kv_head][capacity][head_dim]`: one head's positions lie one after the
-/// other.
+/// Positions whose keys lie together, so that as many lanes hold their scores and no sum across lanes is needed.
+const TOGETHER: usize = 16;
+
+/// Keys and values of one layer. Values are `[kv_head][capacity][head_dim]`, one head's positions one after the other;
+/// keys are `[kv_head][capacity / 16][head_dim][16]`, the capacity rounded up.
 pub struct LayerCache {
     keys: AlignedBuffer,
     values: AlignedBuffer,
@@ -69,6 +72,8 @@ pub struct LayerCache {
     head_dim: usize,
     capacity: usize,
     len: usize,
+    /// A position's key as it is stored, before it is put in its place.
+    key: Vec<u8>,
 }
 
 impl LayerCache {
@@ -79,17 +84,21 @@ impl LayerCache {
     #[must_use]
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: CacheFormat) -> Self {
         assert!(kv_heads > 0 && head_dim > 0, "a cache needs heads and dimensions");
-        let sizes = [head_dim, capacity, format.bytes()];
-        let bytes = sizes.iter().try_fold(kv_heads, |product, &size| product.checked_mul(size));
-        let floats = bytes.expect("a cache's size overflows").div_ceil(size_of::<f32>());
+        let floats = |positions: usize| {
+            let sizes = [head_dim, positions, format.bytes()];
+            let bytes = sizes.iter().try_fold(kv_heads, |product, &size| product.checked_mul(size));
+            bytes.expect("a cache's size overflows").div_ceil(size_of::<f32>())
+        };
+        let rounded_up = capacity.checked_next_multiple_of(TOGETHER).expect("a cache's size overflows");
         Self {
-            keys: AlignedBuffer::new(floats),
-            values: AlignedBuffer::new(floats),
+            keys: AlignedBuffer::new(floats(rounded_up)),
+            values: AlignedBuffer::new(floats(capacity)),
             format,
             kv_heads,
             head_dim,
             capacity,
             len: 0,
+            key: vec![0; head_dim * format.bytes()],
         }
     }
 
@@ -102,12 +111,23 @@ impl LayerCache {
         assert_eq!(keys.len(), rows * width, "keys are [rows, kv_heads, head_dim]");
         assert_eq!(values.len(), rows * width, "values are [rows, kv_heads, head_dim]");
         assert!(rows <= self.capacity - self.len, "{rows} more than {} of {} positions", self.len, self.capacity);
-        for (buffer, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            let (buffer, bytes) = (buffer.as_mut_bytes(), self.head_dim * self.format.bytes());
-            for (index, values) in new.chunks_exact(self.head_dim).enumerate() {
-                let (position, head) = (self.len + index / self.kv_heads, index % self.kv_heads);
-                let at = (head * self.capacity + position) * bytes;
-                self.format.store(values, &mut buffer[at..at + bytes]);
+        let bytes = self.head_dim * self.format.bytes();
+        let place = |index: usize| (self.len + index / self.kv_heads, index % self.kv_heads);
+        let buffer = self.values.as_mut_bytes();
+        for (index, values) in values.chunks_exact(self.head_dim).enumerate() {
+            let (position, head) = place(index);
+            let at = (head * self.capacity + position) * bytes;
+            self.format.store(values, &mut buffer[at..at + bytes]);
+        }
+        let (buffer, groups) = (self.keys.as_mut_bytes(), self.capacity.div_ceil(TOGETHER));
+        for (index, key) in keys.chunks_exact(self.head_dim).enumerate() {
+            let (position, head) = place(index);
+            let group = head * groups + position / TOGETHER;
+            let lanes = &mut buffer[group * TOGETHER * bytes..(group + 1) * TOGETHER * bytes];
+            self.format.store(key, &mut self.key);
+            match self.format {
+                CacheFormat::F32 => scatter::<4>(&self.key, lanes, position % TOGETHER),
+                CacheFormat::F16 => scatter::<2>(&self.key, lanes, position % TOGETHER),
             }
         }
         self.len += rows;
@@ -160,10 +180,20 @@ impl LayerCache {
         2 * self.len * self.kv_heads * self.head_dim * self.format.bytes()
     }
 
-    /// The keys and the values of a head, `[len, head_dim]` each, as they are stored.
+    /// The keys of a head as they are stored, `[len / 16][head_dim][16]` with the length rounded up, and its values,
+    /// `[len, head_dim]`. What the last sixteen keys hold beyond the length may be anything.
     pub(crate) fn head(&self, head: usize) -> (&[u8], &[u8]) {
         let bytes = self.head_dim * self.format.bytes();
-        let (at, len) = (head * self.capacity * bytes, self.len * bytes);
-        (&self.keys.as_bytes()[at..at + len], &self.values.as_bytes()[at..at + len])
+        let of_head = |capacity: usize, len: usize| head * capacity * bytes..(head * capacity + len) * bytes;
+        let keys = of_head(self.capacity.next_multiple_of(TOGETHER), self.len.next_multiple_of(TOGETHER));
+        (&self.keys.as_bytes()[keys], &self.values.as_bytes()[of_head(self.capacity, self.len)])
+    }
+}
+
+/// Puts values of `BYTES` bytes into one of sixteen lanes, `lanes` being `[values][16]`.
+fn scatter<const BYTES: usize>(values: &[u8], lanes: &mut [u8], lane: usize) {
+    let places = lanes.as_chunks_mut::<BYTES>().0.iter_mut().skip(lane).step_by(TOGETHER);
+    for (place, value) in places.zip(values.as_chunks().0) {
+        *place = *value;
     }
 }

@@ -39,7 +39,7 @@ mod quantizer;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
-mod tile;
+mod stored;
 mod weights;
 
 pub use arena::{PlainMemory, WeightArena};

@@ -424,6 +424,8 @@ impl Target<'_> {
                     *out = total + bias;
                 }
             }
+            // With a length that the compiler knows, a copy is a store and not a call.
+            None if count == LANES => out.copy_from_slice(&results),
             None => out.copy_from_slice(&results[..count]),
         }
     }
