@@ -16,6 +16,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
 
+mod affine;
 mod arena;
 mod attention;
 mod buffer;

@@ -11,7 +11,7 @@ use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, WeightArena, Weight
 use super::cache::KvCache;
 use super::device::Compute;
 use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, gated_silu};
-use super::precision::output_format;
+use super::precision::matrix_format;
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
 
 /// Why a checkpoint could not become a model.
@@ -104,7 +104,6 @@ impl Decoder {
             layers.push(loader.layer(&config, index)?);
         }
         let norm = RmsNorm::new(loader.vector("model.norm.weight")?, config.norm_eps, compute);
-        loader.format = format.map(output_format);
         let output = Linear::new(loader.matrix("lm_head.weight")?, None, compute);
         // Quantized rows are not what a token's embedding should be.
         let quantized = matches!(format, Some(MatrixFormat::Quantized(_)));
@@ -269,16 +268,16 @@ impl<'a> Loader<'a> {
         Ok(values)
     }
 
-    /// A matrix packed in the loader's format, or in the one it is stored in.
+    /// A matrix packed in the format that the loader's gives it, or in the one it is stored in.
     fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
         let weights = self.stored(name)?;
-        let format = self.format.unwrap_or(MatrixFormat::Float(weights.format()));
+        let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
         let memory = |source| ModelError::Memory { name: name.to_owned(), source };
         let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        if let Some((row, group)) = packed.not_finite() {
+        if let Some(row) = packed.not_finite() {
             let mut values = vec![0.0_f32; weights.in_features()];
             weights.row_to_f32(row, &mut values);
-            let column = values.iter().position(|value| !value.is_finite()).unwrap_or(group);
+            let column = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
             return Err(ModelError::NotFinite { name: name.to_owned(), row, column });
         }
         let stored = self.checkpoint.tensor(name)?;

@@ -243,7 +243,7 @@ fn inspect_tells_what_a_model_is() {
         "256 tokens, cache 384 B a token",
         "[347, 351]",
         "bf16 87.2 kB",
-        "int4 78.2 kB",
+        "int4 83.8 kB",
         "352 tokens, with a chat template",
         "exit:1 to exit:2",
     ] {
@@ -269,7 +269,7 @@ fn inspect_in_json_is_one_object_with_the_same_facts() {
         ("/parameters", json!(42592)),
         ("/stored_precision", json!("f32")),
         ("/files", json!([{"path": weights, "bytes": fs::metadata(&weights).unwrap().len()}])),
-        ("/weight_bytes", json!({"f32": 173440, "bf16": 87168, "f16": 87168, "int8": 93952, "int4": 78208})),
+        ("/weight_bytes", json!({"f32": 173440, "bf16": 87168, "f16": 87168, "int8": 93952, "int4": 83840})),
         ("/cache_bytes_per_token", json!(384)),
         ("/tokenizer", json!({"vocabulary": 352, "chat_template": true})),
         ("/tokenizer_problem", Value::Null),
