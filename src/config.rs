@@ -66,7 +66,7 @@ pub enum Precision {
     F16,
     /// 8-bit integers in groups with a scale each.
     Int8,
-    /// 4-bit integers in groups with a scale each.
+    /// 4-bit integers in groups with a scale and a minimum each; keys' and values' projections as with `Int8`.
     Int4,
 }
 

@@ -1,16 +1,21 @@
 //! Integer dot products: what the products with quantized weights are written in.
 //!
-//! A line is 64 bytes of weights, four values of k for each of sixteen outputs, so that a product with four
-//! activations needs no sum across lanes. Weights are stored with an offset that makes them unsigned, as some
-//! instruction sets want them; all sums are exact, so instruction sets cannot differ.
+//! A line is 64 bytes of weights, four values of k for each of sixteen outputs (twice as many with 4 bits), so
+//! that a product with four activations needs no sum across lanes. Weights are stored unsigned, as some instruction
+//! sets want them; all sums are exact, so instruction sets cannot differ.
+//!
+//! With 4 bits, the sums are `scale * (q . x) - 16 * minimum * sum(x)` over the four sub-groups of a group. The
+//! product `q . x` of a sub-group is at most 16 * 15 * 127 by magnitude and fits 16 bits, so that multiplying it by
+//! its scale of 8 bits takes one instruction for sixteen outputs. All four together stay below 6.5e7.
 
 use crate::packed::LINE;
 use crate::simd::{LANES, Scalar, Simd};
 
 /// What is added to an 8-bit weight, of -127 to 127, in storage; a power of two.
 pub(crate) const OFFSET8: i32 = 128;
-/// What is added to a 4-bit weight, of -8 to 7, in storage; a power of two.
-pub(crate) const OFFSET4: i32 = 8;
+/// What the minimum of a 4-bit sub-group counts: this many times the unit of the scales. Times the sum of sixteen
+/// activations, it still fits 16 bits.
+pub(crate) const MINIMUM4: i32 = 16;
 
 /// As [`crate::simd::Op`], for work that needs integer dot products.
 pub(crate) trait DotOp {
@@ -26,8 +31,12 @@ pub(crate) trait Dot: Copy {
     type Sums: Copy;
     /// A line of 8-bit weights in registers.
     type Line8: Copy;
-    /// A line of 4-bit weights in registers, each in a byte of its own.
+    /// Half a line of 4-bit weights in registers, each in a byte of its own.
     type Line4: Copy;
+    /// The scales of a sub-group in registers.
+    type Scales4: Copy;
+    /// The minima of a group in registers.
+    type Minima4: Copy;
     /// Four activations, repeated for each of the sixteen sums.
     type Four: Copy;
     /// Rows of the largest tile.
@@ -38,16 +47,23 @@ pub(crate) trait Dot: Copy {
     /// The sixteen sums, each rounded to the nearest float.
     fn to_floats(self, sums: Self::Sums) -> <Self::F as Simd>::V;
 
-    /// The sums to begin with, given minus the sum of all activations to come.
+    /// The sums to begin with, given what the offset adds to them, negated: minus [`OFFSET8`] times the sum of the
+    /// activations to come.
     fn start8(self, negated: i32) -> Self::Sums;
     fn load8(self, from: &[u8; LINE]) -> Self::Line8;
     fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums;
 
-    /// As [`Dot::start8`], for 4-bit weights.
-    fn start4(self, negated: i32) -> Self::Sums;
-    /// Two lines from the low and from the high halves of the bytes.
+    /// A group's minima, four bytes for each output.
+    fn minima4(self, from: &[u8; LINE]) -> Self::Minima4;
+    /// The sums to begin with: the minima's part, given minus [`MINIMUM4`] times the sums of the activations of each
+    /// sub-group, two i16 in an i32: of the first and the third, and of the second and the fourth.
+    fn start4(self, minima: Self::Minima4, negated: [i32; 2]) -> Self::Sums;
+    fn scales4(self, from: &[u8; LANES]) -> Self::Scales4;
+    /// The weights from the low and from the high halves of the bytes.
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2];
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums;
+    /// Adds a sub-group: the products of its weights and activations, times the scales.
+    fn dot4(self, sums: Self::Sums, weights: [Self::Line4; 4], x: [Self::Four; 4], scales: Self::Scales4)
+    -> Self::Sums;
 }
 
 /// `sums` and the products of one line, whose bytes are weights plus `offset`.
@@ -61,6 +77,8 @@ impl Dot for Scalar {
     type Sums = [i32; LANES];
     type Line8 = [u8; LINE];
     type Line4 = [u8; LINE];
+    type Scales4 = [i32; LANES];
+    type Minima4 = [u8; LINE];
     type Four = [i32; 4];
     const ROWS: usize = 4;
 
@@ -89,15 +107,32 @@ impl Dot for Scalar {
         plain(sums, weights, x, OFFSET8)
     }
     #[inline(always)]
-    fn start4(self, _: i32) -> Self::Sums {
-        [0; LANES]
+    fn minima4(self, from: &[u8; LINE]) -> Self::Minima4 {
+        *from
+    }
+    #[inline(always)]
+    fn start4(self, minima: Self::Minima4, [even, odd]: [i32; 2]) -> Self::Sums {
+        let low = |pair: i32| i32::from(pair as i16);
+        let negated = [low(even), low(odd), even >> 16, odd >> 16];
+        plain([0; LANES], minima, negated, 0)
+    }
+    #[inline(always)]
+    fn scales4(self, from: &[u8; LANES]) -> Self::Scales4 {
+        from.map(i32::from)
     }
     #[inline(always)]
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2] {
         [from.map(|byte| byte & 15), from.map(|byte| byte >> 4)]
     }
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
-        plain(sums, weights, x, OFFSET4)
+    fn dot4(
+        self,
+        sums: Self::Sums,
+        weights: [Self::Line4; 4],
+        x: [Self::Four; 4],
+        scales: Self::Scales4,
+    ) -> Self::Sums {
+        let products = (0..4).fold([0; LANES], |sums, i| plain(sums, weights[i], x[i], 0));
+        std::array::from_fn(|i| sums[i] + products[i] * scales[i])
     }
 }

@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::dot::{Dot, DotOp, OFFSET4, OFFSET8};
+use crate::dot::{Dot, DotOp, OFFSET8};
 use crate::packed::LINE;
+use crate::simd::LANES;
 use crate::simd_x86::{Avx2, Avx512};
 
 /// Proof that the machine has AVX-512 VNNI besides what [`Avx512`] proves.
@@ -50,6 +51,9 @@ impl Dot for Vnni {
     type Sums = __m512i;
     type Line8 = __m512i;
     type Line4 = __m512i;
+    type Scales4 = __m512i;
+    /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
+    type Minima4 = [__m512i; 2];
     type Four = __m512i;
     const ROWS: usize = 17;
 
@@ -69,7 +73,7 @@ impl Dot for Vnni {
     // the sum is taken off beforehand.
     #[inline(always)]
     fn start8(self, negated: i32) -> Self::Sums {
-        proven!(_mm512_slli_epi32::<{ OFFSET8.ilog2() }>(_mm512_set1_epi32(negated)))
+        proven!(_mm512_set1_epi32(negated))
     }
     #[inline(always)]
     fn load8(self, from: &[u8; LINE]) -> Self::Line8 {
@@ -80,8 +84,22 @@ impl Dot for Vnni {
         proven!(_mm512_dpbusd_epi32(sums, weights, x))
     }
     #[inline(always)]
-    fn start4(self, negated: i32) -> Self::Sums {
-        proven!(_mm512_slli_epi32::<{ OFFSET4.ilog2() }>(_mm512_set1_epi32(negated)))
+    fn minima4(self, from: &[u8; LINE]) -> Self::Minima4 {
+        proven!({
+            let all = _mm512_loadu_si512(from.as_ptr().cast());
+            [_mm512_and_si512(all, _mm512_set1_epi16(0xFF)), _mm512_srli_epi16::<8>(all)]
+        })
+    }
+    #[inline(always)]
+    fn start4(self, [even, odd]: Self::Minima4, negated: [i32; 2]) -> Self::Sums {
+        proven!({
+            let half = _mm512_madd_epi16(even, _mm512_set1_epi32(negated[0]));
+            _mm512_dpwssd_epi32(half, odd, _mm512_set1_epi32(negated[1]))
+        })
+    }
+    #[inline(always)]
+    fn scales4(self, from: &[u8; LANES]) -> Self::Scales4 {
+        proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
     }
     #[inline(always)]
     fn load4(self, from: &[u8; LINE]) -> [Self::Line4; 2] {
@@ -91,9 +109,22 @@ impl Dot for Vnni {
             [_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low)]
         })
     }
+    // A product's low 16 bits are its value, and the high ones, which are its sign, meet zeros in the scales.
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
-        proven!(_mm512_dpbusd_epi32(sums, weights, x))
+    fn dot4(
+        self,
+        sums: Self::Sums,
+        weights: [Self::Line4; 4],
+        x: [Self::Four; 4],
+        scales: Self::Scales4,
+    ) -> Self::Sums {
+        proven!({
+            let products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), weights[0], x[0]);
+            let products = _mm512_dpbusd_epi32(products, weights[1], x[1]);
+            let products = _mm512_dpbusd_epi32(products, weights[2], x[2]);
+            let products = _mm512_dpbusd_epi32(products, weights[3], x[3]);
+            _mm512_dpwssd_epi32(sums, products, scales)
+        })
     }
 }
 
@@ -103,6 +134,10 @@ impl Dot for Avx2 {
     /// Weights without their offset, and their magnitudes.
     type Line8 = [(__m256i, __m256i); 2];
     type Line4 = (__m256i, __m256i);
+    /// Each twice, in the halves of 32 bits.
+    type Scales4 = (__m256i, __m256i);
+    /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
+    type Minima4 = [(__m256i, __m256i); 2];
     type Four = __m256i;
     const ROWS: usize = 4;
 
@@ -144,10 +179,37 @@ impl Dot for Avx2 {
         })
     }
     #[inline(always)]
-    fn start4(self, negated: i32) -> Self::Sums {
+    fn minima4(self, from: &[u8; LINE]) -> Self::Minima4 {
+        let from = from.as_ptr().cast::<__m256i>();
         proven!({
-            let start = _mm256_slli_epi32::<{ OFFSET4.ilog2() as i32 }>(_mm256_set1_epi32(negated));
-            (start, start)
+            let (first, second) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
+            let low = _mm256_set1_epi16(0xFF);
+            [
+                (_mm256_and_si256(first, low), _mm256_and_si256(second, low)),
+                (_mm256_srli_epi16::<8>(first), _mm256_srli_epi16::<8>(second)),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn start4(self, [even, odd]: Self::Minima4, negated: [i32; 2]) -> Self::Sums {
+        proven!({
+            let (x, y) = (_mm256_set1_epi32(negated[0]), _mm256_set1_epi32(negated[1]));
+            let first = _mm256_add_epi32(_mm256_madd_epi16(even.0, x), _mm256_madd_epi16(odd.0, y));
+            let second = _mm256_add_epi32(_mm256_madd_epi16(even.1, x), _mm256_madd_epi16(odd.1, y));
+            (first, second)
+        })
+    }
+    #[inline(always)]
+    fn scales4(self, from: &[u8; LANES]) -> Self::Scales4 {
+        let from = from.as_ptr().cast::<__m128i>();
+        proven!({
+            let bytes = _mm_loadu_si128(from);
+            let first = _mm256_cvtepu8_epi32(bytes);
+            let second = _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+            (
+                _mm256_or_si256(first, _mm256_slli_epi32::<16>(first)),
+                _mm256_or_si256(second, _mm256_slli_epi32::<16>(second)),
+            )
         })
     }
     #[inline(always)]
@@ -163,14 +225,28 @@ impl Dot for Avx2 {
             ]
         })
     }
-    // Here the weights are 15 at most as they are stored, and nothing saturates.
+    // Nothing saturates: the sum of two products is at most 2 * 15 * 127, and of eight, four times as much.
     #[inline(always)]
-    fn dot4(self, sums: Self::Sums, weights: Self::Line4, x: Self::Four) -> Self::Sums {
+    fn dot4(
+        self,
+        sums: Self::Sums,
+        weights: [Self::Line4; 4],
+        x: [Self::Four; 4],
+        scales: Self::Scales4,
+    ) -> Self::Sums {
         proven!({
-            let ones = _mm256_set1_epi16(1);
-            let first = _mm256_madd_epi16(_mm256_maddubs_epi16(weights.0, x), ones);
-            let second = _mm256_madd_epi16(_mm256_maddubs_epi16(weights.1, x), ones);
-            (_mm256_add_epi32(sums.0, first), _mm256_add_epi32(sums.1, second))
+            let mut first = _mm256_maddubs_epi16(weights[0].0, x[0]);
+            let mut second = _mm256_maddubs_epi16(weights[0].1, x[0]);
+            first = _mm256_add_epi16(first, _mm256_maddubs_epi16(weights[1].0, x[1]));
+            second = _mm256_add_epi16(second, _mm256_maddubs_epi16(weights[1].1, x[1]));
+            first = _mm256_add_epi16(first, _mm256_maddubs_epi16(weights[2].0, x[2]));
+            second = _mm256_add_epi16(second, _mm256_maddubs_epi16(weights[2].1, x[2]));
+            first = _mm256_add_epi16(first, _mm256_maddubs_epi16(weights[3].0, x[3]));
+            second = _mm256_add_epi16(second, _mm256_maddubs_epi16(weights[3].1, x[3]));
+            (
+                _mm256_add_epi32(sums.0, _mm256_madd_epi16(first, scales.0)),
+                _mm256_add_epi32(sums.1, _mm256_madd_epi16(second, scales.1)),
+            )
         })
     }
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use crate::packed::Layout;
 use crate::weights::FloatFormat;
 
-/// The number format of quantized weights: integers with a scale for each output and group of 64 values of k.
+/// The number format of quantized weights: integers with scales for each output and group of values of k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QuantizedFormat {
-    /// Integers of -127 to 127: 8.25 bits a weight.
+    /// Integers of -127 to 127 in groups of 64 with a bf16 scale: 8.25 bits a weight.
     Int8,
-    /// Integers of -8 to 7: 4.25 bits a weight.
+    /// Integers of 0 to 15 in groups of 16 with a scale and a minimum of 8 bits, which count an f32 unit of the
+    /// output: 5 bits a weight and 32 an output.
     Int4,
 }
 

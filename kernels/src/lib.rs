@@ -17,6 +17,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
 
+mod affine;
 mod affinity;
 mod arena;
 mod attention;

@@ -1,29 +1,79 @@
-//! What a line of weights adds to the sums of some rows, format by format.
+//! What a group of weights adds to the totals of some rows, format by format.
 //!
 //! A group of 64 values of k has sums of its own, exact integers or floats in order of k, which are then added
 //! to the totals. So all formats share one loop ([`crate::product`]), and all that the sums depend on is the row.
 
 use crate::dot::Dot;
-use crate::packed::{LINE, SCALES};
-use crate::quantizer::GROUP;
-use crate::simd::Simd;
+use crate::packed::{AFFINE_HEAD, LINE, SCALES};
+use crate::quantizer::{GROUP, HEADER};
+use crate::simd::{LANES, Simd};
+
+/// How far ahead of its use a line is asked for.
+const AHEAD: usize = 8 << 10;
+
+/// Asks for a line that comes later in the matrix.
+#[inline(always)]
+fn prefetch<S: Simd>(s: S, line: *const u8) {
+    s.prefetch(line.wrapping_add(AHEAD));
+}
 
 /// A format on an instruction set.
 pub(crate) trait Multiply: Copy {
     /// The floats of the instruction set.
     type F: Simd;
-    /// Sums of a group, sixteen of them.
-    type Sums: Copy;
-    /// Words of activations that belong to a line of weights.
-    const WORDS: usize;
-    /// Lines of a whole group.
-    const LINES: usize;
     /// Rows of the largest tile.
     const ROWS: usize;
+    /// Lines of a whole group.
+    const LINES: usize;
+    /// Words of a row's group of activations.
+    const WORDS: usize;
+
+    fn floats(self) -> Self::F;
+
+    /// Bytes before a block's lines that `groups` groups take for scales.
+    fn scales_bytes(groups: usize) -> usize;
+
+    /// Adds the products of group `group` with `count` lines to the totals.
+    ///
+    /// # Safety
+    /// `scales` must be a block's with that group, `lines` the group's lines, and `words` its activations of `ROWS`
+    /// rows.
+    unsafe fn group<const ROWS: usize>(
+        self,
+        totals: &mut [<Self::F as Simd>::V; ROWS],
+        scales: *const u8,
+        group: usize,
+        lines: *const u8,
+        count: usize,
+        words: *const u32,
+    );
+
+    /// The results of totals.
+    ///
+    /// # Safety
+    /// `scales` must be a block's.
+    #[inline(always)]
+    unsafe fn end<const ROWS: usize>(self, totals: &mut [<Self::F as Simd>::V; ROWS], scales: *const u8) {
+        let _ = (totals, scales);
+    }
+}
+
+/// A format whose groups are lines that all count alike.
+pub(crate) trait ByLine: Copy {
+    /// As in [`Multiply`].
+    type F: Simd;
+    /// Sums of a group, sixteen of them.
+    type Sums: Copy;
+    /// Rows of the largest tile.
+    const ROWS: usize;
+    /// Lines of a whole group.
+    const LINES: usize;
+    /// Words of activations that belong to a line of weights.
+    const PER_LINE: usize;
+    /// Words before a group's activations, for each row.
+    const HEADER: usize;
     /// Bytes of a group's scales.
     const SCALES: usize;
-    /// Words before a group's activations, for each row: its scale and minus the sum of its integers, or none.
-    const HEADER: usize;
 
     fn floats(self) -> Self::F;
 
@@ -42,7 +92,7 @@ pub(crate) trait Multiply: Copy {
     /// Adds a group's sums to the totals.
     ///
     /// # Safety
-    /// `scales` must be those of the group, `header` as for [`Multiply::start`].
+    /// `scales` must be those of the group, `header` as for [`ByLine::start`].
     unsafe fn finish(
         self,
         total: <Self::F as Simd>::V,
@@ -53,6 +103,51 @@ pub(crate) trait Multiply: Copy {
     ) -> <Self::F as Simd>::V;
 }
 
+impl<L: ByLine> Multiply for L {
+    type F = L::F;
+    const ROWS: usize = L::ROWS;
+    const LINES: usize = L::LINES;
+    const WORDS: usize = L::HEADER + L::LINES * L::PER_LINE;
+
+    #[inline(always)]
+    fn floats(self) -> L::F {
+        ByLine::floats(self)
+    }
+    fn scales_bytes(groups: usize) -> usize {
+        groups * L::SCALES
+    }
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
+    unsafe fn group<const ROWS: usize>(
+        self,
+        totals: &mut [<L::F as Simd>::V; ROWS],
+        scales: *const u8,
+        group: usize,
+        lines: *const u8,
+        count: usize,
+        words: *const u32,
+    ) {
+        // SAFETY: by the caller, here and below.
+        let mut sums = [unsafe { self.start(words, 0, ROWS) }; ROWS];
+        for r in 1..ROWS {
+            // SAFETY: as above.
+            sums[r] = unsafe { self.start(words, r, ROWS) };
+        }
+        for line in 0..count {
+            // SAFETY: as above; a byte array has no alignment.
+            unsafe {
+                let from = lines.add(line * LINE);
+                prefetch(ByLine::floats(self), from);
+                self.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * (L::HEADER + line * L::PER_LINE)));
+            }
+        }
+        for r in 0..ROWS {
+            // SAFETY: as above.
+            totals[r] = unsafe { self.finish(totals[r], sums[r], scales.add(group * L::SCALES), words, r) };
+        }
+    }
+}
+
 /// 8-bit integers.
 #[derive(Clone, Copy)]
 pub(crate) struct Int8<D>(pub(crate) D);
@@ -60,48 +155,26 @@ pub(crate) struct Int8<D>(pub(crate) D);
 #[derive(Clone, Copy)]
 pub(crate) struct Int4<D>(pub(crate) D);
 
-/// What the integer formats have in common.
-macro_rules! integers {
-    ($lines:expr, $start:ident) => {
-        type F = D::F;
-        type Sums = D::Sums;
-        const WORDS: usize = GROUP / 4 / $lines;
-        const LINES: usize = $lines;
-        const ROWS: usize = D::ROWS;
-        const SCALES: usize = SCALES;
-        const HEADER: usize = 2;
-
-        #[inline(always)]
-        fn floats(self) -> D::F {
-            self.0.floats()
-        }
-        #[inline(always)]
-        unsafe fn start(self, header: *const u32, row: usize, rows: usize) -> D::Sums {
-            // SAFETY: the negated sums follow the scales, by the caller.
-            self.0.$start(unsafe { *header.add(rows + row) }.cast_signed())
-        }
-        #[inline(always)]
-        unsafe fn finish(
-            self,
-            total: <D::F as Simd>::V,
-            sums: D::Sums,
-            scales: *const u8,
-            header: *const u32,
-            row: usize,
-        ) -> <D::F as Simd>::V {
-            let s = self.0.floats();
-            // SAFETY: sixteen scales, and a row's scale, by the caller.
-            let (scales, scale) = unsafe { (s.load_bf16(&*scales.cast()), f32::from_bits(*header.add(row))) };
-            s.fma(self.0.to_floats(sums), s.mul(scales, s.splat(scale)), total)
-        }
-    };
-}
-
-impl<D: Dot> Multiply for Int8<D> {
-    integers!(GROUP / 4, start8);
+impl<D: Dot> ByLine for Int8<D> {
+    type F = D::F;
+    type Sums = D::Sums;
+    const ROWS: usize = D::ROWS;
+    const LINES: usize = GROUP / 4;
+    const PER_LINE: usize = 1;
+    const HEADER: usize = HEADER;
+    const SCALES: usize = SCALES;
 
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // as for `Product::tile`
+    fn floats(self) -> D::F {
+        self.0.floats()
+    }
+    #[inline(always)]
+    unsafe fn start(self, header: *const u32, row: usize, rows: usize) -> D::Sums {
+        // SAFETY: the header's second word, by the caller.
+        self.0.start8(unsafe { *header.add(rows + row) }.cast_signed())
+    }
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // as for `Multiply::group`
     unsafe fn add<const ROWS: usize>(self, sums: &mut [D::Sums; ROWS], line: &[u8; LINE], x: *const u32) {
         let d = self.0;
         let weights = d.load8(line);
@@ -111,22 +184,87 @@ impl<D: Dot> Multiply for Int8<D> {
             sums[r] = d.dot8(sums[r], weights, four);
         }
     }
+    #[inline(always)]
+    unsafe fn finish(
+        self,
+        total: <D::F as Simd>::V,
+        sums: D::Sums,
+        scales: *const u8,
+        header: *const u32,
+        row: usize,
+    ) -> <D::F as Simd>::V {
+        let s = self.0.floats();
+        // SAFETY: sixteen scales, and a row's scale, by the caller.
+        let (scales, scale) = unsafe { (s.load_bf16(&*scales.cast()), f32::from_bits(*header.add(row))) };
+        s.fma(self.0.to_floats(sums), s.mul(scales, s.splat(scale)), total)
+    }
 }
 
 impl<D: Dot> Multiply for Int4<D> {
-    integers!(GROUP / 8, start4);
+    type F = D::F;
+    const ROWS: usize = D::ROWS;
+    const LINES: usize = AFFINE_HEAD + GROUP / 8;
+    const WORDS: usize = HEADER + GROUP / 4;
 
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // as for `Product::tile`
-    unsafe fn add<const ROWS: usize>(self, sums: &mut [D::Sums; ROWS], line: &[u8; LINE], x: *const u32) {
-        let d = self.0;
-        let weights = d.load4(line);
-        for half in 0..2 {
-            for r in 0..ROWS {
-                // SAFETY: two words for each row, by the caller.
-                let four = d.four(unsafe { *x.add(half * ROWS + r) }.cast_signed());
-                sums[r] = d.dot4(sums[r], weights[half], four);
+    fn floats(self) -> D::F {
+        self.0.floats()
+    }
+    fn scales_bytes(_: usize) -> usize {
+        LINE // a float for each output
+    }
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
+    unsafe fn group<const ROWS: usize>(
+        self,
+        totals: &mut [<D::F as Simd>::V; ROWS],
+        _: *const u8,
+        _: usize,
+        lines: *const u8,
+        count: usize,
+        words: *const u32,
+    ) {
+        let (d, s) = (self.0, self.0.floats());
+        // SAFETY: lines and words by the caller, here and below; a byte array has no alignment.
+        let line = |index: usize| -> &[u8; LINE] { unsafe { &*lines.add(index * LINE).cast() } };
+        // SAFETY: as above.
+        let word = |index: usize, row: usize| unsafe { *words.add(index * ROWS + row) }.cast_signed();
+        prefetch(s, line(0).as_ptr());
+        prefetch(s, line(1).as_ptr());
+        let (scales, minima) = (line(0).as_chunks::<LANES>().0, d.minima4(line(1)));
+        let mut sums = [d.start4(minima, [word(2, 0), word(3, 0)]); ROWS];
+        for r in 1..ROWS {
+            sums[r] = d.start4(minima, [word(2, r), word(3, r)]);
+        }
+        for sub in 0..(count - AFFINE_HEAD) / 2 {
+            let (low, high) = (line(AFFINE_HEAD + 2 * sub), line(AFFINE_HEAD + 2 * sub + 1));
+            prefetch(s, low.as_ptr());
+            prefetch(s, high.as_ptr());
+            let ([a, b], [c, e]) = (d.load4(low), d.load4(high));
+            let scales = d.scales4(&scales[sub]);
+            let at = HEADER + 4 * sub;
+            // In one loop, seventeen rows are too many for the compiler to unroll.
+            for rows in [0..ROWS / 2, ROWS / 2..ROWS] {
+                for r in rows {
+                    let x = [word(at, r), word(at + 1, r), word(at + 2, r), word(at + 3, r)];
+                    let x = [d.four(x[0]), d.four(x[1]), d.four(x[2]), d.four(x[3])];
+                    sums[r] = d.dot4(sums[r], [a, b, c, e], x, scales);
+                }
             }
+        }
+        for r in 0..ROWS {
+            let scale = f32::from_bits(word(0, r).cast_unsigned());
+            totals[r] = s.fma(d.to_floats(sums[r]), s.splat(scale), totals[r]);
+        }
+    }
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // as for `Multiply::group`
+    unsafe fn end<const ROWS: usize>(self, totals: &mut [<D::F as Simd>::V; ROWS], scales: *const u8) {
+        let s = self.0.floats();
+        // SAFETY: sixteen floats, by the caller.
+        let scales = s.load_f32(unsafe { &*scales.cast() });
+        for r in 0..ROWS {
+            totals[r] = s.mul(totals[r], scales);
         }
     }
 }
@@ -144,14 +282,14 @@ pub(crate) struct Bf16<S>(pub(crate) S);
 /// What the float formats have in common; `$load` is an expression of the values of k in a line, each sixteen floats.
 macro_rules! floats {
     ($format:ident, $per_line:expr, |$s:ident, $line:ident| $load:expr) => {
-        impl<S: Simd> Multiply for $format<S> {
+        impl<S: Simd> ByLine for $format<S> {
             type F = S;
             type Sums = S::V;
-            const WORDS: usize = $per_line;
-            const LINES: usize = GROUP / $per_line;
             const ROWS: usize = S::ROWS;
-            const SCALES: usize = 0;
+            const LINES: usize = GROUP / $per_line;
+            const PER_LINE: usize = $per_line;
             const HEADER: usize = 0;
+            const SCALES: usize = 0;
 
             #[inline(always)]
             fn floats(self) -> S {
@@ -162,7 +300,7 @@ macro_rules! floats {
                 self.0.splat(0.0)
             }
             #[inline(always)]
-            #[allow(clippy::needless_range_loop)] // as for `Product::tile`
+            #[allow(clippy::needless_range_loop)] // as for `Multiply::group`
             unsafe fn add<const ROWS: usize>(self, sums: &mut [S::V; ROWS], $line: &[u8; LINE], x: *const u32) {
                 let $s = self.0;
                 let weights: [S::V; $per_line] = $load;

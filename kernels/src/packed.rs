@@ -9,10 +9,12 @@
 //! | f16 | 2 | sixteen halves of the first k, then sixteen of the second |
 //! | bf16 | 2 | sixteen pairs: a pair's halves are widened by a shift and by a mask |
 //! | int8 | 4 | sixteen fours of bytes, 128 added |
-//! | int4 | 8 | as two lines of int8, the first in the low halves of the bytes, 8 added |
+//! | int4 | 8 | sixteen fours of bytes, with four values in the low halves and the next four in the high ones |
 //!
-//! Integers have bf16 scales, sixteen for each group of 64 values of k, before the block's lines and filled up to
-//! a line's end. Missing outputs have scales or floats of 0, and so have missing values of k.
+//! int8 has bf16 scales, sixteen for each group of 64 values of k, before the block's lines and filled up to
+//! a line's end. int4 has sixteen f32 units there, and two lines before each group of 64: the scales of the group's
+//! four sixteens, sixteen each, and the minima, of the four sixteens for each output (see [`crate::affine`]); its lines
+//! come in pairs, for whole sixteens. Missing outputs have scales or floats of 0, and so have missing values of k.
 
 use std::fmt;
 use std::io;
@@ -20,19 +22,27 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use crate::affine::{Affine, Lanes, SUBGROUP, quantize4, units};
 use crate::arena::{Part, WeightArena};
 use crate::buffer::SharedOutput;
-use crate::dot::{OFFSET4, OFFSET8};
-use crate::quantizer::{GROUP, quantize4, quantize8};
-use crate::simd::{Op, Simd};
+use crate::dot::{MINIMUM4, OFFSET8};
+use crate::quantizer::{GROUP, quantize8};
+use crate::simd::{LANES, Op, Simd};
 use crate::{FloatFormat, MatrixFormat, QuantizedFormat, Weights};
 
 /// Bytes of a line of weights: a cache line, and the widest vector.
 pub(crate) const LINE: usize = 64;
 /// Outputs of a block.
 pub(crate) const BLOCK: usize = 16;
-/// Bytes of the scales of a block's group.
+/// Bytes of the scales of a block's group of int8.
 pub(crate) const SCALES: usize = BLOCK * size_of::<bf16>();
+/// Lines of a group of int4 before its weights: scales and minima.
+pub(crate) const AFFINE_HEAD: usize = 2;
+/// Lines of a group of int4.
+const AFFINE_LINES: usize = AFFINE_HEAD + GROUP / 8;
+
+const INT8: MatrixFormat = MatrixFormat::Quantized(QuantizedFormat::Int8);
+const INT4: MatrixFormat = MatrixFormat::Quantized(QuantizedFormat::Int4);
 
 /// Where things lie in a packed matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +62,8 @@ impl Layout {
         match self.format {
             MatrixFormat::Float(FloatFormat::F32) => 1,
             MatrixFormat::Float(_) => 2,
-            MatrixFormat::Quantized(QuantizedFormat::Int8) => 4,
-            MatrixFormat::Quantized(QuantizedFormat::Int4) => 8,
+            INT8 => 4,
+            INT4 => 8,
         }
     }
 
@@ -68,15 +78,24 @@ impl Layout {
 
     /// Lines of a block.
     pub(crate) fn lines(&self) -> usize {
-        self.in_features.div_ceil(self.per_line())
+        match self.format {
+            INT4 => self.groups() * AFFINE_HEAD + self.in_features.next_multiple_of(SUBGROUP) / self.per_line(),
+            _ => self.in_features.div_ceil(self.per_line()),
+        }
     }
 
-    /// Bytes of a block's scales, whole lines.
+    /// Bytes of a block before its lines, whole lines too: the scales of int8, the units of int4.
     pub(crate) fn scales_bytes(&self) -> usize {
         match self.format {
             MatrixFormat::Float(_) => 0,
-            MatrixFormat::Quantized(_) => (self.groups() * SCALES).next_multiple_of(LINE),
+            INT8 => (self.groups() * SCALES).next_multiple_of(LINE),
+            INT4 => BLOCK * size_of::<f32>(),
         }
+    }
+
+    /// Where the lines of a group of int4 begin in a block.
+    fn affine_group(&self, group: usize) -> usize {
+        self.scales_bytes() + group * AFFINE_LINES * LINE
     }
 
     /// Bytes of a block, whole lines.
@@ -95,8 +114,11 @@ impl Layout {
             MatrixFormat::Float(FloatFormat::F32) => (4 * lane, 0),
             MatrixFormat::Float(FloatFormat::F16) => (2 * (rest * BLOCK + lane), 0),
             MatrixFormat::Float(FloatFormat::Bf16) => (2 * (2 * lane + rest), 0),
-            MatrixFormat::Quantized(QuantizedFormat::Int8) => (4 * lane + rest, 0),
-            MatrixFormat::Quantized(QuantizedFormat::Int4) => (4 * lane + rest % 4, if rest < 4 { 0 } else { 4 }),
+            INT8 => (4 * lane + rest, 0),
+            INT4 => {
+                let heads = (k / GROUP + 1) * AFFINE_HEAD * LINE;
+                (heads + 4 * lane + rest % 4, if rest < 4 { 0 } else { 4 })
+            }
         };
         (self.scales_bytes() + line * LINE + in_line, shift)
     }
@@ -123,20 +145,65 @@ impl Op for Pack<'_> {
     fn run<S: Simd>(self, _: S) {
         let Layout { out_features, in_features, format } = self.layout;
         let mut row = vec![0.0; in_features.next_multiple_of(GROUP)];
+        let mut columns = vec![[0.0; LANES]; if format == INT4 { in_features } else { 0 }];
         for block in self.range.clone() {
             let bytes = self.layout.block_bytes();
             // SAFETY: blocks belong to one part each.
             let data = unsafe { self.out.slice(block * bytes, bytes) };
-            for output in block * BLOCK..out_features.min((block + 1) * BLOCK) {
+            let outputs = block * BLOCK..out_features.min((block + 1) * BLOCK);
+            if outputs.len() < BLOCK {
+                columns.fill([0.0; LANES]);
+            }
+            for output in outputs {
                 self.source.row_to_f32(output, &mut row[..in_features]);
                 match format {
                     MatrixFormat::Float(format) => self.put_floats(data, output, format, &row[..in_features]),
-                    MatrixFormat::Quantized(format) => self.put_integers(data, output, format, &row),
+                    INT8 => self.put_int8(data, output, &row),
+                    INT4 => {
+                        for (column, value) in columns.iter_mut().zip(&row) {
+                            column[output % BLOCK] = *value;
+                        }
+                    }
                 }
+            }
+            if format == INT4 {
+                self.put_int4(data, &columns);
             }
         }
     }
 }
+
+/// The first value of some rows that is not finite once it is held in a format.
+pub(crate) struct FindNotFinite<'a> {
+    pub(crate) source: &'a Weights,
+    pub(crate) format: MatrixFormat,
+    pub(crate) range: Range<usize>,
+}
+
+impl Op for FindNotFinite<'_> {
+    /// Row and column.
+    type Output = Option<(usize, usize)>;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Self::Output {
+        let largest = match self.format {
+            MatrixFormat::Float(FloatFormat::F16) => F16_LIMIT,
+            MatrixFormat::Float(FloatFormat::Bf16) => BF16_LIMIT,
+            MatrixFormat::Float(FloatFormat::F32) | MatrixFormat::Quantized(_) => f32::MAX,
+        };
+        let mut row = vec![0.0_f32; self.source.in_features()];
+        self.range.clone().find_map(|index| {
+            self.source.row_to_f32(index, &mut row);
+            // Over the whole row first, which the compiler does in vectors. A NaN is not less than anything either.
+            let fine = row.iter().fold(true, |fine, value| fine & (value.abs() <= largest));
+            if fine { None } else { row.iter().position(|value| value.is_nan() || value.abs() > largest) }
+                .map(|column| (index, column))
+        })
+    }
+}
+
+/// The largest values that do not round to infinity.
+const F16_LIMIT: f32 = 65520_f32.next_down();
+const BF16_LIMIT: f32 = f32::from_bits(0x7F7F_7FFF);
 
 impl Pack<'_> {
     /// Every value is rounded to the nearest, ties to even.
@@ -154,21 +221,49 @@ impl Pack<'_> {
 
     /// `row` is whole groups.
     #[inline(always)]
-    fn put_integers(&self, data: &mut [u8], output: usize, format: QuantizedFormat, row: &[f32]) {
+    fn put_int8(&self, data: &mut [u8], output: usize, row: &[f32]) {
         let mut integers = [0; GROUP];
         for (group, values) in row.as_chunks().0.iter().enumerate() {
-            let (scale, offset) = match format {
-                QuantizedFormat::Int8 => (quantize8(values, &mut integers), OFFSET8),
-                QuantizedFormat::Int4 => (quantize4(values, &mut integers), OFFSET4),
-            };
+            let scale = quantize8(values, &mut integers);
             let at = group * SCALES + output % BLOCK * size_of::<bf16>();
             data[at..at + 2].copy_from_slice(&scale.to_le_bytes());
             let first = group * GROUP;
             let count = GROUP.min(self.layout.in_features - first);
             for (i, integer) in integers[..count].iter().enumerate() {
-                let (at, shift) = self.layout.place(output, first + i);
-                data[at] |= ((i32::from(*integer) + offset) as u8) << shift;
+                let (at, _) = self.layout.place(output, first + i);
+                data[at] = (i32::from(*integer) + OFFSET8) as u8;
             }
+        }
+    }
+
+    /// All outputs of a block at once: `columns` has sixteen values for each of k.
+    #[inline(always)]
+    fn put_int4(&self, data: &mut [u8], columns: &[Lanes]) {
+        let units = units(columns);
+        for (to, unit) in data.as_chunks_mut().0.iter_mut().zip(units) {
+            *to = unit.to_le_bytes();
+        }
+        let inverse_units = units.map(|unit| if unit > 0.0 { 1.0 / unit } else { 0.0 });
+        for (group, columns) in columns.chunks(GROUP).enumerate() {
+            let lines = data[self.layout.affine_group(group)..].as_chunks_mut().0;
+            for (sub, columns) in columns.chunks(SUBGROUP).enumerate() {
+                put_affine(lines, sub, &quantize4(columns, &inverse_units));
+            }
+        }
+    }
+}
+
+/// Writes sub-group `sub` of the group with `lines`.
+#[inline(always)]
+fn put_affine(lines: &mut [[u8; LINE]], sub: usize, affine: &Affine) {
+    lines[0][sub * BLOCK..][..BLOCK].copy_from_slice(&affine.scales);
+    for (minima, minimum) in lines[1].as_chunks_mut::<4>().0.iter_mut().zip(affine.minima) {
+        minima[sub] = minimum;
+    }
+    let lines = &mut lines[AFFINE_HEAD + 2 * sub..][..2];
+    for (line, steps) in lines.iter_mut().zip(affine.steps.as_chunks::<8>().0) {
+        for (output, bytes) in line.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *bytes = std::array::from_fn(|i| steps[i][output] | steps[4 + i][output] << 4);
         }
     }
 }
@@ -215,22 +310,7 @@ impl PackedWeights {
         self.data().len()
     }
 
-    /// Where a value was not finite and could not be quantized, if anywhere: the row, and the first column of the
-    /// group.
-    #[must_use]
-    pub fn not_finite(&self) -> Option<(usize, usize)> {
-        if matches!(self.format(), MatrixFormat::Float(_)) {
-            return None;
-        }
-        let groups = self.layout.groups();
-        self.data().chunks_exact(self.layout.block_bytes()).enumerate().find_map(|(block, data)| {
-            let scales = data[..groups * SCALES].as_chunks().0;
-            let at = scales.iter().position(|scale| bf16::from_le_bytes(*scale).is_nan())?;
-            Some((block * BLOCK + at % BLOCK, at / BLOCK * GROUP))
-        })
-    }
-
-    /// Writes a row, as products compute with it (integers times their scales), to `out` of `in_features` values.
+    /// Writes a row, as products compute with it (what integers stand for), to `out` of `in_features` values.
     ///
     /// # Panics
     /// Where there is no such row, or `out` has another length.
@@ -240,18 +320,24 @@ impl PackedWeights {
         let bytes = self.layout.block_bytes();
         let block = &self.data()[row / BLOCK * bytes..][..bytes];
         let two = |at: usize| [block[at], block[at + 1]];
-        let scale = |k: usize| bf16::from_le_bytes(two(k / GROUP * SCALES + row % BLOCK * size_of::<bf16>())).to_f32();
+        let four = |at: usize| [block[at], block[at + 1], block[at + 2], block[at + 3]];
+        let lane = row % BLOCK;
         for (k, out) in out.iter_mut().enumerate() {
             let (at, shift) = self.layout.place(row, k);
             *out = match self.format() {
-                MatrixFormat::Float(FloatFormat::F32) => {
-                    f32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-                }
+                MatrixFormat::Float(FloatFormat::F32) => f32::from_le_bytes(four(at)),
                 MatrixFormat::Float(FloatFormat::F16) => f16::from_le_bytes(two(at)).to_f32(),
                 MatrixFormat::Float(FloatFormat::Bf16) => bf16::from_le_bytes(two(at)).to_f32(),
-                MatrixFormat::Quantized(QuantizedFormat::Int8) => (i32::from(block[at]) - OFFSET8) as f32 * scale(k),
-                MatrixFormat::Quantized(QuantizedFormat::Int4) => {
-                    (i32::from(block[at] >> shift & 15) - OFFSET4) as f32 * scale(k)
+                INT8 => {
+                    let scale = bf16::from_le_bytes(two(k / GROUP * SCALES + lane * size_of::<bf16>()));
+                    (i32::from(block[at]) - OFFSET8) as f32 * scale.to_f32()
+                }
+                INT4 => {
+                    let unit = f32::from_le_bytes(four(lane * size_of::<f32>()));
+                    let (head, sub) = (self.layout.affine_group(k / GROUP), k % GROUP / SUBGROUP);
+                    let scale = i32::from(block[head + sub * BLOCK + lane]);
+                    let minimum = i32::from(block[head + LINE + 4 * lane + sub]);
+                    (scale * i32::from(block[at] >> shift & 15) - MINIMUM4 * minimum) as f32 * unit
                 }
             };
         }

@@ -6,25 +6,26 @@
 //!
 //! For integers, activations are rounded to 8 bits per row and group of k; a group's products are summed in i32,
 //! which is exact, and `sum * (weight scale * activation scale)` is added to the one f32 total of that row and
-//! output by a fused multiply-add, in order of the groups. For floats, a group's products are summed in f32 by
-//! fused multiply-adds in order of k, and the groups' sums in order of the groups.
+//! output by a fused multiply-add, in order of the groups. With 4 bits the sum has the scales of 16 values of k in
+//! it already, as integers; what they count is the output's unit, by which the total is multiplied in the end. For
+//! floats, a group's products are summed in f32 by fused multiply-adds in order of k, and the groups' sums in order
+//! of the groups.
 
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use crate::arena::WeightArena;
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
 use crate::kernels::Kernels;
 use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
-use crate::packed::{BLOCK, LINE, Layout, Pack};
-use crate::quantizer::{GROUP, round_activations};
+use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
+use crate::quantizer::{GROUP, HEADER, round_activations};
 use crate::simd::{LANES, Op, Simd};
 use crate::{FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, Weights};
 
-/// How far ahead of its use a line is asked for.
-const AHEAD: usize = 8 << 10;
 /// Rows of the largest tile, where there are several.
 const TILE: usize = 16;
 
@@ -72,11 +73,11 @@ impl Kind {
         }
     }
 
-    /// Words of a row's group: with integers its scale, minus their sum, and four to a word.
+    /// Words of a row's group: with integers a header, and four to a word.
     fn words(self) -> usize {
         match self {
             Self::Floats => GROUP,
-            Self::Integers => 2 + GROUP / 4,
+            Self::Integers => HEADER + GROUP / 4,
         }
     }
 }
@@ -96,12 +97,12 @@ fn with_words(len: usize, f: impl FnOnce(&mut [u32])) {
 }
 
 impl Kernels {
-    /// Lays a matrix out for products, in `format`: floats rounded to the nearest, ties to even; integers to
-    /// the nearest, each group of 64 values of a row with a scale that fits its largest magnitude, and with 4 bits
-    /// the one of several about that with the least squared error.
+    /// Lays a matrix out for products, in `format`: floats rounded to the nearest, ties to even; integers of 8 bits
+    /// to the nearest, each group of 64 values of a row with a scale that fits its largest magnitude; those of 4
+    /// bits in groups of 16 with a scale and a minimum, the pair of several that has the least squared error.
     ///
-    /// With integers, a group with a value that is not finite becomes NaN, and one of values too small to
-    /// matter (below about 1e-36) zeros.
+    /// With integers, a value that is not finite makes its group NaN, or with 4 bits its row, and values too small
+    /// to matter (where a group's or row's largest is below about 1e-36, or 1e-34) become zeros.
     ///
     /// # Errors
     /// What the system says where it has no more memory.
@@ -113,6 +114,20 @@ impl Kernels {
             self.isa.enter(Pack { source, layout, range, out: &out });
         });
         Ok(packed)
+    }
+
+    /// The first value of a matrix, row and column, that is infinite or no number once it is held in `format`.
+    #[must_use]
+    pub fn find_not_finite(&self, source: &Weights, format: MatrixFormat) -> Option<(usize, usize)> {
+        let first = Mutex::new(None);
+        self.split(source.out_features(), 1, source.out_features() * source.in_features(), &|range| {
+            if let Some(found) = self.isa.enter(FindNotFinite { source, format, range }) {
+                // A panic while the lock is held leaves nothing half done.
+                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                *first = Some(first.map_or(found, |before: (usize, usize)| before.min(found)));
+            }
+        });
+        first.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `out = x * w^T + bias` for each of `products`, with x `[rows, in_features]`.
@@ -184,8 +199,7 @@ impl Kind {
     }
 }
 
-/// Lays out activations: tile after tile and in it group after group, for each the scales of the tile's rows,
-/// minus their sums, and then word after word of all rows.
+/// Lays out activations: tile after tile and in it group after group, for each word after word of all rows.
 struct Lay<'a> {
     x: &'a [f32],
     k: usize,
@@ -232,14 +246,16 @@ fn lay_floats(values: &[f32; GROUP], words: &mut [u32], rows: usize) {
     }
 }
 
-/// As [`lay_floats`], rounded: the scale, minus the sum, and the integers.
+/// As [`lay_floats`], rounded, and with a header.
 #[inline(always)]
 fn lay_integers<S: Simd>(s: S, values: &[f32; GROUP], words: &mut [u32], rows: usize) {
     let rounded = round_activations(s, values);
-    let header = [rounded.scale.to_bits(), (-rounded.sum).cast_unsigned()];
-    let quads = rounded.integers.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four));
-    for (word, value) in words.iter_mut().step_by(rows).zip(header.into_iter().chain(quads)) {
+    let (header, words) = words.split_at_mut(HEADER * rows);
+    for (word, value) in header.iter_mut().step_by(rows).zip(rounded.header()) {
         *word = value;
+    }
+    for (word, four) in words.iter_mut().step_by(rows).zip(rounded.integers.as_chunks().0) {
+        *word = u32::from_le_bytes(*four);
     }
 }
 
@@ -305,17 +321,16 @@ impl<'a> Blocks<'a> {
 
     #[inline(always)]
     fn blocks<M: Multiply>(&self, m: M, target: &Target<'_>, blocks: Range<usize>) {
-        let layout = target.weights.layout();
-        let bytes = layout.block_bytes();
-        for block in blocks {
-            let weights = &target.weights.data()[block * bytes..(block + 1) * bytes];
+        // A block stays in the cache while all tiles pass over it; one tile can as well stay with all blocks.
+        let at_once = if self.tiles.count == 1 { blocks.len() } else { 1 };
+        for first in blocks.clone().step_by(at_once.max(1)) {
+            let blocks = first..blocks.end.min(first + at_once);
             for tile in 0..self.tiles.count {
                 let rows = self.tiles.rows(tile);
-                let words = &self.words[rows.start * self.row_words..rows.end * self.row_words];
                 macro_rules! tiles {
                     ($($rows:literal)*) => {
                         match rows.len() {
-                            $($rows => self.tile::<M, $rows>(m, target, block, rows.start, weights, words, layout),)*
+                            $($rows => self.tile::<M, $rows>(m, target, blocks.clone(), rows),)*
                             _ => {}
                         }
                     };
@@ -325,86 +340,54 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// `ROWS` rows with one block.
+    /// `rows`, which are `ROWS`, with some blocks.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // a tile of a product has this many
     fn tile<M: Multiply, const ROWS: usize>(
         &self,
         m: M,
         target: &Target<'_>,
-        block: usize,
-        row: usize,
-        weights: &[u8],
-        words: &[u32],
-        layout: Layout,
+        blocks: Range<usize>,
+        rows: Range<usize>,
     ) {
         if ROWS > M::ROWS {
             return; // never asked for, and not worth code
         }
         let s = m.floats();
-        let group_words = ROWS * (M::HEADER + M::LINES * M::WORDS);
+        let layout = target.weights.layout();
+        let words = &self.words[rows.start * self.row_words..rows.end * self.row_words];
+        let group_words = ROWS * M::WORDS;
         let (lines, scales_bytes) = (layout.lines(), layout.scales_bytes());
+        let block_bytes = scales_bytes + lines * LINE;
+        let weights = &target.weights.data()[blocks.start * block_bytes..blocks.end * block_bytes];
         // What the unchecked accesses below rely on.
         assert!(words.len() == self.groups * group_words && lines.div_ceil(M::LINES) == self.groups);
-        assert!(weights.len() == scales_bytes + lines * LINE && scales_bytes >= self.groups * M::SCALES);
-        let mut totals = [s.splat(0.0); ROWS];
+        assert!(scales_bytes >= M::scales_bytes(self.groups));
         let whole = lines / M::LINES;
-        for group in 0..whole {
-            // SAFETY: `whole` groups have all their lines, as asserted.
-            unsafe {
-                let scales = weights.as_ptr().add(group * M::SCALES);
-                let lines = weights.as_ptr().add(scales_bytes + group * M::LINES * LINE);
-                let words = words.as_ptr().add(group * group_words);
-                add_group::<M, ROWS>(m, &mut totals, scales, lines, M::LINES, words);
+        for (block, weights) in blocks.zip(weights.chunks_exact(block_bytes)) {
+            let scales = weights.as_ptr();
+            let mut totals = [s.splat(0.0); ROWS];
+            for group in 0..whole {
+                // SAFETY: `whole` groups have all their lines, as asserted.
+                unsafe {
+                    let lines = scales.add(scales_bytes + group * M::LINES * LINE);
+                    let words = words.as_ptr().add(group * group_words);
+                    m.group::<ROWS>(&mut totals, scales, group, lines, M::LINES, words);
+                }
+            }
+            if whole < self.groups {
+                // SAFETY: as above, with the lines that are left.
+                unsafe {
+                    let first = scales.add(scales_bytes + whole * M::LINES * LINE);
+                    let words = words.as_ptr().add(whole * group_words);
+                    m.group::<ROWS>(&mut totals, scales, whole, first, lines - whole * M::LINES, words);
+                }
+            }
+            // SAFETY: the block has scales, as asserted.
+            unsafe { m.end::<ROWS>(&mut totals, scales) };
+            for (r, totals) in totals.iter().enumerate() {
+                target.write(s, rows.start + r, block, *totals);
             }
         }
-        if whole < self.groups {
-            // SAFETY: as above, with the lines that are left.
-            unsafe {
-                let scales = weights.as_ptr().add(whole * M::SCALES);
-                let first = weights.as_ptr().add(scales_bytes + whole * M::LINES * LINE);
-                let words = words.as_ptr().add(whole * group_words);
-                add_group::<M, ROWS>(m, &mut totals, scales, first, lines - whole * M::LINES, words);
-            }
-        }
-        for (r, totals) in totals.iter().enumerate() {
-            target.write(s, row + r, block, *totals);
-        }
-    }
-}
-
-/// Adds the products of a group with `count` lines to the totals.
-///
-/// # Safety
-/// `lines` must have so many lines, `scales` the group's scales and `words` its activations of `ROWS` rows.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers
-unsafe fn add_group<M: Multiply, const ROWS: usize>(
-    m: M,
-    totals: &mut [<M::F as Simd>::V; ROWS],
-    scales: *const u8,
-    lines: *const u8,
-    count: usize,
-    words: *const u32,
-) {
-    let s = m.floats();
-    // SAFETY: by the caller, here and below.
-    let mut sums = [unsafe { m.start(words, 0, ROWS) }; ROWS];
-    for r in 1..ROWS {
-        // SAFETY: as above.
-        sums[r] = unsafe { m.start(words, r, ROWS) };
-    }
-    for line in 0..count {
-        // SAFETY: as above; a byte array has no alignment.
-        unsafe {
-            let from = lines.add(line * LINE);
-            s.prefetch(from.wrapping_add(AHEAD));
-            m.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * (M::HEADER + line * M::WORDS)));
-        }
-    }
-    for r in 0..ROWS {
-        // SAFETY: as above.
-        totals[r] = unsafe { m.finish(totals[r], sums[r], scales, words, r) };
     }
 }
 

@@ -53,6 +53,12 @@ pub(crate) trait Simd: Copy {
     /// because `2^n` itself may be out of range where the product is not.
     fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V;
 
+    /// The sums of four vectors, each by the tree of [`Simd::sum`].
+    #[inline(always)]
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+
     /// The sum over the lanes, by one fixed tree: lane i with lane i+8, then i+4, i+2, i+1.
     #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {

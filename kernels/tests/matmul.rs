@@ -144,6 +144,40 @@ fn subnormal_and_infinite_weights_are_widened_exactly() {
 }
 
 #[test]
+fn the_first_value_that_is_not_finite_is_found_for_every_format() {
+    let formats = FORMATS.map(MatrixFormat::Float);
+    let formats =
+        formats.into_iter().chain([QuantizedFormat::Int8, QuantizedFormat::Int4].map(MatrixFormat::Quantized));
+    let (rows, columns) = (300, 172);
+    for format in formats {
+        let limit = match format {
+            MatrixFormat::Float(FloatFormat::F16) => 65520.0,
+            MatrixFormat::Float(FloatFormat::Bf16) => f32::from_bits(0x7F7F_8000),
+            _ => f32::INFINITY,
+        };
+        let fine = limit.next_down().min(f32::MAX);
+        for kernels in all_kernels() {
+            let mut source = values(3, rows * columns, 1.0);
+            let find = |source: &[f32]| {
+                let w = Weights::from_f32(source.to_vec(), rows, columns).expect("the length is right");
+                kernels.find_not_finite(&w, format)
+            };
+            source[5] = fine;
+            source[columns] = -fine;
+            assert_eq!(find(&source), None, "{format}");
+            for (at, bad) in [(299 * columns + 171, f32::NAN), (170 * columns, limit), (2 * columns + 9, -limit)] {
+                source[at] = bad;
+                assert_eq!(find(&source), Some((at / columns, at % columns)), "{kernels:?}, {format}, {bad}");
+            }
+        }
+    }
+    // The limits are where rounding is to infinity.
+    assert!(half::f16::from_f32(65520.0).is_infinite() && half::f16::from_f32(65520_f32.next_down()).is_finite());
+    let limit = f32::from_bits(0x7F7F_8000);
+    assert!(half::bf16::from_f32(limit).is_infinite() && half::bf16::from_f32(limit.next_down()).is_finite());
+}
+
+#[test]
 fn weights_in_a_file_equal_owned_ones_at_any_offset() {
     let kernels = Kernels::new(2).expect("threads start");
     let x = values(8, 10 * 37, 1.0);

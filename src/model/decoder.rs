@@ -32,9 +32,9 @@ pub enum ModelError {
         /// What is wrong with it.
         source: WeightsError,
     },
-    /// A matrix to be quantized has values without a size.
+    /// A value that nothing can be computed with.
     #[error(
-        "Tensor `{name}` is infinite or no number at row {row}, column {column}, and cannot be quantized: repair the checkpoint, or use a float precision."
+        "Tensor `{name}` is infinite or no number at row {row}, column {column}, when it is held in {format}: repair the checkpoint, or name another precision if the value is only too large for this one."
     )]
     NotFinite {
         /// The tensor's name in the checkpoint.
@@ -43,6 +43,8 @@ pub enum ModelError {
         row: usize,
         /// Where: the column.
         column: usize,
+        /// In which format it was to be held.
+        format: MatrixFormat,
     },
     /// There is not enough memory.
     #[error("Tensor `{name}` cannot be packed for want of memory ({source}): choose a smaller precision or model.")]

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use paceline_kernels::{Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
+use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
 
 use super::ModelError;
-use super::precision::output_format;
+use super::precision::matrix_format;
 use crate::checkpoint::{Checkpoint, StoredTensor};
 
 /// The weights of `y = x W^T + b`.
@@ -117,7 +117,7 @@ impl<'a> Loader<'a> {
     /// If a tensor is missing or does not fit.
     pub(super) fn head(&mut self) -> Result<HeadWeights, ModelError> {
         let norm = self.norm("model.norm")?;
-        let output = self.matrix("lm_head.weight", self.format.map(output_format))?;
+        let output = self.matrix("lm_head.weight")?;
         let quantized = matches!(output.format(), MatrixFormat::Quantized(_));
         if self.checkpoint.config().tied_embeddings && !quantized {
             return Ok(HeadWeights { norm, output, embedding: None });
@@ -132,29 +132,30 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&mut self, name: &str, with_bias: bool) -> Result<LinearWeights, ModelError> {
-        let matrix = self.matrix(&format!("{name}.weight"), self.format)?;
+        let matrix = self.matrix(&format!("{name}.weight"))?;
         let bias = if with_bias { Some(self.vector(&format!("{name}.bias"))?) } else { None };
         Ok(LinearWeights { matrix, bias })
     }
 
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
         let values = self.checkpoint.tensor(name)?.to_f32();
+        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+            let format = MatrixFormat::Float(FloatFormat::F32);
+            return Err(ModelError::NotFinite { name: name.to_owned(), row: 0, column, format });
+        }
         self.count(size_of_val(values.as_slice()), values.len());
         Ok(values)
     }
 
-    /// A matrix packed in `format`, or in the one it is stored in.
-    fn matrix(&mut self, name: &str, format: Option<MatrixFormat>) -> Result<PackedWeights, ModelError> {
+    /// A matrix packed in the format that the loader's gives it, or in the one it is stored in.
+    fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
         let weights = self.stored(name)?;
-        let format = format.unwrap_or(MatrixFormat::Float(weights.format()));
+        let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
+        if let Some((row, column)) = self.packer.find_not_finite(&weights, format) {
+            return Err(ModelError::NotFinite { name: name.to_owned(), row, column, format });
+        }
         let memory = |source| ModelError::Memory { name: name.to_owned(), source };
         let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        if let Some((row, group)) = packed.not_finite() {
-            let mut values = vec![0.0_f32; weights.in_features()];
-            weights.row_to_f32(row, &mut values);
-            let column = values.iter().position(|value| !value.is_finite()).unwrap_or(group);
-            return Err(ModelError::NotFinite { name: name.to_owned(), row, column });
-        }
         let stored = self.checkpoint.tensor(name)?;
         stored.file.release(stored.bytes.clone());
         self.count(packed.bytes(), packed.in_features() * packed.out_features());

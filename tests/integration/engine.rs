@@ -218,7 +218,7 @@ fn an_engine_may_go_before_its_answers() {
 #[test]
 fn logits_that_are_no_numbers_end_the_answer_with_a_sentence() {
     let directory = tempfile::tempdir().unwrap();
-    damage(&fixture("llama-tied"), directory.path(), "model.norm.weight");
+    damage(&fixture("llama-tied"), directory.path(), "model.norm.weight", f32::MAX);
     let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
     let config = GenerationConfig::default();
     let error = engine.generate(text("A paceline is"), &config).unwrap().finish().err().unwrap();
@@ -228,18 +228,36 @@ fn logits_that_are_no_numbers_end_the_answer_with_a_sentence() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_not_quantized() {
+fn weights_that_are_no_numbers_are_refused_by_name_in_every_precision() {
+    for tensor in ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"] {
+        for value in [f32::NAN, f32::NEG_INFINITY] {
+            let directory = tempfile::tempdir().unwrap();
+            damage(&fixture("llama-tied"), directory.path(), tensor, value);
+            for precision in [Precision::Auto, Precision::F16, Precision::Int8, Precision::Int4] {
+                let config = EngineConfig { precision, ..EngineConfig::new(directory.path()) };
+                let error = Engine::load(&config).err().unwrap().to_string();
+                // The embedding's matrix is loaded as the output's.
+                let named = error.contains(tensor) || tensor.contains("embed") && error.contains("lm_head.weight");
+                assert!(named && error.ends_with('.'), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_too_large_for_a_precision_are_refused_there_alone() {
     let directory = tempfile::tempdir().unwrap();
-    damage(&fixture("llama-tied"), directory.path(), "model.layers.1.mlp.up_proj.weight");
-    let config = EngineConfig { precision: Precision::Int4, ..EngineConfig::new(directory.path()) };
-    let error = Engine::load(&config).err().unwrap().to_string();
-    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.ends_with('.'), "{error}");
+    damage(&fixture("llama-tied"), directory.path(), "model.layers.1.mlp.up_proj.weight", 1e6);
+    let load = |precision| Engine::load(&EngineConfig { precision, ..EngineConfig::new(directory.path()) });
+    assert!(load(Precision::Auto).is_ok() && load(Precision::Bf16).is_ok());
+    let error = load(Precision::F16).err().unwrap().to_string();
+    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.contains("f16"), "{error}");
 }
 
 #[test]
 fn a_draft_model_whose_logits_are_no_numbers_changes_nothing_but_a_warning() {
     let directory = tempfile::tempdir().unwrap();
-    damage(&fixture("llama-draft"), directory.path(), "model.norm.weight");
+    damage(&fixture("llama-draft"), directory.path(), "model.norm.weight", f32::MAX);
     let config = GenerationConfig { max_new_tokens: 40, ..GenerationConfig::default() };
     let expected = answer(&engine(), "A paceline is", &config).tokens;
     let broken = EngineConfig { draft: vec![directory.path().to_owned()], ..EngineConfig::new(fixture("llama-tied")) };
@@ -272,15 +290,15 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// Copies a checkpoint and makes one of its tensors NaN.
-fn damage(from: &std::path::Path, to: &std::path::Path, tensor: &str) {
+/// Copies a checkpoint and makes all of one of its tensors `number`.
+fn damage(from: &std::path::Path, to: &std::path::Path, tensor: &str, number: f32) {
     copy(from, to);
     let path = to.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let (start, end) = metadata.info(tensor).unwrap().data_offsets;
     for value in bytes[8 + header..][start..end].chunks_exact_mut(4) {
-        value.copy_from_slice(&f32::NAN.to_le_bytes());
+        value.copy_from_slice(&number.to_le_bytes());
     }
     std::fs::write(path, bytes).unwrap();
 }
