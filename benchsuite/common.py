@@ -20,8 +20,7 @@ def arguments(description, shapes, rounds):
         parser.add_argument("--shapes", nargs="+", default=shapes)
         parser.add_argument("--precisions", nargs="+", default=list(PEER), choices=list(PEER))
     parser.add_argument("--rounds", type=count, default=rounds)
-    parser.add_argument("--kv-cache", default="f16", choices=["f16", "f32", "default"],
-                        help="the cache's precision on both sides; `default` leaves each side its own")
+    parser.add_argument("--kv-cache", default="f16", choices=["f16", "f32"], help="the cache's precision on both sides")
     return parser
 
 
@@ -37,12 +36,10 @@ class Sides:
 
     def __init__(self, a):
         self.paceline_binary, self.llama_binary, self.shapes_dir = a.paceline, a.llama_bench, a.shapes_dir
-        own = a.kv_cache == "default"
-        self.cache = "caches as each side has them by default" if own else f"caches in {a.kv_cache}"
-        # llama.cpp's default is f16.
+        self.cache = f"caches in {a.kv_cache}"
         self.llama_cache_bytes = 4 if a.kv_cache == "f32" else 2
-        self.paceline_cache = [] if own else ["--kv-cache", a.kv_cache]
-        self.llama_cache = [] if own else ["-ctk", a.kv_cache, "-ctv", a.kv_cache]
+        self.paceline_cache = ["--kv-cache", a.kv_cache]
+        self.llama_cache = ["-ctk", a.kv_cache, "-ctv", a.kv_cache]
 
     def model(self, shape):
         return os.path.join(self.shapes_dir, shape)
