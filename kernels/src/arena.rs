@@ -15,8 +15,8 @@ const PIECE: usize = 32 << 20;
 /// Parts begin at multiples of this: a cache line.
 const ALIGNMENT: usize = 64;
 
-/// Where matrices are packed to. Those packed one after the other lie one after the other; memory is given back when
-/// the last of a piece's matrices is dropped.
+/// Where matrices are packed to. Those packed one after the other lie one after the other; a piece's memory is
+/// given back when the last of its matrices, and the arena if it is the latest, is dropped.
 #[derive(Default)]
 pub struct WeightArena {
     piece: Option<Arc<Piece>>,

@@ -2,9 +2,10 @@
 //!
 //! Every row and head is computed on its own by the online softmax (Milakov and Gimelshein 2018;
 //! FlashAttention) over blocks of 64 positions counted from position 0, so the arithmetic depends on the
-//! query, its position, the window and the visible keys and values alone. Positions that are not visible are
-//! not read: what a cache still holds there may be anything, and 0 times NaN is NaN. Heads that share keys
-//! and values are taken together, for speed; they do not mix.
+//! query, its position, the window and the visible keys and values alone. What a cache still holds at
+//! positions that are not visible may be anything, and 0 times NaN is NaN: their values are not read, and their keys only
+//! in lanes of their own, whose scores are dropped. Heads that share keys and values are taken together, for speed; they
+//! do not mix.
 
 use std::ops::Range;
 

@@ -39,8 +39,6 @@ pub(crate) trait Dot: Copy {
     type Minima4: Copy;
     /// Four activations, repeated for each of the sixteen sums.
     type Four: Copy;
-    /// Rows of the largest tile.
-    const ROWS: usize;
 
     fn floats(self) -> Self::F;
     fn four(self, x: i32) -> Self::Four;
@@ -80,7 +78,6 @@ impl Dot for Scalar {
     type Scales4 = [i32; LANES];
     type Minima4 = [u8; LINE];
     type Four = [i32; 4];
-    const ROWS: usize = 4;
 
     #[inline(always)]
     fn floats(self) -> Self {

@@ -55,7 +55,6 @@ impl Dot for Vnni {
     /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
     type Minima4 = [__m512i; 2];
     type Four = __m512i;
-    const ROWS: usize = 17;
 
     #[inline(always)]
     fn floats(self) -> Avx512 {
@@ -139,7 +138,6 @@ impl Dot for Avx2 {
     /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
     type Minima4 = [(__m256i, __m256i); 2];
     type Four = __m256i;
-    const ROWS: usize = 4;
 
     #[inline(always)]
     fn floats(self) -> Self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::dot::{Dot, DotOp};
+use crate::dot::DotOp;
 #[cfg(target_arch = "x86_64")]
 use crate::dot_x86::Vnni;
 use crate::simd::{Op, Scalar, Simd};
@@ -16,7 +16,7 @@ pub enum InstructionSet {
     Scalar,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, DQ and VL.
+    /// AVX-512 F, BW, DQ and VL; with VNNI also for products of integers, which otherwise take the code for AVX2.
     Avx512,
 }
 
@@ -88,7 +88,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => <Avx2 as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(s) if integers && Vnni::detect(s).is_none() => <Avx2 as Dot>::ROWS,
+            Self::Avx512(s) if integers && Vnni::detect(s).is_none() => <Avx2 as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => Avx512::ROWS,
         }

@@ -14,7 +14,7 @@ use crate::{InstructionSet, LayerCache, ThreadPool};
 const PART: usize = 1 << 14;
 /// Parts per thread at most: more than one, so that a thread that is held up leaves its share to others.
 const PARTS_PER_THREAD: usize = 4;
-/// Columns are split in multiples of this, a cache line of the output and of any tile's width.
+/// Values are split in multiples of this, a cache line of the output.
 const COLUMN_GRAIN: usize = 16;
 
 /// Threads and an instruction set to compute with.
@@ -167,7 +167,7 @@ impl Kernels {
     ///
     /// Row r stands at position `start + r` and sees the positions up to its own, the last `window` of them
     /// where there is a window. Query head h looks at kv head `h / (heads / kv_heads)`. Scores are `scale *
-    /// q.k`. What the cache holds at other positions is not read.
+    /// q.k`. What the cache holds at other positions has no influence.
     ///
     /// # Panics
     /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window

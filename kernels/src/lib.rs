@@ -8,7 +8,8 @@
 //! vector of sixteen lanes with one order of operations. (The bits of a NaN are the exception.)
 //!
 //! - [`Kernels::matmul`] sums a group of 64 values of k, floats by fused multiply-adds in order of k, integers
-//!   exactly, and the groups' sums in floats, in order of k. Activations are rounded to integers per row and group.
+//!   exactly, and the groups' sums in floats, in order of k. Where weights are integers, activations are rounded to
+//!   integers per row and group.
 //!   Threads split the outputs.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
 //!   A cache rounds what it is given, if its format is narrow, value by value.

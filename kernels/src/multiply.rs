@@ -33,11 +33,17 @@ pub(crate) trait Multiply: Copy {
     /// Bytes before a block's lines that `groups` groups take for scales.
     fn scales_bytes(groups: usize) -> usize;
 
+    /// Whether a last group may have so many lines, fewer than [`Multiply::LINES`]; 0 where there is none.
+    fn is_rest(lines: usize) -> bool {
+        let _ = lines;
+        true
+    }
+
     /// Adds the products of group `group` with `count` lines to the totals.
     ///
     /// # Safety
-    /// `scales` must be a block's with that group, `lines` the group's lines, and `words` its activations of `ROWS`
-    /// rows.
+    /// `scales` must be a block's with that group, `lines` the group's `count` lines, which [`Multiply::LINES`] or
+    /// [`Multiply::is_rest`] allow, and `words` its activations of `ROWS` rows.
     unsafe fn group<const ROWS: usize>(
         self,
         totals: &mut [<Self::F as Simd>::V; ROWS],
@@ -51,7 +57,7 @@ pub(crate) trait Multiply: Copy {
     /// The results of totals.
     ///
     /// # Safety
-    /// `scales` must be a block's.
+    /// `scales` must be a block's, as many bytes as [`Multiply::scales_bytes`] says.
     #[inline(always)]
     unsafe fn end<const ROWS: usize>(self, totals: &mut [<Self::F as Simd>::V; ROWS], scales: *const u8) {
         let _ = (totals, scales);
@@ -158,7 +164,7 @@ pub(crate) struct Int4<D>(pub(crate) D);
 impl<D: Dot> ByLine for Int8<D> {
     type F = D::F;
     type Sums = D::Sums;
-    const ROWS: usize = D::ROWS;
+    const ROWS: usize = D::F::ROWS;
     const LINES: usize = GROUP / 4;
     const PER_LINE: usize = 1;
     const HEADER: usize = HEADER;
@@ -202,7 +208,7 @@ impl<D: Dot> ByLine for Int8<D> {
 
 impl<D: Dot> Multiply for Int4<D> {
     type F = D::F;
-    const ROWS: usize = D::ROWS;
+    const ROWS: usize = D::F::ROWS;
     const LINES: usize = AFFINE_HEAD + GROUP / 8;
     const WORDS: usize = HEADER + GROUP / 4;
 
@@ -212,6 +218,9 @@ impl<D: Dot> Multiply for Int4<D> {
     }
     fn scales_bytes(_: usize) -> usize {
         LINE // a float for each output
+    }
+    fn is_rest(lines: usize) -> bool {
+        lines == 0 || lines > AFFINE_HEAD && (lines - AFFINE_HEAD).is_multiple_of(2)
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers

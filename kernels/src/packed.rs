@@ -14,7 +14,9 @@
 //! int8 has bf16 scales, sixteen for each group of 64 values of k, before the block's lines and filled up to
 //! a line's end. int4 has sixteen f32 units there, and two lines before each group of 64: the scales of the group's
 //! four sixteens, sixteen each, and the minima, of the four sixteens for each output (see [`crate::affine`]); its lines
-//! come in pairs, for whole sixteens. Missing outputs have scales or floats of 0, and so have missing values of k.
+//! come in pairs, for whole sixteens. Missing
+//! values of k are 0 in floats and anything in integers, since activations are laid out as 0 there; what missing outputs
+//! come to is written nowhere.
 
 use std::fmt;
 use std::io;

@@ -4,7 +4,7 @@
 //! while a pass runs and nothing between passes: workers look for work in a short loop and then sleep.
 //!
 //! One word, the gate, carries the protocol: a generation, an open bit, and the number of workers inside. A
-//! worker enters an open gate by compare-and-swap, takes parts by a counter until there are none, and leaves.
+//! worker enters an open gate by compare-and-swap, takes parts, its own share first, until there are none, and leaves.
 //! The caller takes parts too, closes the gate when they are gone, and waits until nobody is inside. A worker
 //! that the system has not scheduled in time finds the gate closed and delays nobody.
 

@@ -331,7 +331,7 @@ impl<'a> Blocks<'a> {
                     ($($rows:literal)*) => {
                         match rows.len() {
                             $($rows => self.tile::<M, $rows>(m, target, blocks.clone(), rows),)*
-                            _ => {}
+                            rows => unreachable!("a tile of {rows} rows"),
                         }
                     };
                 }
@@ -350,7 +350,7 @@ impl<'a> Blocks<'a> {
         rows: Range<usize>,
     ) {
         if ROWS > M::ROWS {
-            return; // never asked for, and not worth code
+            unreachable!("tiles have as many rows as `Isa::tile_rows` says");
         }
         let s = m.floats();
         let layout = target.weights.layout();
@@ -361,7 +361,7 @@ impl<'a> Blocks<'a> {
         let weights = &target.weights.data()[blocks.start * block_bytes..blocks.end * block_bytes];
         // What the unchecked accesses below rely on.
         assert!(words.len() == self.groups * group_words && lines.div_ceil(M::LINES) == self.groups);
-        assert!(scales_bytes >= M::scales_bytes(self.groups));
+        assert!(scales_bytes >= M::scales_bytes(self.groups) && M::is_rest(lines % M::LINES));
         let whole = lines / M::LINES;
         for (block, weights) in blocks.zip(weights.chunks_exact(block_bytes)) {
             let scales = weights.as_ptr();

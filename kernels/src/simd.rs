@@ -8,7 +8,7 @@
 //! An implementation is a token of no size. Whoever holds one has proof that the machine has its
 //! instructions, which is what makes the methods safe to call.
 
-/// Lanes of a vector: the width in which sums along a row are split.
+/// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
 /// Work that runs with an instruction set's code generation switched on, see [`super::isa::Isa::enter`].
@@ -22,7 +22,7 @@ pub(crate) trait Op {
 /// A token for an instruction set. All methods are lane by lane unless they say otherwise.
 pub(crate) trait Simd: Copy {
     type V: Copy;
-    /// Whether 32 registers hold a vector each; picks the tile sizes.
+    /// Whether 32 registers hold a vector each.
     const WIDE: bool;
     /// Rows of the largest tile of a product: as many sums as the registers hold.
     const ROWS: usize;

@@ -2,7 +2,7 @@
 //!
 //! Every layer has its own length, since early-exit drafting runs lower layers ahead of the upper ones.
 //! Appending writes in place and truncating only lowers a length: both take the same time however long the
-//! sequence is. Values past a length are stale and are never read.
+//! sequence is. What is past a length is stale and changes no result.
 
 use burn::tensor::{Device, Tensor};
 use paceline_kernels::{CacheFormat, LayerCache};

@@ -117,12 +117,17 @@ impl<'a> Loader<'a> {
     /// If a tensor is missing or does not fit.
     pub(super) fn head(&mut self) -> Result<HeadWeights, ModelError> {
         let norm = self.norm("model.norm")?;
-        let output = self.matrix("lm_head.weight")?;
-        let quantized = matches!(output.format(), MatrixFormat::Quantized(_));
-        if self.checkpoint.config().tied_embeddings && !quantized {
+        let name = "model.embed_tokens.weight";
+        let tied = self.checkpoint.config().tied_embeddings;
+        let output = self.matrix(if tied { name } else { "lm_head.weight" })?;
+        if tied && matches!(output.format(), MatrixFormat::Float(_)) {
             return Ok(HeadWeights { norm, output, embedding: None });
         }
-        let embedding = self.stored("model.embed_tokens.weight")?;
+        let embedding = self.stored(name)?;
+        if !tied {
+            self.check_finite(name, &embedding, MatrixFormat::Float(embedding.format()))?;
+            self.release(name)?;
+        }
         self.count(embedding.bytes(), embedding.in_features() * embedding.out_features());
         Ok(HeadWeights { norm, output, embedding: Some(embedding) })
     }
@@ -151,15 +156,27 @@ impl<'a> Loader<'a> {
     fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
         let weights = self.stored(name)?;
         let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
-        if let Some((row, column)) = self.packer.find_not_finite(&weights, format) {
-            return Err(ModelError::NotFinite { name: name.to_owned(), row, column, format });
-        }
+        self.check_finite(name, &weights, format)?;
         let memory = |source| ModelError::Memory { name: name.to_owned(), source };
         let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        let stored = self.checkpoint.tensor(name)?;
-        stored.file.release(stored.bytes.clone());
+        self.release(name)?;
         self.count(packed.bytes(), packed.in_features() * packed.out_features());
         Ok(packed)
+    }
+
+    /// That all values are finite, and stay so in `format`.
+    fn check_finite(&self, name: &str, weights: &Weights, format: MatrixFormat) -> Result<(), ModelError> {
+        match self.packer.find_not_finite(weights, format) {
+            Some((row, column)) => Err(ModelError::NotFinite { name: name.to_owned(), row, column, format }),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a tensor's pages go.
+    fn release(&self, name: &str) -> Result<(), ModelError> {
+        let stored = self.checkpoint.tensor(name)?;
+        stored.file.release(stored.bytes.clone());
+        Ok(())
     }
 
     fn count(&mut self, bytes: usize, values: usize) {
