@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
-use crate::model::{DeviceName, MatrixFormat};
+use crate::model::{DeviceName, MatrixFormat, SkipPlan};
 use crate::sampling::SamplingConfig;
 use crate::speculation::DraftLength;
 
@@ -34,6 +34,10 @@ pub struct EngineConfig {
     pub draft_precision: Precision,
     /// The precision of keys and values in the caches of target and draft models. It defines the target like its own.
     pub kv_cache: CachePrecision,
+    /// Lower precisions that the target is loaded in as well, to draft for itself (`self:int4`).
+    pub self_draft: Vec<SelfDraft>,
+    /// Sublayers without which the target may draft for itself when `auto` chooses.
+    pub skip_plan: Option<SkipPlan>,
 }
 
 impl EngineConfig {
@@ -101,6 +105,35 @@ impl CachePrecision {
         match self {
             Self::F32 => CacheFormat::F32,
             Self::F16 => CacheFormat::F16,
+        }
+    }
+}
+
+/// A precision in which a target drafts for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SelfDraft {
+    /// 8-bit integers in groups with a scale each.
+    Int8,
+    /// 4-bit integers in groups with a scale each.
+    Int4,
+}
+
+impl SelfDraft {
+    /// The format of the matrices.
+    pub fn format(self) -> QuantizedFormat {
+        match self {
+            Self::Int8 => QuantizedFormat::Int8,
+            Self::Int4 => QuantizedFormat::Int4,
+        }
+    }
+}
+
+impl From<QuantizedFormat> for SelfDraft {
+    fn from(format: QuantizedFormat) -> Self {
+        match format {
+            QuantizedFormat::Int8 => Self::Int8,
+            QuantizedFormat::Int4 => Self::Int4,
         }
     }
 }

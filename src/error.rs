@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use paceline_kernels::QuantizedFormat;
+
 use crate::checkpoint::CheckpointError;
 use crate::drafters::ChoiceError;
-use crate::model::{DeviceError, ModelError};
+use crate::model::{DeviceError, MatrixFormat, ModelError, SkipError};
 use crate::sampling::SamplingError;
 use crate::text::TextError;
 use crate::text::stream::StreamError;
@@ -47,6 +49,14 @@ pub enum Error {
     NoSuchDraft { wanted: String, known: Vec<String> },
     #[error("`exit:{depth}` does not exist: {}.", known_exits(*layers))]
     NoSuchExit { depth: usize, layers: usize },
+    #[error(transparent)]
+    Skip(#[from] SkipError),
+    #[error("`self:{0}` is not loaded: name the precision when the engine is loaded, as in `self-draft = [\"{0}\"]`.")]
+    NoSelfDraft(QuantizedFormat),
+    #[error(
+        "The target is held as {target}, so drafting as {draft} would save nothing: choose a lower precision for `self-draft`, or another drafter."
+    )]
+    SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]
     EmptyPrompt,
     #[error(

@@ -18,10 +18,11 @@ pub mod sampling;
 pub mod speculation;
 pub mod text;
 
-pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality};
+pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality, SelfDraft};
 pub use drafters::DrafterChoice;
 pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
 pub use error::Error;
+pub use model::SkipPlan;
 pub use report::Report;
 pub use sampling::SamplingConfig;
 pub use speculation::DraftLength;

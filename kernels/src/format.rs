@@ -34,6 +34,16 @@ pub enum MatrixFormat {
 }
 
 impl MatrixFormat {
+    /// Bits of a weight, scales apart.
+    #[must_use]
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Float(format) => 8 * format.bytes(),
+            Self::Quantized(QuantizedFormat::Int8) => 8,
+            Self::Quantized(QuantizedFormat::Int4) => 4,
+        }
+    }
+
     /// Bytes that a matrix takes when it is packed in this format.
     #[must_use]
     pub fn matrix_bytes(self, out_features: usize, in_features: usize) -> u64 {

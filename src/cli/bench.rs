@@ -13,6 +13,7 @@ use paceline::report::Speculation;
 use paceline::text::Tokenizer;
 use paceline::{
     CachePrecision, DrafterChoice, Engine, EngineConfig, Error, GenerationConfig, Precision, Prompt, SamplingConfig,
+    SelfDraft, SkipPlan,
 };
 use serde::Serialize;
 
@@ -57,6 +58,12 @@ pub(super) struct BenchFlags {
     /// Directory of a draft model with the same tokenizer; may be given several times
     #[arg(long, value_name = "DIR")]
     draft: Vec<PathBuf>,
+    /// Compare the target rounded to this precision as a drafter, int8 or int4; may be given several times
+    #[arg(long, value_name = "P", value_parser = parse_setting::<SelfDraft>)]
+    self_draft: Vec<SelfDraft>,
+    /// Compare the target without these parts as a drafter, as in a3,m3,5
+    #[arg(long, value_name = "PLAN")]
+    skip_plan: Option<SkipPlan>,
     /// Precisions to time: auto (as stored), f32, bf16, f16, int8 or int4; may be given several times
     #[arg(long, value_name = "P", default_value = "auto", value_parser = parse_setting::<Precision>)]
     precision: Vec<Precision>,
@@ -187,7 +194,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 }
 
 /// The tokens of a text file, without the special tokens around it.
-fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
+pub(super) fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| anyhow!("The text {shown} cannot be read: {error}."))?;
     let tokens = Tokenizer::from_dir(checkpoint.dir())?.encode_chat(&text)?;
@@ -253,7 +260,11 @@ impl Tally {
 
 /// Times every drafter on the prompts, going round.
 fn compare(flags: &BenchFlags, config: &EngineConfig, tasks: Vec<Task>) -> Result<Vec<DrafterBench>, Failure> {
-    let engine = Engine::load(config)?;
+    let engine = Engine::load(&EngineConfig {
+        self_draft: flags.self_draft.clone(),
+        skip_plan: flags.skip_plan.clone(),
+        ..config.clone()
+    })?;
     let mut drafters = vec![DrafterChoice::None, DrafterChoice::Auto];
     drafters.extend_from_slice(&engine.info().drafters);
     let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;

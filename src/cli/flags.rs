@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
-use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig};
+use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig, Precision, SkipPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -27,6 +27,8 @@ Examples:
     echo 'What is a paceline?' | paceline generate --model DIR --chat
   With a smaller model of the same tokenizer as drafter; the answer stays the same:
     paceline generate --model DIR --draft SMALL --prompt 'Once upon a time'
+  With the model itself as drafter, its weights rounded to 4 bits; the answer stays the same:
+    paceline generate --model DIR --drafter self:int4 --prompt 'Once upon a time'
   A file of prompts, an object each, like {\"id\": 1, \"prompt\": \"Once upon a time\"}:
     paceline generate --model DIR --prompts prompts.jsonl --json > answers.jsonl
   Settings from a file, with lines like `model = \"DIR\"` and `max-new-tokens = 100`:
@@ -56,6 +58,10 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_precision: Option<String>,
+    /// Load the target in a lower precision too, int8 or int4, to draft for itself; may be given several times
+    #[arg(long, help_heading = "Model", value_name = "P")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    self_draft: Vec<String>,
     /// The precision of cached keys and values: f32, or f16 for half the memory [default: f32]
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,10 +119,16 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Answer")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ignore_eos: bool,
-    /// What drafts: auto, none, lookup, model, model:NAME or exit:E [default: auto]
+    /// What drafts: auto, none, lookup, model, model:NAME, exit:E (the target's lowest E layers), self:int8 or self:int4
+    /// (the target rounded), or skip:PLAN (the target without some parts, as in skip:a3,m3,5) [default: auto]
     #[arg(long, help_heading = "Drafting", value_name = "DRAFTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drafter: Option<DrafterChoice>,
+    /// Let `auto` draft with the target without these parts: a3 is the attention of layer 3 (counted from 0), m3 its
+    /// MLP, 5 all of layer 5, as in a3,m3,5; `paceline inspect DIR --search-skip` looks for a plan
+    #[arg(long, help_heading = "Drafting", value_name = "PLAN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_plan: Option<SkipPlan>,
     /// How many tokens to draft: auto or a number from 1 to 16 [default: auto]
     #[arg(long, help_heading = "Drafting", value_name = "auto|N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,15 +159,47 @@ pub(super) struct GenerateFlags {
     pub(super) config: Option<PathBuf>,
 }
 
+const SEARCH: &str = "\
+--search-skip looks for parts of the model without which it can draft for itself: attention and
+MLP are left out one after the other, each time the one without which drafting promises most, for
+as long as that promises more. It judges on a text, of which the drafts should guess the model's
+likeliest tokens: the one of --text, or, without it, one that the model writes itself, at random,
+after its beginning-of-text token (or after `The`, where its tokenizer has none). The model's steps
+are timed for it, so other load on the machine disturbs it. What it finds is a prediction:
+`paceline bench --skip-plan PLAN --prompt TEXT` measures it.";
+
 /// Flags of `paceline inspect`.
 #[derive(Args)]
+#[command(after_help = SEARCH)]
 pub(super) struct InspectFlags {
     /// The model's directory
-    #[arg(value_name = "DIR")]
-    pub(super) directory: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "model")]
+    directory: Option<PathBuf>,
+    /// The model's directory, as the other commands take it
+    #[arg(long, value_name = "DIR", conflicts_with = "directory")]
+    model: Option<PathBuf>,
+    /// Look for parts that can be skipped while drafting, for `generate --drafter skip:PLAN`; takes seconds to minutes
+    #[arg(long)]
+    pub(super) search_skip: bool,
+    /// Search on this text, instead of one that the model writes itself
+    #[arg(long, value_name = "FILE", requires = "search_skip")]
+    pub(super) text: Option<PathBuf>,
+    /// The precision to search at: auto (as stored), f32, bf16, f16, int8 or int4
+    #[arg(long, value_name = "P", default_value = "auto", requires = "search_skip", value_parser = parse_setting::<Precision>)]
+    pub(super) precision: Precision,
+    /// Processor threads of the search [default: all that the process may use]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, requires = "search_skip")]
+    pub(super) threads: usize,
     /// Print one object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl InspectFlags {
+    /// The model's directory, whichever way it was given; the parser has seen to it that it was.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."))
+    }
 }
 
 fn number(text: &str) -> Result<f32, String> {
@@ -189,8 +233,12 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
         let names = names.join(", ");
         return Err(Failure::usage(anyhow!("There is no setting `{unknown}`; a config file can hold: {names}.")));
     }
-    let engine: EngineConfig = read(&settings)?;
+    let mut engine: EngineConfig = read(&settings)?;
     let generation: GenerationConfig = read(&settings)?;
+    if let DrafterChoice::SelfQuantized(format) = generation.drafter {
+        // Who names this drafter wants it loaded.
+        engine.self_draft.push(format.into());
+    }
     generation.validate().map_err(Failure::usage)?;
     if engine.model.is_none() {
         return Err(Failure::usage(anyhow!(
@@ -272,6 +320,7 @@ fn known_settings() -> Result<Map<String, Value>, Failure> {
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use clap::{CommandFactory, Parser};
+    use paceline::SelfDraft;
 
     use super::*;
 
@@ -314,6 +363,17 @@ mod tests {
         assert_eq!((generation.sampling.temperature, generation.sampling.seed), (0.5, 8));
         assert_eq!((generation.draft_len, generation.drafter), (DraftLength::Fixed(4), DrafterChoice::Exit(2)));
         assert_eq!(generation.max_new_tokens, 256);
+        assert_eq!((engine.self_draft, engine.skip_plan), (vec![], None));
+    }
+
+    #[test]
+    fn a_self_drafter_that_is_named_is_loaded() {
+        let (engine, generation) = parse(&["--model", "m", "--drafter", "self:int4", "--skip-plan", "m1,2"]).unwrap();
+        assert_eq!(generation.drafter.to_string(), "self:int4");
+        assert_eq!(engine.self_draft, [SelfDraft::Int4]);
+        assert_eq!(engine.skip_plan.unwrap().to_string(), "2,m1");
+        let (engine, _) = parse(&["--model", "m", "--self-draft", "int8", "--self-draft", "int4"]).unwrap();
+        assert_eq!(engine.self_draft, [SelfDraft::Int8, SelfDraft::Int4]);
     }
 
     #[test]
@@ -325,6 +385,8 @@ mod tests {
             (&["--model", "m", "--top-p", "0"], "top-p"),
             (&["--model", "m", "--precision", "int3"], "precision"),
             (&["--model", "m", "--kv-cache", "int8"], "kv-cache"),
+            (&["--model", "m", "--self-draft", "bf16"], "self-draft"),
+            (&["--model", "m", "--skip-plan", "x"], "skip-plan"),
             (&["--model", "m", "--quality", "bounded"], "quality"),
             (&["--model", "m", "--device", "gpu"], "device"),
             (&["--model", "m", "--draft-len", "17"], "draft-len"),

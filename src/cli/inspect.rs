@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use super::flags::InspectFlags;
 use super::output::print_line;
+use super::skip_search::{Found, search};
 
 /// What `inspect` says, as `--json` prints it.
 #[derive(Serialize)]
@@ -27,10 +28,13 @@ struct Inspection<'a> {
     cache_bytes_per_token: Map<String, Value>,
     tokenizer: Option<TokenizerFacts>,
     tokenizer_problem: Option<String>,
-    /// What `--drafter` may name besides exits.
-    drafters: [&'static str; 4],
+    /// What `--drafter` may name besides exits and skip plans.
+    drafters: [&'static str; 6],
     /// Depths at which the model can be left, untrained: with its own norm and output matrix.
     exits: Vec<usize>,
+    /// What `--search-skip` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_search: Option<Found>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +51,7 @@ struct TokenizerFacts {
 
 /// Runs the command.
 pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
-    let directory = &flags.directory;
+    let directory = flags.directory();
     let checkpoint = Checkpoint::open(directory)?;
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
@@ -81,8 +85,9 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
             .collect(),
         tokenizer,
         tokenizer_problem,
-        drafters: ["auto", "none", "lookup", "model"],
+        drafters: ["auto", "none", "lookup", "model", "self:int8", "self:int4"],
         exits: (1..config.layers).collect(),
+        skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
     let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
     print_line(&text)?;
@@ -123,7 +128,10 @@ fn describe(inspection: &Inspection<'_>) -> String {
         [only] => format!(", exit:{only} (untrained)"),
         [first, .., last] => format!(", exit:{first} to exit:{last} (untrained)"),
     };
-    lines.push(format!("  drafters      none, lookup{exits}, model (with --draft DIR); auto chooses"));
+    lines.push(format!(
+        "  drafters      none, lookup{exits}, self:int8, self:int4 (itself, rounded), skip:PLAN (itself in part; --search-skip looks for one), model (with --draft DIR); auto chooses"
+    ));
+    lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
 }
 

@@ -10,6 +10,7 @@ mod inspect;
 mod output;
 mod progress;
 mod prompts;
+mod skip_search;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ Examples:
   paceline inspect DIR                                            what a model directory holds
   paceline generate --model DIR --prompt 'Once upon a time'       an answer, as it comes
   paceline generate --model DIR                                   a conversation
+  paceline inspect DIR --search-skip                              how it could draft for itself
   paceline bench --model DIR --prompt 'Once upon a time'          what it costs here, with every drafter
   paceline generate --help                                        all settings, with more examples
 

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use paceline_kernels::QuantizedFormat;
+
 use super::exit::ExitDrafter;
 use super::lookup::LookupDrafter;
 use super::model::ModelDrafter;
+use super::view::ViewDrafter;
 use super::{Drafter, DrafterChoice};
-use crate::model::{Decoder, Sequence};
+use crate::model::{Decoder, DraftView, Sequence, SkipPlan};
 
 /// A draft model and what it is called.
 pub struct DraftModel {
@@ -16,28 +19,45 @@ pub struct DraftModel {
     pub decoder: Arc<Decoder>,
 }
 
-/// The drafters of a target and of the draft models beside it.
+/// The drafters of a target, of the draft models beside it and of what else was loaded to draft with.
 pub struct Catalog {
     target: Arc<Decoder>,
     models: Vec<DraftModel>,
+    /// The target in lower precisions.
+    quantized: Vec<(QuantizedFormat, Arc<Decoder>)>,
+    /// The plan that `auto` considers. Others can be asked for.
+    skip_plan: Option<SkipPlan>,
 }
 
 impl Catalog {
-    /// The catalog of `target` with draft `models` of its vocabulary.
-    pub fn new(target: Arc<Decoder>, models: Vec<DraftModel>) -> Self {
-        Self { target, models }
+    /// The catalog of `target` with draft `models` of its vocabulary, `quantized` copies of itself and the plan that
+    /// `auto` may skip by.
+    pub fn new(
+        target: Arc<Decoder>,
+        models: Vec<DraftModel>,
+        quantized: Vec<(QuantizedFormat, Arc<Decoder>)>,
+        skip_plan: Option<SkipPlan>,
+    ) -> Self {
+        Self { target, models, quantized, skip_plan }
     }
 
-    /// Every drafter there is, with a first guess at what one of its tokens costs: the weights that it reads, in
-    /// units of the target's.
-    pub fn all(&self) -> Vec<(DrafterChoice, f64)> {
-        let layers = self.target.layer_count();
-        let models = self.models.iter().map(|model| {
-            let guess = model.decoder.weight_bytes() as f64 / self.target.weight_bytes() as f64;
-            (DrafterChoice::Model(Some(model.name.clone())), guess)
-        });
-        let exits = (1..layers).map(|depth| (DrafterChoice::Exit(depth), depth as f64 / layers as f64));
-        std::iter::once((DrafterChoice::Lookup, 0.0)).chain(models).chain(exits).collect()
+    /// Every drafter there is, but for skip plans that nobody has named.
+    pub fn all(&self) -> Vec<DrafterChoice> {
+        let models = self.models.iter().map(|model| DrafterChoice::Model(Some(model.name.clone())));
+        let quantized = self.quantized.iter().map(|(format, _)| DrafterChoice::SelfQuantized(*format));
+        let skip = self.skip_plan.iter().cloned().map(DrafterChoice::Skip);
+        let exits = (1..self.target.layer_count()).map(DrafterChoice::Exit);
+        std::iter::once(DrafterChoice::Lookup).chain(models).chain(quantized).chain(skip).chain(exits).collect()
+    }
+
+    /// A first guess at what a drafted token costs: the weights that it reads, in units of the target's plain step.
+    pub fn guess(&self, drafter: &DrafterChoice) -> f64 {
+        let step = self.target.bytes_per_step() as f64;
+        match drafter {
+            DrafterChoice::Exit(depth) => *depth as f64 / self.target.layer_count() as f64,
+            DrafterChoice::Skip(plan) => self.target.bytes_per_step_without(plan) as f64 / step,
+            drafter => self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_step() as f64 / step),
+        }
     }
 
     /// Whether what was asked for allows a drafter of the catalog.
@@ -49,6 +69,7 @@ impl Catalog {
             (DrafterChoice::Auto, DrafterChoice::Exit(depth)) => {
                 [layers.div_ceil(4), layers.div_ceil(2), (3 * layers).div_ceil(4)].contains(depth)
             }
+            (DrafterChoice::Auto, DrafterChoice::Skip(plan)) => self.skip_plan.as_ref() == Some(plan),
             (DrafterChoice::Auto, _) => true,
             (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => {
                 self.models.first().is_some_and(|model| model.name == *name)
@@ -62,10 +83,16 @@ impl Catalog {
     /// # Errors
     /// The bytes of memory that cannot be had.
     pub fn make(&self, drafter: &DrafterChoice, positions: usize) -> Result<Box<dyn Drafter>, u64> {
-        Ok(match (drafter, self.model(drafter)) {
-            (_, Some(DraftModel { decoder, .. })) => {
+        Ok(match (drafter, self.decoder(drafter)) {
+            (DrafterChoice::Model(_), Some(decoder)) => {
                 let positions = positions.min(decoder.config().context);
                 Box::new(ModelDrafter::new(Sequence::try_new(Arc::clone(decoder), positions)?))
+            }
+            (DrafterChoice::SelfQuantized(_), Some(decoder)) => {
+                Box::new(ViewDrafter::new(DraftView::new(Arc::clone(decoder), None)))
+            }
+            (DrafterChoice::Skip(plan), _) => {
+                Box::new(ViewDrafter::new(DraftView::new(Arc::clone(&self.target), Some(plan.clone()))))
             }
             (DrafterChoice::Exit(depth), _) => Box::new(ExitDrafter::new(*depth)),
             _ => Box::new(LookupDrafter::new()),
@@ -75,14 +102,20 @@ impl Catalog {
     /// The precision that a drafter computes in, if it computes.
     pub fn precision(&self, drafter: &DrafterChoice) -> Option<String> {
         match drafter {
-            DrafterChoice::Exit(_) => Some(self.target.format().to_string()),
-            drafter => self.model(drafter).map(|model| model.decoder.format().to_string()),
+            DrafterChoice::Exit(_) | DrafterChoice::Skip(_) => Some(self.target.format().to_string()),
+            drafter => self.decoder(drafter).map(|decoder| decoder.format().to_string()),
         }
     }
 
-    fn model(&self, drafter: &DrafterChoice) -> Option<&DraftModel> {
+    /// The decoder that was loaded for a drafter.
+    fn decoder(&self, drafter: &DrafterChoice) -> Option<&Arc<Decoder>> {
         match drafter {
-            DrafterChoice::Model(Some(name)) => self.models.iter().find(|model| model.name == *name),
+            DrafterChoice::Model(Some(name)) => {
+                self.models.iter().find(|model| model.name == *name).map(|model| &model.decoder)
+            }
+            DrafterChoice::SelfQuantized(format) => {
+                self.quantized.iter().find(|(own, _)| own == format).map(|(_, decoder)| decoder)
+            }
             _ => None,
         }
     }

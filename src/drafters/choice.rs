@@ -1,13 +1,16 @@
 //! Which drafter was asked for, as written on the command line: `auto`, `none`, `lookup`, `model`,
-//! `model:NAME`, `exit:E`.
+//! `model:NAME`, `exit:E`, `self:int4`, `skip:PLAN`.
 
 use std::fmt;
 use std::str::FromStr;
 
+use paceline_kernels::QuantizedFormat;
 use serde::{Deserialize, Serialize};
 
+use crate::model::{SkipError, SkipPlan};
+
 /// A drafter as a user names it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DrafterChoice {
     /// Whichever pays most, changing as the answer goes on.
@@ -21,6 +24,10 @@ pub enum DrafterChoice {
     Model(Option<String>),
     /// The target's lowest layers.
     Exit(usize),
+    /// The target at a lower precision.
+    SelfQuantized(QuantizedFormat),
+    /// The target without some sublayers.
+    Skip(SkipPlan),
 }
 
 /// Text that names no drafter.
@@ -28,15 +35,18 @@ pub enum DrafterChoice {
 pub enum ChoiceError {
     /// No drafter has this name.
     #[error(
-        "`{0}` names no drafter: choose auto, none, lookup, model, model:NAME or exit:E (E layers of the target run)."
+        "`{0}` names no drafter: choose auto, none, lookup, model, model:NAME, exit:E (E layers of the target run), self:int8, self:int4 or skip:PLAN."
     )]
     Unknown(String),
     /// The depth is not a number.
     #[error("`exit:{0}` needs a number of layers after the colon, as in exit:4.")]
     Depth(String),
-    /// A drafter that is planned.
-    #[error("Drafter `{0}` is not in this version: choose auto, none, lookup, model or exit:E.")]
-    NotYet(String),
+    /// The target cannot draft for itself in this precision.
+    #[error("`self:{0}` names no lower precision of the target: write self:int8 or self:int4.")]
+    Precision(String),
+    /// What follows `skip:` is no plan.
+    #[error(transparent)]
+    Skip(#[from] SkipError),
 }
 
 impl FromStr for DrafterChoice {
@@ -54,7 +64,10 @@ impl FromStr for DrafterChoice {
             ("model", None) => Ok(Self::Model(None)),
             ("model", Some(name)) if !name.is_empty() => Ok(Self::Model(Some(name.to_owned()))),
             ("exit", Some(depth)) => depth.parse().map(Self::Exit).map_err(|_| ChoiceError::Depth(depth.to_owned())),
-            ("self" | "skip", Some(_)) => Err(ChoiceError::NotYet(text.to_owned())),
+            ("self", Some("int8")) => Ok(Self::SelfQuantized(QuantizedFormat::Int8)),
+            ("self", Some("int4")) => Ok(Self::SelfQuantized(QuantizedFormat::Int4)),
+            ("self", Some(precision)) => Err(ChoiceError::Precision(precision.to_owned())),
+            ("skip", Some(plan)) => Ok(Self::Skip(plan.parse()?)),
             _ => Err(ChoiceError::Unknown(text.to_owned())),
         }
     }
@@ -83,6 +96,8 @@ impl fmt::Display for DrafterChoice {
             Self::Model(None) => f.write_str("model"),
             Self::Model(Some(name)) => write!(f, "model:{name}"),
             Self::Exit(depth) => write!(f, "exit:{depth}"),
+            Self::SelfQuantized(format) => write!(f, "self:{format}"),
+            Self::Skip(plan) => write!(f, "skip:{plan}"),
         }
     }
 }
@@ -93,14 +108,18 @@ mod tests {
 
     #[test]
     fn names_read_back_as_written() {
-        for name in ["auto", "none", "lookup", "model", "model:small", "exit:3"] {
+        for name in
+            ["auto", "none", "lookup", "model", "model:small", "exit:3", "self:int8", "self:int4", "skip:2,a0,m1"]
+        {
             assert_eq!(name.parse::<DrafterChoice>().map(|choice| choice.to_string()), Ok(name.to_owned()));
         }
     }
 
     #[test]
     fn other_names_are_refused_with_a_sentence() {
-        for name in ["", "exit", "exit:", "exit:x", "exit:-1", "lookup:3", "model:", "self:int4", "skip:a3", "AUTO"] {
+        let exits = ["", "exit", "exit:", "exit:x", "exit:-1", "lookup:3", "model:", "AUTO"];
+        let views = ["self", "self:", "self:bf16", "self:INT4", "skip", "skip:", "skip:x", "skip:a1,1", "skip:file:x"];
+        for name in exits.into_iter().chain(views) {
             let error = name.parse::<DrafterChoice>().map_err(|error| error.to_string());
             assert!(error.as_ref().is_err_and(|sentence| sentence.ends_with('.')), "{name}: {error:?}");
         }

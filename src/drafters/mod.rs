@@ -10,12 +10,14 @@ pub mod choice;
 pub mod exit;
 pub mod lookup;
 pub mod model;
+pub mod skip_search;
+pub mod view;
 
 use burn::tensor::Tensor;
 
 pub use choice::{ChoiceError, DrafterChoice};
 
-use crate::model::{LowerLayers, Sequence};
+use crate::model::{DraftAccess, Sequence};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Guesses the next tokens of one answer. Made anew for every answer.
@@ -37,9 +39,9 @@ pub trait Drafter {
 
 /// What a drafter may see, and where its draft goes.
 pub struct DraftRequest<'a> {
-    /// The target's lower layers, for drafters that use them. What they leave there is used by verification if
+    /// The target's sequence, for drafters that run ahead of it. What they leave there is used by verification if
     /// it fits, and forgotten otherwise.
-    pub target: LowerLayers<'a>,
+    pub target: DraftAccess<'a>,
     /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token
     /// accepted by the last step and standing before the newest token; `None` before the first step.
     pub hidden: Option<&'a Tensor<2>>,
@@ -67,7 +69,7 @@ impl<'a> DraftRequest<'a> {
         length: usize,
     ) -> Self {
         let accepted = history.len();
-        Self { target: LowerLayers::of(target), hidden, cancelled, sampler, history, accepted, prompt, length }
+        Self { target: DraftAccess::to(target), hidden, cancelled, sampler, history, accepted, prompt, length }
     }
 
     /// Prompt and answer so far, without the draft.

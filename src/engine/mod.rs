@@ -10,7 +10,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use paceline_kernels::CacheFormat;
+use paceline_kernels::{CacheFormat, QuantizedFormat};
 use tokio::sync::mpsc as channel;
 
 pub use stream::{Answer, Event, FinishReason, Generation};
@@ -63,7 +63,7 @@ pub struct EngineInfo {
     pub cache_bytes_per_token: u64,
     /// The names of the draft models.
     pub drafts: Vec<String>,
-    /// Every drafter there is.
+    /// Every drafter there is. Skip plans beyond the one that was set can be asked for as well.
     pub drafters: Vec<DrafterChoice>,
     /// Processor threads in use.
     pub threads: usize,
@@ -71,7 +71,7 @@ pub struct EngineInfo {
     pub exact: bool,
 }
 
-/// A loaded target with its draft models. Dropping it ends its thread after the answers that were asked for.
+/// A loaded target with what drafts for it. Dropping it ends its thread after the answers that were asked for.
 pub struct Engine {
     info: EngineInfo,
     tokenizer: Arc<Tokenizer>,
@@ -117,6 +117,20 @@ impl Engine {
             Decoder::load(checkpoint, format, &compute, &mut progress)?.with_cache_format(config.kv_cache.format())
         };
         let target = Arc::new(place(directory, &checkpoint, config.precision.format())?);
+        if let Some(plan) = &config.skip_plan {
+            plan.check(target.layer_count())?;
+        }
+        let mut quantized: Vec<(QuantizedFormat, Arc<Decoder>)> = Vec::new();
+        for draft in config.self_draft.iter().map(|draft| draft.format()) {
+            if quantized.iter().any(|(loaded, _)| *loaded == draft) {
+                continue;
+            }
+            let format = MatrixFormat::Quantized(draft);
+            if format.bits() >= target.format().bits() {
+                return Err(Error::SelfDraftNotLower { draft, target: target.format() });
+            }
+            quantized.push((draft, Arc::new(place(directory, &checkpoint, Some(format))?)));
+        }
         drop(checkpoint);
 
         let mut drafts: Vec<DraftModel> = Vec::new();
@@ -135,7 +149,7 @@ impl Engine {
         }
 
         let draft_names = drafts.iter().map(|draft| draft.name.clone()).collect();
-        let catalog = Catalog::new(Arc::clone(&target), drafts);
+        let catalog = Catalog::new(Arc::clone(&target), drafts, quantized, config.skip_plan.clone());
         let info = EngineInfo {
             directory: directory.to_owned(),
             target: target.config().clone(),
@@ -144,7 +158,7 @@ impl Engine {
             cache_format: target.cache_format(),
             cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
-            drafters: catalog.all().into_iter().map(|(drafter, _)| drafter).collect(),
+            drafters: catalog.all(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
         };
@@ -222,6 +236,10 @@ impl Engine {
             &DrafterChoice::Exit(depth) if !(1..self.info.target.layers).contains(&depth) => {
                 Err(Error::NoSuchExit { depth, layers: self.info.target.layers })
             }
+            &DrafterChoice::SelfQuantized(format) if !self.info.drafters.contains(drafter) => {
+                Err(Error::NoSelfDraft(format))
+            }
+            DrafterChoice::Skip(plan) => Ok(plan.check(self.info.target.layers)?),
             _ => Ok(()),
         }
     }

@@ -42,8 +42,11 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(target: Arc<Decoder>, catalog: Catalog, tokenizer: Arc<Tokenizer>, threads: usize) -> Self {
-        let candidates = catalog.all().into_iter().map(|(name, guess)| Candidate::new(name, guess));
-        let planner = Planner::new(candidates.collect());
+        let candidate = |name| {
+            let guess = catalog.guess(&name);
+            Candidate::new(name, guess)
+        };
+        let planner = Planner::new(catalog.all().into_iter().map(candidate).collect());
         Self { target, catalog, tokenizer, planner, threads }
     }
 
@@ -73,6 +76,9 @@ impl Worker {
         let positions = limit + MAX_DRAFT;
         let mut target = Sequence::try_new(Arc::clone(&self.target), positions)
             .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
+        if let DrafterChoice::Skip(_) = &config.drafter {
+            self.planner.admit(&config.drafter, self.catalog.guess(&config.drafter));
+        }
         let mut drafters = self.drafters(&config.drafter, positions)?;
         let mut sampler = Sampler::new(&config.sampling)?;
 

@@ -1,6 +1,7 @@
 //! The key-value cache of one sequence.
 //!
-//! Every layer has its own length, since early-exit drafting runs lower layers ahead of the upper ones.
+//! Every layer has its own length: early-exit drafting runs lower layers ahead of the upper ones, and a draft that skips
+//! the attention of a layer appends nothing there.
 //! Appending writes in place and truncating only lowers a length: both take the same time however long the
 //! sequence is. What is past a length is stale and changes no result.
 

@@ -9,12 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, WeightsError};
+use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, PackedWeights, WeightsError};
 
 use super::cache::KvCache;
 use super::device::Compute;
 use super::executor::Executor;
 use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, from_values, gated_silu, into_values};
+use super::skip::{SkipPlan, Sublayer};
 use super::weights::{HeadWeights, LayerWeights, LinearWeights, Loader};
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 
@@ -73,6 +74,8 @@ pub struct Decoder {
     cache_format: CacheFormat,
     weight_bytes: u64,
     bytes_per_step: u64,
+    /// Bytes of the matrices in attention and MLP, by layer.
+    sublayer_bytes: Vec<[u64; 2]>,
 }
 
 enum Body {
@@ -99,9 +102,17 @@ impl Decoder {
             Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
         };
         let mut loader = Loader::new(checkpoint, format, &packer);
-        let mut layer = |index| {
+        let held = |matrix: &PackedWeights| match compute {
+            Compute::Kernels(_) => matrix.bytes() as u64,
+            Compute::Burn(_) => 4 * (matrix.in_features() * matrix.out_features()) as u64,
+        };
+        let mut sublayer_bytes = Vec::with_capacity(config.layers);
+        let mut layer = |index| -> Result<_, ModelError> {
             progress(index, config.layers);
-            loader.layer(index)
+            let layer = loader.layer(index)?;
+            let attention = layer.attention().into_iter().map(held).sum();
+            sublayer_bytes.push([attention, layer.mlp().into_iter().map(held).sum()]);
+            Ok(layer)
         };
         let (body, looked_up) = match compute {
             Compute::Kernels(kernels) => {
@@ -133,6 +144,7 @@ impl Decoder {
             cache_format: CacheFormat::F32,
             weight_bytes,
             bytes_per_step: weight_bytes - looked_up,
+            sublayer_bytes,
             config,
             compute: compute.clone(),
             body,
@@ -185,6 +197,15 @@ impl Decoder {
         self.bytes_per_step
     }
 
+    /// Bytes of the weights that a step reads which leaves out what `skip` names, norms and biases apart.
+    pub fn bytes_per_step_without(&self, skip: &SkipPlan) -> u64 {
+        let bytes = |sublayer| match sublayer {
+            Sublayer::Attention(layer) => self.sublayer_bytes.get(layer).map_or(0, |[attention, _]| *attention),
+            Sublayer::Mlp(layer) => self.sublayer_bytes.get(layer).map_or(0, |[_, mlp]| *mlp),
+        };
+        self.bytes_per_step - skip.sublayers().map(bytes).sum::<u64>()
+    }
+
     /// Layers of the model.
     pub fn layer_count(&self) -> usize {
         self.config.layers
@@ -203,17 +224,25 @@ impl Decoder {
         }
     }
 
-    /// Runs `layers` over `hidden` `[rows, hidden]`, whose rows follow what these layers have cached, and
-    /// appends their keys and values. The result is the last of these layers' output, `[rows, hidden]`.
-    pub fn forward_layers(&self, layers: Range<usize>, hidden: Tensor<2>, cache: &mut KvCache) -> Tensor<2> {
+    /// Runs `layers`, without the sublayers that `skip` names, over `hidden` `[rows, hidden]` and appends their keys and
+    /// values; a skipped attention appends nothing. The first row is at `position`, which is the number of positions that
+    /// every layer whose attention runs has cached. The result is the last of these layers' output, `[rows, hidden]`.
+    pub fn forward_layers(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) -> Tensor<2> {
         match &self.body {
             Body::Executor(executor) => {
                 let rows = hidden.dims()[0];
                 let mut hidden = into_values(hidden);
-                executor.forward_layers(layers, &mut hidden, cache);
+                executor.forward_layers(layers, position, &mut hidden, skip, cache);
                 self.tensor(hidden, rows)
             }
-            Body::Composed(composed) => composed.forward_layers(layers, hidden, cache),
+            Body::Composed(composed) => composed.forward_layers(layers, position, hidden, skip, cache),
         }
     }
 
@@ -274,13 +303,30 @@ impl Composed {
         }
     }
 
-    fn forward_layers(&self, layers: Range<usize>, hidden: Tensor<2>, cache: &mut KvCache) -> Tensor<2> {
+    fn forward_layers(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) -> Tensor<2> {
         if layers.is_empty() {
             return hidden;
         }
         let rows = hidden.dims()[0];
-        let rotation = Rotation::new(&self.inverse_frequencies, cache.len(layers.start), rows, &self.device);
-        layers.fold(hidden, |hidden, index| self.layers[index].forward(hidden, &rotation, cache, index))
+        let rotation = Rotation::new(&self.inverse_frequencies, position, rows, &self.device);
+        let runs = |sublayer| skip.is_none_or(|skip| !skip.skips(sublayer));
+        layers.fold(hidden, |mut x, index| {
+            let layer = &self.layers[index];
+            if runs(Sublayer::Attention(index)) {
+                x = x.clone() + layer.attend(layer.attention_norm.forward(x), &rotation, cache, index);
+            }
+            if runs(Sublayer::Mlp(index)) {
+                x = x.clone() + layer.feed_forward(layer.mlp_norm.forward(x));
+            }
+            x
+        })
     }
 }
 
@@ -302,11 +348,6 @@ impl Layer {
             window: weights.window,
             scale: (config.head_dim as f32).powf(-0.5),
         }
-    }
-
-    fn forward(&self, x: Tensor<2>, rotation: &Rotation, cache: &mut KvCache, index: usize) -> Tensor<2> {
-        let x = x.clone() + self.attend(self.attention_norm.forward(x), rotation, cache, index);
-        x.clone() + self.feed_forward(self.mlp_norm.forward(x))
     }
 
     fn attend(&self, h: Tensor<2>, rotation: &Rotation, cache: &mut KvCache, index: usize) -> Tensor<2> {

@@ -11,6 +11,7 @@ use paceline_kernels::{HeadNorms, HeadTransform, Kernels, LayerCache, Product, W
 
 use super::angles::Angles;
 use super::cache::KvCache;
+use super::skip::{SkipPlan, Sublayer};
 use super::weights::{HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
@@ -122,19 +123,32 @@ impl Executor {
         hidden
     }
 
-    /// Runs `layers` over `hidden` `[rows, hidden]`, which becomes their output, and appends keys and values.
-    pub(super) fn forward_layers(&self, layers: Range<usize>, hidden: &mut [f32], cache: &mut KvCache) {
+    /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, which becomes their output, and appends
+    /// keys and values. The first row is at `position`.
+    pub(super) fn forward_layers(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: &mut [f32],
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) {
         let rows = hidden.len() / self.widths.hidden;
         if layers.is_empty() || rows == 0 {
             return;
         }
-        let angles = Angles::new(&self.inverse_frequencies, cache.len(layers.start), rows);
+        let angles = Angles::new(&self.inverse_frequencies, position, rows);
+        let runs = |sublayer| skip.is_none_or(|skip| !skip.skips(sublayer));
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
             for index in layers {
                 let layer = &self.layers[index];
-                self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
-                self.feed_forward(layer, &mut buffers);
+                if runs(Sublayer::Attention(index)) {
+                    self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
+                }
+                if runs(Sublayer::Mlp(index)) {
+                    self.feed_forward(layer, &mut buffers);
+                }
             }
             let Buffers { x, delta, has_delta: true, .. } = buffers else { return };
             x.iter_mut().zip(delta).for_each(|(x, delta)| *x += *delta);

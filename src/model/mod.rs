@@ -4,8 +4,8 @@
 //! [`decoder`] says what a decoder computes, in the dozen operations of [`ops`], and runs so on every device that burn
 //! knows; on the processor [`executor`] does the same with row-invariant kernels and without tensors, and the tests
 //! hold it to the description. [`weights`] are what both are made of. [`cache`] keeps keys and values, [`sequence`]
-//! moves one sequence through the layers. Nothing here knows of drafting beyond "run these layers for these tokens,
-//! keep what was computed".
+//! moves one sequence through the layers, [`skip`] names those to leave out. Nothing here knows of drafting beyond "run
+//! these layers for these tokens, keep what was computed".
 
 mod angles;
 pub mod cache;
@@ -15,6 +15,7 @@ mod executor;
 mod ops;
 pub mod precision;
 pub mod sequence;
+pub mod skip;
 mod weights;
 
 pub use cache::KvCache;
@@ -22,4 +23,5 @@ pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
 pub use paceline_kernels::MatrixFormat;
 pub use precision::weight_bytes;
-pub use sequence::{LowerLayers, Sequence, Verified};
+pub use sequence::{DraftAccess, DraftView, Sequence, Verified};
+pub use skip::{SkipError, SkipPlan, Sublayer};

@@ -1,23 +1,39 @@
-//! One sequence on its way through a decoder: its cache, and the hidden states that drafting by early exit left behind.
+//! One sequence on its way through a decoder: its cache, and what drafting left ahead of it.
 //!
-//! The split is LayerSkip's (Elhoushi et al. 2024): a drafted token runs through the lower layers once, while
-//! drafting; verification starts from the hidden states kept there and runs the upper layers alone. A round
-//! that drafts `k` tokens and verifies `k + 1` rows therefore costs `(k + 1) * L` layer evaluations, draft
-//! included. With row-invariant kernels the reuse is exact.
+//! Two ways to run ahead exist. Early exit is LayerSkip's (Elhoushi et al. 2024): a drafted token runs through the
+//! lower layers once, while drafting; verification starts from the hidden states kept there and runs the upper
+//! layers alone. A round that drafts `k` tokens and verifies `k + 1` rows therefore costs `(k + 1) * L` layer
+//! evaluations, draft included. With row-invariant kernels the reuse is exact.
+//!
+//! A [`DraftView`] is another, cheaper way through the same model. Drafted tokens run through it over the sequence's
+//! own cache, so that a draft begins from what the target itself made of the text, without a cache of its own and
+//! without a prompt to catch up with. What it appends is only nearly right: verification begins by dropping it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 use super::cache::KvCache;
 use super::decoder::Decoder;
+use super::skip::SkipPlan;
 
 /// The state of one sequence.
 pub struct Sequence {
     decoder: Arc<Decoder>,
     cache: KvCache,
-    early: Option<Early>,
+    /// Tokens that went through all layers of the decoder.
+    settled: usize,
+    ahead: Option<Ahead>,
     layer_evaluations: u64,
+}
+
+/// What the cache holds beyond the settled tokens.
+enum Ahead {
+    /// The work of lower layers, which verification can go on from.
+    Lower(Early),
+    /// So many tokens that went through a view. What it appended serves the rest of its draft alone.
+    View(Arc<DraftView>, usize),
 }
 
 /// Lower layers that ran ahead of the upper ones.
@@ -28,13 +44,27 @@ struct Early {
     hidden: Vec<Tensor<2>>,
 }
 
-/// The lower layers of a sequence's decoder, as drafters may use them: to run ahead of the sequence, and nothing
-/// else.
-pub struct LowerLayers<'a>(&'a mut Sequence);
+/// A cheaper way through a model, to draft with: the same checkpoint in a lower precision, or without some
+/// sublayers, or both.
+pub struct DraftView {
+    decoder: Arc<Decoder>,
+    skip: Option<SkipPlan>,
+}
 
-impl<'a> LowerLayers<'a> {
-    /// The lower layers of `sequence`.
-    pub fn of(sequence: &'a mut Sequence) -> Self {
+impl DraftView {
+    /// A view through `decoder`, which must have the layers of the sequences it is used on, without what `skip`
+    /// names.
+    pub fn new(decoder: Arc<Decoder>, skip: Option<SkipPlan>) -> Self {
+        Self { decoder, skip }
+    }
+}
+
+/// A sequence as drafters may use it: to run ahead of it, and nothing else.
+pub struct DraftAccess<'a>(&'a mut Sequence);
+
+impl<'a> DraftAccess<'a> {
+    /// Access to `sequence`.
+    pub fn to(sequence: &'a mut Sequence) -> Self {
         Self(sequence)
     }
 
@@ -47,8 +77,16 @@ impl<'a> LowerLayers<'a> {
     ///
     /// # Panics
     /// If `depth` is not within `1..L`.
-    pub fn run(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
+    pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
         self.0.draft_early(token, depth)
+    }
+
+    /// As [`Sequence::draft_through`].
+    ///
+    /// # Panics
+    /// If the view's decoder has another shape than the sequence's.
+    pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
+        self.0.draft_through(view, tokens)
     }
 }
 
@@ -73,7 +111,7 @@ impl Sequence {
     /// An empty sequence with room for `capacity` tokens.
     pub fn new(decoder: Arc<Decoder>, capacity: usize) -> Self {
         let cache = decoder.new_cache(capacity);
-        Self { decoder, cache, early: None, layer_evaluations: 0 }
+        Self { decoder, cache, settled: 0, ahead: None, layer_evaluations: 0 }
     }
 
     /// An empty sequence with room for `capacity` tokens, after asking whether there is memory for it.
@@ -94,7 +132,7 @@ impl Sequence {
 
     /// Tokens that went through all layers.
     pub fn len(&self) -> usize {
-        self.cache.len(self.decoder.layer_count() - 1)
+        self.settled
     }
 
     /// Whether no token went through all layers.
@@ -107,7 +145,7 @@ impl Sequence {
         self.cache.capacity()
     }
 
-    /// Layers run so far, each counted once per token it ran for.
+    /// Layers of the decoder run so far, each counted once per token it ran for; those of views are not counted.
     pub fn layer_evaluations(&self) -> u64 {
         self.layer_evaluations
     }
@@ -116,38 +154,65 @@ impl Sequence {
     /// many went through: all of them, unless `keep_going`, which hears the number done before every chunk,
     /// says no.
     pub fn prefill(&mut self, tokens: &[u32], chunk: usize, mut keep_going: impl FnMut(usize) -> bool) -> usize {
-        self.forget_early();
+        self.forget_ahead();
         let mut done = 0;
         for part in tokens.chunks(chunk.max(1)) {
             if !keep_going(done) {
                 return done;
             }
             let hidden = self.decoder.embed(part);
-            self.run(0, self.decoder.layer_count(), hidden);
+            self.run(0..self.decoder.layer_count(), self.settled, hidden);
+            self.settled += part.len();
             done += part.len();
         }
         done
     }
 
     /// Runs one more token through the lowest `depth` layers only and returns the exit's logits,
-    /// `[vocabulary]`. The token follows those already run ahead; a depth other than theirs forgets them
+    /// `[vocabulary]`. The token follows those that ran ahead to the same depth; whatever else ran ahead is forgotten
     /// first. `None`, and nothing is run, where the sequence has no room for it.
     ///
     /// # Panics
     /// If `depth` is not within `1..L`.
     pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
         assert!((1..self.decoder.layer_count()).contains(&depth), "an exit lies between the first and the last layer");
-        if self.early.as_ref().is_some_and(|early| early.depth != depth) {
-            self.forget_early();
+        if !matches!(&self.ahead, Some(Ahead::Lower(early)) if early.depth == depth) {
+            self.forget_ahead();
         }
-        if self.cache.len(0) >= self.capacity() {
+        let position = self.reach();
+        if position >= self.capacity() {
             return None;
         }
-        let hidden = self.run(0, depth, self.decoder.embed(&[token]));
-        let early = self.early.get_or_insert_with(|| Early { depth, tokens: Vec::new(), hidden: Vec::new() });
+        let hidden = self.run(0..depth, position, self.decoder.embed(&[token]));
+        let mut early = match self.ahead.take() {
+            Some(Ahead::Lower(early)) => early,
+            _ => Early { depth, tokens: Vec::new(), hidden: Vec::new() },
+        };
         early.tokens.push(token);
         early.hidden.push(hidden.clone());
+        self.ahead = Some(Ahead::Lower(early));
         Some(self.decoder.logits(hidden))
+    }
+
+    /// Runs more tokens through a view and returns the logits of every row, `[tokens, vocabulary]` in row-major order.
+    /// They follow those that ran ahead through the same view; whatever else ran ahead is forgotten first. `None`, and
+    /// nothing is run, where the sequence has no room for them.
+    ///
+    /// # Panics
+    /// If the view's decoder has another shape than the sequence's.
+    pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
+        if !matches!(&self.ahead, Some(Ahead::View(current, _)) if Arc::ptr_eq(current, view)) {
+            self.forget_ahead();
+        }
+        let position = self.reach();
+        if position + tokens.len() > self.capacity() {
+            return None;
+        }
+        let DraftView { decoder, skip } = &**view;
+        let layers = 0..decoder.layer_count();
+        let hidden = decoder.forward_layers(layers, position, decoder.embed(tokens), skip.as_ref(), &mut self.cache);
+        self.ahead = Some(Ahead::View(Arc::clone(view), position + tokens.len() - self.settled));
+        Some(decoder.logits(hidden))
     }
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the
@@ -171,34 +236,50 @@ impl Sequence {
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.
     fn advance(&mut self, tokens: &[u32]) -> Tensor<2> {
         let layers = self.decoder.layer_count();
-        // Kept states serve only the tokens they were computed for.
-        if self.early.as_ref().is_some_and(|early| !tokens.starts_with(&early.tokens)) {
-            self.forget_early();
-        }
-        let Some(early) = self.early.take() else {
-            let hidden = self.decoder.embed(tokens);
-            return self.run(0, layers, hidden);
+        let hidden = match self.ahead.take() {
+            // Kept states serve only the tokens they were computed for.
+            Some(Ahead::Lower(early)) if tokens.starts_with(&early.tokens) => {
+                let mut rows = early.hidden;
+                let rest = &tokens[early.tokens.len()..];
+                if !rest.is_empty() {
+                    let position = self.settled + early.tokens.len();
+                    rows.push(self.run(0..early.depth, position, self.decoder.embed(rest)));
+                }
+                self.run(early.depth..layers, self.settled, Tensor::cat(rows, 0))
+            }
+            _ => {
+                self.forget_ahead();
+                let hidden = self.decoder.embed(tokens);
+                self.run(0..layers, self.settled, hidden)
+            }
         };
-        let mut rows = early.hidden;
-        let rest = &tokens[early.tokens.len()..];
-        if !rest.is_empty() {
-            rows.push(self.run(0, early.depth, self.decoder.embed(rest)));
-        }
-        self.run(early.depth, layers, Tensor::cat(rows, 0))
+        self.settled += tokens.len();
+        hidden
     }
 
-    fn run(&mut self, from: usize, to: usize, hidden: Tensor<2>) -> Tensor<2> {
-        self.layer_evaluations += ((to - from) * hidden.dims()[0]) as u64;
-        self.decoder.forward_layers(from..to, hidden, &mut self.cache)
+    fn run(&mut self, layers: Range<usize>, position: usize, hidden: Tensor<2>) -> Tensor<2> {
+        self.layer_evaluations += (layers.len() * hidden.dims()[0]) as u64;
+        self.decoder.forward_layers(layers, position, hidden, None, &mut self.cache)
+    }
+
+    /// The position after everything that ran, ahead included. Layers do not tell it: a view may skip any of them.
+    fn reach(&self) -> usize {
+        self.settled
+            + match &self.ahead {
+                Some(Ahead::Lower(early)) => early.tokens.len(),
+                Some(Ahead::View(_, tokens)) => *tokens,
+                None => 0,
+            }
     }
 
     /// Forgets every token from `len` on, and all that ran ahead.
     pub fn truncate(&mut self, len: usize) {
-        self.early = None;
-        self.cache.truncate(len);
+        self.ahead = None;
+        self.settled = self.settled.min(len);
+        self.cache.truncate(self.settled);
     }
 
-    fn forget_early(&mut self) {
-        self.truncate(self.len());
+    fn forget_ahead(&mut self) {
+        self.truncate(self.settled);
     }
 }

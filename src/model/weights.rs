@@ -43,6 +43,18 @@ pub(super) struct LayerWeights {
     pub(super) window: Option<usize>,
 }
 
+impl LayerWeights {
+    /// The matrices of its attention.
+    pub(super) fn attention(&self) -> [&PackedWeights; 4] {
+        [&self.query, &self.key, &self.value, &self.attention_output].map(|weights| &weights.matrix)
+    }
+
+    /// The matrices of its MLP.
+    pub(super) fn mlp(&self) -> [&PackedWeights; 3] {
+        [&self.gate, &self.up, &self.down].map(|weights| &weights.matrix)
+    }
+}
+
 /// What comes before the first layer and after the last.
 pub(super) struct HeadWeights {
     /// The final norm.

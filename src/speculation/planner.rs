@@ -112,6 +112,8 @@ pub struct Round {
 pub struct Planner {
     costs: VerifyCosts,
     candidates: Vec<Candidate>,
+    /// How many of them stay: any beyond was admitted for an answer.
+    lasting: usize,
     current: Option<Plan>,
     /// The candidate that is tried out in this round, and why.
     trial: Option<(usize, Trial)>,
@@ -142,12 +144,23 @@ impl Planner {
     pub fn new(candidates: Vec<Candidate>) -> Self {
         Self {
             costs: VerifyCosts::default(),
+            lasting: candidates.len(),
             candidates,
             current: None,
             trial: None,
             seconds: 0.0,
             probes_lost: 0.0,
             answer: AnswerSoFar::default(),
+        }
+    }
+
+    /// Makes sure that a drafter is among the candidates. One that was not there from the beginning stays until
+    /// another is admitted, so that what was learned about it serves the next answers, and their number is bounded.
+    pub fn admit(&mut self, name: &DrafterChoice, guess: f64) {
+        if self.candidates.iter().all(|candidate| candidate.name != *name) {
+            self.candidates.truncate(self.lasting);
+            self.candidates.push(Candidate::new(name.clone(), guess));
+            self.current = self.current.filter(|plan| plan.candidate < self.lasting);
         }
     }
 
@@ -508,5 +521,24 @@ mod tests {
             planner.plans(&situation, DraftLength::Fixed(8)).first().map(|plan| plan.length)
         };
         assert_eq!((length(17), length(4), length(1)), (Some(8), Some(3), None));
+    }
+
+    #[test]
+    fn a_drafter_that_is_admitted_keeps_what_was_learned_until_another_is() {
+        let mut planner = Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]);
+        planner.begin_answer(64, 0.0);
+        let skip = |plan: &str| DrafterChoice::Skip(plan.parse().expect("a plan"));
+        for plan in ["a1", "m2", "m2", "3"] {
+            planner.admit(&skip(plan), 0.5);
+            planner.admit(&DrafterChoice::Lookup, 0.0);
+            let names: Vec<&DrafterChoice> = planner.candidates().iter().map(|candidate| &candidate.name).collect();
+            assert_eq!(names, [&DrafterChoice::Lookup, &skip(plan)]);
+        }
+        planner.candidates[1].tries = 7;
+        planner.current = Some(Plan { candidate: 1, length: 2 });
+        planner.admit(&skip("3"), 0.5);
+        assert_eq!((planner.candidates()[1].tries, planner.current.map(|plan| plan.candidate)), (7, Some(1)));
+        planner.admit(&skip("4"), 0.5);
+        assert_eq!((planner.candidates()[1].tries, planner.current.is_none()), (0, true));
     }
 }

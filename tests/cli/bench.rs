@@ -13,7 +13,8 @@ fn every_row_count_and_every_drafter_is_measured() {
     let common = ["bench", "--model", &target, "--draft", &draft, "--prompt", "A paceline is"];
     let small =
         ["--max-new-tokens", "24", "--repeats", "2", "--precision", "auto", "--precision", "int8", "--text", &text];
-    let out = Run::new(&[&common[..], &small, &["--json"]].concat()).succeeds();
+    let views = ["--self-draft", "int8", "--skip-plan", "m2,a0"];
+    let out = Run::new(&[&common[..], &small, &views, &["--json"]].concat()).succeeds();
     let measured: Value = serde_json::from_str(&out).unwrap();
     let precisions: Vec<&str> =
         measured["steps"].as_array().unwrap().iter().map(|s| s["precision"].as_str().unwrap()).collect();
@@ -33,7 +34,7 @@ fn every_row_count_and_every_drafter_is_measured() {
     check_loads(&measured);
     let drafters = measured["drafters"].as_array().unwrap();
     let names: Vec<&str> = drafters.iter().map(|row| row["drafter"].as_str().unwrap()).collect();
-    assert_eq!(names, ["none", "auto", "lookup", "model:llama-draft", "exit:1", "exit:2"]);
+    assert_eq!(names, ["none", "auto", "lookup", "model:llama-draft", "self:int8", "skip:a0,m2", "exit:1", "exit:2"]);
     assert!(drafters.iter().all(|row| row["same_tokens"] == Value::Bool(true)));
     assert_eq!(drafters[0]["speedup"].as_f64(), Some(1.0));
 

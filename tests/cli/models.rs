@@ -253,6 +253,8 @@ fn inspect_tells_what_a_model_is() {
         "int4 83.8 kB",
         "352 tokens, with a chat template",
         "exit:1 to exit:2",
+        "self:int8, self:int4",
+        "--search-skip",
     ] {
         assert!(told.contains(fact), "{fact} is missing: {told}");
     }
@@ -291,4 +293,47 @@ fn inspect_in_json_is_one_object_with_the_same_facts() {
     for drafter in named.chain(exits) {
         generate(&["--prompt", "A", "--max-new-tokens", "2", "--draft", &draft, "--drafter", &drafter]).succeeds();
     }
+}
+
+#[test]
+fn a_search_tells_what_can_be_skipped_or_that_nothing_pays() {
+    let model = Model::copy("llama-tied");
+    for matrix in ["self_attn.o_proj", "mlp.down_proj"] {
+        model.edit_weights(|header, data| {
+            let at = &header[format!("model.layers.1.{matrix}.weight")]["data_offsets"];
+            let at = |index: usize| usize::try_from(at[index].as_u64().unwrap()).unwrap();
+            data[at(0)..at(1)].fill(0);
+        });
+    }
+    let (_directory, text) = crate::file("The rider in front does the hard work. ".repeat(40));
+    for (directory, source) in [(model.directory(), &[][..]), (&fixture("mistral-window"), &["--text", &text])] {
+        let search = [&["inspect", "--model", directory, "--search-skip", "--threads", "1"], source].concat();
+        let told: Value = serde_json::from_str(&Run::new(&[&search[..], &["--json"]].concat()).succeeds()).unwrap();
+        let found = &told["skip_search"];
+        assert!(found["positions"].as_u64().unwrap() > 100, "{found}");
+        assert_eq!(found["text"].as_str(), source.get(1).copied());
+        let steps = found["steps"].as_array().unwrap();
+        for step in steps {
+            let number = |key: &str| step[key].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&number("agreement")) && (0.0..1.0).contains(&number("cost")), "{step}");
+            assert!((1.0..=8.0).contains(&number("draft_length")) && number("speedup") > 0.0, "{step}");
+        }
+        // Whether a plan pays depends on the machine; whether that is told does not.
+        let best = steps.last().filter(|step| step["speedup"].as_f64().unwrap() > 1.0);
+        let drafter = best.map(|step| format!("skip:{}", step["plan"].as_str().unwrap()));
+        assert_eq!(found["drafter"].as_str(), drafter.as_deref());
+        if let Some(drafter) = drafter {
+            generate_from(directory, &["--prompt", "A", "--max-new-tokens", "5", "--drafter", &drafter]).succeeds();
+        }
+        let told = Run::new(&search).succeeds();
+        assert!(told.contains("--drafter skip:") || told.contains("No plan pays"), "{told}");
+        assert!(told.contains(source.get(1).copied().unwrap_or("a text that the model wrote")), "{told}");
+    }
+    let (_directory, short) = crate::file("A");
+    let search = |path: &str| Run::new(&["inspect", model.directory(), "--search-skip", "--text", path]);
+    search(&short).fails(1, &[&short, "fewer than two tokens"]);
+    search("/nowhere").fails(1, &["/nowhere", "cannot be read"]);
+    Run::new(&["inspect", model.directory(), "--text", &text]).fails(2, &["--search-skip"]);
+    model.poison(NORM, f32::NAN);
+    Run::new(&["inspect", model.directory(), "--search-skip"]).fails(1, &["logit", "NaN"]);
 }

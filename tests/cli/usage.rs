@@ -31,7 +31,13 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--stop", ""], &["stop", "empty"]),
         (&["--drafter", "magic"], &["magic", "lookup"]),
         (&["--drafter", "exit:x"], &["exit:x", "exit:4"]),
-        (&["--drafter", "self:int4"], &["self:int4", "not in this version"]),
+        (&["--drafter", "self:bf16"], &["self:bf16", "self:int4"]),
+        (&["--drafter", "skip:"], &["skip plan is empty", "a3,m3,5"]),
+        (&["--drafter", "skip:x3"], &["`x3`", "m3 for its MLP"]),
+        (&["--drafter", "skip:a1,1"], &["`a1`", "twice"]),
+        (&["--self-draft", "bf16"], &["self-draft", "bf16", "int4"]),
+        (&["--skip-plan", "a1,a1"], &["--skip-plan", "`a1`", "twice"]),
+        (&["--skip-plan", ""], &["--skip-plan", "empty"]),
         (&["--draft-len", "0"], &["draft-len", "1 to 16"]),
         (&["--draft-len", "-3"], &["draft-len", "1 to 16"]),
         (&["--draft-len", "17"], &["draft-len", "1 to 16"]),
@@ -57,6 +63,13 @@ fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
     for (arguments, words) in [
         (&["--drafter", "exit:0"][..], &["exit:0", "exit:1 to exit:2"][..]),
         (&["--drafter", "exit:3"], &["exit:3", "3 layers"]),
+        (&["--drafter", "skip:a3"], &["`a3`", "3 layers", "0 to 2"]),
+        (&["--drafter", "skip:0,1,2"], &["everything", "keep a sublayer"]),
+        (&["--skip-plan", "7"], &["`a7`", "3 layers"]),
+        (&["--skip-plan", "2,1,0"], &["everything"]),
+        (&["--drafter", "self:int8", "--precision", "int8"], &["held as int8", "lower precision"]),
+        (&["--drafter", "self:int8", "--precision", "int4"], &["held as int4", "lower precision"]),
+        (&["--self-draft", "int4", "--precision", "int4"], &["held as int4", "self-draft"]),
         (&["--drafter", "model"], &["There is no draft model:", "--draft DIR"]),
         (&["--drafter", "model:x"], &["`x`", "--draft DIR"]),
         (&["--drafter", "model:x", "--draft", &draft], &["`x`", "llama-draft"]),
@@ -153,7 +166,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter draft-len draft-precision precision kv-cache quality threads device config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality threads device config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

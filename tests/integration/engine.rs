@@ -24,7 +24,7 @@ fn answer(engine: &Engine, prompt: &str, config: &GenerationConfig) -> Answer {
 
 /// Every drafter with drafts long enough that stops fall into their middle.
 fn drafters() -> impl Iterator<Item = GenerationConfig> {
-    let names = ["none", "auto", "lookup", "model", "model:llama-draft", "exit:1", "exit:2"];
+    let names = ["none", "auto", "lookup", "model", "model:llama-draft", "exit:1", "exit:2", "skip:a0,m2"];
     names.into_iter().flat_map(|name| {
         [DraftLength::Fixed(16), DraftLength::Fixed(3)].map(|draft_len| GenerationConfig {
             drafter: name.parse().unwrap(),
@@ -143,6 +143,9 @@ fn what_cannot_be_answered_gets_a_sentence() {
         (text("x"), GenerationConfig { stop: vec![String::new()], ..config() }, "`stop`"),
         (text("x"), with("exit:3"), "3 layers"),
         (text("x"), with("exit:0"), "exit:1 to exit:2"),
+        (text("x"), with("skip:a3"), "3 layers"),
+        (text("x"), with("skip:0,1,2"), "everything"),
+        (text("x"), with("self:int4"), "`self-draft = [\"int4\"]`"),
         (text("x"), with("model:other"), "llama-draft"),
         (
             Prompt::Messages(vec![]),

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use paceline::sampling::SamplingConfig;
-use paceline::{CachePrecision, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt};
+use paceline::{
+    CachePrecision, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt, SelfDraft,
+};
 
 use crate::support::{fixture, shared};
 
@@ -14,6 +16,8 @@ struct Suite<'a> {
     drafts: &'a [PathBuf],
     precision: Precision,
     kv_cache: CachePrecision,
+    self_draft: &'a [SelfDraft],
+    skip_plans: &'a [&'a str],
     prompts: &'a [&'a str],
     new_tokens: usize,
     seeds: u64,
@@ -26,6 +30,8 @@ impl Suite<'_> {
             threads,
             precision: self.precision,
             kv_cache: self.kv_cache,
+            self_draft: self.self_draft.to_vec(),
+            skip_plan: self.skip_plans.first().map(|plan| plan.parse().unwrap()),
             ..EngineConfig::new(self.target)
         };
         Engine::load(&config).unwrap()
@@ -39,6 +45,8 @@ impl Suite<'_> {
         let mut drafters = vec![DrafterChoice::Auto, DrafterChoice::Lookup];
         drafters.extend(engines[0].info().drafts.iter().map(|name| DrafterChoice::Model(Some(name.clone()))));
         drafters.extend((1..layers).map(DrafterChoice::Exit));
+        drafters.extend(self.self_draft.iter().map(|draft| DrafterChoice::SelfQuantized(draft.format())));
+        drafters.extend(self.skip_plans.iter().map(|plan| DrafterChoice::Skip(plan.parse().unwrap())));
         let lengths = [1, 4, 8, 16].map(DraftLength::Fixed).into_iter().chain([DraftLength::Auto]);
         let lengths: Vec<DraftLength> = lengths.collect();
         let mut comparisons = 0;
@@ -77,7 +85,7 @@ impl Suite<'_> {
             }
         }
         let runs = self.prompts.len() * (1 + 3 * self.seeds as usize);
-        let drafters = 2 + self.drafts.len() + layers - 1;
+        let drafters = 2 + self.drafts.len() + layers - 1 + self.self_draft.len() + self.skip_plans.len();
         assert_eq!(comparisons, runs * 2 * drafters * 5, "a drafter, a length or a thread count was left out");
         println!("{}: {comparisons} token lists equal those of plain decoding", self.target.display());
     }
@@ -88,8 +96,24 @@ fn fixtures_are_exact() {
     let drafts = [fixture("llama-draft")];
     let suite = |name: &str, drafts: &[PathBuf], precision, kv_cache| {
         let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
-        let target = fixture(name);
-        Suite { target: &target, drafts, precision, kv_cache, prompts: &prompts, new_tokens: 60, seeds: 2 }.check();
+        let (target, skip_plans) = (fixture(name), ["a0", "0", "a0,m1"]);
+        let self_draft = match precision {
+            Precision::Int4 => &[][..],
+            Precision::Int8 => &[SelfDraft::Int4],
+            _ => &[SelfDraft::Int8, SelfDraft::Int4],
+        };
+        Suite {
+            target: &target,
+            drafts,
+            precision,
+            kv_cache,
+            self_draft,
+            skip_plans: &skip_plans,
+            prompts: &prompts,
+            new_tokens: 60,
+            seeds: 2,
+        }
+        .check();
     };
     suite("llama-tied", &drafts, Precision::Auto, CachePrecision::F32);
     suite("llama-tied", &drafts, Precision::Auto, CachePrecision::F16);
@@ -108,7 +132,18 @@ fn development_models_are_exact() {
     let check = |name: &str, drafts: &[PathBuf]| {
         let target = models.join(name);
         let (precision, kv_cache) = (Precision::Auto, CachePrecision::F32);
-        Suite { target: &target, drafts, precision, kv_cache, prompts: &prompts, new_tokens: 96, seeds: 3 }.check();
+        Suite {
+            target: &target,
+            drafts,
+            precision,
+            kv_cache,
+            self_draft: &[SelfDraft::Int4],
+            skip_plans: &["a0"],
+            prompts: &prompts,
+            new_tokens: 96,
+            seeds: 3,
+        }
+        .check();
     };
     check("babyllama-a", &[models.join("babyllama-b")]);
     check("stories-260k", &[]);

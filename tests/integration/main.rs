@@ -13,3 +13,4 @@ mod properties;
 mod sampling;
 mod support;
 mod tidy;
+mod views;

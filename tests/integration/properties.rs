@@ -1,15 +1,18 @@
 //! Exactness as properties over random models of every family, shape and precision.
 
+use std::sync::Arc;
+
 use paceline::drafters::Drafter;
 use paceline::drafters::exit::ExitDrafter;
 use paceline::drafters::lookup::LookupDrafter;
 use paceline::drafters::model::ModelDrafter;
-use paceline::model::Sequence;
+use paceline::drafters::view::ViewDrafter;
+use paceline::model::{Decoder, DraftView, Sequence};
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use proptest::prelude::*;
 
-use crate::support::{Chaos, Numbers, Task, random_pair};
+use crate::support::{Chaos, Numbers, Task, random_model, random_plan};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -23,15 +26,18 @@ proptest! {
     #[test]
     fn logits_do_not_depend_on_the_way(seed: u64) {
         let mut numbers = Numbers(seed);
-        let (plain, other, description) = random_pair(&mut numbers);
+        let (plain, other, rounded, description) = random_model(&mut numbers);
         let vocabulary = plain.config().vocab_size;
         let text: Vec<u32> = (0..numbers.within(20..120)).map(|_| numbers.within(0..vocabulary) as u32).collect();
 
         let mut one_by_one = Sequence::new(plain, text.len());
         let expected: Vec<Vec<u32>> = text.iter().map(|token| bits(&one_by_one.verify(&[*token]).logits)).collect();
 
-        let mut sequence = Sequence::new(other, text.len() + 17);
+        let mut sequence = Sequence::new(other.clone(), text.len() + 17);
         let layers = sequence.decoder().layer_count();
+        let plan = random_plan(&mut numbers, layers);
+        let views = [(rounded.clone(), None), (other, Some(plan.clone())), (rounded, Some(plan))];
+        let views = views.map(|(decoder, skip)| Arc::new(DraftView::new(decoder, skip)));
         let mut at = 0;
         while at < text.len() {
             // Something that will be rolled back.
@@ -39,6 +45,11 @@ proptest! {
                 let junk: Vec<u32> = (0..numbers.within(1..17)).map(|_| numbers.within(0..vocabulary) as u32).collect();
                 sequence.verify(&junk);
                 sequence.truncate(at);
+            }
+            // Drafts through views, whose traces in the cache have to go.
+            while numbers.within(0..3) == 0 {
+                let draft: Vec<u32> = (0..numbers.within(1..5)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+                sequence.draft_through(&views[numbers.within(0..3)], &draft);
             }
             let rows = &text[at..(at + numbers.within(1..60)).min(text.len())];
             match numbers.within(0..3) {
@@ -73,7 +84,7 @@ proptest! {
     #[test]
     fn tokens_do_not_depend_on_the_draft(seed: u64) {
         let mut numbers = Numbers(seed);
-        let (plain, other, description) = random_pair(&mut numbers);
+        let (plain, other, rounded, description) = random_model(&mut numbers);
         let vocabulary = plain.config().vocab_size;
         let prompt: Vec<u32> = (0..numbers.within(1..40)).map(|_| numbers.within(0..vocabulary) as u32).collect();
         let sampling = SamplingConfig {
@@ -93,13 +104,26 @@ proptest! {
         let chaos: Box<dyn Drafter> = Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary });
         // The model drafts for itself: the best draft there is, and a second cache to keep in step.
         let itself = Box::new(ModelDrafter::new(Sequence::new(plain.clone(), capacity)));
+        let plan = random_plan(&mut numbers, plain.layer_count());
+        let description = format!("{description}, skip:{plan}");
+        let view = |decoder: &Arc<Decoder>, skip| Box::new(ViewDrafter::new(DraftView::new(decoder.clone(), skip)));
         let exit = Box::new(ExitDrafter::new(numbers.within(1..plain.layer_count())));
-        for (name, drafter) in [("chaos", chaos), ("itself", itself), ("exit", exit), ("lookup", Box::new(LookupDrafter::new()))] {
+        let drafters: [(&str, Box<dyn Drafter>); 8] = [
+            ("chaos", chaos),
+            ("itself", itself),
+            ("itself over one cache", view(&plain, None)),
+            ("rounded", view(&rounded, None)),
+            ("in part", view(&other, Some(plan.clone()))),
+            ("rounded in part", view(&rounded, Some(plan))),
+            ("exit", exit),
+            ("lookup", Box::new(LookupDrafter::new())),
+        ];
+        for (name, drafter) in drafters {
             let mut sequence = Sequence::new(other.clone(), capacity);
             let length = DraftLength::Fixed(numbers.within(1..17));
             let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], length, numbers.within(1..20));
             prop_assert_eq!(&tokens, &expected, "{} with {:?}, {:?}: {}", name, length, task.sampling, description);
-            if name == "itself" {
+            if name.starts_with("itself") {
                 // Its drafts are the target's picks, so every one is kept: the coupling holds between models,
                 // not only within one.
                 prop_assert!(rounds.iter().all(|round| round.accepted == round.drafted), "{:?}: {}", rounds, description);

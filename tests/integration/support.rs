@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paceline::checkpoint::Checkpoint;
 use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
-use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Sequence};
+use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Sequence, SkipPlan};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
@@ -48,9 +48,9 @@ pub(crate) fn decoder_at(
     Arc::new(decoder.with_cache_format(cache).unwrap())
 }
 
-/// A random model as stored or quantized, with a cache of any format, loaded twice: on one thread and on up to three;
-/// and what it is.
-pub(crate) fn random_pair(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>, String) {
+/// A random model as stored or quantized, with a cache of any format, loaded thrice: on one thread, on up to three, and
+/// rounded to other precisions to draft with; and what it is.
+pub(crate) fn random_model(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>, Arc<Decoder>, String) {
     let directory = tempfile::tempdir().unwrap();
     let description = random_checkpoint(directory.path(), numbers);
     let quantized = [QuantizedFormat::Int8, QuantizedFormat::Int4].map(|format| Some(MatrixFormat::Quantized(format)));
@@ -58,7 +58,40 @@ pub(crate) fn random_pair(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>,
     let cache = numbers.choose(&[CacheFormat::F32, CacheFormat::F16]);
     let plain = decoder_at(directory.path(), 1, format, cache);
     let other = decoder_at(directory.path(), numbers.within(1..4), format, cache);
-    (plain, other, format!("{description} at {format:?}, cache in {cache}"))
+    let rounded = decoder_at(directory.path(), numbers.within(1..3), numbers.choose(&quantized), CacheFormat::F32);
+    (plain, other, rounded, format!("{description} at {format:?}, cache in {cache}"))
+}
+
+/// A plan that leaves something out of so many layers, and something in.
+pub(crate) fn random_plan(numbers: &mut Numbers, layers: usize) -> SkipPlan {
+    loop {
+        let one_in = numbers.within(1..5);
+        let halves = (0..layers).flat_map(|layer| [format!("a{layer}"), format!("m{layer}")]);
+        let skipped: Vec<String> = halves.filter(|_| numbers.within(0..one_in + 1) == 0).collect();
+        if let Some(plan) = skipped.join(",").parse::<SkipPlan>().ok().filter(|plan| plan.check(layers).is_ok()) {
+            return plan;
+        }
+    }
+}
+
+/// A copy of a fixture in which some matrices are zeros.
+pub(crate) fn with_zeros(name: &str, zeros: &[String]) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(name)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let path = copy.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let data = 8 + usize::try_from(u64::from_le_bytes(*length)).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&rest[..data - 8]).unwrap();
+    for zero in zeros {
+        let at = |index: usize| data + usize::try_from(header[zero]["data_offsets"][index].as_u64().unwrap()).unwrap();
+        bytes[at(0)..at(1)].fill(0);
+    }
+    std::fs::write(path, bytes).unwrap();
+    copy
 }
 
 /// Loads the decoder of a directory on any computation.
@@ -269,7 +302,7 @@ impl Drafter for Chaos {
             if self.numbers.within(0..2) == 0 {
                 let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
                 let depth = self.numbers.within(1..depths);
-                request.target.run(ahead, depth);
+                request.target.draft_early(ahead, depth);
             }
             let at = request.history().len();
             let guess = self.numbers.within(0..self.vocabulary) as u32;
