@@ -54,7 +54,7 @@ pub enum Error {
     #[error("`self:{0}` is not loaded: name the precision when the engine is loaded, as in `self-draft = [\"{0}\"]`.")]
     NoSelfDraft(QuantizedFormat),
     #[error(
-        "The target is held as {target}, so drafting as {draft} would save nothing: choose a lower precision for `self-draft`, or another drafter."
+        "The target is held as {target}, so drafting as {draft} would not be cheaper: choose another drafter, or a higher `--precision`."
     )]
     SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]

@@ -62,7 +62,7 @@ pub struct PlanReport {
     pub draft_precision: Option<String>,
     /// The target's precision.
     pub target_precision: String,
-    /// Layers of the target that were skipped.
+    /// Layers that the draft skipped, attention and MLP both.
     pub layers_skipped: usize,
     /// The prompt's difficulty, judged by the router.
     pub difficulty: Option<String>,

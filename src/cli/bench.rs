@@ -61,7 +61,7 @@ pub(super) struct BenchFlags {
     /// Compare the target rounded to this precision as a drafter, int8 or int4; may be given several times
     #[arg(long, value_name = "P", value_parser = parse_setting::<SelfDraft>)]
     self_draft: Vec<SelfDraft>,
-    /// Compare the target without these parts as a drafter, as in a3,m3,5
+    /// Compare the target without these parts as a drafter, as in a3,m3,5 or file:PATH
     #[arg(long, value_name = "PLAN")]
     skip_plan: Option<SkipPlan>,
     /// Precisions to time: auto (as stored), f32, bf16, f16, int8 or int4; may be given several times
@@ -151,6 +151,15 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 
     let compute = Compute::open(engine_config.device, threads)?;
     let checkpoint = Checkpoint::open(&flags.model)?;
+    // Drafters come last and are made then; what cannot be made is said before anything is timed.
+    if let Some(plan) = &flags.skip_plan {
+        plan.check(checkpoint.config().layers).map_err(Error::Skip)?;
+    }
+    if tasks.is_empty() && (flags.skip_plan.is_some() || !flags.self_draft.is_empty()) {
+        return Err(
+            anyhow!("Drafters are compared on prompts, and there are none: add `--prompt` or `--prompts`.").into()
+        );
+    }
     let text = match &flags.text {
         Some(path) => Some(read_tokens(path, &checkpoint)?),
         None => None,

@@ -166,7 +166,8 @@ as long as that promises more. It judges on a text, of which the drafts should g
 likeliest tokens: the one of --text, or, without it, one that the model writes itself, at random,
 after its beginning-of-text token (or after `The`, where its tokenizer has none). The model's steps
 are timed for it, so other load on the machine disturbs it. What it finds is a prediction:
-`paceline bench --skip-plan PLAN --prompt TEXT` measures it.";
+`paceline bench --skip-plan PLAN --prompt TEXT` measures it, at the stored precision. Agreement
+is the share of tokens that a draft gets right, its cost that of a plain step's weights.";
 
 /// Flags of `paceline inspect`.
 #[derive(Args)]
@@ -178,7 +179,7 @@ pub(super) struct InspectFlags {
     /// The model's directory, as the other commands take it
     #[arg(long, value_name = "DIR", conflicts_with = "directory")]
     model: Option<PathBuf>,
-    /// Look for parts that can be skipped while drafting, for `generate --drafter skip:PLAN`; takes seconds to minutes
+    /// Look for parts that can be skipped while drafting, for `generate --drafter skip:PLAN`; takes longer the more layers there are
     #[arg(long)]
     pub(super) search_skip: bool,
     /// Search on this text, instead of one that the model writes itself

@@ -197,7 +197,7 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
         exit_depth: if let DrafterChoice::Exit(depth) = name { Some(depth) } else { None },
         draft_precision: (circumstances.draft_precision)(&name),
         target_precision,
-        layers_skipped: 0,
+        layers_skipped: if let DrafterChoice::Skip(plan) = &name { plan.whole_layers() } else { 0 },
         difficulty: None,
         why: format!("{drafter} {reason}: in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted."),
     }

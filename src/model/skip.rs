@@ -28,7 +28,8 @@ impl Sublayer {
     }
 }
 
-/// Sublayers to leave out, at least one. Written as a comma list of `a3` (attention), `m3` (MLP) and `3` (both).
+/// Sublayers to leave out, at least one. Written as a comma list of `a3` (attention), `m3` (MLP) and `3` (both), or as
+/// `file:PATH` of a file with such a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SkipPlan(BTreeSet<Sublayer>);
@@ -41,6 +42,14 @@ pub enum SkipError {
         "The skip plan is empty, and with nothing skipped the draft would be the target itself: name sublayers, as in `a3,m3,5`."
     )]
     Nothing,
+    /// The file of the list cannot be read.
+    #[error("The skip plan in the file {path} cannot be read: {error}.")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: String,
+    },
     /// A part of the list names no sublayer.
     #[error(
         "`{0}` in the skip plan names no sublayer: write a3 for the attention of layer 3, m3 for its MLP, 3 for both."
@@ -88,6 +97,12 @@ impl SkipPlan {
         self.0.iter().copied()
     }
 
+    /// Layers of which nothing is left.
+    pub fn whole_layers(&self) -> usize {
+        let attention = self.0.iter().filter(|sublayer| matches!(sublayer, Sublayer::Attention(_)));
+        attention.filter(|sublayer| self.skips(Sublayer::Mlp(sublayer.layer()))).count()
+    }
+
     /// Checks the plan against a model of so many layers.
     ///
     /// # Errors
@@ -103,7 +118,17 @@ impl SkipPlan {
 impl FromStr for SkipPlan {
     type Err = SkipError;
 
+    /// Parses a list, or reads one from a file if the text is `file:PATH`.
     fn from_str(text: &str) -> Result<Self, SkipError> {
+        let Some(path) = text.strip_prefix("file:") else { return Self::from_list(text) };
+        let list = std::fs::read_to_string(path)
+            .map_err(|error| SkipError::File { path: path.to_owned(), error: error.to_string() })?;
+        Self::from_list(list.trim())
+    }
+}
+
+impl SkipPlan {
+    fn from_list(text: &str) -> Result<Self, SkipError> {
         let mut sublayers = BTreeSet::new();
         if text.trim().is_empty() {
             return Err(SkipError::Nothing);
@@ -208,6 +233,23 @@ mod tests {
             assert!(told.contains(word) && told.ends_with('.'), "{text:?}: {told}");
         }
         assert_eq!(sentence("0,1,2,3,m4", 5), "");
+    }
+
+    #[test]
+    fn a_plan_is_read_from_a_file() {
+        let file = tempfile::NamedTempFile::new().expect("the temporary folder can be written");
+        let from_file = || format!("file:{}", file.path().display()).parse::<SkipPlan>();
+        std::fs::write(file.path(), "a3,m3,5\n").expect("it can be written");
+        assert_eq!(from_file().map(|plan| plan.to_string()), Ok("3,5".to_owned()));
+        for (content, word) in [("", "empty"), ("x1", "`x1`"), ("file:y", "`file:y`")] {
+            std::fs::write(file.path(), content).expect("it can be written");
+            let told = from_file().map_err(|error| error.to_string());
+            assert!(told.as_ref().is_err_and(|told| told.contains(word)), "{content}: {told:?}");
+        }
+        for path in ["/nowhere", "/"] {
+            let told = format!("file:{path}").parse::<SkipPlan>().map_err(|error| error.to_string());
+            assert!(told.as_ref().is_err_and(|told| told.contains(path) && told.ends_with('.')), "{told:?}");
+        }
     }
 
     proptest! {

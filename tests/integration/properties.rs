@@ -127,6 +127,7 @@ proptest! {
                 // Its drafts are the target's picks, so every one is kept: the coupling holds between models,
                 // not only within one.
                 prop_assert!(rounds.iter().all(|round| round.accepted == round.drafted), "{:?}: {}", rounds, description);
+                prop_assert!(tokens.len() < 3 || rounds.iter().any(|round| round.drafted > 0), "{}", description);
             }
         }
     }
