@@ -182,6 +182,9 @@ pub(super) struct InspectFlags {
     /// Look for parts that can be skipped while drafting, for `generate --drafter skip:PLAN`; takes longer the more layers there are
     #[arg(long)]
     pub(super) search_skip: bool,
+    /// Write the best plan to a file, for `skip:file:FILE`, whether it pays or not
+    #[arg(long, value_name = "FILE", requires = "search_skip")]
+    pub(super) skip_out: Option<PathBuf>,
     /// Search on this text, instead of one that the model writes itself
     #[arg(long, value_name = "FILE", requires = "search_skip")]
     pub(super) text: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! `paceline inspect --search-skip`: which parts of a model it can draft without.
 
+use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -38,6 +40,17 @@ pub(super) struct Found {
 
 /// Searches a plan, with progress where a person looks on.
 pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Found, Failure> {
+    let out = flags.skip_out.as_deref();
+    let unwritable = |error: std::io::Error| {
+        let path = out.unwrap_or(Path::new("")).display();
+        anyhow!(
+            "The skip plan cannot be written to {path}: {error}; name a place that you may write with `--skip-out`."
+        )
+    };
+    if let Some(path) = out {
+        // Before the work, and without harm to a plan that is there: the search may be given up.
+        OpenOptions::new().append(true).create(true).open(path).map_err(unwritable)?;
+    }
     let config = EngineConfig { threads: flags.threads, ..EngineConfig::default() };
     let threads = config.resolved_threads();
     let compute = Compute::open(config.device, threads)?;
@@ -68,6 +81,9 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
         progress.show(&format!("{skipped} parts skipped, judging the next on tokens"), done, total);
     });
     progress::clear();
+    if let (Some(path), Some(best)) = (out, steps.last()) {
+        fs::write(path, format!("{}\n", best.plan)).map_err(unwritable)?;
+    }
     let best = steps.last().filter(|best| best.speedup > 1.0);
     Ok(Found {
         precision: target.format().to_string(),

@@ -6,9 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+/// The largest file that a list is read from, in bytes: room for every layer of any model.
+const LARGEST_FILE: u64 = 1 << 16;
 
 /// Half of a layer. Written `a3` or `m3`; layers are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,8 +126,12 @@ impl FromStr for SkipPlan {
     /// Parses a list, or reads one from a file if the text is `file:PATH`.
     fn from_str(text: &str) -> Result<Self, SkipError> {
         let Some(path) = text.strip_prefix("file:") else { return Self::from_list(text) };
-        let list = std::fs::read_to_string(path)
-            .map_err(|error| SkipError::File { path: path.to_owned(), error: error.to_string() })?;
+        let unreadable = |error: String| SkipError::File { path: path.to_owned(), error };
+        let mut list = String::new();
+        let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut list));
+        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST_FILE {
+            return Err(unreadable(format!("it has more than the {LARGEST_FILE} bytes that are read")));
+        }
         Self::from_list(list.trim())
     }
 }
@@ -246,6 +255,11 @@ mod tests {
             let told = from_file().map_err(|error| error.to_string());
             assert!(told.as_ref().is_err_and(|told| told.contains(word)), "{content}: {told:?}");
         }
+        std::fs::write(file.path(), " ".repeat(LARGEST_FILE as usize - 2) + "a1").expect("it can be written");
+        assert_eq!(from_file().map(|plan| plan.to_string()), Ok("a1".to_owned()));
+        std::fs::write(file.path(), "a1".to_owned() + &" ".repeat(LARGEST_FILE as usize)).expect("it can be written");
+        let told = from_file().map_err(|error| error.to_string());
+        assert!(told.as_ref().is_err_and(|told| told.contains("more than the 65536 bytes")), "{told:?}");
         for path in ["/nowhere", "/"] {
             let told = format!("file:{path}").parse::<SkipPlan>().map_err(|error| error.to_string());
             assert!(told.as_ref().is_err_and(|told| told.contains(path) && told.ends_with('.')), "{told:?}");

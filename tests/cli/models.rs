@@ -307,7 +307,9 @@ fn a_search_tells_what_can_be_skipped_or_that_nothing_pays() {
     }
     let (_directory, text) = crate::file("The rider in front does the hard work. ".repeat(40));
     for (directory, source) in [(model.directory(), &[][..]), (&fixture("mistral-window"), &["--text", &text])] {
-        let search = [&["inspect", "--model", directory, "--search-skip", "--threads", "1"], source].concat();
+        let (_directory, out) = crate::file("");
+        let common = ["inspect", "--model", directory, "--search-skip", "--threads", "1", "--skip-out", &out];
+        let search = [&common[..], source].concat();
         let told: Value = serde_json::from_str(&Run::new(&[&search[..], &["--json"]].concat()).succeeds()).unwrap();
         let found = &told["skip_search"];
         assert!(found["positions"].as_u64().unwrap() > 100, "{found}");
@@ -325,6 +327,10 @@ fn a_search_tells_what_can_be_skipped_or_that_nothing_pays() {
         if let Some(drafter) = drafter {
             generate_from(directory, &["--prompt", "A", "--max-new-tokens", "5", "--drafter", &drafter]).succeeds();
         }
+        // Pay or not, the best plan is in the file, which is as good as the plan.
+        assert_eq!(fs::read_to_string(&out).unwrap(), format!("{}\n", steps.last().unwrap()["plan"].as_str().unwrap()));
+        let drafter = format!("skip:file:{out}");
+        generate_from(directory, &["--prompt", "A", "--max-new-tokens", "5", "--drafter", &drafter]).succeeds();
         let told = Run::new(&search).succeeds();
         assert!(told.contains("--drafter skip:") || told.contains("No plan pays"), "{told}");
         assert!(told.contains(source.get(1).copied().unwrap_or("a text that the model wrote")), "{told}");
@@ -334,6 +340,9 @@ fn a_search_tells_what_can_be_skipped_or_that_nothing_pays() {
     search(&short).fails(1, &[&short, "fewer than two tokens"]);
     search("/nowhere").fails(1, &["/nowhere", "cannot be read"]);
     Run::new(&["inspect", model.directory(), "--text", &text]).fails(2, &["--search-skip"]);
+    Run::new(&["inspect", model.directory(), "--skip-out", "x"]).fails(2, &["--search-skip"]);
+    let nowhere = ["inspect", model.directory(), "--search-skip", "--skip-out", "/nowhere/plan"];
+    Run::new(&nowhere).fails(1, &["/nowhere/plan", "cannot be written", "--skip-out"]);
     model.poison(NORM, f32::MAX);
     Run::new(&["inspect", model.directory(), "--search-skip"]).fails(1, &["logit", "NaN"]);
 }

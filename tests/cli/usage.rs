@@ -36,6 +36,8 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--drafter", "skip:x3"], &["`x3`", "m3 for its MLP"]),
         (&["--drafter", "skip:a1,1"], &["`a1`", "twice"]),
         (&["--self-draft", "bf16"], &["self-draft", "bf16", "int4"]),
+        (&["--drafter", "skip:file:/nowhere"], &["file /nowhere cannot be read"]),
+        (&["--skip-plan", "file:/nowhere"], &["--skip-plan", "file /nowhere cannot be read"]),
         (&["--skip-plan", "a1,a1"], &["--skip-plan", "`a1`", "twice"]),
         (&["--skip-plan", ""], &["--skip-plan", "empty"]),
         (&["--draft-len", "0"], &["draft-len", "1 to 16"]),
@@ -50,6 +52,9 @@ fn wrong_usage_is_refused_with_exit_code_2() {
     ] {
         let run = generate(arguments);
         run.fails(2, words);
+    }
+    if Path::new("/dev/zero").exists() {
+        generate(&["--drafter", "skip:file:/dev/zero"]).fails(2, &["/dev/zero", "more than the 65536 bytes"]);
     }
     Run::new(&["generate", "--prompt", "x"]).fails(2, &["No model", "--model DIR"]);
     Run::new(&["dance"]).fails(2, &["dance"]);
