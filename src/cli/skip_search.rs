@@ -1,7 +1,7 @@
 //! `paceline inspect --search-skip`: which parts of a model it can draft without.
 
-use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -47,9 +47,10 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
             "The skip plan cannot be written to {path}: {error}; name a place that you may write with `--skip-out`."
         )
     };
-    if let Some(path) = out {
-        // Before the work, and without harm to a plan that is there: the search may be given up.
-        OpenOptions::new().append(true).create(true).open(path).map_err(unwritable)?;
+    // Written beside its place and moved there when it is whole; begun before the work, which is not done in vain.
+    let part = out.map(|path| PathBuf::from(format!("{}.part", path.display())));
+    if let Some(part) = &part {
+        fs::write(part, "").map_err(unwritable)?;
     }
     let config = EngineConfig { threads: flags.threads, ..EngineConfig::default() };
     let threads = config.resolved_threads();
@@ -81,8 +82,8 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
         progress.show(&format!("{skipped} parts skipped, judging the next on tokens"), done, total);
     });
     progress::clear();
-    if let (Some(path), Some(best)) = (out, steps.last()) {
-        fs::write(path, format!("{}\n", best.plan)).map_err(unwritable)?;
+    if let (Some(path), Some(part), Some(best)) = (out, &part, steps.last()) {
+        fs::write(part, format!("{}\n", best.plan)).and_then(|()| fs::rename(part, path)).map_err(unwritable)?;
     }
     let best = steps.last().filter(|best| best.speedup > 1.0);
     Ok(Found {
