@@ -80,6 +80,14 @@ impl Kind {
             Self::Integers => HEADER + GROUP / 4,
         }
     }
+
+    /// As many rows as cost about the same as one, where weights come from memory.
+    fn rows_for_free(self) -> usize {
+        match self {
+            Self::Floats => 4,
+            Self::Integers => 8,
+        }
+    }
 }
 
 thread_local! {
@@ -186,16 +194,6 @@ impl Kernels {
                 }
             });
         });
-    }
-}
-
-impl Kind {
-    /// As many rows as cost about the same as one, where weights come from memory.
-    fn rows_for_free(self) -> usize {
-        match self {
-            Self::Floats => 4,
-            Self::Integers => 8,
-        }
     }
 }
 

@@ -316,13 +316,12 @@ impl Composed {
         }
         let rows = hidden.dims()[0];
         let rotation = Rotation::new(&self.inverse_frequencies, position, rows, &self.device);
-        let runs = |sublayer| skip.is_none_or(|skip| !skip.skips(sublayer));
         layers.fold(hidden, |mut x, index| {
             let layer = &self.layers[index];
-            if runs(Sublayer::Attention(index)) {
+            if Sublayer::Attention(index).runs(skip) {
                 x = x.clone() + layer.attend(layer.attention_norm.forward(x), &rotation, cache, index);
             }
-            if runs(Sublayer::Mlp(index)) {
+            if Sublayer::Mlp(index).runs(skip) {
                 x = x.clone() + layer.feed_forward(layer.mlp_norm.forward(x));
             }
             x

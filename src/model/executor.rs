@@ -26,6 +26,8 @@ pub(super) struct Executor {
     inverse_frequencies: Vec<f32>,
     norm_eps: f32,
     head_dim: usize,
+    /// What scores are multiplied with.
+    scale: f32,
     widths: Widths,
     /// Memory that no call uses at the moment.
     spare: Mutex<Vec<Vec<f32>>>,
@@ -100,6 +102,7 @@ impl Executor {
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             norm_eps: config.norm_eps,
             head_dim: config.head_dim,
+            scale: (config.head_dim as f32).powf(-0.5),
             widths: Widths {
                 hidden: config.hidden_size,
                 queries: config.heads * config.head_dim,
@@ -138,15 +141,14 @@ impl Executor {
             return;
         }
         let angles = Angles::new(&self.inverse_frequencies, position, rows);
-        let runs = |sublayer| skip.is_none_or(|skip| !skip.skips(sublayer));
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
             for index in layers {
                 let layer = &self.layers[index];
-                if runs(Sublayer::Attention(index)) {
+                if Sublayer::Attention(index).runs(skip) {
                     self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
                 }
-                if runs(Sublayer::Mlp(index)) {
+                if Sublayer::Mlp(index).runs(skip) {
                     self.feed_forward(layer, &mut buffers);
                 }
             }
@@ -168,8 +170,8 @@ impl Executor {
         };
         let start = cache.len();
         self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
-        let (heads, scale) = (self.widths.queries / self.head_dim, (self.head_dim as f32).powf(-0.5));
-        self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, scale, b.attended);
+        let heads = self.widths.queries / self.head_dim;
+        self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, self.scale, b.attended);
         products(&self.kernels, b.attended, b.rows, [(&layer.attention_output, &mut *b.delta)]);
         b.has_delta = true;
     }

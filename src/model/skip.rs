@@ -31,6 +31,11 @@ impl Sublayer {
             Self::Attention(layer) | Self::Mlp(layer) => layer,
         }
     }
+
+    /// Whether it runs where `skip` is left out, if anything is.
+    pub fn runs(self, skip: Option<&SkipPlan>) -> bool {
+        skip.is_none_or(|skip| !skip.skips(self))
+    }
 }
 
 /// Sublayers to leave out, at least one. Written as a comma list of `a3` (attention), `m3` (MLP) and `3` (both), or as

@@ -68,9 +68,14 @@ pub(crate) fn weights(seed: u64, format: FloatFormat, out_features: usize, in_fe
 
 /// The matrix's values.
 pub(crate) fn widened(w: &Weights) -> Vec<f32> {
-    let mut all = vec![0.0; w.out_features() * w.in_features()];
-    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
-        w.row_to_f32(row, out);
+    all_rows(w.out_features(), w.in_features(), |row, out| w.row_to_f32(row, out))
+}
+
+/// A matrix that is given row by row.
+fn all_rows(rows: usize, columns: usize, row_to_f32: impl Fn(usize, &mut [f32])) -> Vec<f32> {
+    let mut all = vec![0.0; rows * columns];
+    for (row, out) in all.chunks_exact_mut(columns).enumerate() {
+        row_to_f32(row, out);
     }
     all
 }
@@ -86,11 +91,7 @@ pub(crate) fn packed_as(w: &Weights, format: MatrixFormat) -> PackedWeights {
 
 /// The matrix's values, as products compute with them.
 pub(crate) fn unpacked(w: &PackedWeights) -> Vec<f32> {
-    let mut all = vec![0.0; w.out_features() * w.in_features()];
-    for (row, out) in all.chunks_exact_mut(w.in_features()).enumerate() {
-        w.row_to_f32(row, out);
-    }
-    all
+    all_rows(w.out_features(), w.in_features(), |row, out| w.row_to_f32(row, out))
 }
 
 pub(crate) fn product(kernels: &Kernels, x: &[f32], w: &PackedWeights, bias: Option<&[f32]>) -> Vec<f32> {
