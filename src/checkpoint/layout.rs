@@ -7,9 +7,12 @@ pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 /// The output matrix, `[vocab_size, hidden_size]`; with tied embeddings it is the embedding.
 pub(crate) const OUTPUT: &str = "lm_head.weight";
 
+/// The norm after the last layer, `[hidden_size]`.
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
+
 /// Name and shape of the tensors outside of the layers, the embedding and the output matrix excepted.
 pub(crate) fn outer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
-    vec![("model.norm.weight", vec![config.hidden_size])]
+    vec![(FINAL_NORM, vec![config.hidden_size])]
 }
 
 /// Name within its layer (after `model.layers.N.`) and shape of every tensor of a layer.
@@ -50,6 +53,21 @@ pub(crate) fn layer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usiz
 /// The full name of a layer's tensor.
 pub(crate) fn layer_name(layer: usize, tensor: &str) -> String {
     format!("model.layers.{layer}.{tensor}")
+}
+
+/// Name and shape of every tensor of a model, a tied matrix once.
+pub(crate) fn tensors_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+    let matrix = vec![config.vocab_size, config.hidden_size];
+    let mut tensors = vec![(EMBEDDING.to_owned(), matrix.clone())];
+    if !config.tied_embeddings {
+        tensors.push((OUTPUT.to_owned(), matrix));
+    }
+    tensors.extend(outer_tensors(config).into_iter().map(|(name, shape)| (name.to_owned(), shape)));
+    let of_layer = layer_tensors(config);
+    for layer in 0..config.layers {
+        tensors.extend(of_layer.iter().map(|(name, shape)| (layer_name(layer, name), shape.clone())));
+    }
+    tensors
 }
 
 /// Whether a tensor is a buffer that old versions of transformers stored although it follows from the configuration.

@@ -1,7 +1,8 @@
 //! Angles of the rotary position embedding (Su et al. 2021).
 
-/// Cosines and sines for consecutive positions, `[rows, head_dim / 2]` each, computed once for a call and shared by
+/// Cosines and sines for rows at their positions, `[rows, head_dim / 2]` each, computed once for a call and shared by
 /// all layers.
+#[derive(Debug)]
 pub(super) struct Angles {
     /// The cosines.
     pub(super) cos: Vec<f32>,
@@ -10,11 +11,11 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    /// The angles of positions `start..start + rows`; the head's width is twice the number of frequencies.
-    pub(super) fn new(inverse_frequencies: &[f32], start: usize, rows: usize) -> Self {
-        let len = rows * inverse_frequencies.len();
+    /// The angles of rows at `positions`; the head's width is twice the number of frequencies.
+    pub(super) fn new(inverse_frequencies: &[f32], positions: impl ExactSizeIterator<Item = usize>) -> Self {
+        let len = positions.len() * inverse_frequencies.len();
         let (mut cos, mut sin) = (Vec::with_capacity(len), Vec::with_capacity(len));
-        for position in start..start + rows {
+        for position in positions {
             // In f32 as the reference implementation does, so that far positions see the same rounding.
             for angle in inverse_frequencies.iter().map(|frequency| position as f32 * frequency) {
                 cos.push(angle.cos());

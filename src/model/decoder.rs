@@ -1,22 +1,22 @@
-//! The Llama-family decoder, described once: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on
-//! queries and keys, by attention windows and by rotary frequencies, all of them settings here and not
-//! separate models.
+//! A Llama-family decoder ready to run: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on queries and keys,
+//! by attention windows and by rotary frequencies, all of them settings here and not separate models.
 //!
-//! [`Composed`] is the description, in burn tensors; it runs on every device that burn knows. On the processor
+//! [`Description`] says what it computes, in burn tensors, and runs so on every device that burn knows. On the processor
 //! [`Executor`] takes its place, which computes the same without tensors. Both are made of the same weights.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, PackedWeights, WeightsError};
 
 use super::cache::KvCache;
+use super::description::Description;
 use super::device::Compute;
 use super::executor::Executor;
-use super::ops::{Embedding, Linear, RmsNorm, Rotation, attend, from_values, gated_silu, into_values};
+use super::ops::{Operations, from_values, into_values};
 use super::skip::{SkipPlan, Sublayer};
-use super::weights::{HeadWeights, LayerWeights, LinearWeights, Loader};
+use super::weights::{LayerWeights, Loader, OnDevice, Source};
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 
 /// Why a checkpoint could not become a model.
@@ -78,9 +78,12 @@ pub struct Decoder {
     sublayer_bytes: Vec<[u64; 2]>,
 }
 
+/// Bytes of a value in a tensor.
+const F32_BYTES: u64 = 4;
+
 enum Body {
     Executor(Box<Executor>),
-    Composed(Box<Composed>),
+    Tensors(Box<Description>),
 }
 
 impl Decoder {
@@ -102,42 +105,30 @@ impl Decoder {
             Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
         };
         let mut loader = Loader::new(checkpoint, format, &packer);
-        let held = |matrix: &PackedWeights| match compute {
-            Compute::Kernels(_) => matrix.bytes() as u64,
-            Compute::Burn(_) => 4 * (matrix.in_features() * matrix.out_features()) as u64,
-        };
         let mut sublayer_bytes = Vec::with_capacity(config.layers);
-        let mut layer = |index| -> Result<_, ModelError> {
-            progress(index, config.layers);
-            let layer = loader.layer(index)?;
-            let attention = layer.attention().into_iter().map(held).sum();
-            sublayer_bytes.push([attention, layer.mlp().into_iter().map(held).sum()]);
-            Ok(layer)
-        };
         let (body, looked_up) = match compute {
             Compute::Kernels(kernels) => {
-                let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
+                let bytes = |matrix: &PackedWeights| matrix.bytes() as u64;
+                let layers = read_layers(&mut loader, &config, bytes, &mut sublayer_bytes, progress)?;
                 let head = loader.head()?;
                 let looked_up = head.embedding.as_ref().map_or(0, |embedding| embedding.bytes() as u64);
                 (Body::Executor(Box::new(Executor::new(Arc::clone(kernels), &config, layers, head))), looked_up)
             }
             Compute::Burn(device) => {
-                // Each layer is copied before the next is loaded.
-                let layers = (0..config.layers).map(|index| Ok(Layer::new(layer(index)?, &config, device)));
-                let layers = layers.collect::<Result<_, ModelError>>()?;
-                let head = loader.head()?;
-                let looked_up = head
-                    .embedding
-                    .as_ref()
-                    .map_or(0, |embedding| 4 * (embedding.out_features() * embedding.in_features()) as u64);
-                (Body::Composed(Box::new(Composed::new(&config, layers, head, device))), looked_up)
+                let bytes = |matrix: &Tensor<2>| F32_BYTES * matrix.shape().num_elements() as u64;
+                let mut source = OnDevice { loader: &mut loader, device };
+                let layers = read_layers(&mut source, &config, bytes, &mut sublayer_bytes, progress)?;
+                let head = source.head()?;
+                let looked_up = head.embedding.as_ref().map_or(0, bytes);
+                let description = Description::new(&config, layers, head, Operations::Composed, device);
+                (Body::Tensors(Box::new(description)), looked_up)
             }
         };
         progress(config.layers, config.layers);
         let weight_bytes = match compute {
             Compute::Kernels(_) => loader.bytes(),
             // burn's own operations hold their weights in f32.
-            Compute::Burn(_) => 4 * loader.values(),
+            Compute::Burn(_) => F32_BYTES * loader.values(),
         };
         Ok(Self {
             format: format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format())),
@@ -157,7 +148,7 @@ impl Decoder {
     /// If it does not run on the processor and the format is not f32.
     pub fn with_cache_format(self, format: CacheFormat) -> Result<Self, ModelError> {
         match self.body {
-            Body::Composed(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
+            Body::Tensors(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
             _ => Ok(Self { cache_format: format, ..self }),
         }
     }
@@ -220,7 +211,7 @@ impl Decoder {
     pub fn embed(&self, tokens: &[u32]) -> Tensor<2> {
         match &self.body {
             Body::Executor(executor) => self.tensor(executor.embed(tokens), tokens.len()),
-            Body::Composed(composed) => composed.embedding.forward(tokens),
+            Body::Tensors(description) => description.embed(tokens),
         }
     }
 
@@ -242,7 +233,7 @@ impl Decoder {
                 executor.forward_layers(layers, position, &mut hidden, skip, cache);
                 self.tensor(hidden, rows)
             }
-            Body::Composed(composed) => composed.forward_layers(layers, position, hidden, skip, cache),
+            Body::Tensors(description) => description.forward_cached(layers, position, hidden, skip, cache),
         }
     }
 
@@ -251,7 +242,7 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.logits(&into_values(hidden)),
-            Body::Composed(composed) => into_values(composed.output.forward(composed.norm.forward(hidden))),
+            Body::Tensors(description) => into_values(description.logits(hidden)),
         }
     }
 
@@ -260,108 +251,20 @@ impl Decoder {
     }
 }
 
-/// The model in burn tensors.
-struct Composed {
-    embedding: Embedding,
-    layers: Vec<Layer>,
-    norm: RmsNorm,
-    output: Linear,
-    inverse_frequencies: Vec<f32>,
-    device: Device,
-}
-
-struct Layer {
-    attention_norm: RmsNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    /// Norms on the heads of queries and keys (Qwen3).
-    head_norms: Option<(RmsNorm, RmsNorm)>,
-    attention_output: Linear,
-    mlp_norm: RmsNorm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    window: Option<usize>,
-    scale: f32,
-}
-
-impl Composed {
-    fn new(config: &ModelConfig, layers: Vec<Layer>, head: HeadWeights, device: &Device) -> Self {
-        let output = Linear::new(LinearWeights { matrix: head.output, bias: None }, device);
-        let embedding = match head.embedding {
-            Some(weights) => Embedding::new(&weights, device),
-            None => Embedding::tied_to(&output),
-        };
-        Self {
-            embedding,
-            layers,
-            norm: RmsNorm::new(head.norm, config.norm_eps, device),
-            output,
-            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
-            device: device.clone(),
-        }
-    }
-
-    fn forward_layers(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: Tensor<2>,
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        if layers.is_empty() {
-            return hidden;
-        }
-        let rows = hidden.dims()[0];
-        let rotation = Rotation::new(&self.inverse_frequencies, position, rows, &self.device);
-        layers.fold(hidden, |mut x, index| {
-            let layer = &self.layers[index];
-            if Sublayer::Attention(index).runs(skip) {
-                x = x.clone() + layer.attend(layer.attention_norm.forward(x), &rotation, cache, index);
-            }
-            if Sublayer::Mlp(index).runs(skip) {
-                x = x.clone() + layer.feed_forward(layer.mlp_norm.forward(x));
-            }
-            x
-        })
-    }
-}
-
-impl Layer {
-    fn new(weights: LayerWeights, config: &ModelConfig, device: &Device) -> Self {
-        let norm = |weight| RmsNorm::new(weight, config.norm_eps, device);
-        let linear = |weights| Linear::new(weights, device);
-        Self {
-            attention_norm: norm(weights.attention_norm),
-            query: linear(weights.query),
-            key: linear(weights.key),
-            value: linear(weights.value),
-            head_norms: weights.head_norms.map(|(query, key)| (norm(query), norm(key))),
-            attention_output: linear(weights.attention_output),
-            mlp_norm: norm(weights.mlp_norm),
-            gate: linear(weights.gate),
-            up: linear(weights.up),
-            down: linear(weights.down),
-            window: weights.window,
-            scale: (config.head_dim as f32).powf(-0.5),
-        }
-    }
-
-    fn attend(&self, h: Tensor<2>, rotation: &Rotation, cache: &mut KvCache, index: usize) -> Tensor<2> {
-        let mut queries = self.query.forward(h.clone());
-        let mut keys = self.key.forward(h.clone());
-        let values = self.value.forward(h);
-        if let Some((query_norm, key_norm)) = &self.head_norms {
-            (queries, keys) = (query_norm.forward(queries), key_norm.forward(keys));
-        }
-        let (queries, keys) = (rotation.apply(queries), rotation.apply(keys));
-        let attended = attend(queries, keys, values, cache.device_mut(index), self.window, self.scale);
-        self.attention_output.forward(attended)
-    }
-
-    fn feed_forward(&self, h: Tensor<2>) -> Tensor<2> {
-        self.down.forward(gated_silu(self.gate.forward(h.clone()), self.up.forward(h)))
-    }
+/// All layers, one by one; `sizes` gets the bytes of each one's matrices, in attention and MLP.
+fn read_layers<S: Source>(
+    source: &mut S,
+    config: &ModelConfig,
+    bytes: impl Fn(&S::Matrix) -> u64,
+    sizes: &mut Vec<[u64; 2]>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<LayerWeights<S::Matrix, S::Vector>>, S::Error> {
+    let mut layer = |index| {
+        progress(index, config.layers);
+        let layer = LayerWeights::read(source, config, index)?;
+        let attention = layer.attention().into_iter().map(&bytes).sum();
+        sizes.push([attention, layer.mlp().into_iter().map(&bytes).sum()]);
+        Ok(layer)
+    };
+    (0..config.layers).map(&mut layer).collect()
 }

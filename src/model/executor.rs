@@ -140,7 +140,7 @@ impl Executor {
         if layers.is_empty() || rows == 0 {
             return;
         }
-        let angles = Angles::new(&self.inverse_frequencies, position, rows);
+        let angles = Angles::new(&self.inverse_frequencies, position..position + rows);
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
             for index in layers {

@@ -8,16 +8,21 @@
 //! these layers for these tokens, keep what was computed".
 
 mod angles;
+mod batch;
 pub mod cache;
 pub mod decoder;
+mod description;
 pub mod device;
 mod executor;
+mod fused;
 mod ops;
 pub mod precision;
 pub mod sequence;
 pub mod skip;
+mod trainable;
 mod weights;
 
+pub use batch::Batch;
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
@@ -25,3 +30,4 @@ pub use paceline_kernels::MatrixFormat;
 pub use precision::weight_bytes;
 pub use sequence::{DraftAccess, DraftView, Sequence, Verified};
 pub use skip::{SkipError, SkipPlan, Sublayer};
+pub use trainable::{Model, Trainable};

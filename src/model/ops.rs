@@ -1,15 +1,19 @@
 //! The operations a decoder is described in, composed of burn's own.
 //!
 //! This is the definition of what a model computes, on any device that burn knows. The processor computes the same
-//! through [`super::executor`], and the tests hold it to these.
+//! through [`super::executor`], and in training through [`super::fused`]; the tests hold both to these.
 //!
 //! Activations are `[rows, width]`, one row per token.
 
+use std::sync::Arc;
+
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
-use paceline_kernels::Weights;
+use paceline_kernels::Kernels;
 
 use super::angles::Angles;
+use super::batch::{Batch, Masks};
 use super::cache::DeviceLayer;
+use super::fused::{self, Seen};
 use super::weights::LinearWeights;
 
 /// Makes a tensor `[rows, width]` of `values` on `device`.
@@ -23,41 +27,32 @@ pub(super) fn into_values(x: Tensor<2>) -> Vec<f32> {
     data.try_into_vec().expect("activations are f32")
 }
 
-/// A learned vector, `[1, length]`: a norm's weight or a layer's bias.
-fn vector(values: Vec<f32>, device: &Device) -> Tensor<2> {
-    let length = values.len();
-    from_values(values, 1, length, device)
-}
-
-/// A matrix `[rows, width]`, given row by row.
-fn matrix(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]), device: &Device) -> Tensor<2> {
-    let mut values = vec![0.0; rows * width];
-    for (index, out) in values.chunks_exact_mut(width).enumerate() {
-        row(index, out);
-    }
-    from_values(values, rows, width, device)
+/// How the operations run. What they compute is the same but for rounding.
+#[derive(Clone)]
+pub(super) enum Operations {
+    /// Composed of burn's own, on any device.
+    Composed,
+    /// One kernel each, forward and backward: on burn's flex device, under autodiff.
+    Fused(Arc<Kernels>),
 }
 
 /// The rows of a matrix looked up by token id. May share its matrix with the output layer.
 pub(super) struct Embedding(Tensor<2>);
 
 impl Embedding {
-    /// Places an embedding matrix `[vocabulary, width]`.
-    pub(super) fn new(weights: &Weights, device: &Device) -> Self {
-        let row = |index, out: &mut [f32]| weights.row_to_f32(index, out);
-        Self(matrix(weights.out_features(), weights.in_features(), row, device))
-    }
-
-    /// The embedding that shares the output layer's matrix.
-    pub(super) fn tied_to(output: &Linear) -> Self {
-        Self(output.matrix.clone())
+    /// The embedding of a matrix `[vocabulary, width]`.
+    pub(super) fn new(matrix: Tensor<2>) -> Self {
+        Self(matrix)
     }
 
     /// The rows of `tokens`, as `[tokens, width]`.
     ///
     /// # Panics
     /// If an id is outside the vocabulary; callers check what comes from outside.
-    pub(super) fn forward(&self, tokens: &[u32]) -> Tensor<2> {
+    pub(super) fn forward(&self, tokens: &[u32], with: &Operations) -> Tensor<2> {
+        if let Operations::Fused(kernels) = with {
+            return fused::embed(self.0.clone(), tokens, kernels);
+        }
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &self.0.device());
         self.0.clone().select(0, ids)
@@ -71,17 +66,18 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Places a layer with weights `[out, in]` and an optional bias `[out]`.
-    pub(super) fn new(weights: LinearWeights, device: &Device) -> Self {
-        let LinearWeights { matrix: packed, bias } = weights;
-        let row = |index, out: &mut [f32]| packed.row_to_f32(index, out);
-        let matrix = matrix(packed.out_features(), packed.in_features(), row, device);
-        Self { matrix, bias: bias.map(|values| vector(values, device)) }
+    /// A layer with weights `[out, in]` and an optional bias `[1, out]`.
+    pub(super) fn new(weights: LinearWeights<Tensor<2>, Tensor<2>>) -> Self {
+        let LinearWeights { matrix, bias } = weights;
+        Self { matrix, bias }
     }
 
     /// `x` is `[rows, in]`, the result `[rows, out]`.
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.matrix.clone().transpose());
+    pub(super) fn forward(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
+        let y = match with {
+            Operations::Composed => x.matmul(self.matrix.clone().transpose()),
+            Operations::Fused(kernels) => fused::linear(x, self.matrix.clone(), kernels),
+        };
         match &self.bias {
             Some(bias) => y + bias.clone(),
             None => y,
@@ -97,13 +93,16 @@ pub(super) struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Places a norm with `weight` and the `eps` added to the mean square.
-    pub(super) fn new(weight: Vec<f32>, eps: f32, device: &Device) -> Self {
-        Self { weight: vector(weight, device), eps }
+    /// A norm with `weight` `[1, group]` and the `eps` added to the mean square.
+    pub(super) fn new(weight: Tensor<2>, eps: f32) -> Self {
+        Self { weight, eps }
     }
 
     /// `x` is `[rows, width]` with `width` a multiple of the weight's length; the result has its shape.
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
+        if let Operations::Fused(kernels) = with {
+            return fused::rms_norm(x, self.weight.clone(), self.eps, kernels);
+        }
         let [rows, width] = x.dims();
         let group = self.weight.dims()[1];
         let x = x.reshape([rows * width / group, group]);
@@ -113,36 +112,65 @@ impl RmsNorm {
     }
 }
 
-/// The rotary position embedding of consecutive positions.
+/// The rotary position embedding of rows at given positions.
 pub(super) struct Rotation {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
+    angles: Arc<Angles>,
+    /// Cosines and sines as tensors, `[rows, 1, head_dim / 2]`, for [`Operations::Composed`].
+    tensors: [Tensor<3>; 2],
+    half: usize,
 }
 
 impl Rotation {
-    /// The rotation of positions `start..start + rows`; the head's width is twice the number of frequencies.
-    pub(super) fn new(inverse_frequencies: &[f32], start: usize, rows: usize, device: &Device) -> Self {
-        let Angles { cos, sin } = Angles::new(inverse_frequencies, start, rows);
-        let place = |values| Tensor::from_data(TensorData::new(values, [rows, 1, inverse_frequencies.len()]), device);
-        Self { cos: place(cos), sin: place(sin) }
+    /// The rotation of rows at `positions`; the head's width is twice the number of frequencies.
+    pub(super) fn new(
+        inverse_frequencies: &[f32],
+        positions: impl ExactSizeIterator<Item = usize>,
+        device: &Device,
+    ) -> Self {
+        let (rows, half) = (positions.len(), inverse_frequencies.len());
+        let angles = Angles::new(inverse_frequencies, positions);
+        let place = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [rows, 1, half]), device);
+        Self { tensors: [place(&angles.cos), place(&angles.sin)], angles: Arc::new(angles), half }
+    }
+
+    /// The width of a head.
+    pub(super) fn head_dim(&self) -> usize {
+        2 * self.half
     }
 
     /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's
     /// values against the second.
-    pub(super) fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(super) fn apply(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
+        if let Operations::Fused(kernels) = with {
+            return fused::rotate(x, &self.angles, kernels);
+        }
         let [rows, width] = x.dims();
-        let half = self.cos.dims()[2];
+        let (half, [cos, sin]) = (self.half, &self.tensors);
         let x = x.reshape([rows, width / (2 * half), 2 * half]);
         let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
-        let rotated_first = first.clone() * self.cos.clone() - second.clone() * self.sin.clone();
-        let rotated_second = second * self.cos.clone() + first * self.sin.clone();
+        let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+        let rotated_second = second * cos.clone() + first * sin.clone();
         Tensor::cat(vec![rotated_first, rotated_second], 2).reshape([rows, width])
     }
 }
 
 /// `silu(gate) * up`, elementwise, all `[rows, width]` (SwiGLU, Shazeer 2020).
-pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    activation::silu(gate) * up
+pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> Tensor<2> {
+    match with {
+        Operations::Composed => activation::silu(gate) * up,
+        Operations::Fused(kernels) => fused::gated_silu(gate, up, kernels),
+    }
+}
+
+/// The settings of a layer's attention.
+#[derive(Clone, Copy)]
+pub(super) struct Attention {
+    /// The width of a head.
+    pub(super) head_dim: usize,
+    /// Positions that are seen at most, if not all.
+    pub(super) window: Option<usize>,
+    /// What scores are multiplied with.
+    pub(super) scale: f32,
 }
 
 /// Appends `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache and lets `queries` `[rows,
@@ -154,18 +182,17 @@ pub(super) fn attend(
     keys: Tensor<2>,
     values: Tensor<2>,
     cache: &mut DeviceLayer,
-    window: Option<usize>,
-    scale: f32,
+    attention: &Attention,
 ) -> Tensor<2> {
+    let Attention { head_dim, window, scale } = *attention;
     let start = cache.len();
     cache.append(keys, values);
     let [rows, width] = queries.dims();
     let (keys, values) = cache.visible();
-    let [kv_heads, cached, head_dim] = keys.dims();
+    let [kv_heads, cached, _] = keys.dims();
     let heads = width / head_dim;
     let group = heads / kv_heads;
     let queries = queries.reshape([rows, heads, head_dim]).swap_dims(0, 1).reshape([kv_heads, group * rows, head_dim]);
-    let scores = queries.matmul(keys.swap_dims(1, 2)) * scale;
     let hidden: Vec<bool> = (0..group * rows)
         .flat_map(|row| {
             let position = start + row % rows;
@@ -173,8 +200,57 @@ pub(super) fn attend(
             (0..cached).map(move |key| key > position || key < first)
         })
         .collect();
-    let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [group * rows, cached]), &scores.device());
+    let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [group * rows, cached]), &queries.device());
     let hidden = hidden.unsqueeze::<3>().expand([kv_heads, group * rows, cached]);
-    let weights = activation::softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 2);
-    weights.matmul(values).reshape([heads, rows, head_dim]).swap_dims(0, 1).reshape([rows, width])
+    let attended = masked_attention(queries, keys, values, hidden, scale);
+    attended.reshape([heads, rows, head_dim]).swap_dims(0, 1).reshape([rows, width])
+}
+
+/// Lets the rows of a batch attend to each other: `queries` `[rows, heads * head_dim]`, `keys` and `values` `[rows,
+/// kv_heads * head_dim]`. A row sees itself and what is before it in its document, no further back than `window`
+/// positions, itself included. Grouped queries as in [`attend`]. Result as `queries`.
+pub(super) fn attend_in_sequences(
+    queries: Tensor<2>,
+    keys: Tensor<2>,
+    values: Tensor<2>,
+    batch: &Batch,
+    masks: &mut Masks,
+    attention: &Attention,
+    with: &Operations,
+) -> Tensor<2> {
+    let Attention { head_dim, window, scale } = *attention;
+    if let Operations::Fused(kernels) = with {
+        let seen = Seen { length: batch.length(), first: batch.first_seen(window) };
+        return fused::attend([queries, keys, values], head_dim, seen, scale, kernels);
+    }
+    let ([rows, width], [_, kv_width]) = (queries.dims(), keys.dims());
+    let (length, kv_heads) = (batch.length(), kv_width / head_dim);
+    let (sequences, group) = (rows / length, width / kv_width);
+    let hidden = masks.hidden(batch, window, &queries.device());
+    let hidden = hidden.reshape([sequences, 1, 1, length, length]).expand([sequences, kv_heads, group, length, length]);
+    let per_head = |x: Tensor<2>, of_head: usize| {
+        let x = x.reshape([sequences, length, kv_heads * of_head, head_dim]).swap_dims(1, 2);
+        x.reshape([sequences * kv_heads, of_head * length, head_dim])
+    };
+    let attended = masked_attention(
+        per_head(queries, group),
+        per_head(keys, 1),
+        per_head(values, 1),
+        hidden.reshape([sequences * kv_heads, group * length, length]),
+        scale,
+    );
+    attended.reshape([sequences, kv_heads * group, length, head_dim]).swap_dims(1, 2).reshape([rows, width])
+}
+
+/// Scaled dot-product attention of `queries` `[heads, rows, head_dim]` to `keys` and `values` `[heads, seen, head_dim]`,
+/// but for what is `hidden`, `[heads, rows, seen]`.
+fn masked_attention(
+    queries: Tensor<3>,
+    keys: Tensor<3>,
+    values: Tensor<3>,
+    hidden: Tensor<3, Bool>,
+    scale: f32,
+) -> Tensor<3> {
+    let scores = queries.matmul(keys.swap_dims(1, 2)) * scale;
+    activation::softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 2).matmul(values)
 }

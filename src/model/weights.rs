@@ -3,66 +3,126 @@
 
 use std::sync::Arc;
 
+use burn::tensor::{Device, Tensor};
 use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
 
 use super::ModelError;
+use super::ops::from_values;
 use super::precision::matrix_format;
-use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, StoredTensor, layer_name};
 
 /// The weights of `y = x W^T + b`.
-pub(super) struct LinearWeights {
+pub(super) struct LinearWeights<M = PackedWeights, V = Vec<f32>> {
     /// W.
-    pub(super) matrix: PackedWeights,
+    pub(super) matrix: M,
     /// b, where there is one.
-    pub(super) bias: Option<Vec<f32>>,
+    pub(super) bias: Option<V>,
 }
 
 /// The weights of a layer, and its window.
-pub(super) struct LayerWeights {
+pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
     /// The norm before attention.
-    pub(super) attention_norm: Vec<f32>,
+    pub(super) attention_norm: V,
     /// The product that makes queries.
-    pub(super) query: LinearWeights,
+    pub(super) query: LinearWeights<M, V>,
     /// The product that makes keys.
-    pub(super) key: LinearWeights,
+    pub(super) key: LinearWeights<M, V>,
     /// The product that makes values.
-    pub(super) value: LinearWeights,
+    pub(super) value: LinearWeights<M, V>,
     /// Norms on the heads of queries and keys (Qwen3).
-    pub(super) head_norms: Option<(Vec<f32>, Vec<f32>)>,
+    pub(super) head_norms: Option<(V, V)>,
     /// The product after attention.
-    pub(super) attention_output: LinearWeights,
+    pub(super) attention_output: LinearWeights<M, V>,
     /// The norm before the feed-forward part.
-    pub(super) mlp_norm: Vec<f32>,
+    pub(super) mlp_norm: V,
     /// The product whose activation gates.
-    pub(super) gate: LinearWeights,
+    pub(super) gate: LinearWeights<M, V>,
     /// The product that is gated.
-    pub(super) up: LinearWeights,
+    pub(super) up: LinearWeights<M, V>,
     /// The product back to the layer's width.
-    pub(super) down: LinearWeights,
+    pub(super) down: LinearWeights<M, V>,
     /// Positions that attention sees at most, if not all.
     pub(super) window: Option<usize>,
 }
 
-impl LayerWeights {
+/// Where weights come from, by their names in Hugging Face files.
+pub(super) trait Source {
+    /// What a matrix is held as.
+    type Matrix;
+    /// What a norm's weight or a bias is held as.
+    type Vector;
+    /// Why one cannot be had.
+    type Error;
+
+    /// The matrix of a name.
+    fn matrix(&mut self, name: &str) -> Result<Self::Matrix, Self::Error>;
+
+    /// The vector of a name.
+    fn vector(&mut self, name: &str) -> Result<Self::Vector, Self::Error>;
+}
+
+fn linear<S: Source>(
+    source: &mut S,
+    name: &str,
+    with_bias: bool,
+) -> Result<LinearWeights<S::Matrix, S::Vector>, S::Error> {
+    let matrix = source.matrix(&format!("{name}.weight"))?;
+    let bias = if with_bias { Some(source.vector(&format!("{name}.bias"))?) } else { None };
+    Ok(LinearWeights { matrix, bias })
+}
+
+impl<M, V> LayerWeights<M, V> {
+    /// The weights of layer `index` of a model of `config`'s shape.
+    ///
+    /// # Errors
+    /// The source's.
+    pub(super) fn read<S: Source<Matrix = M, Vector = V>>(
+        source: &mut S,
+        config: &ModelConfig,
+        index: usize,
+    ) -> Result<Self, S::Error> {
+        let norm = |part: &str| layer_name(index, &format!("{part}.weight"));
+        let attention = |part: &str| layer_name(index, &format!("self_attn.{part}"));
+        let mlp = |part: &str| layer_name(index, &format!("mlp.{part}"));
+        Ok(Self {
+            attention_norm: source.vector(&norm("input_layernorm"))?,
+            query: linear(source, &attention("q_proj"), config.qkv_bias)?,
+            key: linear(source, &attention("k_proj"), config.qkv_bias)?,
+            value: linear(source, &attention("v_proj"), config.qkv_bias)?,
+            head_norms: if config.qk_norm {
+                Some((source.vector(&norm("self_attn.q_norm"))?, source.vector(&norm("self_attn.k_norm"))?))
+            } else {
+                None
+            },
+            attention_output: linear(source, &attention("o_proj"), config.output_bias)?,
+            mlp_norm: source.vector(&norm("post_attention_layernorm"))?,
+            gate: linear(source, &mlp("gate_proj"), config.mlp_bias)?,
+            up: linear(source, &mlp("up_proj"), config.mlp_bias)?,
+            down: linear(source, &mlp("down_proj"), config.mlp_bias)?,
+            window: config.window(index),
+        })
+    }
+
     /// The matrices of its attention.
-    pub(super) fn attention(&self) -> [&PackedWeights; 4] {
+    pub(super) fn attention(&self) -> [&M; 4] {
         [&self.query, &self.key, &self.value, &self.attention_output].map(|weights| &weights.matrix)
     }
 
     /// The matrices of its MLP.
-    pub(super) fn mlp(&self) -> [&PackedWeights; 3] {
+    pub(super) fn mlp(&self) -> [&M; 3] {
         [&self.gate, &self.up, &self.down].map(|weights| &weights.matrix)
     }
 }
 
 /// What comes before the first layer and after the last.
-pub(super) struct HeadWeights {
+pub(super) struct HeadWeights<M = PackedWeights, V = Vec<f32>, E = Weights> {
     /// The final norm.
-    pub(super) norm: Vec<f32>,
+    pub(super) norm: V,
     /// The output matrix `[vocabulary, hidden]`.
-    pub(super) output: PackedWeights,
-    /// The embedding `[vocabulary, hidden]`, where it lies in the file, or none where the output matrix serves.
-    pub(super) embedding: Option<Weights>,
+    pub(super) output: M,
+    /// The embedding `[vocabulary, hidden]`, or none where the output matrix serves. The processor has it where it lies
+    /// in the file.
+    pub(super) embedding: Option<E>,
 }
 
 /// Takes tensors out of a checkpoint, one after the other: what has been packed is let go by the mapped file at once,
@@ -94,44 +154,16 @@ impl<'a> Loader<'a> {
         self.values
     }
 
-    /// The weights of a layer.
-    ///
-    /// # Errors
-    /// As [`Loader::embedding`].
-    pub(super) fn layer(&mut self, index: usize) -> Result<LayerWeights, ModelError> {
-        let config = self.checkpoint.config();
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let attention = |part: &str| name(&format!("self_attn.{part}"));
-        let mlp = |part: &str| name(&format!("mlp.{part}"));
-        Ok(LayerWeights {
-            attention_norm: self.norm(&name("input_layernorm"))?,
-            query: self.linear(&attention("q_proj"), config.qkv_bias)?,
-            key: self.linear(&attention("k_proj"), config.qkv_bias)?,
-            value: self.linear(&attention("v_proj"), config.qkv_bias)?,
-            head_norms: if config.qk_norm {
-                Some((self.norm(&attention("q_norm"))?, self.norm(&attention("k_norm"))?))
-            } else {
-                None
-            },
-            attention_output: self.linear(&attention("o_proj"), config.output_bias)?,
-            mlp_norm: self.norm(&name("post_attention_layernorm"))?,
-            gate: self.linear(&mlp("gate_proj"), config.mlp_bias)?,
-            up: self.linear(&mlp("up_proj"), config.mlp_bias)?,
-            down: self.linear(&mlp("down_proj"), config.mlp_bias)?,
-            window: config.window(index),
-        })
-    }
-
     /// What comes before and after the layers. A model that ties output and embedding has two matrices all the same
     /// where the output's is quantized: quantized rows are not what a token's embedding should be.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
     pub(super) fn head(&mut self) -> Result<HeadWeights, ModelError> {
-        let norm = self.norm("model.norm")?;
-        let name = "model.embed_tokens.weight";
+        let norm = self.vector(FINAL_NORM)?;
+        let name = EMBEDDING;
         let tied = self.checkpoint.config().tied_embeddings;
-        let output = self.matrix(if tied { name } else { "lm_head.weight" })?;
+        let output = self.matrix(if tied { name } else { OUTPUT })?;
         if tied && matches!(output.format(), MatrixFormat::Float(_)) {
             return Ok(HeadWeights { norm, output, embedding: None });
         }
@@ -142,38 +174,6 @@ impl<'a> Loader<'a> {
         }
         self.count(embedding.bytes(), embedding.in_features() * embedding.out_features());
         Ok(HeadWeights { norm, output, embedding: Some(embedding) })
-    }
-
-    fn norm(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
-        self.vector(&format!("{name}.weight"))
-    }
-
-    fn linear(&mut self, name: &str, with_bias: bool) -> Result<LinearWeights, ModelError> {
-        let matrix = self.matrix(&format!("{name}.weight"))?;
-        let bias = if with_bias { Some(self.vector(&format!("{name}.bias"))?) } else { None };
-        Ok(LinearWeights { matrix, bias })
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let values = self.checkpoint.tensor(name)?.to_f32();
-        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
-            let format = MatrixFormat::Float(FloatFormat::F32);
-            return Err(ModelError::NotFinite { name: name.to_owned(), row: 0, column, format });
-        }
-        self.count(size_of_val(values.as_slice()), values.len());
-        Ok(values)
-    }
-
-    /// A matrix packed in the format that the loader's gives it, or in the one it is stored in.
-    fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
-        let weights = self.stored(name)?;
-        let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
-        self.check_finite(name, &weights, format)?;
-        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
-        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        self.release(name)?;
-        self.count(packed.bytes(), packed.in_features() * packed.out_features());
-        Ok(packed)
     }
 
     /// That all values are finite, and stay so in `format`.
@@ -199,6 +199,91 @@ impl<'a> Loader<'a> {
     /// A matrix where it lies in the file.
     fn stored(&self, name: &str) -> Result<Weights, ModelError> {
         in_place(self.checkpoint.tensor(name)?).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
+    }
+}
+
+impl Source for Loader<'_> {
+    type Matrix = PackedWeights;
+    type Vector = Vec<f32>;
+    type Error = ModelError;
+
+    /// Packed in the format that the loader's gives it, or in the one it is stored in.
+    fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
+        let weights = self.stored(name)?;
+        let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
+        self.check_finite(name, &weights, format)?;
+        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
+        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
+        self.release(name)?;
+        self.count(packed.bytes(), packed.in_features() * packed.out_features());
+        Ok(packed)
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let values = self.checkpoint.tensor(name)?.to_f32();
+        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+            let format = MatrixFormat::Float(FloatFormat::F32);
+            return Err(ModelError::NotFinite { name: name.to_owned(), row: 0, column, format });
+        }
+        self.count(size_of_val(values.as_slice()), values.len());
+        Ok(values)
+    }
+}
+
+/// A loader's weights as tensors: copied one by one, so that both copies are never there as a whole.
+pub(super) struct OnDevice<'a, 'b> {
+    /// Where they come from.
+    pub(super) loader: &'a mut Loader<'b>,
+    /// Where they go.
+    pub(super) device: &'a Device,
+}
+
+impl OnDevice<'_, '_> {
+    /// As [`Loader::head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn head(&mut self) -> Result<HeadWeights<Tensor<2>, Tensor<2>, Tensor<2>>, ModelError> {
+        let HeadWeights { norm, output, embedding } = self.loader.head()?;
+        let stored = |weights: Weights| {
+            let (rows, width) = (weights.out_features(), weights.in_features());
+            self.place(rows, width, |index, row| weights.row_to_f32(index, row))
+        };
+        let embedding = embedding.map(stored);
+        Ok(HeadWeights { norm: self.place_vector(norm), output: self.place_packed(&output), embedding })
+    }
+
+    fn place(&self, rows: usize, width: usize, row: impl Fn(usize, &mut [f32])) -> Tensor<2> {
+        let mut values = vec![0.0; rows * width];
+        for (index, out) in values.chunks_exact_mut(width).enumerate() {
+            row(index, out);
+        }
+        from_values(values, rows, width, self.device)
+    }
+
+    fn place_packed(&self, matrix: &PackedWeights) -> Tensor<2> {
+        self.place(matrix.out_features(), matrix.in_features(), |index, row| matrix.row_to_f32(index, row))
+    }
+
+    fn place_vector(&self, values: Vec<f32>) -> Tensor<2> {
+        let width = values.len();
+        from_values(values, 1, width, self.device)
+    }
+}
+
+impl Source for OnDevice<'_, '_> {
+    type Matrix = Tensor<2>;
+    type Vector = Tensor<2>;
+    type Error = ModelError;
+
+    fn matrix(&mut self, name: &str) -> Result<Tensor<2>, ModelError> {
+        let matrix = self.loader.matrix(name)?;
+        Ok(self.place_packed(&matrix))
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Tensor<2>, ModelError> {
+        let values = self.loader.vector(name)?;
+        Ok(self.place_vector(values))
     }
 }
 

@@ -1,0 +1,185 @@
+//! What a Llama-family decoder computes, described once, in burn tensors.
+//!
+//! Inference on devices other than the processor runs it over a cache ([`super::decoder`]), training runs it over
+//! batches of sequences under autodiff ([`super::trainable`]), and tests hold the processor's own body
+//! ([`super::executor`]) to it.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor};
+
+use super::batch::{Batch, Masks};
+use super::cache::KvCache;
+use super::ops::{
+    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, gated_silu,
+};
+use super::skip::{SkipPlan, Sublayer};
+use super::weights::{HeadWeights, LayerWeights, LinearWeights};
+use crate::checkpoint::ModelConfig;
+
+/// A model in burn tensors.
+pub(super) struct Description {
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    output: Linear,
+    inverse_frequencies: Vec<f32>,
+    operations: Operations,
+    device: Device,
+}
+
+struct Layer {
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    /// Norms on the heads of queries and keys (Qwen3).
+    head_norms: Option<(RmsNorm, RmsNorm)>,
+    attention_output: Linear,
+    mlp_norm: RmsNorm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    attention: Attention,
+}
+
+/// What rows attend to, beside themselves.
+enum Past<'a> {
+    /// The cache of the one sequence they continue, to which they are appended.
+    Cache(&'a mut KvCache),
+    /// Rows of the same batch.
+    Batch(&'a Batch, Masks),
+}
+
+impl Description {
+    /// A model of `config`'s shape with weights on `device`.
+    pub(super) fn new(
+        config: &ModelConfig,
+        layers: Vec<LayerWeights<Tensor<2>, Tensor<2>>>,
+        head: HeadWeights<Tensor<2>, Tensor<2>, Tensor<2>>,
+        operations: Operations,
+        device: &Device,
+    ) -> Self {
+        Self {
+            embedding: Embedding::new(head.embedding.unwrap_or_else(|| head.output.clone())),
+            layers: layers.into_iter().map(|weights| Layer::new(weights, config)).collect(),
+            norm: RmsNorm::new(head.norm, config.norm_eps),
+            output: Linear::new(LinearWeights { matrix: head.output, bias: None }),
+            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
+            operations,
+            device: device.clone(),
+        }
+    }
+
+    /// The tokens' embeddings, `[tokens, hidden]`.
+    pub(super) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
+        self.embedding.forward(tokens, &self.operations)
+    }
+
+    /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, whose first row is at `position`, and
+    /// appends their keys and values to `cache`.
+    pub(super) fn forward_cached(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) -> Tensor<2> {
+        let rows = hidden.dims()[0];
+        let rotation = Rotation::new(&self.inverse_frequencies, position..position + rows, &self.device);
+        self.forward(layers, &rotation, hidden, skip, &mut Past::Cache(cache))
+    }
+
+    /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, the rows of `batch`.
+    pub(super) fn forward_batch(
+        &self,
+        layers: Range<usize>,
+        batch: &Batch,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+    ) -> Tensor<2> {
+        let rotation = Rotation::new(&self.inverse_frequencies, batch.positions(), &self.device);
+        self.forward(layers, &rotation, hidden, skip, &mut Past::Batch(batch, Masks::default()))
+    }
+
+    fn forward(
+        &self,
+        layers: Range<usize>,
+        rotation: &Rotation,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+        past: &mut Past<'_>,
+    ) -> Tensor<2> {
+        let with = &self.operations;
+        layers.fold(hidden, |mut x, index| {
+            let layer = &self.layers[index];
+            if Sublayer::Attention(index).runs(skip) {
+                let normed = layer.attention_norm.forward(x.clone(), with);
+                x = x + layer.attend(normed, rotation, past, index, with);
+            }
+            if Sublayer::Mlp(index).runs(skip) {
+                let normed = layer.mlp_norm.forward(x.clone(), with);
+                x = x + layer.feed_forward(normed, with);
+            }
+            x
+        })
+    }
+
+    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
+    pub(super) fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.output.forward(self.norm.forward(hidden, &self.operations), &self.operations)
+    }
+}
+
+impl Layer {
+    fn new(weights: LayerWeights<Tensor<2>, Tensor<2>>, config: &ModelConfig) -> Self {
+        let norm = |weight| RmsNorm::new(weight, config.norm_eps);
+        Self {
+            attention_norm: norm(weights.attention_norm),
+            query: Linear::new(weights.query),
+            key: Linear::new(weights.key),
+            value: Linear::new(weights.value),
+            head_norms: weights.head_norms.map(|(query, key)| (norm(query), norm(key))),
+            attention_output: Linear::new(weights.attention_output),
+            mlp_norm: norm(weights.mlp_norm),
+            gate: Linear::new(weights.gate),
+            up: Linear::new(weights.up),
+            down: Linear::new(weights.down),
+            attention: Attention {
+                head_dim: config.head_dim,
+                window: weights.window,
+                scale: (config.head_dim as f32).powf(-0.5),
+            },
+        }
+    }
+
+    fn attend(
+        &self,
+        h: Tensor<2>,
+        rotation: &Rotation,
+        past: &mut Past<'_>,
+        index: usize,
+        with: &Operations,
+    ) -> Tensor<2> {
+        let mut queries = self.query.forward(h.clone(), with);
+        let mut keys = self.key.forward(h.clone(), with);
+        let values = self.value.forward(h, with);
+        if let Some((query_norm, key_norm)) = &self.head_norms {
+            (queries, keys) = (query_norm.forward(queries, with), key_norm.forward(keys, with));
+        }
+        let (queries, keys) = (rotation.apply(queries, with), rotation.apply(keys, with));
+        let attended = match past {
+            Past::Cache(cache) => attend(queries, keys, values, cache.device_mut(index), &self.attention),
+            Past::Batch(batch, masks) => {
+                attend_in_sequences(queries, keys, values, batch, masks, &self.attention, with)
+            }
+        };
+        self.attention_output.forward(attended, with)
+    }
+
+    fn feed_forward(&self, h: Tensor<2>, with: &Operations) -> Tensor<2> {
+        let (gate, up) = (self.gate.forward(h.clone(), with), self.up.forward(h, with));
+        self.down.forward(gated_silu(gate, up, with), with)
+    }
+}
