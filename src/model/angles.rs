@@ -2,7 +2,6 @@
 
 /// Cosines and sines for rows at their positions, `[rows, head_dim / 2]` each, computed once for a call and shared by
 /// all layers.
-#[derive(Debug)]
 pub(super) struct Angles {
     /// The cosines.
     pub(super) cos: Vec<f32>,

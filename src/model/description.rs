@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use super::batch::{Batch, Masks};
 use super::cache::KvCache;
 use super::ops::{
-    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, gated_silu,
+    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy, gated_silu,
 };
 use super::skip::{SkipPlan, Sublayer};
 use super::weights::{HeadWeights, LayerWeights, LinearWeights};
@@ -124,6 +124,11 @@ impl Description {
             }
             x
         })
+    }
+
+    /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]`.
+    pub(super) fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
+        cross_entropy(logits, targets, weights, &self.operations)
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.

@@ -13,7 +13,7 @@ use paceline_kernels::Kernels;
 use super::angles::Angles;
 use super::batch::{Batch, Masks};
 use super::cache::DeviceLayer;
-use super::fused::{self, Seen};
+use super::fused;
 use super::weights::LinearWeights;
 
 /// Makes a tensor `[rows, width]` of `values` on `device`.
@@ -162,6 +162,22 @@ pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> T
     }
 }
 
+/// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]` and as many targets and
+/// weights as rows.
+pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32], with: &Operations) -> Tensor<2> {
+    let [rows, _] = logits.dims();
+    assert!(targets.len() == rows && weights.len() == rows, "every row has a target and a weight");
+    if let Operations::Fused(kernels) = with {
+        return fused::cross_entropy(logits, targets, weights, kernels);
+    }
+    let device = logits.device();
+    let ids: Vec<i32> = targets.iter().map(|&target| target as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, 1]), &device);
+    let losses =
+        activation::log_softmax(logits, 1).gather(1, ids).neg() * from_values(weights.to_vec(), rows, 1, &device);
+    losses.sum().reshape([1, 1])
+}
+
 /// The settings of a layer's attention.
 #[derive(Clone, Copy)]
 pub(super) struct Attention {
@@ -219,10 +235,6 @@ pub(super) fn attend_in_sequences(
     with: &Operations,
 ) -> Tensor<2> {
     let Attention { head_dim, window, scale } = *attention;
-    if let Operations::Fused(kernels) = with {
-        let seen = Seen { length: batch.length(), first: batch.first_seen(window) };
-        return fused::attend([queries, keys, values], head_dim, seen, scale, kernels);
-    }
     let ([rows, width], [_, kv_width]) = (queries.dims(), keys.dims());
     let (length, kv_heads) = (batch.length(), kv_width / head_dim);
     let (sequences, group) = (rows / length, width / kv_width);

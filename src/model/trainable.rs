@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
+use super::ModelError;
 use super::batch::Batch;
 use super::description::Description;
 use super::device::Compute;
 use super::ops::{Operations, from_values};
 use super::skip::SkipPlan;
 use super::weights::{HeadWeights, LayerWeights, Source};
-use super::{ModelError, fused};
 use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, tensors_of};
 
 /// A model's parameters by their names in Hugging Face files. Vectors are `[1, length]`.
@@ -152,5 +152,13 @@ impl Model {
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.0.logits(hidden)
+    }
+
+    /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]`.
+    ///
+    /// # Panics
+    /// If there are not as many targets and weights as rows, or a target is outside the vocabulary.
+    pub fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
+        self.0.cross_entropy(logits, targets, weights)
     }
 }

@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, TensorData};
 pub(super) type Values = FloatTensor<Flex>;
 
 /// An operation whose derivative is known.
-pub(super) trait Differentiable: fmt::Debug + Send + Sync {
+pub(super) trait Differentiable: Send + Sync {
     /// The output, and what the backward pass will need. `inputs` are contiguous.
     fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>);
 
@@ -118,9 +118,9 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
 ) -> FloatTensor<Autodiff<Flex>> {
     let nodes = inputs.each_ref().map(|input| input.node());
     let inputs = inputs.into_iter().map(|input| input.into_primitive()).collect();
-    let (output, kept) = run(inputs, &*operation);
+    let (output, values) = run(inputs, &*operation);
     match Step.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(preparation) => preparation.finish((operation, kept), output),
+        OpsKind::Tracked(preparation) => preparation.finish(Kept { operation, values }, output),
         OpsKind::UnTracked(preparation) => preparation.finish(output),
     }
 }
@@ -129,15 +129,28 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
 #[derive(Debug)]
 struct Step;
 
+/// What it needs.
+#[derive(Clone)]
+struct Kept {
+    operation: Arc<dyn Differentiable>,
+    values: Vec<Values>,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("values", &self.values).finish_non_exhaustive()
+    }
+}
+
 impl<const N: usize> Backward<Flex, N> for Step {
-    type State = (Arc<dyn Differentiable>, Vec<Values>);
+    type State = Kept;
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<Flex>(&ops.node);
         let gradient = gradient.to_contiguous();
-        let (operation, kept) = ops.state;
+        let Kept { operation, values } = ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let gradients = operation.backward(kept, gradient, &wanted);
+        let gradients = operation.backward(values, gradient, &wanted);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<Flex>(parent.id, gradient);

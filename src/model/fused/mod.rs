@@ -1,42 +1,172 @@
-//! The operations of the description as fused kernels with their own backward pass, for training on the processor.
+//! The operations of the description as one kernel each, forward and backward, for training on the processor.
+//!
+//! burn's autodiff composes a norm or an attention of a dozen operations and keeps what each computed. Here they keep
+//! their inputs, and the gradients are derived by hand; the tests hold them to burn's.
+
 mod differentiable;
+mod loss;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::Kernels;
+use paceline_kernels::{Kernels, MatrixLayout, RotaryDirection};
 
+use self::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
+pub(super) use self::loss::cross_entropy;
 use super::angles::Angles;
 
+/// Rows of an embedding `[vocabulary, width]`, as `[tokens, width]`.
+pub(super) fn embed(matrix: Tensor<2>, tokens: &[u32], kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([matrix], Embed { tokens: tokens.to_vec(), kernels: Arc::clone(kernels) })
+}
+
+struct Embed {
+    tokens: Vec<u32>,
+    kernels: Arc<Kernels>,
+}
+
+impl Differentiable for Embed {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        let ([_, width], matrix) = (dims(&inputs[0]), slice(&inputs[0]));
+        let rows = self.tokens.iter().flat_map(|&token| &matrix[token as usize * width..][..width]);
+        (tensor(rows.copied().collect(), self.tokens.len(), width), inputs)
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        let [vocabulary, width] = dims(&kept[0]);
+        let mut matrix = vec![0.0; vocabulary * width];
+        self.kernels.embedding_gradient(slice(&gradient), &self.tokens, width, &mut matrix);
+        vec![Some(tensor(matrix, vocabulary, width))]
+    }
+}
+
+/// `x w^T`: x `[rows, in]`, w `[out, in]`.
+pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([x, w], Linear { kernels: Arc::clone(kernels) })
+}
+
+struct Linear {
+    kernels: Arc<Kernels>,
+}
+
+impl Differentiable for Linear {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        use MatrixLayout::{Plain, Transposed};
+        let ([rows, k], [columns, _]) = (dims(&inputs[0]), dims(&inputs[1]));
+        let mut y = vec![0.0; rows * columns];
+        self.kernels.gemm(slice(&inputs[0]), Plain, slice(&inputs[1]), Transposed, rows, columns, k, false, &mut y);
+        (tensor(y, rows, columns), inputs)
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, wanted: &[bool]) -> Vec<Option<Values>> {
+        use MatrixLayout::{Plain, Transposed};
+        let ([rows, k], [columns, _]) = (dims(&kept[0]), dims(&kept[1]));
+        let (x, w, dy) = (slice(&kept[0]), slice(&kept[1]), slice(&gradient));
+        let dx = wanted[0].then(|| {
+            let mut dx = vec![0.0; rows * k];
+            self.kernels.gemm(dy, Plain, w, Plain, rows, k, columns, false, &mut dx);
+            tensor(dx, rows, k)
+        });
+        let dw = wanted[1].then(|| {
+            let mut dw = vec![0.0; columns * k];
+            self.kernels.gemm(dy, Transposed, x, Plain, columns, k, rows, false, &mut dw);
+            tensor(dw, columns, k)
+        });
+        vec![dx, dw]
+    }
+}
+
+/// The norm of groups of as many values as `weight` `[1, group]` has, of x `[rows, width]`.
+pub(super) fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([x, weight], RmsNorm { eps, kernels: Arc::clone(kernels) })
+}
+
+struct RmsNorm {
+    eps: f32,
+    kernels: Arc<Kernels>,
+}
+
+impl Differentiable for RmsNorm {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        let [rows, width] = dims(&inputs[0]);
+        let mut y = vec![0.0; rows * width];
+        self.kernels.rms_norm(slice(&inputs[0]), slice(&inputs[1]), self.eps, &mut y);
+        (tensor(y, rows, width), inputs)
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        let ([rows, width], [_, group]) = (dims(&kept[0]), dims(&kept[1]));
+        let (mut dx, mut dw) = (vec![0.0; rows * width], vec![0.0; group]);
+        let (x, weight) = (slice(&kept[0]), slice(&kept[1]));
+        self.kernels.rms_norm_backward(x, weight, self.eps, slice(&gradient), &mut dx, &mut dw);
+        vec![Some(tensor(dx, rows, width)), Some(tensor(dw, 1, group))]
+    }
+}
+
+/// Every head of x `[rows, heads * head_dim]` rotated by its row's `angles`.
+pub(super) fn rotate(x: Tensor<2>, angles: &Arc<Angles>, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([x], Rotate { angles: Arc::clone(angles), kernels: Arc::clone(kernels) })
+}
+
+struct Rotate {
+    angles: Arc<Angles>,
+    kernels: Arc<Kernels>,
+}
+
+impl Rotate {
+    fn rotated(&self, x: &Values, direction: RotaryDirection) -> Values {
+        let [rows, width] = dims(x);
+        let mut y = slice(x).to_vec();
+        let Angles { cos, sin } = &*self.angles;
+        let head_dim = 2 * cos.len() / rows.max(1);
+        let positions: Vec<u32> = (0..rows as u32).collect();
+        self.kernels.rotary(&mut y, head_dim, cos, sin, &positions, direction);
+        tensor(y, rows, width)
+    }
+}
+
+impl Differentiable for Rotate {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        (self.rotated(&inputs[0], RotaryDirection::Forward), Vec::new())
+    }
+
+    fn backward(&self, _: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        vec![Some(self.rotated(&gradient, RotaryDirection::Backward))]
+    }
+}
+
+/// `silu(gate) * up`, all `[rows, width]`.
+pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([gate, up], GatedSilu { kernels: Arc::clone(kernels) })
+}
+
+struct GatedSilu {
+    kernels: Arc<Kernels>,
+}
+
+impl Differentiable for GatedSilu {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        let [rows, width] = dims(&inputs[0]);
+        let mut y = vec![0.0; rows * width];
+        self.kernels.gated_silu_forward(slice(&inputs[0]), slice(&inputs[1]), &mut y);
+        (tensor(y, rows, width), inputs)
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        let [rows, width] = dims(&gradient);
+        let (mut d_gate, mut d_up) = (vec![0.0; rows * width], vec![0.0; rows * width]);
+        let (gate, up) = (slice(&kept[0]), slice(&kept[1]));
+        self.kernels.gated_silu_backward(gate, up, slice(&gradient), &mut d_gate, &mut d_up);
+        vec![Some(tensor(d_gate, rows, width)), Some(tensor(d_up, rows, width))]
+    }
+}
+
 /// What the rows of a batch see.
-#[derive(Debug)]
 pub(super) struct Seen {
     /// Rows of a sequence.
     pub(super) length: usize,
     /// For every row the first of its sequence that it sees.
     pub(super) first: Vec<u32>,
-}
-pub(super) fn embed(matrix: Tensor<2>, tokens: &[u32], kernels: &Arc<Kernels>) -> Tensor<2> {
-    todo!()
-}
-pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, kernels: &Arc<Kernels>) -> Tensor<2> {
-    todo!()
-}
-pub(super) fn rms_norm(x: Tensor<2>, w: Tensor<2>, eps: f32, kernels: &Arc<Kernels>) -> Tensor<2> {
-    todo!()
-}
-pub(super) fn rotate(x: Tensor<2>, angles: &Arc<Angles>, kernels: &Arc<Kernels>) -> Tensor<2> {
-    todo!()
-}
-pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, kernels: &Arc<Kernels>) -> Tensor<2> {
-    todo!()
-}
-pub(super) fn attend(
-    qkv: [Tensor<2>; 3],
-    head_dim: usize,
-    seen: Seen,
-    scale: f32,
-    kernels: &Arc<Kernels>,
-) -> Tensor<2> {
-    todo!()
 }

@@ -1,0 +1,102 @@
+//! The fused operations against burn's own, values and gradients.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use paceline_kernels::Kernels;
+use proptest::prelude::*;
+
+use super::super::batch::Batch;
+use super::super::device::Compute;
+use super::super::ops::into_values;
+use super::super::trainable::{Model, Trainable};
+use crate::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
+
+/// A model of two layers with everything that a family may have.
+fn config(family: Family, tied: bool, window: Option<usize>) -> ModelConfig {
+    ModelConfig {
+        family,
+        vocab_size: 37,
+        hidden_size: 24,
+        intermediate_size: 40,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        norm_eps: 1e-5,
+        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        windows: window.map_or(Windows::None, Windows::All),
+        context: 64,
+        tied_embeddings: tied,
+        qkv_bias: family == Family::Qwen2,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: family == Family::Qwen3,
+        stop_tokens: Vec::new(),
+        bos_token: None,
+    }
+}
+
+/// Values that are the same for a name however often they are asked for.
+fn initial(seed: u64) -> impl Fn(&str, &[usize]) -> Vec<f32> {
+    move |name, shape| {
+        let mut state = name.bytes().fold(seed | 1, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let next = |state: &mut u64| {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*state >> 40) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let middle = if shape.len() == 1 { 1.0 } else { 0.0 };
+        (0..shape.iter().product()).map(|_| middle + 0.6 * next(&mut state)).collect()
+    }
+}
+
+/// Loss and gradients of a batch.
+fn step(model: &Trainable, batch: &Batch, targets: &[u32], weights: &[f32]) -> (f32, BTreeMap<String, Vec<f32>>) {
+    let now: Model = model.model(false);
+    let hidden = now.forward_layers(0..model.config().layers, batch, now.embed(batch), None);
+    let loss = now.cross_entropy(now.logits(hidden), targets, weights);
+    let grads = loss.backward();
+    let gradient = |tensor: &Tensor<2>| into_values(tensor.grad(&grads).expect("all parameters are used"));
+    let gradients = model.parameters().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
+    (into_values(loss)[0], gradients)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn gradients_are_those_of_burns_operations(
+        family in prop_oneof![Just(Family::Llama), Just(Family::Qwen2), Just(Family::Qwen3)],
+        tied: bool,
+        window in prop_oneof![Just(None), (1..6usize).prop_map(Some)],
+        sequences in 1..4usize,
+        length in 1..20usize,
+        documents in prop::collection::vec(any::<u32>(), 80),
+        seed: u64,
+        threads in 1..4usize,
+    ) {
+        let rows = sequences * length;
+        let tokens = (0..rows).map(|row| documents[row] % 37).collect();
+        let targets: Vec<u32> = (0..rows).map(|row| documents[row + 1] / 64 % 37).collect();
+        let weights: Vec<f32> = (0..rows).map(|row| (documents[row] >> 12 & 3) as f32 / 3.0).collect();
+        let mut starts = vec![0; rows];
+        for row in 1..rows {
+            if row % length != 0 {
+                starts[row] = if documents[row] >> 20 & 3 == 0 { (row % length) as u32 } else { starts[row - 1] };
+            }
+        }
+        let batch = Batch::new(tokens, length, starts);
+        let kernels = Compute::Kernels(Arc::new(Kernels::new(threads).expect("threads start")));
+        let make = |compute: &Compute| Trainable::new(config(family, tied, window), compute, initial(seed));
+        let (fused_loss, fused) = step(&make(&kernels), &batch, &targets, &weights);
+        let (loss, composed) = step(&make(&Compute::Burn(Device::flex())), &batch, &targets, &weights);
+        prop_assert!((fused_loss - loss).abs() <= 1e-4 * loss.abs().max(1.0), "{fused_loss} {loss}");
+        for (name, expected) in composed {
+            let largest = expected.iter().fold(1e-2, |most: f32, value| most.max(value.abs()));
+            for (found, expected) in fused[&name].iter().zip(expected) {
+                prop_assert!((found - expected).abs() <= 1e-4 * largest, "{name}: {found} {expected}");
+            }
+        }
+    }
+}
