@@ -3,3 +3,7 @@
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
 pub mod cli;
+pub mod curve;
+pub mod job;
+pub mod progress;
+pub mod recipe;
