@@ -12,7 +12,7 @@ use crate::checkpoint::shown_path;
 
 /// Why something could not be put in its place, which is as it was before.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be written: {source}; {}. What stood there before is unchanged.", shown_path(.path), advice(.source))]
+#[error("{} cannot be written and stays as it was: {source}; {}.", shown_path(.path), advice(.source))]
 pub struct WriteError {
     /// The place.
     pub path: PathBuf,
@@ -313,7 +313,7 @@ mod tests {
             (dir.path().join("no/file"), "make the folder first"),
         ] {
             let message = AtomicFile::create(&path).unwrap_err().to_string();
-            assert!(message.contains(said) && message.ends_with("unchanged."), "{message}");
+            assert!(message.contains(said) && message.contains("stays as it was"), "{message}");
         }
         assert!(AtomicFolder::create(&dir.path().join("file/in/it")).is_err());
         let full = WriteError { path: "x".into(), source: io::Error::from(io::ErrorKind::StorageFull) };

@@ -41,7 +41,7 @@ pub(super) struct Found {
 /// Searches a plan, with progress where a person looks on.
 pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Found, Failure> {
     // Begun before the work, which is not done in vain.
-    let unwritable = |error: WriteError| anyhow!("{error} (The place is the one of `--skip-out`.)");
+    let unwritable = |error: WriteError| anyhow!("`--skip-out`: {error}");
     let mut out = flags.skip_out.as_deref().map(AtomicFile::create).transpose().map_err(unwritable)?;
     let config = EngineConfig { threads: flags.threads, ..EngineConfig::default() };
     let threads = config.resolved_threads();

@@ -27,7 +27,7 @@ pub enum RecipeError {
         reason: String,
     },
     /// Something in it is wrong.
-    #[error("Recipe `{}`, line {line}: {reason}.", path.display())]
+    #[error("Recipe `{}`, line {line}: {}", path.display(), ended(reason))]
     Line {
         /// The file.
         path: PathBuf,
@@ -37,13 +37,18 @@ pub enum RecipeError {
         reason: String,
     },
     /// A setting has a value that cannot be, or settings contradict each other.
-    #[error("Recipe `{}`: {reason}.", path.display())]
+    #[error("Recipe `{}`: {}", path.display(), ended(reason))]
     Setting {
         /// The file.
         path: PathBuf,
         /// The rest of the sentence.
         reason: String,
     },
+}
+
+/// With a full stop, unless it is a question.
+fn ended(reason: &str) -> String {
+    if reason.ends_with('?') { reason.to_owned() } else { format!("{reason}.") }
 }
 
 /// All settings. Sections that a recipe leaves out have their defaults.
@@ -307,7 +312,7 @@ mod tests {
         ] {
             let message = read(text, &[]).unwrap_err();
             assert!(message.starts_with("Recipe `RECIPE/small.toml`") && message.contains(said), "{message}");
-            assert!(!message.contains('\n') && message.ends_with(['.', '?']), "{message}");
+            assert!(!message.contains('\n') && message.ends_with(['.', '?']) && !message.ends_with("?."), "{message}");
         }
         let message = read("seed = 1", &["TEXT=x"]).unwrap_err();
         assert!(message.contains("does not use ${TEXT}"), "{message}");
