@@ -8,10 +8,12 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod command;
 pub mod config;
 pub mod drafters;
 pub mod engine;
 mod error;
+pub mod files;
 pub mod model;
 pub mod report;
 pub mod sampling;

@@ -8,6 +8,9 @@ use anyhow::anyhow;
 use clap::Args;
 use paceline::bench::{LoadBench, Spread, StepBench, load, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
+use paceline::command::Failure;
+use paceline::command::output::print_line;
+use paceline::command::progress::{self, Progress};
 use paceline::model::{Compute, Decoder};
 use paceline::report::Speculation;
 use paceline::text::Tokenizer;
@@ -17,10 +20,7 @@ use paceline::{
 };
 use serde::Serialize;
 
-use super::Failure;
 use super::flags::parse_setting;
-use super::output::print_line;
-use super::progress::{self, Progress};
 use super::prompts::{self, Task};
 
 const MEASURES: &str = "\

@@ -11,11 +11,10 @@ use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
+use paceline::command::Failure;
 use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig, Precision, SkipPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use super::Failure;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,13 +3,13 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
+use paceline::command::Failure;
+use paceline::command::output::{OutputFailed, note, print, print_line, say};
+use paceline::command::progress::{self, Progress};
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt};
 use serde_json::{Map, Value};
 
-use super::Failure;
 use super::flags::{GenerateFlags, resolve};
-use super::output::{OutputFailed, note, print, print_line, say};
-use super::progress::{self, Progress};
 use super::prompts::{self, Task};
 
 /// Runs the command.

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ModelConfig};
+use paceline::command::Failure;
+use paceline::command::output::print_line;
 use paceline::model::{KvCache, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::{CachePrecision, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Failure;
 use super::flags::InspectFlags;
-use super::output::print_line;
 use super::skip_search::{Found, search};
 
 /// What `inspect` says, as `--json` prints it.

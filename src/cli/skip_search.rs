@@ -1,22 +1,22 @@
 //! `paceline inspect --search-skip`: which parts of a model it can draft without.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use paceline::EngineConfig;
 use paceline::bench::steps;
 use paceline::checkpoint::Checkpoint;
+use paceline::command::Failure;
+use paceline::command::progress::{self, Progress};
 use paceline::drafters::skip_search::{Judged, SkipSearch, cut_text, write_texts};
+use paceline::files::{AtomicFile, WriteError};
 use paceline::model::{Compute, Decoder};
 use paceline::text::Tokenizer;
 use serde::Serialize;
 
-use super::Failure;
 use super::bench::read_tokens;
 use super::flags::InspectFlags;
-use super::progress::{self, Progress};
 
 /// Tokens that plans are judged on.
 const TOKENS: usize = 384;
@@ -40,18 +40,9 @@ pub(super) struct Found {
 
 /// Searches a plan, with progress where a person looks on.
 pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Found, Failure> {
-    let out = flags.skip_out.as_deref();
-    let unwritable = |error: std::io::Error| {
-        let path = out.unwrap_or(Path::new("")).display();
-        anyhow!(
-            "The skip plan cannot be written to {path}: {error}; name a place that you may write with `--skip-out`."
-        )
-    };
-    // Written beside its place and moved there when it is whole; begun before the work, which is not done in vain.
-    let part = out.map(|path| PathBuf::from(format!("{}.part", path.display())));
-    if let Some(part) = &part {
-        fs::write(part, "").map_err(unwritable)?;
-    }
+    // Begun before the work, which is not done in vain.
+    let unwritable = |error: WriteError| anyhow!("`--skip-out`: {error}");
+    let mut out = flags.skip_out.as_deref().map(AtomicFile::create).transpose().map_err(unwritable)?;
     let config = EngineConfig { threads: flags.threads, ..EngineConfig::default() };
     let threads = config.resolved_threads();
     let compute = Compute::open(config.device, threads)?;
@@ -82,8 +73,9 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
         progress.show(&format!("{skipped} parts skipped, judging the next on tokens"), done, total);
     });
     progress::clear();
-    if let (Some(path), Some(part), Some(best)) = (out, &part, steps.last()) {
-        fs::write(part, format!("{}\n", best.plan)).and_then(|()| fs::rename(part, path)).map_err(unwritable)?;
+    if let (Some(mut file), Some(best)) = (out.take(), steps.last()) {
+        let written = writeln!(file, "{}", best.plan).map_err(|error| file.failed(error));
+        written.and_then(|()| file.commit()).map_err(unwritable)?;
     }
     let best = steps.last().filter(|best| best.speedup > 1.0);
     Ok(Found {

@@ -1,23 +1,53 @@
-//! The command line: one subcommand a step.
+//! The command line: one subcommand a step, each with a recipe and a folder.
 //!
-//! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage.
+//! To add a step: a function of [`Job`], a line in [`Command`] and one in [`run`].
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use paceline::command::output::print;
+use paceline::command::{self, Failure};
+
+use crate::job::JobFlags;
+use crate::recipe::Recipe;
+
+const EXAMPLES: &str = "\
+Examples:
+  paceline-train tokenizer recipe.toml --set TEXT=my/texts     learn a vocabulary from the recipe's text
+  paceline-train tokens recipe.toml --set TEXT=my/texts        turn text and tasks into tokens
+  paceline-train tokens --help                                 what a step does, with examples
+
+A recipe is a TOML file with all settings; training/recipes/ holds some. What a recipe makes goes to the folder
+of --out. A step that was ended before it was done goes on when it is called again; one that is done is skipped.
+Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
 
 /// What was typed.
 #[derive(Parser)]
-#[command(name = "paceline-train", version, about, arg_required_else_help = true)]
+#[command(name = "paceline-train", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Read a recipe and say what its settings are, defaults included.
+    Show(JobFlags),
+}
 
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {}
+    command::run("paceline-train", |arguments: Arguments| {
+        match arguments.command {
+            Command::Show(flags) => show(&flags)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Prints the recipe with its defaults.
+fn show(flags: &JobFlags) -> Result<(), Failure> {
+    let recipe = Recipe::read(&flags.recipe, &flags.set)?;
+    print(&toml::to_string(&recipe)?)?;
+    Ok(())
 }

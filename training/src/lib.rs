@@ -3,7 +3,11 @@
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
 pub mod cli;
+pub mod curve;
 pub mod initial;
+pub mod job;
 pub mod objective;
 pub mod optimizer;
+pub mod progress;
+pub mod recipe;
 pub mod schedule;

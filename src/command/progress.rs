@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// A line that says how far some work is.
-pub(super) struct Progress {
+pub struct Progress {
     visible: bool,
     started: Instant,
     drawn: Instant,
@@ -21,26 +21,32 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts to watch; shows nothing before the work has taken a moment.
-    pub(super) fn new() -> Self {
+    #[allow(clippy::new_without_default, reason = "a default value would not say that the clock starts")]
+    pub fn new() -> Self {
         let now = Instant::now();
         Self { visible: std::io::stderr().is_terminal(), started: now, drawn: now }
     }
 
     /// Shows that `done` of `total` are done, with the time left.
-    pub(super) fn show(&mut self, what: &str, done: usize, total: usize) {
+    pub fn show(&mut self, what: &str, done: usize, total: usize) {
         let elapsed = self.started.elapsed();
         if !self.visible || elapsed < PATIENCE || self.drawn.elapsed() < Duration::from_millis(100) {
             return;
         }
         self.drawn = Instant::now();
         let left = elapsed.as_secs_f64() * (total - done.min(total)) as f64 / done.max(1) as f64;
-        say(&format!("\r\x1b[K{what}: {done} of {total}, {left:.0} s left"));
-        SHOWN.store(true, Ordering::Relaxed);
+        draw(&format!("{what}: {done} of {total}, {left:.0} s left"));
     }
 }
 
+/// Puts `line` in the place of the progress line; for a terminal only.
+pub fn draw(line: &str) {
+    say(&format!("\r\x1b[K{line}"));
+    SHOWN.store(true, Ordering::Relaxed);
+}
+
 /// Takes the progress line away.
-pub(super) fn clear() {
+pub fn clear() {
     if SHOWN.swap(false, Ordering::Relaxed) {
         say("\r\x1b[K");
     }

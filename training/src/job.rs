@@ -1,0 +1,103 @@
+//! What every step is given: the recipe, and the folder that everything it makes goes to.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use paceline::command::Failure;
+
+use crate::recipe::{Parameter, Recipe};
+
+/// The flags that every step takes.
+#[derive(Debug, Args)]
+pub struct JobFlags {
+    /// The settings, a TOML file
+    #[arg(value_name = "RECIPE.toml")]
+    pub recipe: PathBuf,
+    /// The folder for everything that is made [default: out/ and the recipe's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A value for a parameter of the recipe: `TEXT=my/texts` stands for ${TEXT} in it
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<Parameter>,
+}
+
+/// A recipe at work in its folder, which no other command may use meanwhile.
+#[derive(Debug)]
+pub struct Job {
+    /// The settings.
+    pub recipe: Recipe,
+    out: PathBuf,
+    /// Held as long as the job lives.
+    _lock: File,
+}
+
+impl Job {
+    /// Reads the recipe and takes the folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the recipe cannot be used, or the folder cannot be written or is in use.
+    pub fn open(flags: &JobFlags) -> Result<Self, Failure> {
+        let recipe = Recipe::read(&flags.recipe, &flags.set)?;
+        let out = flags
+            .out
+            .clone()
+            .unwrap_or_else(|| Path::new("out").join(flags.recipe.file_stem().unwrap_or(flags.recipe.as_os_str())));
+        Ok(Self { recipe, _lock: take(&out)?, out })
+    }
+
+    /// The folder for everything that is made.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Where the tokenizer stands: the recipe's own, or the one it takes over.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.recipe.tokenizer.from.clone().unwrap_or_else(|| self.out.join("tokenizer"))
+    }
+
+    /// Where the generated tasks of a split (`train`, `validation`) stand.
+    pub fn tasks(&self, split: &str) -> PathBuf {
+        self.out.join("tasks").join(format!("{split}.jsonl"))
+    }
+
+    /// The folder of the token shards.
+    pub fn tokens(&self) -> PathBuf {
+        self.out.join("tokens")
+    }
+}
+
+/// Makes the folder and locks it against another command; the system lets go when the process ends, however.
+fn take(out: &Path) -> Result<File, Failure> {
+    let shown = out.display();
+    let unwritable = |error: std::io::Error| {
+        anyhow!("The folder {shown} cannot be used: {error}; name one that you may write with `--out`.")
+    };
+    fs::create_dir_all(out).map_err(unwritable)?;
+    let lock = File::create(out.join("in-use.lock")).map_err(unwritable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(anyhow!(
+            "Another paceline-train works in {shown}: wait for its end, or name another folder with `--out`."
+        )
+        .into()),
+        Err(TryLockError::Error(error)) => Err(unwritable(error).into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_for_one_command_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = take(&dir.path().join("a/b")).unwrap();
+        let message = take(&dir.path().join("a/b")).unwrap_err().error.to_string();
+        assert!(message.contains("Another paceline-train works in"), "{message}");
+        drop(held);
+        take(&dir.path().join("a/b")).unwrap();
+    }
+}

@@ -1,0 +1,322 @@
+//! The recipe: one TOML file with all settings of the pipeline, a section for each step.
+//!
+//! `${NAME}` in it stands for the value of `--set NAME=VALUE`, so that texts may lie anywhere; `${RECIPE}` is the
+//! recipe's own folder. Relative paths start where the command runs. A key that is not known is an error that names
+//! the nearest one that is.
+
+mod parameters;
+mod sentences;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::parameters::Parameter;
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file could not be read.
+    #[error("The recipe `{}` cannot be read: {reason}; name a TOML file, as training/recipes/ holds them.", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Something in it is wrong.
+    #[error("Recipe `{}`, line {line}: {}", path.display(), ended(reason))]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The rest of the sentence.
+        reason: String,
+    },
+    /// A setting has a value that cannot be, or settings contradict each other.
+    #[error("Recipe `{}`: {}", path.display(), ended(reason))]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The rest of the sentence.
+        reason: String,
+    },
+}
+
+/// With a full stop, unless it is a question.
+fn ended(reason: &str) -> String {
+    if reason.ends_with('?') { reason.to_owned() } else { format!("{reason}.") }
+}
+
+/// All settings. Sections that a recipe leaves out have their defaults.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What all randomness follows from.
+    #[serde(default)]
+    pub seed: u64,
+    /// `[tokenizer]`.
+    #[serde(default)]
+    pub tokenizer: TokenizerRecipe,
+    /// `[data]`.
+    #[serde(default)]
+    pub data: DataRecipe,
+}
+
+/// How text is cut into tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerRecipe {
+    /// Tokens to learn, the six special ones and the 256 bytes included.
+    pub vocabulary: usize,
+    /// About how many bytes to learn from, shared among the sources by their weights.
+    pub sample_bytes: u64,
+    /// A model directory whose tokenizer is taken over instead; none is learned then.
+    pub from: Option<PathBuf>,
+}
+
+impl Default for TokenizerRecipe {
+    fn default() -> Self {
+        Self { vocabulary: 4096, sample_bytes: 32 << 20, from: None }
+    }
+}
+
+/// What is learned from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataRecipe {
+    /// The most tokens that a document has; longer texts are cut at ends of paragraphs. It is the models' context too.
+    pub document_tokens: usize,
+    /// `[[data.text]]`: texts, and JSON lines with prompts and answers.
+    pub text: Vec<TextSource>,
+    /// `[data.tasks]`: generated tasks.
+    pub tasks: Option<TaskSource>,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        Self { document_tokens: 1024, text: Vec::new(), tasks: None }
+    }
+}
+
+/// One source of text: files that are learned from in the same proportion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSource {
+    /// The files; `*` in the last name stands for anything. `.jsonl` files have an object a line with `messages`
+    /// and `answer`, `prompt` and `answer`, or `text`; all others are plain text.
+    pub path: String,
+    /// What it is called in curves and file names; by default after its file or folder.
+    pub name: Option<String>,
+    /// Its share in what is learned, relative to the other sources'.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// The part that is held out to validate on, from 0 to 0.5: whole files where there are enough, else documents.
+    #[serde(default = "a_hundredth")]
+    pub validation: f64,
+    /// Other names for the fields of JSON lines, as in `fields = { prompt = "question" }`.
+    #[serde(default)]
+    pub fields: Fields,
+}
+
+/// What the fields of JSON lines are called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fields {
+    /// A list of objects with `role` and `content`.
+    pub messages: String,
+    /// What the user says, where there are no messages.
+    pub prompt: String,
+    /// What is to be learned.
+    pub answer: String,
+    /// Text without a prompt, learned as a whole.
+    pub text: String,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        let own = str::to_owned;
+        Self { messages: own("messages"), prompt: own("prompt"), answer: own("answer"), text: own("text") }
+    }
+}
+
+/// Generated tasks as a source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSource {
+    /// How many to train on.
+    pub train: usize,
+    /// Their share in what is learned, relative to the other sources'.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn a_hundredth() -> f64 {
+    0.01
+}
+
+/// The largest recipe that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+impl Recipe {
+    /// Reads the recipe at `path` with the values of its parameters.
+    ///
+    /// # Errors
+    /// When it cannot be read, has unknown or impossible settings, or a parameter has no value.
+    pub fn read(path: &Path, parameters: &[Parameter]) -> Result<Self, RecipeError> {
+        let unreadable = |reason: String| RecipeError::Unreadable { path: path.to_owned(), reason };
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST {
+            return Err(unreadable(format!("it has more than {LARGEST} bytes")));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|error| unreadable(format!("it is not UTF-8 at byte {}", error.utf8_error().valid_up_to() + 1)))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let at_line = |(line, reason)| RecipeError::Line { path: path.to_owned(), line, reason };
+        let text = parameters::fill_in(&text, parameters, folder).map_err(at_line)?;
+        let recipe: Self =
+            toml::from_str(&text).map_err(|error| at_line(sentences::explain(&text, error.message(), error.span())))?;
+        recipe.check().map_err(|reason| RecipeError::Setting { path: path.to_owned(), reason })?;
+        Ok(recipe)
+    }
+
+    /// What serde cannot check, section by section.
+    fn check(&self) -> Result<(), String> {
+        self.data.check()
+    }
+}
+
+impl DataRecipe {
+    fn check(&self) -> Result<(), String> {
+        if self.document_tokens < 8 {
+            return Err("`document_tokens` of [data] must be at least 8".to_owned());
+        }
+        let mut names: Vec<&str> = self.tasks.iter().map(|_| TASKS).collect();
+        for source in &self.text {
+            let (path, name) = (&source.path, source.name());
+            check_weight(source.weight, path)?;
+            if !(0.0..=0.5).contains(&source.validation) {
+                return Err(format!("`validation` of `{path}` must lie between 0 and 0.5"));
+            }
+            if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c)) {
+                return Err(format!(
+                    "`{path}` needs a `name` of letters, digits, `-`, `_` and `.` to be told apart by"
+                ));
+            }
+            if names.contains(&name) {
+                return Err(format!("two sources are called `{name}`; give the one with `{path}` another `name`"));
+            }
+            names.push(name);
+        }
+        self.tasks.as_ref().map_or(Ok(()), |tasks| check_weight(tasks.weight, "[data.tasks]"))
+    }
+}
+
+/// What the generated tasks are called as a source.
+pub const TASKS: &str = "tasks";
+
+fn check_weight(weight: f64, what: &str) -> Result<(), String> {
+    match weight.is_finite() && weight > 0.0 {
+        true => Ok(()),
+        false => Err(format!("the `weight` of {what} must be a number above 0; leave the source out to do without it")),
+    }
+}
+
+impl TextSource {
+    /// What it is called: its own name, or that of its file, or of its folder if there are many files.
+    pub fn name(&self) -> &str {
+        if let Some(name) = &self.name {
+            return name;
+        }
+        let path = Path::new(&self.path);
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if !stem.contains('*') {
+            return stem;
+        }
+        path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, set: &[&str]) -> Result<Recipe, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("small.toml");
+        std::fs::write(&path, text).unwrap();
+        let set: Vec<Parameter> = set.iter().map(|set| set.parse().unwrap()).collect();
+        Recipe::read(&path, &set)
+            .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "RECIPE"))
+    }
+
+    #[test]
+    fn settings_are_read_and_the_rest_are_defaults() {
+        let text = "seed = 7\n[tokenizer]\nvocabulary = 512\n[[data.text]]\npath = \"${TEXT}/books/*.md\"\nweight = 2\n\
+                    [[data.text]]\npath = \"${RECIPE}/own.jsonl\"\nfields = { prompt = \"question\" }\n[data.tasks]\ntrain = 100\n";
+        let recipe = read(text, &["TEXT=a/b"]).unwrap();
+        assert_eq!((recipe.seed, recipe.tokenizer.vocabulary, recipe.data.document_tokens), (7, 512, 1024));
+        let [books, own] = &recipe.data.text[..] else { panic!("{recipe:?}") };
+        assert_eq!((books.path.as_str(), books.name(), books.weight), ("a/b/books/*.md", "books", 2.0));
+        assert!(own.path.ends_with("/own.jsonl") && !own.path.contains("RECIPE"), "{}", own.path);
+        assert_eq!((own.fields.prompt.as_str(), own.fields.answer.as_str()), ("question", "answer"));
+        assert_eq!(recipe.data.tasks.unwrap().train, 100);
+        assert_eq!(read("", &[]).unwrap(), Recipe::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_a_sentence() {
+        for (text, said) in [
+            (
+                "[tokenizer]\nvocabulery = 512",
+                "line 2: `vocabulery` is not a setting of [tokenizer]; did you mean `vocabulary`?",
+            ),
+            ("sed = 1", "line 1: `sed` is not a setting of a recipe; did you mean `seed`?"),
+            ("\n[tokeniser]\n", "line 2: `tokeniser` is not a setting of a recipe; did you mean `tokenizer`?"),
+            ("[data.task]\ntrain = 1", "line 1: `task` is not a setting of [data]; did you mean `tasks`?"),
+            (
+                "seed = 1\n[[data.text]]\npath = \"x\"\nwieght = 3\n",
+                "line 4: `wieght` is not a setting of [[data.text]]; did you mean `weight`?",
+            ),
+            (
+                "[[data.text]]\npath = \"x\"\nfields = { promt = \"q\" }\n",
+                "line 3: `promt` is not a setting there; did you mean `prompt`?",
+            ),
+            ("[[data.text]]\nweight = 3\n", "line 1: [[data.text]] lacks the setting `path`"),
+            ("seed = \"x\"", "line 1: `seed` cannot be used: invalid type: string \"x\", expected u64"),
+            ("seed = -1", "line 1: `seed` cannot be used: invalid value: integer `-1`, expected u64"),
+            ("seed = ", "line 1: this is no TOML: "),
+            ("seed 3", "line 1: this is no TOML: "),
+            ("[data]\ndocument_tokens = 2", "`document_tokens` of [data] must be at least 8"),
+            ("[[data.text]]\npath = \"a.txt\"\nweight = 0", "the `weight` of a.txt must be a number above 0"),
+            ("[[data.text]]\npath = \"a.txt\"\nweight = nan", "the `weight` of a.txt must be a number above 0"),
+            ("[[data.text]]\npath = \"a.txt\"\nvalidation = 1", "`validation` of `a.txt` must lie between"),
+            ("[[data.text]]\npath = \"*.txt\"", "`*.txt` needs a `name`"),
+            (
+                "[[data.text]]\npath = \"a.txt\"\n[[data.text]]\npath = \"b/a.md\"",
+                "two sources are called `a`; give the one with `b/a.md` another",
+            ),
+            (
+                "[data]\n[[data.text]]\npath = \"${TXT}/a\"",
+                "line 3: the parameter ${TXT} has no value; give it one with `--set TXT=",
+            ),
+        ] {
+            let message = read(text, &[]).unwrap_err();
+            assert!(message.starts_with("Recipe `RECIPE/small.toml`") && message.contains(said), "{message}");
+            assert!(!message.contains('\n') && message.ends_with(['.', '?']) && !message.ends_with("?."), "{message}");
+        }
+        let message = read("seed = 1", &["TEXT=x"]).unwrap_err();
+        assert!(message.contains("does not use ${TEXT}"), "{message}");
+        let message = Recipe::read(Path::new("/nowhere/x.toml"), &[]).unwrap_err().to_string();
+        assert!(message.contains("`/nowhere/x.toml` cannot be read"), "{message}");
+    }
+}
