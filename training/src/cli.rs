@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::tasks;
+
 /// What was typed.
 #[derive(Parser)]
 #[command(name = "paceline-train", version, about, arg_required_else_help = true)]
@@ -15,9 +17,21 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Write task sets with checkable answers
+    Tasks(tasks::TasksFlags),
+}
 
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {}
+    let done = match Arguments::parse().command {
+        Command::Tasks(flags) => tasks::run(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("paceline-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
