@@ -10,6 +10,7 @@ use paceline::command::{self, Failure};
 
 use crate::job::JobFlags;
 use crate::recipe::Recipe;
+use crate::tasks;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
+    /// Write task sets with checkable answers.
+    Tasks(tasks::TasksFlags),
 }
 
 /// Runs the command that was typed.
@@ -40,6 +43,7 @@ pub fn run() -> ExitCode {
     command::run("paceline-train", |arguments: Arguments| {
         match arguments.command {
             Command::Show(flags) => show(&flags)?,
+            Command::Tasks(flags) => tasks::run(&flags)?,
         }
         Ok(ExitCode::SUCCESS)
     })

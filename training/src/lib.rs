@@ -11,3 +11,4 @@ pub mod optimizer;
 pub mod progress;
 pub mod recipe;
 pub mod schedule;
+pub mod tasks;

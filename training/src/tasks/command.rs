@@ -1,0 +1,69 @@
+//! The command `paceline-train tasks`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::rows::COMMITTED;
+use super::{Category, Generator, Level, Split, Table, held_out_rows, write_rows};
+
+/// Writes task sets as JSON lines. Without a split: those that are committed, into the folder `--out`.
+#[derive(Debug, Args)]
+pub struct TasksFlags {
+    /// The split to write
+    #[arg(long, value_enum)]
+    split: Option<Split>,
+    /// How many rows [default: as many as are committed; needed for `train`]
+    #[arg(long, requires = "split", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+    /// The file to write, or without a split the folder [default: SPLIT.jsonl, datasets/tasks]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Another seed makes other tasks of the same kind; splits of different seeds share no prompt either
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Only these categories
+    #[arg(long, value_enum, value_delimiter = ',', requires = "split")]
+    categories: Vec<Category>,
+    /// Only these levels
+    #[arg(long, value_enum, value_delimiter = ',', requires = "split")]
+    levels: Vec<Level>,
+}
+
+/// Writes the files and prints what they are like.
+///
+/// # Errors
+/// When the split has too few prompts, or a file cannot be written.
+pub fn run(flags: &TasksFlags) -> anyhow::Result<()> {
+    let Some(split) = flags.split else {
+        let folder = flags.out.as_deref().unwrap_or(Path::new("datasets/tasks"));
+        fs::create_dir_all(folder).with_context(|| format!("The folder {} cannot be made.", folder.display()))?;
+        for (split, count) in COMMITTED {
+            write(flags, split, count, &folder.join(format!("{split}.jsonl")))?;
+        }
+        return Ok(());
+    };
+    let committed = COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1);
+    let Some(count) = flags.count.map(|count| count as usize).or(committed) else {
+        bail!("The split {split} has no end: say with --count how many rows to write.");
+    };
+    let file = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{split}.jsonl")));
+    write(flags, split, count, &file)
+}
+
+fn write(flags: &TasksFlags, split: Split, count: usize, file: &Path) -> anyhow::Result<()> {
+    let categories = if flags.categories.is_empty() { &Category::ALL[..] } else { &flags.categories };
+    let levels = if flags.levels.is_empty() { &Level::ALL[..] } else { &flags.levels };
+    let mut table = Table::default();
+    if split == Split::Train {
+        let tasks = Generator::new(split, flags.seed).only(categories, levels).take(count);
+        write_rows(file, tasks.inspect(|task| table.add(task)))?;
+    } else {
+        let tasks = held_out_rows(split, flags.seed, categories, levels, count)?;
+        write_rows(file, tasks.into_iter().inspect(|task| table.add(task)))?;
+    }
+    println!("{}: {count} rows\n\n{table}", file.display());
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Tasks as rows of JSON lines.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Category, Level, Split, Task, cells};
+
+/// The splits that are committed, with their rows: at least 1,000 a level where something is reported.
+pub(super) const COMMITTED: [(Split, usize); 3] =
+    [(Split::Validation, 600), (Split::Calibration, 3024), (Split::Test, 3024)];
+
+/// How often in a row a prompt may come again before it is taken for granted that there are no others.
+const PATIENCE: u64 = 10_000;
+
+/// Why tasks could not be made or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// A split has fewer prompts than were asked for.
+    #[error(
+        "The split {split} has no more than {found} different prompts of {category}, {level}: ask for fewer rows with --count."
+    )]
+    TooFew {
+        /// Which split.
+        split: Split,
+        /// Of which category.
+        category: Category,
+        /// Of which level.
+        level: Level,
+        /// How many there are, as far as was looked.
+        found: usize,
+    },
+    /// The file cannot be written.
+    #[error("{path} cannot be written ({reason}): name another file with --out, or make room.")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+}
+
+/// So many tasks of a split whose prompts all differ, balanced over the categories and levels.
+///
+/// # Errors
+/// When the split has too few prompts.
+///
+/// # Panics
+/// When there is no category or no level.
+pub fn held_out_rows(
+    split: Split,
+    seed: u64,
+    categories: &[Category],
+    levels: &[Level],
+    count: usize,
+) -> Result<Vec<Task>, RowsError> {
+    let mut cells: Vec<_> = cells(categories, levels).into_iter().map(|cell| (cell, 0, 0)).collect();
+    let (mut rows, mut prompts) = (Vec::new(), BTreeSet::new());
+    for index in 0..count {
+        let place = index % cells.len();
+        let ((category, level), next, found) = &mut cells[place];
+        let last = *next + PATIENCE;
+        loop {
+            if *next == last {
+                return Err(RowsError::TooFew { split, category: *category, level: *level, found: *found });
+            }
+            let task = Task::new(split, seed, *category, *level, *next);
+            *next += 1;
+            if prompts.insert(task.prompt()) {
+                *found += 1;
+                rows.push(task);
+                break;
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Writes tasks as JSON lines. The file is replaced whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_rows(path: &Path, rows: impl Iterator<Item = Task>) -> Result<(), RowsError> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".tmp");
+    let part = PathBuf::from(part);
+    let written = write_lines(&part, rows).and_then(|()| fs::rename(&part, path));
+    written.map_err(|reason| {
+        // What is left of a file that nobody will read; that it cannot be removed adds nothing to the reason.
+        let _ = fs::remove_file(&part);
+        RowsError::Unwritable { path: path.to_owned(), reason }
+    })
+}
+
+fn write_lines(path: &Path, rows: impl Iterator<Item = Task>) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for row in rows {
+        serde_json::to_writer(&mut file, &row)?;
+        file.write_all(b"\n")?;
+    }
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
