@@ -1,0 +1,168 @@
+//! What models look like and how they are trained: the sections of a recipe that say so.
+
+use paceline::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
+use serde::{Deserialize, Serialize};
+
+use crate::optimizer::OptimizerSettings;
+use crate::schedule::Schedule;
+
+/// A model: its shape, and how it is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Inner width of the MLP.
+    pub intermediate: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; as many as query heads if nothing is said.
+    pub kv_heads: Option<usize>,
+    /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
+    pub rope_theta: f64,
+    /// How it is trained.
+    #[serde(default)]
+    pub training: TrainingRecipe,
+}
+
+fn rope_theta() -> f64 {
+    10_000.0
+}
+
+/// How a model is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingRecipe {
+    /// Steps of the optimizer.
+    pub steps: u64,
+    /// Sequences that are computed together.
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    pub length: usize,
+    /// How often that is done before the optimizer steps.
+    pub accumulate: usize,
+    /// How much is learned of a prompt's tokens, where an answer's count 1.
+    pub prompt_weight: f32,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The optimizer.
+    pub optimizer: OptimizerSettings,
+    /// Steps between two validations; the last step is validated too.
+    pub validate_every: u64,
+    /// Sequences to validate on, of each source.
+    pub validate_on: usize,
+    /// Steps between two checkpoints.
+    pub save_every: u64,
+    /// Shallower models that the training begins with, each until a share of the steps is done.
+    pub growth: Vec<Growth>,
+    /// Training for early exits along with the rest.
+    pub early_exits: Option<EarlyExits>,
+}
+
+impl Default for TrainingRecipe {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            sequences: 8,
+            length: 512,
+            accumulate: 1,
+            prompt_weight: 0.1,
+            schedule: Schedule::default(),
+            optimizer: OptimizerSettings::default(),
+            validate_every: 200,
+            validate_on: 16,
+            save_every: 200,
+            growth: Vec::new(),
+            early_exits: None,
+        }
+    }
+}
+
+/// So many layers until a share of the steps is done.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// The layers until then.
+    pub layers: usize,
+    /// The share of the steps, from 0 to 1.
+    pub until: f64,
+}
+
+/// LayerSkip's training (Elhoushi et al. 2024): upper layers are left out now and then, and the model's own output is
+/// asked of lower layers too.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyExits {
+    /// How often the last layer is left out; lower ones less often, the first never.
+    pub dropout: f64,
+    /// The weight of an exit's loss, where the last layer's is 1. One exit takes part in a step, in turns.
+    pub loss: f64,
+}
+
+impl ModelRecipe {
+    /// What the recipe implies, for a tokenizer of so many tokens.
+    pub fn config(&self, vocab_size: usize, context: usize, bos_token: Option<u32>, stop_tokens: Vec<u32>) -> ModelConfig {
+        ModelConfig {
+            family: Family::Llama,
+            vocab_size,
+            hidden_size: self.hidden,
+            intermediate_size: self.intermediate,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.kv_heads.unwrap_or(self.heads),
+            head_dim: self.hidden / self.heads,
+            norm_eps: 1e-5,
+            rope: Rope { theta: self.rope_theta, scaling: RopeScaling::None },
+            windows: Windows::None,
+            context,
+            tied_embeddings: true,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            stop_tokens,
+            bos_token,
+        }
+    }
+
+    /// What serde cannot check.
+    ///
+    /// # Errors
+    /// The rest of a sentence, for the section `name`.
+    pub fn check(&self, name: &str) -> Result<(), String> {
+        let sizes = [
+            ("layers", self.layers),
+            ("hidden", self.hidden),
+            ("intermediate", self.intermediate),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads.unwrap_or(1)),
+            ("training.sequences", self.training.sequences),
+            ("training.length", self.training.length),
+            ("training.accumulate", self.training.accumulate),
+        ];
+        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(format!("`{key}` of [{name}] must be above zero"));
+        }
+        if !self.hidden.is_multiple_of(2 * self.heads) {
+            let reason = format!("{} of [{name}] cannot be cut into {} heads of an even width", self.hidden, self.heads);
+            return Err(format!("`hidden` = {reason}"));
+        }
+        if !self.heads.is_multiple_of(self.kv_heads.unwrap_or(self.heads)) {
+            return Err(format!("`kv_heads` of [{name}] must divide its `heads`"));
+        }
+        let mut before = (0, 0.0);
+        for Growth { layers, until } in &self.training.growth {
+            if *layers <= before.0 || *layers >= self.layers || !(*until > before.1 && *until < 1.0) {
+                return Err(format!(
+                    "`training.growth` of [{name}] must rise in `layers`, below {}, and in `until`, between 0 and 1",
+                    self.layers
+                ));
+            }
+            before = (*layers, *until);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The state of a training on disk: one safetensors file, replaced whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paceline::files::{WriteError, write_file};
+use paceline::model::Trainable;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::optimizer::{Moments, Optimizer};
+use crate::packing::PackingState;
+
+/// Why a state cannot be written or gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It could not be written; the one before is whole.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It could not be put into a file.
+    #[error("The state of the training cannot be written: {0}; the one before is whole.")]
+    Serialize(safetensors::SafeTensorError),
+    /// It could not be read.
+    #[error("The checkpoint {} cannot be read: {reason}; delete it to begin anew.", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It is of another training.
+    #[error(
+        "The checkpoint {} was made by another recipe: {what} differs; name another folder with `--out`, or delete it to begin anew.",
+        path.display()
+    )]
+    OtherRecipe {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+}
+
+/// What a training goes on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Steps done.
+    pub steps: u64,
+    /// Steps that the optimizer's means are of.
+    pub optimizer_steps: u64,
+    /// Where in the data it stands.
+    pub packing: PackingState,
+    /// The parameters.
+    pub parameters: BTreeMap<String, Vec<f32>>,
+    /// The optimizer's running means.
+    pub moments: BTreeMap<String, Moments>,
+}
+
+const FIRST: &str = "first.";
+const SECOND: &str = "second.";
+const PARAMETER: &str = "parameter.";
+
+impl State {
+    /// Takes the state of a training that runs.
+    pub fn of(steps: u64, model: &Trainable, optimizer: &Optimizer, packing: &PackingState) -> Self {
+        let values = |(name, tensor): (&str, &burn::tensor::Tensor<2>)| {
+            (name.to_owned(), crate::optimizer::into_values(tensor.clone().inner()))
+        };
+        Self {
+            steps,
+            optimizer_steps: optimizer.steps(),
+            packing: packing.clone(),
+            parameters: model.parameters().map(values).collect(),
+            moments: optimizer.moments().clone(),
+        }
+    }
+
+    /// Writes it to `path`. `recipe` is what the training goes by, as text.
+    ///
+    /// # Errors
+    /// If it cannot be written; the file is then as it was.
+    pub fn save(&self, path: &Path, recipe: &str) -> Result<(), StateError> {
+        let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        for (name, values) in &self.parameters {
+            tensors.push((format!("{PARAMETER}{name}"), bytes(values)));
+        }
+        for (name, moments) in &self.moments {
+            tensors.push((format!("{FIRST}{name}"), bytes(&moments.first)));
+            tensors.push((format!("{SECOND}{name}"), bytes(&moments.second)));
+        }
+        let view = |(name, bytes): &'_ (String, Vec<u8>)| -> Result<_, StateError> {
+            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(StateError::Serialize)?;
+            Ok((name.clone(), view))
+        };
+        let views = tensors.iter().map(view).collect::<Result<Vec<_>, _>>()?;
+        let packing = serde_json::to_string(&self.packing).unwrap_or_default();
+        let metadata = [
+            ("recipe", recipe.to_owned()),
+            ("steps", self.steps.to_string()),
+            ("optimizer_steps", self.optimizer_steps.to_string()),
+            ("packing", packing),
+        ];
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let file = safetensors::serialize(views, Some(metadata)).map_err(StateError::Serialize)?;
+        Ok(write_file(path, &file)?)
+    }
+
+    /// Reads the state at `path`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is of another training than that of `recipe`.
+    pub fn load(path: &Path, recipe: &str) -> Result<Option<Self>, StateError> {
+        let unreadable = |reason: String| StateError::Unreadable { path: path.to_owned(), reason };
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| unreadable(error.to_string()))?,
+        };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let entry = |key: &str| metadata.get(key).ok_or_else(|| unreadable(format!("it lacks `{key}`")));
+        if entry("recipe")? != recipe {
+            return Err(StateError::OtherRecipe { path: path.to_owned(), what: "the model, its data or its settings" });
+        }
+        let number = |key: &str| entry(key)?.parse::<u64>().map_err(|error| unreadable(format!("`{key}`: {error}")));
+        let packing = serde_json::from_str(entry("packing")?).map_err(|error| unreadable(error.to_string()))?;
+        let mut state = Self {
+            steps: number("steps")?,
+            optimizer_steps: number("optimizer_steps")?,
+            packing,
+            parameters: BTreeMap::new(),
+            moments: BTreeMap::new(),
+        };
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        for (name, tensor) in tensors.tensors() {
+            let values = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            if let Some(name) = name.strip_prefix(PARAMETER) {
+                state.parameters.insert(name.to_owned(), values);
+            } else if let Some(name) = name.strip_prefix(FIRST) {
+                state.moments.entry(name.to_owned()).or_default().first = values;
+            } else if let Some(name) = name.strip_prefix(SECOND) {
+                state.moments.entry(name.to_owned()).or_default().second = values;
+            }
+        }
+        Ok(Some(state))
+    }
+}

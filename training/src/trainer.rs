@@ -1,0 +1,175 @@
+//! The loop that trains a model: batches, gradients, steps, checkpoints, its curve.
+//!
+//! Everything that a step computes follows from the recipe and the state before it, so a training that was ended at any
+//! moment and called again ends with the same bits as one that was not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use paceline::checkpoint::ModelConfig;
+use paceline::model::{Compute, Trainable};
+use paceline_kernels::Kernels;
+
+use crate::curve::{Curve, Picture};
+use crate::growth::{deepened, layers_at};
+use crate::initial::initial;
+use crate::objective::{Exits, Sample, gradients, loss};
+use crate::optimizer::{Gradients, Optimizer};
+use crate::packing::{Packer, PackingState, Source};
+use crate::progress::Progress;
+use crate::settings::TrainingRecipe;
+use crate::state::State;
+
+/// The seed of the sequences that are validated on: the same for all models, so that their losses can be compared.
+const VALIDATION_SEED: u64 = 0x76616c;
+
+/// What a training is made of.
+pub struct Training<'a> {
+    /// What it is called, in file names and on the screen.
+    pub name: &'a str,
+    /// The model's shape in the end.
+    pub config: ModelConfig,
+    /// How it is trained.
+    pub recipe: &'a TrainingRecipe,
+    /// What all randomness follows from.
+    pub seed: u64,
+    /// What it learns from.
+    pub sources: &'a [Source],
+    /// What its losses are measured on.
+    pub validation: &'a [Source],
+    /// Where it computes.
+    pub compute: Compute,
+    /// What the optimizer computes with.
+    pub kernels: Arc<Kernels>,
+    /// Where its checkpoint and its curve go.
+    pub folder: PathBuf,
+    /// The settings as text, by which a checkpoint of another recipe is told.
+    pub fingerprint: String,
+}
+
+impl Training<'_> {
+    /// Trains to the end, from the checkpoint where there is one. Returns the model.
+    ///
+    /// # Errors
+    /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
+    pub fn run(&self) -> anyhow::Result<Trainable> {
+        let path = self.folder.join("checkpoint.safetensors");
+        let state = State::load(&path, &self.fingerprint)?;
+        let mut step = state.as_ref().map_or(0, |state| state.steps);
+        let (mut model, mut optimizer, packing) = self.begin(state);
+        let mut packer = Packer::new(self.sources, self.seed, self.recipe.prompt_weight, packing);
+        let picture = Picture { title: format!("{}: loss by step", self.name), ..Picture::default() };
+        let mut curve = Curve::open(&self.folder, "loss", picture, step)?;
+        let steps = self.recipe.steps;
+        let tokens_per_step = (self.recipe.accumulate * self.recipe.sequences * self.recipe.length) as u64;
+        let mut progress =
+            Progress::start(self.name, "tokens", step * tokens_per_step, steps * tokens_per_step);
+        while step < steps {
+            self.grow(&mut model, &mut optimizer, step);
+            let done = step as f64 / steps as f64;
+            let (loss, gradients) = self.gradients(&model, &mut packer, step, done);
+            let rate = self.recipe.schedule.at(step, steps);
+            let norm = optimizer.step(&mut model, &gradients, rate);
+            if !loss.is_finite() || !norm.is_finite() {
+                bail!(
+                    "The loss of {} is no number any more at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good weights.",
+                    self.name,
+                    step + 1,
+                    path.display()
+                );
+            }
+            step += 1;
+            curve.record(step, &[("train", loss)]);
+            let last = step == steps;
+            if last || step.is_multiple_of(self.recipe.validate_every.max(1)) {
+                for (name, loss) in self.validate(&model) {
+                    curve.record(step, &[(&format!("validation, {name}"), loss)]);
+                }
+            }
+            if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
+                State::of(step, &model, &optimizer, packer.state()).save(&path, &self.fingerprint)?;
+                curve.save()?;
+            }
+            progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));
+        }
+        progress.finish("");
+        Ok(model)
+    }
+
+    fn begin(&self, state: Option<State>) -> (Trainable, Optimizer, PackingState) {
+        let optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.kernels));
+        let Some(state) = state else {
+            let config = ModelConfig { layers: self.layers_at(0), ..self.config.clone() };
+            let values = initial(&self.config, self.seed);
+            return (Trainable::new(config, &self.compute, values), optimizer, PackingState::default());
+        };
+        // At the moment of growth the state is still that of the shallower model.
+        let config = ModelConfig { layers: self.layers_at(state.steps.saturating_sub(1)), ..self.config.clone() };
+        let model = Trainable::new(config, &self.compute, |name, shape| {
+            let values = state.parameters.get(name).cloned();
+            values.unwrap_or_else(|| vec![0.0; shape.iter().product()])
+        });
+        (model, optimizer.resume(state.optimizer_steps, state.moments), state.packing)
+    }
+
+    fn layers_at(&self, step: u64) -> usize {
+        layers_at(&self.recipe.growth, self.config.layers, step as f64 / self.recipe.steps.max(1) as f64)
+    }
+
+    /// Makes the model as deep as it is to be at a step.
+    fn grow(&self, model: &mut Trainable, optimizer: &mut Optimizer, step: u64) {
+        let layers = self.layers_at(step);
+        if model.config().layers == layers {
+            return;
+        }
+        let config = ModelConfig { layers, ..self.config.clone() };
+        let (values, moments) = deepened(model, optimizer.moments(), layers);
+        *model = Trainable::new(config, &self.compute, |name, _| values.get(name).cloned().unwrap_or_default());
+        *optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.kernels))
+            .resume(optimizer.steps(), moments);
+    }
+
+    /// The mean loss of a step's tokens, by their weights, and its gradients.
+    fn gradients(&self, model: &Trainable, packer: &mut Packer<'_>, step: u64, done: f64) -> (f64, Gradients) {
+        let TrainingRecipe { sequences, length, accumulate, .. } = *self.recipe;
+        let mut samples: Vec<Sample> = (0..accumulate).map(|_| packer.next(sequences, length, done)).collect();
+        let total: f64 = samples.iter().flat_map(|sample| &sample.weights).map(|weight| f64::from(*weight)).sum();
+        for weight in samples.iter_mut().flat_map(|sample| &mut sample.weights) {
+            *weight = (f64::from(*weight) / total.max(f64::MIN_POSITIVE)) as f32;
+        }
+        let exits = self.recipe.early_exits.map(|recipe| Exits::of_step(&recipe, self.seed, step, model.config().layers));
+        let mut sum = Gradients::new();
+        let mut loss = 0.0;
+        for sample in &samples {
+            let (more, gradients) = gradients(model, sample, exits.as_ref());
+            loss += more;
+            for (name, gradient) in gradients {
+                match sum.entry(name) {
+                    std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(gradient)),
+                    std::collections::btree_map::Entry::Occupied(mut entry) => {
+                        self.kernels.add_into(entry.get_mut(), &gradient);
+                    }
+                }
+            }
+        }
+        (loss, sum)
+    }
+
+    /// The mean loss per token to be learned of every validation source, in nats.
+    pub fn validate(&self, model: &Trainable) -> BTreeMap<String, f64> {
+        let of = |source: &Source| {
+            let sources = std::slice::from_ref(source);
+            let mut packer = Packer::new(sources, VALIDATION_SEED, 0.0, PackingState::default());
+            let (mut sum, mut weight) = (0.0, 0.0);
+            for _ in 0..self.recipe.validate_on.div_ceil(self.recipe.sequences).max(1) {
+                let sample = packer.next(self.recipe.sequences, self.recipe.length, 0.0);
+                weight += sample.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
+                sum += loss(model, &sample);
+            }
+            (source.name.clone(), sum / weight.max(f64::MIN_POSITIVE))
+        };
+        self.validation.iter().filter(|source| source.shard.documents() > 0).map(of).collect()
+    }
+}
