@@ -48,7 +48,7 @@ impl Op for AddRmsNorm<'_> {
 
 /// `x += delta`.
 #[inline(always)]
-fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
+pub(crate) fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
     let (full, tail) = x.as_chunks_mut::<LANES>();
     let (full_delta, tail_delta) = delta.as_chunks::<LANES>();
     for (x, delta) in full.iter_mut().zip(full_delta) {
@@ -61,7 +61,7 @@ fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
 
 /// `1 / sqrt(mean(x^2) + eps)`.
 #[inline(always)]
-fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+pub(crate) fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let (full, tail) = x.as_chunks::<LANES>();
     let mut squares = s.splat(0.0);
     for x in full {
@@ -161,7 +161,7 @@ fn norm_in_place<S: Simd>(s: S, x: &mut [f32], weight: &[f32], eps: f32) {
 
 /// Turns the halves of a head against each other.
 #[inline(always)]
-fn rotate<S: Simd>(s: S, first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {
+pub(crate) fn rotate<S: Simd>(s: S, first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {
     let ((first, first_tail), (second, second_tail)) =
         (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
     let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
@@ -205,7 +205,7 @@ impl Op for GatedSilu<'_> {
 }
 
 #[inline(always)]
-fn gated<S: Simd>(s: S, gate: S::V, up: S::V) -> S::V {
+pub(crate) fn gated<S: Simd>(s: S, gate: S::V, up: S::V) -> S::V {
     let decay = exp(s, s.sub(s.splat(0.0), gate));
     s.mul(s.div(gate, s.add(s.splat(1.0), decay)), up)
 }

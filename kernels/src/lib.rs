@@ -13,6 +13,8 @@
 //!   Threads split the outputs.
 //! - [`Kernels::attention`] treats each row and head on its own, in blocks of cache positions counted from position 0.
 //!   A cache rounds what it is given, if its format is narrow, value by value.
+//! - Products and gradients for training have the same bits on every number of threads and instruction set too; sums over
+//!   rows are cut into pieces of a fixed size.
 //! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
 
 #[cfg(target_endian = "big")]
@@ -42,6 +44,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
 mod stored;
+mod training;
 mod weights;
 
 pub use arena::{PlainMemory, WeightArena};
@@ -54,4 +57,5 @@ pub use kernels::Kernels;
 pub use packed::PackedWeights;
 pub use pool::ThreadPool;
 pub use product::Product;
+pub use training::{AdamWSettings, MatrixLayout, RotaryDirection, SoftTargets};
 pub use weights::{FloatFormat, Weights, WeightsError};

@@ -43,6 +43,7 @@ pub(crate) trait Simd: Copy {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, v: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `if a > b { a } else { b }`, that is `b` where either is NaN.
@@ -90,6 +91,16 @@ pub(crate) trait Simd: Copy {
         let mut lanes = [0.0; LANES];
         self.store(v, &mut lanes);
         to.copy_from_slice(&lanes[..to.len()]);
+    }
+
+    /// Lane j of vector i becomes lane i of vector j.
+    #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut from = [[0.0; LANES]; LANES];
+        for (v, row) in v.into_iter().zip(&mut from) {
+            self.store(v, row);
+        }
+        std::array::from_fn(|i| self.load(&std::array::from_fn(|j| from[j][i])))
     }
 
     /// The lowest byte of each lane's bits.
@@ -181,6 +192,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn div(self, a: Self::V, b: Self::V) -> Self::V {
         each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    fn sqrt(self, v: Self::V) -> Self::V {
+        each(|i| v[i].sqrt())
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {

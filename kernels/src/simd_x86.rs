@@ -123,6 +123,30 @@ fn max_half(proof: Avx2, v: __m256) -> f32 {
     })
 }
 
+/// Lane j of register i becomes lane i of register j.
+#[inline(always)]
+fn transpose8(proof: Avx2, v: [__m256; 8]) -> [__m256; 8] {
+    let _ = proof;
+    let (mut quads, mut to) = (v, v);
+    for i in [0, 4] {
+        proven!({
+            let low = [_mm256_unpacklo_ps(v[i], v[i + 1]), _mm256_unpacklo_ps(v[i + 2], v[i + 3])];
+            let high = [_mm256_unpackhi_ps(v[i], v[i + 1]), _mm256_unpackhi_ps(v[i + 2], v[i + 3])];
+            quads[i] = _mm256_shuffle_ps::<0b01_00_01_00>(low[0], low[1]);
+            quads[i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(low[0], low[1]);
+            quads[i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(high[0], high[1]);
+            quads[i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(high[0], high[1]);
+        });
+    }
+    for i in 0..4 {
+        proven!({
+            to[i] = _mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]);
+            to[i + 4] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
+        });
+    }
+    to
+}
+
 impl Simd for Avx2 {
     type V = (__m256, __m256);
     const WIDE: bool = false;
@@ -188,6 +212,23 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn div(self, a: Self::V, b: Self::V) -> Self::V {
         proven!((_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn sqrt(self, v: Self::V) -> Self::V {
+        proven!((_mm256_sqrt_ps(v.0), _mm256_sqrt_ps(v.1)))
+    }
+    #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        let top_left = transpose8(self, [v[0].0, v[1].0, v[2].0, v[3].0, v[4].0, v[5].0, v[6].0, v[7].0]);
+        let top_right = transpose8(self, [v[0].1, v[1].1, v[2].1, v[3].1, v[4].1, v[5].1, v[6].1, v[7].1]);
+        let low_left = transpose8(self, [v[8].0, v[9].0, v[10].0, v[11].0, v[12].0, v[13].0, v[14].0, v[15].0]);
+        let low_right = transpose8(self, [v[8].1, v[9].1, v[10].1, v[11].1, v[12].1, v[13].1, v[14].1, v[15].1]);
+        let mut to = v;
+        for i in 0..LANES / 2 {
+            to[i] = (top_left[i], low_left[i]);
+            to[i + LANES / 2] = (top_right[i], low_right[i]);
+        }
+        to
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -298,6 +339,39 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn div(self, a: Self::V, b: Self::V) -> Self::V {
         proven!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, v: Self::V) -> Self::V {
+        proven!(_mm512_sqrt_ps(v))
+    }
+    #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        // Quarters of four lanes are transposed among four vectors, then the quarters themselves.
+        let (mut quads, mut to) = (v, v);
+        for i in (0..LANES).step_by(4) {
+            proven!({
+                let low = [_mm512_unpacklo_ps(v[i], v[i + 1]), _mm512_unpacklo_ps(v[i + 2], v[i + 3])];
+                let high = [_mm512_unpackhi_ps(v[i], v[i + 1]), _mm512_unpackhi_ps(v[i + 2], v[i + 3])];
+                quads[i] = _mm512_shuffle_ps::<0b01_00_01_00>(low[0], low[1]);
+                quads[i + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(low[0], low[1]);
+                quads[i + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(high[0], high[1]);
+                quads[i + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(high[0], high[1]);
+            });
+        }
+        for i in 0..4 {
+            let [a, b, c, d] = [quads[i], quads[i + 4], quads[i + 8], quads[i + 12]];
+            proven!({
+                let (even_low, even_high) =
+                    (_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b10_00_10_00>(c, d));
+                let (odd_low, odd_high) =
+                    (_mm512_shuffle_f32x4::<0b11_01_11_01>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(c, d));
+                to[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even_low, even_high);
+                to[i + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd_low, odd_high);
+                to[i + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even_low, even_high);
+                to[i + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd_low, odd_high);
+            });
+        }
+        to
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
