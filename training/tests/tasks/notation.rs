@@ -115,7 +115,7 @@ fn spell(number: usize) -> String {
     let below = |rest: usize, head: String| if rest == 0 { head } else { format!("{head} {}", spell(rest)) };
     match number {
         0..20 => SMALL[number].to_owned(),
-        20..100 if number % 10 == 0 => TENS[number / 10 - 2].to_owned(),
+        20..100 if number.is_multiple_of(10) => TENS[number / 10 - 2].to_owned(),
         20..100 => format!("{}-{}", TENS[number / 10 - 2], SMALL[number % 10]),
         100..1000 => below(number % 100, format!("{} hundred", SMALL[number / 100])),
         _ => below(number % 1000, format!("{} thousand", SMALL[number / 1000])),
