@@ -1,7 +1,7 @@
 //! Bodies of small Rust and Python functions, written after a comment that says what they do.
 //!
-//! The level is the number of statements that the comment asks for: 2 or 3 in a row; 4, one of them with a condition;
-//! 6, with two conditions and a loop.
+//! The level is the number of statements that the comment asks for: 3 in a row; 5, one of them with a condition;
+//! 7, with two conditions and a loop.
 
 use super::forms::{capital, fill};
 use super::picker::Picker;
@@ -56,13 +56,14 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
 
     let mut middle = Vec::new();
     match level {
-        Level::Simple if picker.coin() => {}
         Level::Simple => middle.push(change(picker, result, parameter)),
         Level::Medium => {
+            middle.push(change(picker, result, parameter));
             middle.push(change(picker, result, parameter));
             middle.push(condition(picker, result, parameter));
         }
         Level::Complex => {
+            middle.push(change(picker, result, parameter));
             middle.push(change(picker, result, parameter));
             middle.push(condition(picker, result, parameter));
             middle.push(condition(picker, result, parameter));

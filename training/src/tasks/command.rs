@@ -1,6 +1,7 @@
 //! The command `paceline-train tasks`.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -37,33 +38,42 @@ pub struct TasksFlags {
 /// # Errors
 /// When the split has too few prompts, or a file cannot be written.
 pub fn run(flags: &TasksFlags) -> anyhow::Result<()> {
-    let Some(split) = flags.split else {
-        let folder = flags.out.as_deref().unwrap_or(Path::new("datasets/tasks"));
-        fs::create_dir_all(folder).with_context(|| format!("The folder {} cannot be made.", folder.display()))?;
-        for (split, count) in COMMITTED {
-            write(flags, split, count, &folder.join(format!("{split}.jsonl")))?;
+    let report = match flags.split {
+        None => {
+            let folder = flags.out.as_deref().unwrap_or(Path::new("datasets/tasks"));
+            fs::create_dir_all(folder).with_context(|| format!("The folder {} cannot be made", folder.display()))?;
+            let write = |&(split, count)| write(flags, split, count, &folder.join(format!("{split}.jsonl")));
+            COMMITTED.iter().map(write).collect::<anyhow::Result<String>>()?
         }
-        return Ok(());
+        Some(split) => {
+            let committed = COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1);
+            let Some(count) = flags.count.map(|count| count as usize).or(committed) else {
+                bail!("The split {split} has no end: say with --count how many rows to write.");
+            };
+            let file = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{split}.jsonl")));
+            write(flags, split, count, &file)?
+        }
     };
-    let committed = COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1);
-    let Some(count) = flags.count.map(|count| count as usize).or(committed) else {
-        bail!("The split {split} has no end: say with --count how many rows to write.");
-    };
-    let file = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{split}.jsonl")));
-    write(flags, split, count, &file)
+    io::stdout()
+        .write_all(report.as_bytes())
+        .context("The rows are written, but standard output does not take the table")
 }
 
-fn write(flags: &TasksFlags, split: Split, count: usize, file: &Path) -> anyhow::Result<()> {
-    let categories = if flags.categories.is_empty() { &Category::ALL[..] } else { &flags.categories };
-    let levels = if flags.levels.is_empty() { &Level::ALL[..] } else { &flags.levels };
+/// Writes a file, and says what it is like.
+fn write(flags: &TasksFlags, split: Split, count: usize, file: &Path) -> anyhow::Result<String> {
+    let (categories, levels) = (chosen(&flags.categories, &Category::ALL), chosen(&flags.levels, &Level::ALL));
     let mut table = Table::default();
     if split == Split::Train {
-        let tasks = Generator::new(split, flags.seed).only(categories, levels).take(count);
+        let tasks = Generator::new(split, flags.seed).only(&categories, &levels).take(count);
         write_rows(file, tasks.inspect(|task| table.add(task)))?;
     } else {
-        let tasks = held_out_rows(split, flags.seed, categories, levels, count)?;
+        let tasks = held_out_rows(split, flags.seed, &categories, &levels, count)?;
         write_rows(file, tasks.into_iter().inspect(|task| table.add(task)))?;
     }
-    println!("{}: {count} rows\n\n{table}", file.display());
-    Ok(())
+    Ok(format!("{}: {count} rows\n\n{table}\n", file.display()))
+}
+
+/// What was named, each once and in the usual order; everything if nothing was.
+fn chosen<T: Copy + PartialEq>(named: &[T], all: &[T]) -> Vec<T> {
+    all.iter().copied().filter(|known| named.is_empty() || named.contains(known)).collect()
 }

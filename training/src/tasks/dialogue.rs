@@ -5,7 +5,7 @@
 
 use super::forms::{Form, and, fill};
 use super::picker::Picker;
-use super::words::{ANIMALS, COLOURS, DAYS, FOODS, NAMES, PLACES, THINGS, number_words};
+use super::words::{ANIMALS, COLOURS, DAYS, FOODS, NAMES, PLACES, THINGS, WORK, number_words};
 use super::{Draft, Level, turn};
 
 pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft {
@@ -31,18 +31,19 @@ struct Talk {
 }
 
 /// Things that somebody may say about himself: what, the article of its values, its values.
-const TRAITS: [(&str, &str, &[&str]); 5] = [
+const TRAITS: [(&str, &str, &[&str]); 6] = [
     ("favourite colour", "", &COLOURS),
     ("animal", "a ", &ANIMALS),
     ("free day", "", &DAYS),
     ("favourite food", "", &FOODS),
     ("meeting place", "the ", &PLACES),
+    ("job", "", &WORK),
 ];
 
 fn preferences(picker: &mut Picker, level: Level, changes: &[usize], form: Form) -> Talk {
     let name = picker.pick(&NAMES);
     let mut known: Vec<(&str, String)> = Vec::new();
-    let traits = picker.sample(&TRAITS, level.choose(3, 4, 5));
+    let traits = picker.sample(&TRAITS, level.choose(4, 5, 6));
     for (kind, article, values) in &traits {
         known.push((kind, format!("{article}{}", picker.pick(values))));
     }
@@ -61,7 +62,7 @@ fn preferences(picker: &mut Picker, level: Level, changes: &[usize], form: Form)
         said.push(sentences.join(" "));
     }
     picker.shuffle(&mut known);
-    let asked = &known[..level.choose(2, 3, 4)];
+    let asked = &known[..level.choose(3, 4, 5)];
     let kinds: Vec<String> = asked.iter().map(|(kind, _)| format!("my {kind}")).collect();
     let parts = asked.iter().map(|(kind, value)| match form {
         Form::Sentences => format!("Your {kind} is {value}, {name}."),
@@ -75,7 +76,7 @@ fn preferences(picker: &mut Picker, level: Level, changes: &[usize], form: Form)
 fn order(picker: &mut Picker, changes: &[usize], form: Form) -> Talk {
     let mut unused = picker.sample(&THINGS, THINGS.len());
     let mut order: Vec<(i64, &str)> = Vec::new();
-    for thing in unused.split_off(unused.len() - 3) {
+    for thing in unused.split_off(unused.len() - 5) {
         order.push((picker.between(2, 9), thing));
     }
     let item = |(count, thing): (i64, &str)| format!("{} {thing}", number_words(count));
@@ -86,13 +87,13 @@ fn order(picker: &mut Picker, changes: &[usize], form: Form) -> Talk {
         for _ in 0..count {
             let place = picker.below(order.len());
             let (before, thing) = order[place];
-            // Two things are left at least, and there are always some that were not ordered yet.
-            match (picker.below(3), unused.pop()) {
-                (0, Some(new)) => {
-                    order.push((picker.between(2, 9), new));
+            match picker.below(3) {
+                0 => {
+                    // Nineteen were not ordered at first, and there are four changes at most.
+                    order.push((picker.between(2, 9), unused.remove(0)));
                     sentences.push(format!("Please add {}.", item(order[order.len() - 1])));
                 }
-                (1, _) if order.len() > 2 => {
+                1 if order.len() > 2 => {
                     order.remove(place);
                     sentences.push(format!("I do not want the {thing}."));
                 }
@@ -108,7 +109,7 @@ fn order(picker: &mut Picker, changes: &[usize], form: Form) -> Talk {
     let items: Vec<String> = order.iter().copied().map(item).collect();
     let parts = match form {
         Form::Sentences => vec![format!("Your order is {}.", and(&items))],
-        Form::List => items,
+        Form::List => (1..).zip(&items).map(|(number, item)| format!("number {number}: {item}")).collect(),
         Form::Line => vec![format!("order: {}", items.join(", "))],
     };
     let ask = picker.pick(&["read back my order", "repeat my order"]).to_owned();

@@ -1,7 +1,7 @@
 //! Parts of a passage, found and copied.
 //!
-//! The level is the length of the passage in sentences and the number of these that are wanted: one of 3, two of 5, and
-//! all that fit a condition (two or three) of 8.
+//! The level is the length of the passage in sentences and the number of these that are wanted: two of 4, three of 6, and
+//! all that fit a condition (two to four) of 9.
 
 use super::forms::{Form, and, fill};
 use super::picker::Picker;
@@ -37,10 +37,10 @@ impl Event {
 
 pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft {
     let (form, form_text) = Form::pick(picker);
-    let events = passage(picker, level.choose(3, 5, 8));
+    let events = passage(picker, level.choose(4, 6, 9));
     let (ask, wanted) = match level {
-        Level::Simple => by_subject(picker, &events, 1),
-        Level::Medium => by_subject(picker, &events, 2),
+        Level::Simple => by_subject(picker, &events, 2),
+        Level::Medium => by_subject(picker, &events, 3),
         Level::Complex => by_condition(picker, &events),
     };
     let text = events.iter().map(Event::sentence).collect::<Vec<_>>().join(" ");
@@ -79,7 +79,7 @@ fn by_subject(picker: &mut Picker, events: &[Event], count: usize) -> (String, V
     (ask, wanted)
 }
 
-/// Everything that happened in a place or on a day, in the order of the passage; of the conditions that two or three
+/// Everything that happened in a place or on a day, in the order of the passage; of the conditions that two to four
 /// sentences fit, one.
 fn by_condition(picker: &mut Picker, events: &[Event]) -> (String, Vec<usize>) {
     let mut conditions = Vec::new();
@@ -89,8 +89,8 @@ fn by_condition(picker: &mut Picker, events: &[Event]) -> (String, Vec<usize>) {
     for day in DAYS {
         conditions.push((format!("on {day}"), fitting(events, |event| event.day == day)));
     }
-    // Eight sentences share four places and four days: unless two have four each, some have two or three.
-    conditions.retain(|(_, wanted)| matches!(wanted.len(), 2 | 3));
+    // Nine sentences share four places and four days: seldom does none of these have two to four.
+    conditions.retain(|(_, wanted)| matches!(wanted.len(), 2..=4));
     if conditions.is_empty() {
         return by_subject(picker, events, 3);
     }

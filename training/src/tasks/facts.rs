@@ -1,7 +1,7 @@
 //! Recall of facts of the invented world.
 //!
-//! The level is the number of facts that have to be looked up: 2 about one person or town; 4, two of them about a second
-//! subject; 8, two about each of four people, and then a choice among these.
+//! The level is the number of facts that have to be looked up: 3 about one person or town; 6, three of them about a
+//! second subject; 10, two about each of five people, and then a choice among these.
 
 use super::forms::{Form, and, fill};
 use super::picker::Picker;
@@ -106,46 +106,44 @@ type Question = (String, Vec<Fact>, Option<Vec<&'static str>>);
 fn one_subject(picker: &mut Picker) -> Question {
     if picker.below(4) == 0 {
         let town = &TOWNS[picker.below(TOWNS.len())];
-        let kinds = picker.sample(&OF_TOWNS, 2);
-        let ask = format!("give the {} and the {} of {}", kinds[0].name(), kinds[1].name(), town.name);
+        let kinds = picker.sample(&OF_TOWNS, 3);
+        let ask = format!("give the {} of {}", named(&kinds), town.name);
         return (ask, kinds.iter().map(|&kind| Fact::of_town(town, kind)).collect(), None);
     }
     let person = &PEOPLE[picker.below(PEOPLE.len())];
-    let kinds = picker.sample(&OF_PEOPLE, 2);
-    let ask = format!("give the {} and the {} of {}", kinds[0].name(), kinds[1].name(), person.name);
+    let kinds = picker.sample(&OF_PEOPLE, 3);
+    let ask = format!("give the {} of {}", named(&kinds), person.name);
     (ask, kinds.iter().map(|&kind| Fact::of_person(person, kind)).collect(), None)
 }
 
 fn two_people(picker: &mut Picker) -> Question {
     let people = people(picker, 2);
-    let kinds = picker.sample(&OF_PEOPLE, 2);
-    let (a, b) = (people[0].name, people[1].name);
-    let ask = format!("give the {} and the {} of {a} and of {b}", kinds[0].name(), kinds[1].name());
+    let kinds = picker.sample(&OF_PEOPLE, 3);
+    let ask = format!("give the {} of {} and of {}", named(&kinds), people[0].name, people[1].name);
     let facts = people.iter().flat_map(|person| kinds.iter().map(|&kind| Fact::of_person(person, kind)));
     (ask, facts.collect(), None)
 }
 
 fn person_and_town(picker: &mut Picker) -> Question {
     let person = people(picker, 1)[0];
-    let kind = picker.pick(&OF_PEOPLE[1..]);
-    let kinds = picker.sample(&OF_TOWNS, 2);
-    let ask = format!(
-        "give the {} and the town of {}, and the {} and the {} of that town",
-        kind.name(),
-        person.name,
-        kinds[0].name(),
-        kinds[1].name()
-    );
-    let mut facts = vec![Fact::of_person(person, kind), Fact::of_person(person, Kind::Town)];
-    facts.extend(kinds.iter().map(|&kind| Fact::of_town(person.home(), kind)));
+    let mut kinds = picker.sample(&OF_PEOPLE[1..], 2);
+    kinds.push(Kind::Town);
+    let of_town = picker.sample(&OF_TOWNS, 3);
+    let ask = format!("give the {} of {}, and the {} of that town", named(&kinds), person.name, named(&of_town));
+    let mut facts: Vec<Fact> = kinds.iter().map(|&kind| Fact::of_person(person, kind)).collect();
+    facts.extend(of_town.iter().map(|&kind| Fact::of_town(person.home(), kind)));
     (ask, facts, None)
 }
 
+fn named(kinds: &[Kind]) -> String {
+    and(&kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>())
+}
+
 fn choice(picker: &mut Picker) -> Question {
-    let people = people(picker, 4);
+    let people = people(picker, 5);
     let kind = picker.pick(&[Kind::River, Kind::Region]);
     // What one of them has, so that the answer is never nobody.
-    let wanted = Fact::of_town(people[picker.below(4)].home(), kind).value;
+    let wanted = Fact::of_town(people[picker.below(5)].home(), kind).value;
     let place = if kind == Kind::River { "on the river" } else { "in the" };
     let names: Vec<_> = people.iter().map(|person| person.name).collect();
     let ask = format!("find who of {} lives {place} {wanted}", and(&names));

@@ -1,7 +1,7 @@
 //! From one notation into the other: number words, dates, times, units.
 //!
-//! The level is the number of items, their kinds and their digits: 2 of one kind (numbers below 100, times, dates); 3 of
-//! mixed kinds (numbers of three digits, times, dates, lengths); 5 of mixed kinds (numbers of four digits, dates, lengths,
+//! The level is the number of items, their kinds and their digits: 3 of one kind (numbers below 100, times, dates); 4 of
+//! mixed kinds (numbers of three digits, times, dates, lengths); 6 of mixed kinds (numbers of four digits, dates, lengths,
 //! weights, durations).
 
 use super::forms::{Form, fill};
@@ -24,14 +24,14 @@ enum Kind {
 pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft {
     let (form, form_text) = Form::pick(picker);
     let kinds = match level {
-        Level::Simple => vec![picker.pick(&[Kind::Number(2), Kind::Number(2), Kind::Time, Kind::Date]); 2],
+        Level::Simple => vec![picker.pick(&[Kind::Number(2), Kind::Number(2), Kind::Time, Kind::Date]); 3],
         Level::Medium => {
             let known = [Kind::Number(3), Kind::Number(3), Kind::Time, Kind::Date, Kind::Length];
-            (0..3).map(|_| picker.pick(&known)).collect()
+            (0..4).map(|_| picker.pick(&known)).collect()
         }
         Level::Complex => {
             let known = [Kind::Number(4), Kind::Date, Kind::Length, Kind::Weight, Kind::Duration];
-            (0..5).map(|_| picker.pick(&known)).collect()
+            (0..6).map(|_| picker.pick(&known)).collect()
         }
     };
     let items: Vec<(String, String)> = kinds.into_iter().map(|kind| item(picker, kind)).collect();

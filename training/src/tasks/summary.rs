@@ -1,7 +1,8 @@
 //! Structured passages made short.
 //!
-//! The level is the number of lines: 3, 5 or 8 lines of minutes, of which the decisions are kept, or of a log, which is
-//! grouped by place; or 1, 3 or 5 orders, whose scattered fields become sentences, 5 of them in the order of the days.
+//! The level is the number of lines: 4, 6 or 9 lines of minutes, of which the decisions (2, 3 or 5) are kept, or of a log,
+//! which is grouped by place (2, 2 or 3 of them); or 2, 4 or 6 orders, whose scattered fields become sentences, 6 of them
+//! in the order of the days.
 
 use super::forms::{Form, and, fill};
 use super::picker::Picker;
@@ -23,9 +24,9 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
 type Question = (&'static str, Vec<String>, Vec<String>);
 
 fn minutes(picker: &mut Picker, level: Level, form: Form) -> Question {
-    let length = level.choose(3, 5, 8);
+    let length = level.choose(4, 6, 9);
     let names = picker.sample(&NAMES, length);
-    let mut decided: Vec<bool> = (0..length).map(|index| index < level.choose(1, 2, 4)).collect();
+    let mut decided: Vec<bool> = (0..length).map(|index| index < level.choose(2, 3, 5)).collect();
     picker.shuffle(&mut decided);
     let (mut lines, mut parts) = (Vec::new(), Vec::new());
     for (name, decided) in names.into_iter().zip(decided) {
@@ -47,7 +48,7 @@ fn minutes(picker: &mut Picker, level: Level, form: Form) -> Question {
 }
 
 fn log(picker: &mut Picker, level: Level, form: Form) -> Question {
-    let names = picker.sample(&NAMES, level.choose(3, 5, 8));
+    let names = picker.sample(&NAMES, level.choose(4, 6, 9));
     let places = picker.sample(&PLACES, level.choose(2, 2, 3));
     let visits: Vec<(&str, &str)> = names.into_iter().map(|name| (name, picker.pick(&places))).collect();
     let lines = visits.iter().map(|(name, place)| format!("{name}: {place}")).collect();
@@ -71,7 +72,7 @@ fn log(picker: &mut Picker, level: Level, form: Form) -> Question {
 }
 
 fn orders(picker: &mut Picker, level: Level, form: Form) -> Question {
-    let count = level.choose(1, 3, 5);
+    let count = level.choose(2, 4, 6);
     let (names, things, days) =
         (picker.sample(&NAMES, count), picker.sample(&THINGS, count), picker.sample(&DAYS, count));
     let mut orders = Vec::new();

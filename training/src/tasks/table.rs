@@ -79,27 +79,29 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| category | rows | median answer, characters: simple | medium | complex | shared 1-grams | 2-grams | 3-grams | 4-grams |"
+            "Median length of answers in characters, and runs of 1 to 4 words that more than half of a category's"
         )?;
+        writeln!(f, "answers hold, as a part of all such runs in them:\n")?;
+        writeln!(f, "| category | rows | simple | medium | complex | 1 word | 2 words | 3 words | 4 words |")?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        let shared = |category| (1..=4).map(move |n| (n, self.shared(category, n)));
         for (&category, answers) in &self.answers {
             write!(f, "| {category} | {} |", answers.len())?;
             for level in Level::ALL {
                 write!(f, " {} |", self.median(Some(category), Some(level)))?;
             }
-            for n in 1..=4 {
-                write!(f, " {:.1}% |", 100.0 * self.shared(category, n).share)?;
+            for (_, shared) in shared(category) {
+                write!(f, " {:.1}% |", 100.0 * shared.share)?;
             }
             writeln!(f)?;
         }
         let median = self.median(None, None);
-        writeln!(f, "\nmedian answer: {median} characters, about {} tokens", median / CHARACTERS)?;
+        writeln!(f, "\nMedian answer: {median} characters, at four a token about {} tokens.\n", median / CHARACTERS)?;
+        writeln!(f, "Shared:\n")?;
         for &category in self.answers.keys() {
-            for n in 1..=4 {
-                let shared = self.shared(category, n);
-                if !shared.ngrams.is_empty() {
-                    writeln!(f, "shared by most answers of {category}, n = {n}: {}", shared.ngrams.join(" | "))?;
-                }
+            for (n, shared) in shared(category).filter(|(_, shared)| !shared.ngrams.is_empty()) {
+                let runs: Vec<String> = shared.ngrams.iter().map(|run| format!("`{run}`")).collect();
+                writeln!(f, "- {category}, {n}: {}", runs.join(" "))?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Lists sorted, reversed, counted, freed of repeats.
 //!
-//! The level is the length of the list and the number of transforms: one of 4 words (5 with repeats), one of 7 words or
-//! numbers, two after each other of 10.
+//! The level is the length of the list and the number of transforms: one of 5 words (6 with repeats), one of 8 words or
+//! numbers, two after each other of 11.
 
 use super::forms::{Form, capital, fill};
 use super::picker::Picker;
@@ -79,11 +79,11 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
     let numbers = level != Level::Simple && !transforms.contains(&Count) && picker.below(3) == 0;
     let repeats = matches!(transforms[0], Distinct | Count) || level == Level::Complex;
     let (length, kinds) = match (level, repeats) {
-        (Level::Simple, false) => (4, 4),
-        (Level::Simple, true) => (5, 3),
-        (Level::Medium, false) => (7, 7),
-        (Level::Medium, true) => (7, 4),
-        (Level::Complex, _) => (10, 6),
+        (Level::Simple, false) => (5, 5),
+        (Level::Simple, true) => (6, 4),
+        (Level::Medium, false) => (8, 8),
+        (Level::Medium, true) => (8, 5),
+        (Level::Complex, _) => (11, 7),
     };
     let items = list(picker, length, kinds, numbers);
     let way = picker.coin();
@@ -92,18 +92,20 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
         ask += &format!(" and then {}", second.ask("it", numbers, way));
     }
     let data = items.join(", ");
-    let mut parts = if form == Form::Sentences { vec![format!("The list is {data}.")] } else { Vec::new() };
+    let mut parts = match form {
+        Form::Sentences => vec![format!("The list is {data}.")],
+        Form::Line => vec![data.clone()],
+        Form::List => Vec::new(),
+    };
     let mut result = items;
     for transform in transforms {
         result = transform.apply(&result);
         parts.push(worded(transform, &result, form));
     }
-    let separator = if form == Form::Line {
-        "; "
-    } else if form == Form::List {
-        "\n"
-    } else {
-        " "
+    let separator = match form {
+        Form::Sentences => " ",
+        Form::Line => " -> ",
+        Form::List => "\n",
     };
     Draft::new(data.clone(), fill(phrasing, &ask, &data, form_text), parts.join(separator))
 }

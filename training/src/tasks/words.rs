@@ -30,6 +30,10 @@ pub(super) const COLOURS: [&str; 8] = ["black", "blue", "brown", "green", "grey"
 pub(super) const ANIMALS: [&str; 10] =
     ["cat", "dog", "duck", "fox", "goat", "hen", "horse", "parrot", "rabbit", "sheep"];
 
+/// What one may work at.
+pub(super) const WORK: [&str; 8] =
+    ["baking", "cooking", "driving", "farming", "fishing", "painting", "singing", "teaching"];
+
 /// Food.
 pub(super) const FOODS: [&str; 10] =
     ["bread", "cheese", "corn", "fish", "honey", "pasta", "pie", "rice", "salad", "soup"];
