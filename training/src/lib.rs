@@ -7,3 +7,4 @@ pub mod curve;
 pub mod job;
 pub mod progress;
 pub mod recipe;
+pub mod sources;
