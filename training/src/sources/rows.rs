@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_used_are_told_with_their_line() {
         for (line, said) in [
-            ("{", "is no JSON object (EOF while parsing an object, column 2)"),
+            ("{", "is no JSON object (EOF while parsing an object, column 1)"),
             ("[]", "is no JSON object"),
             ("{}", "has neither `messages` or `prompt` with `answer`, nor `text`"),
             ("{\"prompt\": \"p\"}", "has neither"),
