@@ -22,6 +22,7 @@ pub struct Tokenizer {
     special: HashSet<u32>,
     fingerprint: u64,
     vocab_size: usize,
+    end: Option<u32>,
 }
 
 impl Tokenizer {
@@ -52,6 +53,7 @@ impl Tokenizer {
         let largest = vocabulary.last().ok_or_else(|| unusable("its vocabulary is empty".to_owned()))?.0;
         let added = inner.get_added_tokens_decoder();
         Ok(Self {
+            end: settings.eos_token.as_ref().and_then(|token| inner.token_to_id(&token.0)),
             frame: frame(&inner, &settings),
             special: added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect(),
             fingerprint: fingerprint(&vocabulary),
@@ -104,6 +106,11 @@ impl Tokenizer {
     /// Whether `id` is a special token, such as the end of a text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
+    }
+
+    /// The token that ends a text, the `eos_token` of the settings; none if they name none that is in the vocabulary.
+    pub fn end(&self) -> Option<u32> {
+        self.end
     }
 
     /// A hash of the vocabulary (every token with its id), the same on every machine.
@@ -249,7 +256,9 @@ mod tests {
         assert_eq!(tokenizer.vocab_size(), 8);
         let special: Vec<u32> = (0..9).filter(|&id| tokenizer.is_special(id)).collect();
         assert_eq!(special, [0, 3]);
-        assert_eq!((tokenizer.id_of("b"), tokenizer.id_of("<none>")), (Some(2), None));
+        assert_eq!((tokenizer.id_of("b"), tokenizer.id_of("<none>"), tokenizer.end()), (Some(2), None, None));
+        let ends = open(&words(&Value::Null), &json!({"eos_token": {"content": "</s>"}})).unwrap();
+        assert_eq!(ends.end(), Some(7));
         assert_eq!(tokenizer.decode(&[3, 1, 99, 2], true).unwrap(), "a b");
         assert_eq!(tokenizer.decode(&[3, 1], false).unwrap(), "<s> a");
         // Split off even without a space around it, because it is special.

@@ -8,9 +8,13 @@ use clap::{Parser, Subcommand};
 use paceline::command::output::print;
 use paceline::command::{self, Failure};
 
-use crate::job::JobFlags;
+use crate::job::{Job, JobFlags};
 use crate::recipe::Recipe;
+<<<<<<< HEAD
 use crate::tasks;
+=======
+use crate::tokenizer;
+>>>>>>> 805bdf8dea5204395c7e2c7b3b4ad8a0002a97b9
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +26,21 @@ A recipe is a TOML file with all settings; training/recipes/ holds some. What a 
 of --out. A step that was ended before it was done goes on when it is called again; one that is done is skipped.
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
 
+const TOKENIZER_EXAMPLES: &str = "\
+Byte-level BPE with GPT-2's split pattern; a digit is always a token by itself. Tokens for conversations come first:
+<|begin|>, <|end|>, <|user|>, <|assistant|>, <|system|>, <|pad|>.
+
+Example of a recipe, own.toml:
+  [tokenizer]
+  vocabulary = 4096
+  [[data.text]]
+  path = \"${TEXT}/*.txt\"
+
+  paceline-train tokenizer own.toml --set TEXT=my/texts --out my-model
+
+makes my-model/tokenizer/ with tokenizer.json, tokenizer_config.json (chat template), special_tokens_map.json and
+generation_config.json. To take a model's tokenizer over instead: [tokenizer] from = \"path/to/model\".";
+
 /// What was typed.
 #[derive(Parser)]
 #[command(name = "paceline-train", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -32,6 +51,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Learn a vocabulary from the recipe's text and tasks, or check the one that it takes over.
+    #[command(after_help = TOKENIZER_EXAMPLES)]
+    Tokenizer(JobFlags),
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
     /// Write task sets with checkable answers.
@@ -42,6 +64,7 @@ enum Command {
 pub fn run() -> ExitCode {
     command::run("paceline-train", |arguments: Arguments| {
         match arguments.command {
+            Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?,
             Command::Show(flags) => show(&flags)?,
             Command::Tasks(flags) => tasks::run(&flags)?,
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
+use paceline::files::{WriteError, write_file};
 
 use crate::recipe::{Parameter, Recipe};
 
@@ -66,6 +67,29 @@ impl Job {
     pub fn tokens(&self) -> PathBuf {
         self.out.join("tokens")
     }
+}
+
+impl Job {
+    /// Whether `step` was done with exactly what `key` is a hash of. The caller still looks at what it made.
+    pub fn is_done(&self, step: &str, key: u64) -> bool {
+        fs::read_to_string(self.done(step)).is_ok_and(|known| known.trim() == hexadecimal(key))
+    }
+
+    /// Remembers that `step` was done with what `key` is a hash of.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn mark_done(&self, step: &str, key: u64) -> Result<(), WriteError> {
+        write_file(&self.done(step), format!("{}\n", hexadecimal(key)).as_bytes())
+    }
+
+    fn done(&self, step: &str) -> PathBuf {
+        self.out.join(format!("{step}.done"))
+    }
+}
+
+fn hexadecimal(key: u64) -> String {
+    format!("{key:016x}")
 }
 
 /// Makes the folder and locks it against another command; the system lets go when the process ends, however.

@@ -2,6 +2,7 @@
 //!
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
+pub mod checksum;
 pub mod cli;
 pub mod curve;
 pub mod initial;
@@ -11,4 +12,6 @@ pub mod optimizer;
 pub mod progress;
 pub mod recipe;
 pub mod schedule;
+pub mod sources;
 pub mod tasks;
+pub mod tokenizer;
