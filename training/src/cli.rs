@@ -10,11 +10,8 @@ use paceline::command::{self, Failure};
 
 use crate::job::{Job, JobFlags};
 use crate::recipe::Recipe;
-<<<<<<< HEAD
 use crate::tasks;
-=======
 use crate::tokenizer;
->>>>>>> 805bdf8dea5204395c7e2c7b3b4ad8a0002a97b9
 
 const EXAMPLES: &str = "\
 Examples:
