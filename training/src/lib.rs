@@ -5,6 +5,7 @@
 pub mod checksum;
 pub mod cli;
 pub mod curve;
+pub mod growth;
 pub mod initial;
 pub mod job;
 pub mod objective;
@@ -12,6 +13,7 @@ pub mod optimizer;
 pub mod progress;
 pub mod recipe;
 pub mod schedule;
+pub mod settings;
 pub mod sources;
 pub mod tasks;
 pub mod tokenizer;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
+use crate::settings::ModelRecipe;
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,9 @@ pub struct Recipe {
     /// `[data]`.
     #[serde(default)]
     pub data: DataRecipe,
+    /// `[target]`: the model whose tokens come out in the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<ModelRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -190,7 +194,8 @@ impl Recipe {
 
     /// What serde cannot check, section by section.
     fn check(&self) -> Result<(), String> {
-        self.data.check()
+        self.data.check()?;
+        self.target.iter().try_for_each(|target| target.check("target"))
     }
 }
 
