@@ -10,3 +10,4 @@ pub mod progress;
 pub mod recipe;
 pub mod sources;
 pub mod tokenizer;
+pub mod tokens;
