@@ -36,6 +36,20 @@ impl MappedFile {
         Ok(Self { map })
     }
 
+    /// A byte range as numbers of 16 bits, lowest byte first. None if it is not in the file, has an odd length or begins
+    /// at an odd place, or if the machine orders bytes the other way round.
+    pub fn u16s(&self, bytes: std::ops::Range<usize>) -> Option<&[u16]> {
+        if cfg!(target_endian = "big") {
+            return None;
+        }
+        let bytes = self.get(bytes)?;
+        // SAFETY: any two bytes are a valid u16, and what does not lie at a multiple of two is left out of the middle.
+        match unsafe { bytes.align_to::<u16>() } {
+            ([], numbers, []) => Some(numbers),
+            _ => None,
+        }
+    }
+
     /// Lets the pages of a byte range go from this process's memory; reading them again fetches them from the
     /// file. A range outside the file, or a system that has no such call, leaves everything as it is: this is
     /// advice, never a change of what is read.
@@ -69,6 +83,19 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn bytes_are_read_as_numbers_where_they_lie_right() {
+        let path = std::env::temp_dir().join(format!("paceline-kernels-{}-numbers", std::process::id()));
+        fs::write(&path, [1, 0, 2, 1, 9]).expect("the temporary folder can be written");
+        let file = MappedFile::open(&path).expect("it was written");
+        assert_eq!(file.u16s(0..4), Some(&[1, 258][..]));
+        assert_eq!(file.u16s(2..2), Some(&[][..]));
+        for wrong in [1..3, 0..3, 4..6, 0..100, 100..102] {
+            assert_eq!(file.u16s(wrong.clone()), None, "{wrong:?}");
+        }
+        fs::remove_file(&path).expect("it was made");
+    }
 
     #[test]
     fn only_plain_files_are_mapped() {

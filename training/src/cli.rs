@@ -9,9 +9,9 @@ use paceline::command::output::print;
 use paceline::command::{self, Failure};
 
 use crate::job::{Job, JobFlags};
+use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
-use crate::tasks;
-use crate::tokenizer;
+use crate::{tasks, tokenizer, tokens};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +38,24 @@ Example of a recipe, own.toml:
 makes my-model/tokenizer/ with tokenizer.json, tokenizer_config.json (chat template), special_tokens_map.json and
 generation_config.json. To take a model's tokenizer over instead: [tokenizer] from = \"path/to/model\".";
 
+const TOKENS_EXAMPLES: &str = "\
+Plain text is cut at ends of paragraphs into documents of at most `document_tokens`. Of conversations, rows of .jsonl
+files with `messages` or `prompt` and an `answer`, only the answers are learned.
+
+Example of a recipe, own.toml:
+  [data]
+  document_tokens = 1024
+  [[data.text]]
+  path = \"${TEXT}/*.txt\"
+  [[data.text]]
+  path = \"${TEXT}/questions.jsonl\"
+  fields = { prompt = \"question\" }
+  weight = 0.5
+
+  paceline-train tokens own.toml --set TEXT=my/texts --out my-model
+
+makes my-model/tokens/ with a file of each source to train on and one that is held out (`validation`, 1%).";
+
 /// What was typed.
 #[derive(Parser)]
 #[command(name = "paceline-train", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -51,6 +69,11 @@ enum Command {
     /// Learn a vocabulary from the recipe's text and tasks, or check the one that it takes over.
     #[command(after_help = TOKENIZER_EXAMPLES)]
     Tokenizer(JobFlags),
+    /// Turn the recipe's text and tasks into tokens to train on.
+    #[command(after_help = TOKENS_EXAMPLES)]
+    Tokens(JobFlags),
+    /// Train the target model.
+    Pretrain(TrainingFlags),
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
     /// Write task sets with checkable answers.
@@ -62,6 +85,8 @@ pub fn run() -> ExitCode {
     command::run("paceline-train", |arguments: Arguments| {
         match arguments.command {
             Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?,
+            Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?,
+            Command::Pretrain(flags) => pretrain::run(&flags)?,
             Command::Show(flags) => show(&flags)?,
             Command::Tasks(flags) => tasks::run(&flags)?,
         }

@@ -31,9 +31,8 @@ pub fn export(model: &Trainable, tokenizer: &Path, path: &Path) -> anyhow::Resul
             (name.to_owned(), shape, values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect())
         })
         .collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        Ok((name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?))
-    });
+    let views =
+        tensors.iter().map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
     let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>()?;
     let format = [("format".to_owned(), "pt".to_owned())].into();
     let write = |name: &str, bytes: &[u8]| {

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn layers_are_copied_to_the_same_relative_depth() {
-        let entries = [("model.norm.weight", 9), ("model.layers.0.a", 0), ("model.layers.1.a", 1), ("model.layers.2.a", 2)];
+        let entries =
+            [("model.norm.weight", 9), ("model.layers.0.a", 0), ("model.layers.1.a", 1), ("model.layers.2.a", 2)];
         let entries = entries.map(|(name, value)| (name.to_owned(), value)).into();
         let copies = copied(&entries, 3, 6);
         let layer = |index: usize| copies[&format!("model.layers.{index}.a")];

@@ -7,19 +7,51 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::Sample;
-use crate::tokens::{Document, Shard};
+use crate::tokens::{Document, PROMPT, Shard};
 
 /// Documents that wait for a sequence they fit into.
 const MOST_HELD: usize = 16;
+/// Documents that are passed over for being too long before one is taken all the same.
+const MOST_TRIES: usize = 256;
 
 /// Documents of one kind.
-pub struct Source {
+pub struct Source<'a> {
     /// What it is called in curves.
-    pub name: String,
+    pub name: &'a str,
     /// The documents.
-    pub shard: Shard,
-    /// How often it is drawn from, relative to the others, at the beginning and at the end of a training.
-    pub weight: [f64; 2],
+    pub shard: &'a Shard,
+    /// How often it is drawn from, relative to the others.
+    pub weight: f64,
+}
+
+/// How documents are drawn and weighed.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing {
+    /// What their order follows from.
+    pub seed: u64,
+    /// How much the tokens of a prompt weigh, where an answer's count 1.
+    pub prompt_weight: f32,
+    /// Short documents first.
+    pub curriculum: Option<Curriculum>,
+}
+
+/// Short documents first (Bengio et al. 2009): the longest that is drawn grows in a line from `from` tokens to what a
+/// sequence holds, until a share of the training is done.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curriculum {
+    /// The longest document at the beginning, in tokens.
+    pub from: usize,
+    /// When all lengths are drawn, as a share of the steps.
+    pub until: f64,
+}
+
+impl Curriculum {
+    /// The longest document when a share `done` of the training is done; `length` in the end.
+    fn longest(&self, length: usize, done: f64) -> usize {
+        let grown = (length as f64 - self.from as f64) * (done / self.until.max(f64::MIN_POSITIVE)).min(1.0);
+        (self.from as f64 + grown) as usize
+    }
 }
 
 /// Where in its order a packer stands.
@@ -36,10 +68,8 @@ pub struct PackingState {
 /// Draws documents from sources by their weights and packs them into sequences. Each source is gone through as a
 /// whole, in an order of its own for every pass, before a document of it comes again.
 pub struct Packer<'a> {
-    sources: &'a [Source],
-    seed: u64,
-    /// How much the tokens of a prompt weigh; answers weigh 1.
-    prompt_weight: f32,
+    sources: &'a [Source<'a>],
+    drawing: Drawing,
     state: PackingState,
     /// Every source's order in its present pass.
     orders: Vec<Order>,
@@ -54,10 +84,10 @@ struct Order {
 
 impl<'a> Packer<'a> {
     /// A packer that goes on from `state`, or begins with its default.
-    pub fn new(sources: &'a [Source], seed: u64, prompt_weight: f32, mut state: PackingState) -> Self {
+    pub fn new(sources: &'a [Source<'a>], drawing: Drawing, mut state: PackingState) -> Self {
         state.taken.resize(sources.len(), 0);
         let orders = sources.iter().map(|_| Order::default()).collect();
-        Self { sources, seed, prompt_weight, state, orders }
+        Self { sources, drawing, state, orders }
     }
 
     /// Where it stands.
@@ -65,15 +95,14 @@ impl<'a> Packer<'a> {
         &self.state
     }
 
-    /// The next `sequences` of `length` tokens, drawn by the weights at `progress` (0 to 1) of the training. A document
-    /// is one token longer than its rows, of which the first is only seen and the last only predicted; where it is
+    /// The next `sequences` of `length` tokens, when a share `done` of the training is done. A document is one token longer than its rows, of which the first is only seen and the last only predicted; where it is
     /// longer than a sequence, its end is left out.
-    pub fn next(&mut self, sequences: usize, length: usize, progress: f64) -> Sample {
+    pub fn next(&mut self, sequences: usize, length: usize, done: f64) -> Sample {
         let mut rows = Rows::default();
         for sequence in 1..=sequences {
             let end = sequence * length;
-            while let Some((source, document)) = self.fitting(end - rows.tokens.len(), length, progress) {
-                rows.push(&self.sources[source].shard.document(document), length, self.prompt_weight);
+            while let Some((source, document)) = self.fitting(end - rows.tokens.len(), length, done) {
+                rows.push(&self.sources[source].shard.document(document), length, self.drawing.prompt_weight);
             }
             rows.pad(end, length);
         }
@@ -82,7 +111,7 @@ impl<'a> Packer<'a> {
 
     /// A document for `room` rows of a sequence of `length`: the first held that fits, or one drawn anew. `None` where
     /// enough are held that do not fit.
-    fn fitting(&mut self, room: usize, length: usize, progress: f64) -> Option<(usize, usize)> {
+    fn fitting(&mut self, room: usize, length: usize, done: f64) -> Option<(usize, usize)> {
         if room == 0 {
             return None;
         }
@@ -94,7 +123,7 @@ impl<'a> Packer<'a> {
             return Some(self.state.held.remove(at));
         }
         while self.state.held.len() < MOST_HELD {
-            let drawn = self.draw(progress);
+            let drawn = self.draw_short(length, done);
             if fits(&drawn) {
                 return Some(drawn);
             }
@@ -103,15 +132,26 @@ impl<'a> Packer<'a> {
         None
     }
 
-    fn draw(&mut self, progress: f64) -> (usize, usize) {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+    /// Draws until a document is as short as the curriculum wants it.
+    fn draw_short(&mut self, length: usize, done: f64) -> (usize, usize) {
+        let longest = self.drawing.curriculum.map_or(usize::MAX, |curriculum| curriculum.longest(length, done));
+        let mut drawn = self.draw();
+        // Where all are longer there is nothing to choose from.
+        for _ in 0..MOST_TRIES {
+            if self.sources[drawn.0].shard.document(drawn.1).tokens.len() <= longest {
+                break;
+            }
+            drawn = self.draw();
+        }
+        drawn
+    }
+
+    fn draw(&mut self) -> (usize, usize) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.drawing.seed);
         random.set_stream(self.state.drawn);
         self.state.drawn += 1;
-        let weights = self.sources.iter().map(|source| {
-            let [first, last] = source.weight;
-            if source.shard.documents() == 0 { 0.0 } else { (first + (last - first) * progress).max(0.0) }
-        });
-        let weights: Vec<f64> = weights.collect();
+        let weight = |source: &Source<'_>| if source.shard.documents() == 0 { 0.0 } else { source.weight };
+        let weights: Vec<f64> = self.sources.iter().map(weight).collect();
         let mut point = random.random::<f64>() * weights.iter().sum::<f64>();
         let drawn = weights.iter().position(|weight| {
             point -= weight;
@@ -129,7 +169,7 @@ impl<'a> Packer<'a> {
         self.state.taken[source] += 1;
         let order = &mut self.orders[source];
         if order.pass != Some(pass) {
-            let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ pass.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = ChaCha8Rng::seed_from_u64(self.drawing.seed ^ pass.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             random.set_stream(u64::MAX - source as u64);
             order.documents = (0..documents as u32).collect();
             order.documents.shuffle(&mut random);
@@ -161,7 +201,7 @@ impl Rows {
         self.starts.extend(std::iter::repeat_n(start, rows));
         let predicted = 1..rows + 1;
         self.targets.extend(document.tokens[predicted.clone()].iter().map(|&token| u32::from(token)));
-        let weight = |&learned: &u8| if learned == 0 { prompt_weight } else { 1.0 };
+        let weight = |&class: &u8| if class == PROMPT { prompt_weight } else { 1.0 };
         self.weights.extend(document.learn[predicted].iter().map(weight));
     }
 

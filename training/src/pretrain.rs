@@ -1,11 +1,9 @@
 //! The step `pretrain`: the target model, from nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use paceline::checkpoint::ModelConfig;
 use paceline::command::Failure;
 use paceline::model::{Compute, DeviceName};
 use paceline_kernels::Kernels;
@@ -14,7 +12,9 @@ use crate::export::export;
 use crate::job::{Job, JobFlags};
 use crate::packing::Source;
 use crate::settings::ModelRecipe;
-use crate::trainer::Training;
+use crate::tokenizer::ChatTokenizer;
+use crate::tokens::{self, SourceTokens};
+use crate::trainer::{Place, Training};
 
 /// The flags of steps that train.
 #[derive(Debug, Args)]
@@ -28,14 +28,6 @@ pub struct TrainingFlags {
     /// Processor threads; 0 for all that the process may use
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-}
-
-/// Where a training computes, and what its optimizer computes with.
-pub struct Place {
-    /// The model's place.
-    pub compute: Compute,
-    /// The processor's.
-    pub kernels: Arc<Kernels>,
 }
 
 impl TrainingFlags {
@@ -67,22 +59,37 @@ pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
         "The recipe has no [target]: give it a section with `layers`, `hidden`, `intermediate` and `heads`.",
     )?;
     let place = flags.open()?;
-    let (sources, validation) = (sources(&job, "train")?, sources(&job, "validation")?);
-    let folder = job.out().join("target");
-    std::fs::create_dir_all(&folder).with_context(|| format!("The folder {} cannot be made", folder.display()))?;
+    let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
+    let tokens = tokens::open(&job, &tokenizer)?;
+    let (sources, validation) = sources(&tokens);
     let training = Training {
         name: "target",
-        config: config(&job, recipe)?,
+        config: recipe.config(&tokenizer, job.recipe.data.document_tokens),
         recipe: &recipe.training,
         seed: job.recipe.seed,
         sources: &sources,
         validation: &validation,
-        compute: place.compute,
-        kernels: place.kernels,
-        folder,
-        fingerprint: fingerprint(&job, recipe)?,
+        folder: job.folder("target")?,
+        fingerprint: fingerprint(recipe, &tokens),
+        place,
     };
     let model = training.run()?;
-    export(&model, &job.tokenizer(), &models(&job, "target"))?;
+    export(&model, &job.tokenizer(), &job.folder("models")?.join("target"))?;
     Ok(())
+}
+
+/// What is trained on, and what is validated on.
+pub fn sources(tokens: &[SourceTokens]) -> (Vec<Source<'_>>, Vec<Source<'_>>) {
+    let train = tokens.iter().map(|source| Source { name: &source.name, shard: &source.train, weight: source.weight });
+    let held_out = tokens.iter().filter_map(|source| {
+        let shard = source.validation.as_ref()?;
+        Some(Source { name: &source.name, shard, weight: source.weight })
+    });
+    (train.collect(), held_out.collect())
+}
+
+/// All that decides what a training computes, as text.
+pub fn fingerprint(recipe: &ModelRecipe, tokens: &[SourceTokens]) -> String {
+    let sources: Vec<_> = tokens.iter().map(|source| (&source.name, source.weight, source.train.checksum())).collect();
+    format!("{recipe:?} {sources:?}")
 }

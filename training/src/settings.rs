@@ -4,7 +4,9 @@ use paceline::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::OptimizerSettings;
+use crate::packing::Curriculum;
 use crate::schedule::Schedule;
+use crate::tokenizer::{BEGIN, ChatTokenizer};
 
 /// A model: its shape, and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub struct TrainingRecipe {
     pub accumulate: usize,
     /// How much is learned of a prompt's tokens, where an answer's count 1.
     pub prompt_weight: f32,
+    /// Short documents first.
+    pub curriculum: Option<Curriculum>,
     /// The learning rate.
     pub schedule: Schedule,
     /// The optimizer.
@@ -70,6 +74,7 @@ impl Default for TrainingRecipe {
             length: 512,
             accumulate: 1,
             prompt_weight: 0.1,
+            curriculum: None,
             schedule: Schedule::default(),
             optimizer: OptimizerSettings::default(),
             validate_every: 200,
@@ -103,11 +108,11 @@ pub struct EarlyExits {
 }
 
 impl ModelRecipe {
-    /// What the recipe implies, for a tokenizer of so many tokens.
-    pub fn config(&self, vocab_size: usize, context: usize, bos_token: Option<u32>, stop_tokens: Vec<u32>) -> ModelConfig {
+    /// What the recipe implies, with a tokenizer and for a context of so many tokens.
+    pub fn config(&self, tokenizer: &ChatTokenizer, context: usize) -> ModelConfig {
         ModelConfig {
             family: Family::Llama,
-            vocab_size,
+            vocab_size: tokenizer.tokenizer().vocab_size(),
             hidden_size: self.hidden,
             intermediate_size: self.intermediate,
             layers: self.layers,
@@ -123,8 +128,8 @@ impl ModelRecipe {
             output_bias: false,
             mlp_bias: false,
             qk_norm: false,
-            stop_tokens,
-            bos_token,
+            stop_tokens: vec![u32::from(tokenizer.end())],
+            bos_token: tokenizer.tokenizer().id_of(BEGIN),
         }
     }
 
@@ -147,7 +152,8 @@ impl ModelRecipe {
             return Err(format!("`{key}` of [{name}] must be above zero"));
         }
         if !self.hidden.is_multiple_of(2 * self.heads) {
-            let reason = format!("{} of [{name}] cannot be cut into {} heads of an even width", self.hidden, self.heads);
+            let reason =
+                format!("{} of [{name}] cannot be cut into {} heads of an even width", self.hidden, self.heads);
             return Err(format!("`hidden` = {reason}"));
         }
         if !self.heads.is_multiple_of(self.kv_heads.unwrap_or(self.heads)) {

@@ -7,11 +7,13 @@ mod lines;
 mod paragraphs;
 mod rows;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use self::paragraphs::Paragraphs;
 pub use self::rows::{Row, Rows};
+use crate::checksum::Checksum;
 
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +126,26 @@ pub fn size(files: &[PathBuf]) -> Result<u64, SourceError> {
     let size = |path: &PathBuf| fs::metadata(path).map(|metadata| metadata.len());
     let unreadable = |path: &PathBuf, source| SourceError::Unreadable { path: path.clone(), source };
     files.iter().map(|path| size(path).map_err(|source| unreadable(path, source))).sum()
+}
+
+/// Adds what some files hold to a hash.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn contents(files: &[PathBuf], hash: &mut Checksum) -> Result<(), SourceError> {
+    let mut buffer = vec![0; 1 << 16];
+    for path in files {
+        let unreadable = |source| SourceError::Unreadable { path: path.clone(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        hash.text(&path.to_string_lossy());
+        loop {
+            match file.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                length => hash.update(&buffer[..length]),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -89,11 +89,11 @@ impl State {
             tensors.push((format!("{FIRST}{name}"), bytes(&moments.first)));
             tensors.push((format!("{SECOND}{name}"), bytes(&moments.second)));
         }
-        let view = |(name, bytes): &'_ (String, Vec<u8>)| -> Result<_, StateError> {
+        let mut views = Vec::with_capacity(tensors.len());
+        for (name, bytes) in &tensors {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(StateError::Serialize)?;
-            Ok((name.clone(), view))
-        };
-        let views = tensors.iter().map(view).collect::<Result<Vec<_>, _>>()?;
+            views.push((name, view));
+        }
         let packing = serde_json::to_string(&self.packing).unwrap_or_default();
         let metadata = [
             ("recipe", recipe.to_owned()),

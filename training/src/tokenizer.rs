@@ -19,12 +19,14 @@ pub use self::save::{ASSISTANT, BEGIN, CHAT_TEMPLATE, END, PAD, SPECIAL, SYSTEM,
 use crate::checksum::Checksum;
 use crate::job::Job;
 use crate::progress::{Progress, grouped};
+use crate::tasks::prepare;
 
 /// Learns the vocabulary, unless that is done already or the recipe takes one over.
 ///
 /// # Errors
 /// When text is missing or unusable, or the result cannot be written.
 pub fn run(job: &Job) -> Result<(), Failure> {
+    prepare(job)?;
     const STEP: &str = "tokenizer";
     let recipe = &job.recipe.tokenizer;
     let folder = job.tokenizer();

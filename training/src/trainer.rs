@@ -4,10 +4,10 @@
 //! moment and called again ends with the same bits as one that was not.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use paceline::checkpoint::ModelConfig;
 use paceline::model::{Compute, Trainable};
 use paceline_kernels::Kernels;
@@ -17,13 +17,21 @@ use crate::growth::{deepened, layers_at};
 use crate::initial::initial;
 use crate::objective::{Exits, Sample, gradients, loss};
 use crate::optimizer::{Gradients, Optimizer};
-use crate::packing::{Packer, PackingState, Source};
+use crate::packing::{Drawing, Packer, PackingState, Source};
 use crate::progress::Progress;
 use crate::settings::TrainingRecipe;
 use crate::state::State;
 
-/// The seed of the sequences that are validated on: the same for all models, so that their losses can be compared.
-const VALIDATION_SEED: u64 = 0x76616c;
+/// What is validated on is the same for all models, so that their losses can be compared, and answers alone count.
+const VALIDATION: Drawing = Drawing { seed: 0, prompt_weight: 0.0, curriculum: None };
+
+/// Where a training computes, and what its optimizer computes with.
+pub struct Place {
+    /// The model's place.
+    pub compute: Compute,
+    /// The processor's.
+    pub kernels: Arc<Kernels>,
+}
 
 /// What a training is made of.
 pub struct Training<'a> {
@@ -36,13 +44,11 @@ pub struct Training<'a> {
     /// What all randomness follows from.
     pub seed: u64,
     /// What it learns from.
-    pub sources: &'a [Source],
+    pub sources: &'a [Source<'a>],
     /// What its losses are measured on.
-    pub validation: &'a [Source],
+    pub validation: &'a [Source<'a>],
     /// Where it computes.
-    pub compute: Compute,
-    /// What the optimizer computes with.
-    pub kernels: Arc<Kernels>,
+    pub place: Place,
     /// Where its checkpoint and its curve go.
     pub folder: PathBuf,
     /// The settings as text, by which a checkpoint of another recipe is told.
@@ -59,13 +65,13 @@ impl Training<'_> {
         let state = State::load(&path, &self.fingerprint)?;
         let mut step = state.as_ref().map_or(0, |state| state.steps);
         let (mut model, mut optimizer, packing) = self.begin(state);
-        let mut packer = Packer::new(self.sources, self.seed, self.recipe.prompt_weight, packing);
-        let picture = Picture { title: format!("{}: loss by step", self.name), ..Picture::default() };
+        let TrainingRecipe { prompt_weight, curriculum, .. } = *self.recipe;
+        let mut packer = Packer::new(self.sources, Drawing { seed: self.seed, prompt_weight, curriculum }, packing);
+        let picture = Picture::of_losses(&format!("{}: loss by step", self.name));
         let mut curve = Curve::open(&self.folder, "loss", picture, step)?;
         let steps = self.recipe.steps;
         let tokens_per_step = (self.recipe.accumulate * self.recipe.sequences * self.recipe.length) as u64;
-        let mut progress =
-            Progress::start(self.name, "tokens", step * tokens_per_step, steps * tokens_per_step);
+        let mut progress = Progress::start(self.name, "tokens", step * tokens_per_step, steps * tokens_per_step);
         while step < steps {
             self.grow(&mut model, &mut optimizer, step);
             let done = step as f64 / steps as f64;
@@ -81,7 +87,7 @@ impl Training<'_> {
                 );
             }
             step += 1;
-            curve.record(step, &[("train", loss)]);
+            curve.record(step, &[("train", loss), ("learning rate", rate), ("gradient norm", norm)]);
             let last = step == steps;
             if last || step.is_multiple_of(self.recipe.validate_every.max(1)) {
                 for (name, loss) in self.validate(&model) {
@@ -99,15 +105,15 @@ impl Training<'_> {
     }
 
     fn begin(&self, state: Option<State>) -> (Trainable, Optimizer, PackingState) {
-        let optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.kernels));
+        let optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.place.kernels));
         let Some(state) = state else {
             let config = ModelConfig { layers: self.layers_at(0), ..self.config.clone() };
             let values = initial(&self.config, self.seed);
-            return (Trainable::new(config, &self.compute, values), optimizer, PackingState::default());
+            return (Trainable::new(config, &self.place.compute, values), optimizer, PackingState::default());
         };
         // At the moment of growth the state is still that of the shallower model.
         let config = ModelConfig { layers: self.layers_at(state.steps.saturating_sub(1)), ..self.config.clone() };
-        let model = Trainable::new(config, &self.compute, |name, shape| {
+        let model = Trainable::new(config, &self.place.compute, |name, shape| {
             let values = state.parameters.get(name).cloned();
             values.unwrap_or_else(|| vec![0.0; shape.iter().product()])
         });
@@ -126,8 +132,8 @@ impl Training<'_> {
         }
         let config = ModelConfig { layers, ..self.config.clone() };
         let (values, moments) = deepened(model, optimizer.moments(), layers);
-        *model = Trainable::new(config, &self.compute, |name, _| values.get(name).cloned().unwrap_or_default());
-        *optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.kernels))
+        *model = Trainable::new(config, &self.place.compute, |name, _| values.get(name).cloned().unwrap_or_default());
+        *optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.place.kernels))
             .resume(optimizer.steps(), moments);
     }
 
@@ -139,7 +145,8 @@ impl Training<'_> {
         for weight in samples.iter_mut().flat_map(|sample| &mut sample.weights) {
             *weight = (f64::from(*weight) / total.max(f64::MIN_POSITIVE)) as f32;
         }
-        let exits = self.recipe.early_exits.map(|recipe| Exits::of_step(&recipe, self.seed, step, model.config().layers));
+        let exits =
+            self.recipe.early_exits.map(|recipe| Exits::of_step(&recipe, self.seed, step, model.config().layers));
         let mut sum = Gradients::new();
         let mut loss = 0.0;
         for sample in &samples {
@@ -149,7 +156,7 @@ impl Training<'_> {
                 match sum.entry(name) {
                     std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(gradient)),
                     std::collections::btree_map::Entry::Occupied(mut entry) => {
-                        self.kernels.add_into(entry.get_mut(), &gradient);
+                        self.place.kernels.add_into(entry.get_mut(), &gradient);
                     }
                 }
             }
@@ -159,16 +166,16 @@ impl Training<'_> {
 
     /// The mean loss per token to be learned of every validation source, in nats.
     pub fn validate(&self, model: &Trainable) -> BTreeMap<String, f64> {
-        let of = |source: &Source| {
+        let of = |source: &Source<'_>| {
             let sources = std::slice::from_ref(source);
-            let mut packer = Packer::new(sources, VALIDATION_SEED, 0.0, PackingState::default());
+            let mut packer = Packer::new(sources, VALIDATION, PackingState::default());
             let (mut sum, mut weight) = (0.0, 0.0);
             for _ in 0..self.recipe.validate_on.div_ceil(self.recipe.sequences).max(1) {
                 let sample = packer.next(self.recipe.sequences, self.recipe.length, 0.0);
                 weight += sample.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
                 sum += loss(model, &sample);
             }
-            (source.name.clone(), sum / weight.max(f64::MIN_POSITIVE))
+            (source.name.to_owned(), sum / weight.max(f64::MIN_POSITIVE))
         };
         self.validation.iter().filter(|source| source.shard.documents() > 0).map(of).collect()
     }

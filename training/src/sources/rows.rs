@@ -62,8 +62,13 @@ impl Rows {
         self.lines.read()
     }
 
+    /// The row that came last, for messages.
+    pub fn place(&self) -> String {
+        format!("Line {} of {}", self.line, self.path.display())
+    }
+
     /// An error about the row that came last.
-    pub fn refuse(&self, reason: String) -> SourceError {
+    fn refuse(&self, reason: String) -> SourceError {
         SourceError::Row { path: self.path.clone(), line: self.line, reason }
     }
 

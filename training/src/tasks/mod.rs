@@ -15,6 +15,7 @@ mod forms;
 mod notation;
 mod phrasings;
 mod picker;
+mod prepare;
 mod rows;
 mod summary;
 mod table;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use self::command::{TasksFlags, run};
 pub use self::phrasings::Phrasings;
 use self::picker::Picker;
+pub use self::prepare::prepare;
 pub use self::rows::{RowsError, held_out_rows, write_rows};
 pub use self::table::{SharedNgrams, Table};
 

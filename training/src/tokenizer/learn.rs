@@ -179,7 +179,7 @@ mod tests {
             static TOKENIZER: std::sync::LazyLock<Tokenizer> = std::sync::LazyLock::new(|| learn(texts().into_iter(), 400).unwrap());
             let encoding = TOKENIZER.encode_fast(text.as_str(), true).unwrap();
             let ids = encoding.get_ids();
-            prop_assert_eq!(TOKENIZER.decode(ids, true).unwrap(), text.clone());
+            prop_assert_eq!(TOKENIZER.decode(ids, true).unwrap(), text.as_str());
             prop_assert_eq!(TOKENIZER.id_to_token(ids[0]).unwrap(), BEGIN);
             let digits = ids.iter().filter(|&&id| TOKENIZER.id_to_token(id).unwrap().contains(|c: char| c.is_ascii_digit())).count();
             prop_assert_eq!(digits, text.chars().filter(char::is_ascii_digit).count());

@@ -1,8 +1,6 @@
 //! The text that a vocabulary is learned from: of each source as much as its weight says, taken evenly from all of it.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use crate::checksum::Checksum;
@@ -73,10 +71,7 @@ impl Sample {
             found.push((source.path.clone(), source.fields.clone(), files, source.weight));
         }
         if let Some(tasks) = &data.tasks {
-            let path = job.tasks("train");
-            if !path.is_file() {
-                return Err(SourceError::NoTasks { path });
-            }
+            let path = job.generated("train")?;
             found.push((TASKS.to_owned(), Fields::default(), vec![path], tasks.weight));
         }
         if found.is_empty() {
@@ -106,18 +101,7 @@ impl Sample {
 
     /// Adds what the files hold to a hash.
     pub(super) fn contents(&self, hash: &mut Checksum) -> Result<(), SourceError> {
-        let mut buffer = vec![0; 1 << 16];
-        for path in self.sources.iter().flat_map(|source| &source.files) {
-            let unreadable = |source| SourceError::Unreadable { path: path.clone(), source };
-            let mut file = File::open(path).map_err(unreadable)?;
-            loop {
-                match file.read(&mut buffer).map_err(unreadable)? {
-                    0 => break,
-                    length => hash.update(&buffer[..length]),
-                }
-            }
-        }
-        Ok(())
+        self.sources.iter().try_for_each(|source| sources::contents(&source.files, hash))
     }
 
     /// The next piece of text; none at the end.
