@@ -7,6 +7,7 @@
 
 mod activation;
 mod adamw;
+mod attention;
 mod cross_entropy;
 mod embedding;
 mod gemm;
@@ -20,6 +21,7 @@ mod sums;
 mod tile;
 
 pub use adamw::AdamWSettings;
+pub use attention::CausalAttention;
 pub use gemm::MatrixLayout;
 pub use rotary::RotaryDirection;
 pub use soft_targets::SoftTargets;

@@ -1,6 +1,7 @@
 //! The kernels for training: close to naive f64, gradients close to the differences of a naive f64 forward pass, and the
 //! same bits for every number of threads and instruction set.
 
+mod attention;
 #[path = "../common/mod.rs"]
 mod common;
 mod elements;
