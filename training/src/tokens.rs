@@ -70,14 +70,29 @@ struct Source {
     name: String,
     weight: f64,
     fields: Fields,
-    held_out: HeldOut,
+    /// One of so many files or documents is held out; none if 0. Nothing for the tasks, which come in two files.
+    period: Option<usize>,
 }
 
-/// What of a source is held out.
+impl Source {
+    /// What is held out of file number `number` of `files`.
+    fn held_out(&self, number: usize, files: usize) -> HeldOut {
+        match self.period {
+            None if number == 1 => HeldOut::All,
+            None | Some(0) => HeldOut::Nothing,
+            Some(period) if files < period => HeldOut::OneOf(period),
+            Some(period) if number % period == period / 2 => HeldOut::All,
+            Some(_) => HeldOut::Nothing,
+        }
+    }
+}
+
+/// What of a file is held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeldOut {
-    /// The second file, and no other.
-    File,
-    /// One of so many files or documents; none if 0.
+    All,
+    Nothing,
+    /// One of so many documents of the source.
     OneOf(usize),
 }
 
@@ -87,16 +102,13 @@ fn sources_of(job: &Job) -> Vec<Source> {
         name: source.name().to_owned(),
         weight: source.weight,
         fields: source.fields.clone(),
-        held_out: HeldOut::OneOf(match source.validation {
-            0.0 => 0,
-            share => (1.0 / share).round() as usize,
-        }),
+        period: Some(if source.validation > 0.0 { (1.0 / source.validation).round() as usize } else { 0 }),
     });
     let tasks = data.tasks.iter().map(|tasks| Source {
         name: TASKS.to_owned(),
         weight: tasks.weight,
         fields: Fields::default(),
-        held_out: HeldOut::File,
+        period: None,
     });
     texts.chain(tasks).collect()
 }
@@ -126,11 +138,7 @@ pub fn run(job: &Job) -> Result<(), Failure> {
     for (source, files) in sources_of(job).iter().zip(files_of(job)?) {
         let step = format!("tokens-{}", source.name);
         let mut key = Checksum::default();
-        let period = match source.held_out {
-            HeldOut::File => 0,
-            HeldOut::OneOf(period) => period,
-        };
-        key.text(&format!("{limit} {period} {:?} {:x}", source.fields, tokenizer.hash()));
+        key.text(&format!("{limit} {:?} {:?} {:x}", source.period, source.fields, tokenizer.hash()));
         sources::contents(&files, &mut key)?;
         let key = key.finish();
         let whole = |split| Shard::open(&place(job, &source.name, split), &tokenizer).is_ok();
@@ -153,15 +161,10 @@ fn make(job: &Job, source: &Source, files: &[PathBuf], tokenizer: &ChatTokenizer
     let mut cutter = Cutter::new(tokenizer, job.recipe.data.document_tokens)?;
     let mut before = 0;
     for (number, path) in files.iter().enumerate() {
-        let held_out = match source.held_out {
-            HeldOut::File => Some(number == 1),
-            HeldOut::OneOf(0) => Some(false),
-            HeldOut::OneOf(period) => (files.len() >= period).then_some(number % period == period / 2),
-        };
-        let split = Split { held_out, period: if let HeldOut::OneOf(period) = source.held_out { period } else { 0 } };
+        let held_out = source.held_out(number, files.len());
         before += read(path, source, &mut cutter, |documents, read| {
             progress.show(before + read, String::new);
-            documents.iter().try_for_each(|document| splitter.push(document, &split))
+            documents.iter().try_for_each(|document| splitter.push(document, held_out))
         })?;
     }
     let long = cutter.long();
@@ -183,12 +186,6 @@ fn make(job: &Job, source: &Source, files: &[PathBuf], tokenizer: &ChatTokenizer
     Ok(())
 }
 
-/// Whether documents are held out: all of a file or none, or one of `period`.
-struct Split {
-    held_out: Option<bool>,
-    period: usize,
-}
-
 /// Shares documents out between the two shards.
 struct Splitter {
     train: ShardWriter,
@@ -197,8 +194,12 @@ struct Splitter {
 }
 
 impl Splitter {
-    fn push(&mut self, document: &OwnDocument, split: &Split) -> Result<(), ShardError> {
-        let held_out = split.held_out.unwrap_or(self.documents % split.period.max(1) == split.period / 2);
+    fn push(&mut self, document: &OwnDocument, held_out: HeldOut) -> Result<(), ShardError> {
+        let held_out = match held_out {
+            HeldOut::All => true,
+            HeldOut::Nothing => false,
+            HeldOut::OneOf(period) => self.documents % period == period / 2,
+        };
         self.documents += 1;
         let writer = if held_out { &mut self.validation } else { &mut self.train };
         writer.push(&document.tokens, &document.learn)

@@ -34,6 +34,8 @@ struct Source {
     /// Bytes of text that came by, and those taken.
     seen: u64,
     taken: u64,
+    /// Whether there were words.
+    words: bool,
 }
 
 /// Pieces of text from either kind of file.
@@ -82,7 +84,7 @@ impl Sample {
         let mut sources = Vec::new();
         for (path, fields, files, weight) in found {
             let size = sources::size(&files)?;
-            sources.push(Source { path, fields, files, size, share: share(weight), seen: 0, taken: 0 });
+            sources.push(Source { path, fields, files, size, share: share(weight), seen: 0, taken: 0, words: false });
         }
         let numbered = sources.iter().enumerate();
         let files = numbered.flat_map(|(number, source)| source.files.iter().map(move |file| (number, file.clone())));
@@ -125,6 +127,7 @@ impl Sample {
             let source = &mut self.sources[number];
             if let Some(text) = words.next()? {
                 source.seen += text.len() as u64;
+                source.words |= !text.trim().is_empty();
                 // Evenly: at every place as much of what came by as of the whole.
                 if u128::from(source.taken) * u128::from(source.size)
                     <= u128::from(source.seen) * u128::from(source.share)
@@ -137,7 +140,7 @@ impl Sample {
                 self.finished += words.read();
                 self.open = None;
                 let last = self.files.front().is_none_or(|(next, _)| *next != number);
-                if last && source.seen == 0 {
+                if last && !source.words {
                     return Err(SourceError::Empty { path: source.path.clone() });
                 }
             }

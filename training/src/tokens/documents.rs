@@ -13,6 +13,9 @@ pub struct OwnDocument {
     pub learn: Vec<u8>,
 }
 
+/// White space that makes a paragraph longer than this, in bytes, is left out: a file may have gigabytes of it.
+const LONGEST: usize = 1 << 17;
+
 /// Makes documents of at most so many tokens.
 #[derive(Debug)]
 pub struct Cutter<'a> {
@@ -20,7 +23,7 @@ pub struct Cutter<'a> {
     limit: usize,
     /// What the tokenizer puts around every text, and the end of a text.
     frame: usize,
-    /// Paragraphs for the next document, with about how many tokens they take.
+    /// Paragraphs for the next document, each with words in it, and about how many tokens they take.
     pending: Vec<(String, usize)>,
     /// Conversations that were left out because they are too long.
     long: u64,
@@ -75,6 +78,14 @@ impl<'a> Cutter<'a> {
     pub fn paragraph(&mut self, paragraph: &str) -> Result<Vec<OwnDocument>, TokenizerError> {
         let mut documents = Vec::new();
         for (part, tokens) in self.parts(paragraph)? {
+            // White space belongs to the words before it, so that the last document ends in words, and at the very end.
+            if part.trim().is_empty() {
+                match self.pending.last_mut() {
+                    Some((text, _)) if text.len() + part.len() <= LONGEST => text.push_str(&part),
+                    _ => {}
+                }
+                continue;
+            }
             let taken: usize = self.pending.iter().map(|(_, tokens)| tokens).sum();
             if taken + tokens + self.frame > self.limit {
                 documents.extend(self.cut(false)?);
@@ -102,12 +113,8 @@ impl<'a> Cutter<'a> {
         let mut taken = self.pending.len();
         while taken > 0 {
             let text: String = self.pending[..taken].iter().map(|(text, _)| text.as_str()).collect();
-            let text = text.trim_end().trim_start_matches('\n');
-            if text.is_empty() {
-                break;
-            }
-            let mut tokens = self.tokenizer.text(text)?;
-            // A part by itself always fits.
+            let mut tokens = self.tokenizer.text(text.trim_end().trim_start_matches('\n'))?;
+            // A part by itself fits: it was cut until it did.
             if tokens.len() < self.limit || taken == 1 {
                 let last = ends && taken == self.pending.len();
                 tokens.extend(last.then_some(self.tokenizer.end()));
@@ -116,7 +123,6 @@ impl<'a> Cutter<'a> {
             }
             taken -= 1;
         }
-        self.pending.drain(..taken);
         Ok(None)
     }
 

@@ -1,1 +1,314 @@
-//! x
+//! Shards of any documents come back, damaged ones are refused, and texts are cut without losing a word.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use paceline::Message;
+use proptest::prelude::*;
+
+use super::*;
+use crate::job::JobFlags;
+use crate::sources::Row;
+use crate::tokenizer::{learn, save};
+
+/// A tokenizer of 300 tokens.
+fn make(folder: &Path, text: &str) -> ChatTokenizer {
+    save(&learn(std::iter::once(text.repeat(3)), 300).unwrap(), 64, folder).unwrap();
+    ChatTokenizer::open(folder).unwrap()
+}
+
+const WORDS: &str = "the quick brown fox said to the lazy dog that there were 12 of them\n";
+
+static TOKENIZER: LazyLock<ChatTokenizer> = LazyLock::new(|| make(tempfile::tempdir().unwrap().path(), WORDS));
+
+fn write(path: &Path, documents: &[Vec<(u16, u8)>]) -> Result<u64, ShardError> {
+    let mut writer = ShardWriter::create(path, &TOKENIZER)?;
+    for document in documents {
+        let (tokens, learn): (Vec<u16>, Vec<u8>) = document.iter().copied().unzip();
+        writer.push(&tokens, &learn)?;
+    }
+    writer.finish()
+}
+
+/// Why the file with these `bytes` is refused.
+fn refused(path: &Path, bytes: &[u8]) -> Option<String> {
+    fs::write(path, bytes).unwrap();
+    let message = Shard::open(path, &TOKENIZER).err()?.to_string();
+    assert!(message.ends_with('.') && !message.contains('\n'), "{message}");
+    Some(message)
+}
+
+proptest! {
+    #[test]
+    fn documents_come_back(documents in prop::collection::vec(prop::collection::vec((any::<u16>(), 0u8..3), 0..20), 0..20)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tokens");
+        let tokens = write(&path, &documents).unwrap();
+        let shard = Shard::open(&path, &TOKENIZER).unwrap();
+        let all: Vec<(u16, u8)> = documents.concat();
+        prop_assert_eq!((shard.documents(), shard.tokens(), tokens), (documents.len(), all.len() as u64, all.len() as u64));
+        prop_assert_eq!(shard.learned(), all.iter().filter(|(_, class)| *class != PROMPT).count() as u64);
+        for (index, document) in documents.iter().enumerate() {
+            let found = shard.document(index);
+            let found: Vec<(u16, u8)> = found.tokens.iter().copied().zip(found.learn.iter().copied()).collect();
+            prop_assert_eq!(&found, document);
+        }
+        prop_assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Whatever happens to a byte, or however many are missing, is noticed.
+    #[test]
+    fn damaged_shards_are_refused(place in any::<prop::sample::Index>(), change in 1u8.., more in prop::collection::vec(any::<u8>(), 1..20)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tokens");
+        write(&path, &[vec![(1, 0), (2, 1), (3, 1)], vec![(7, 2); 4], vec![]]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let place = place.index(whole.len());
+        let mut flipped = whole.clone();
+        flipped[place] ^= change;
+        prop_assert!(refused(&path, &flipped).is_some(), "byte {}", place);
+        prop_assert!(refused(&path, &whole[..place]).is_some(), "cut at {}", place);
+        prop_assert!(refused(&path, &[&whole[..], &more].concat()).is_some());
+        prop_assert_eq!(refused(&path, &whole), None);
+    }
+
+    /// Sums that are right say nothing of counts that are not.
+    #[test]
+    fn impossible_counts_are_refused(documents in any::<u64>(), tokens in any::<u64>(), index in prop::collection::vec(any::<u64>(), 0..4)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut body: Vec<u8> = vec![0; 12];
+        body.extend(index.iter().flat_map(|place| place.to_le_bytes()));
+        for documents in [documents, index.len() as u64, (index.len() as u64).saturating_sub(1)] {
+            let bytes = shard_with(documents, tokens, &body);
+            prop_assert!(refused(&dir.path().join("a"), &bytes).is_some());
+        }
+    }
+}
+
+/// A file with right sums around whatever it is told to hold.
+fn shard_with(documents: u64, tokens: u64, body: &[u8]) -> Vec<u8> {
+    let mut header = b"PACETOKS\x01\0\0\0\x2c\x01\0\0".to_vec();
+    for number in [TOKENIZER.hash(), documents, tokens, 0, Checksum::of(body)] {
+        header.extend(number.to_le_bytes());
+    }
+    header.extend(Checksum::of(&header).to_le_bytes());
+    header.extend(body);
+    header
+}
+
+#[test]
+fn what_is_wrong_with_a_shard_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tokens");
+    // Three tokens, three classes and the zero.
+    let body = |places: &[u64]| -> Vec<u8> {
+        [1u8, 0, 2, 0, 3, 0, 0, 1, 1, 0]
+            .into_iter()
+            .chain(places.iter().flat_map(|place| place.to_le_bytes()))
+            .collect()
+    };
+    let good = shard_with(1, 3, &body(&[64, 74]));
+    assert_eq!(refused(&path, &good), None);
+    assert_eq!(Shard::open(&path, &TOKENIZER).unwrap().document(0), Document { tokens: &[1, 2, 3], learn: &[0, 1, 1] });
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    for (bytes, said) in [
+        (vec![], "0 bytes, which is less than a header"),
+        (with(0, b'X'), "does not begin like a file of tokens"),
+        (with(8, 2), "is of version 2, and version 1 is read"),
+        (with(24, 9), "header does not match its checksum"),
+        (with(64, 9), "documents do not match their checksum"),
+        (good[..80].to_vec(), "documents do not match their checksum"),
+        (good[..70].to_vec(), "its 70 bytes are too few for 1 documents"),
+        (shard_with(u64::MAX, 3, &body(&[64, 74])), "too few for 18446744073709551615 documents"),
+        (shard_with(1, 4, &body(&[64, 74])), "documents have 3 tokens, and its header says 4"),
+        (shard_with(1, 3, &body(&[64, 73])), "document 1 lies at an impossible place"),
+        (shard_with(1, 3, &body(&[65, 74])), "document 0 lies at an impossible place"),
+        (shard_with(2, 3, &body(&[64, 74, 64])), "document 2 lies at an impossible place"),
+        (shard_with(1, 3, &body(&[64, u64::MAX])), "document 1 lies at an impossible place"),
+    ] {
+        let message = refused(&path, &bytes).unwrap();
+        assert!(message.contains(said) && message.contains("delete the file and run"), "{message}");
+    }
+    let other = make(&dir.path().join("."), &WORDS.replace("fox", "ibex and a gnu"));
+    fs::write(&path, &good).unwrap();
+    let message = Shard::open(&path, &other).unwrap_err().to_string();
+    assert!(message.contains("made with another tokenizer: run `paceline-train tokens` again"), "{message}");
+    let message = Shard::open(&dir.path().join("none"), &TOKENIZER).unwrap_err().to_string();
+    assert!(message.contains("run `paceline-train tokens` first"), "{message}");
+}
+
+#[test]
+fn an_interrupted_shard_leaves_the_former() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tokens");
+    write(&path, &[vec![(1, 1)]]).unwrap();
+    let mut writer = ShardWriter::create(&path, &TOKENIZER).unwrap();
+    writer.push(&[2, 3], &[2, 2]).unwrap();
+    drop(writer);
+    assert_eq!(Shard::open(&path, &TOKENIZER).unwrap().document(0).tokens, [1]);
+}
+
+proptest! {
+    #[test]
+    fn texts_are_cut_without_losing_a_word(text in "([a-z]{1,6}[ .,]|[0-9]{1,9}|é|\n|\n\n|    ){0,60}", limit in 8usize..40) {
+        let mut cutter = Cutter::new(&TOKENIZER, limit).unwrap();
+        let documents = cutter.row(&Row::Text(text.clone())).unwrap();
+        let mut found = String::new();
+        for (index, document) in documents.iter().enumerate() {
+            let last = index + 1 == documents.len();
+            prop_assert!(document.tokens.len() <= limit, "{} tokens of {}", document.tokens.len(), limit);
+            prop_assert_eq!(&document.learn, &vec![TEXT; document.tokens.len()]);
+            prop_assert_eq!(document.tokens.last() == Some(&TOKENIZER.end()), last);
+            let ids: Vec<u32> = document.tokens.iter().map(|&id| id.into()).collect();
+            let words = TOKENIZER.tokenizer().decode(&ids, true).unwrap();
+            // The very ids of the words as a prompt.
+            let prompt = TOKENIZER.text(&words).unwrap();
+            prop_assert_eq!(&document.tokens[..prompt.len()], &prompt[..]);
+            prop_assert_eq!(document.tokens.len() - prompt.len(), usize::from(last));
+            found.push_str(&words);
+        }
+        let plain = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+        prop_assert_eq!(plain(&found), plain(&text));
+    }
+
+    #[test]
+    fn documents_are_nearly_full(words in prop::collection::vec("[a-z]{1,8}", 100..300)) {
+        let text: String = words.iter().enumerate().map(|(i, word)| word.clone() + if i % 7 == 6 { "\n\n" } else { " " }).collect();
+        let documents = Cutter::new(&TOKENIZER, 150).unwrap().row(&Row::Text(text)).unwrap();
+        for document in documents.iter().rev().skip(1) {
+            // A paragraph has at most 7 words of 8 letters with what is between them.
+            prop_assert!(document.tokens.len() + 7 * 9 + 8 >= 150, "{}", document.tokens.len());
+        }
+    }
+}
+
+#[test]
+fn text_is_cut_where_paragraphs_end() {
+    let mut cutter = Cutter::new(&TOKENIZER, 36).unwrap();
+    let text = "\none two three.\n\nfour five six.\n\n\n\nseven eight nine\nten.\n";
+    let documents = cutter.row(&Row::Text(text.to_owned())).unwrap();
+    let words = |document: &OwnDocument| {
+        let ids: Vec<u32> = document.tokens.iter().map(|&id| id.into()).collect();
+        TOKENIZER.tokenizer().decode(&ids, true).unwrap()
+    };
+    let words: Vec<String> = documents.iter().map(words).collect();
+    assert_eq!(words, ["one two three.\n\nfour five six.", "seven eight nine\nten."]);
+}
+
+#[test]
+fn of_conversations_the_answers_are_learned() {
+    let mut cutter = Cutter::new(&TOKENIZER, 40).unwrap();
+    let row = |answer: &str| Row::Answer {
+        messages: vec![Message { role: "user".into(), content: "the fox".into() }],
+        answer: answer.to_owned(),
+    };
+    let [document] = &cutter.row(&row("12 dogs")).unwrap()[..] else { panic!("one document") };
+    let conversation =
+        TOKENIZER.conversation(&[Message { role: "user".into(), content: "the fox".into() }], "12 dogs").unwrap();
+    assert_eq!(document.tokens, conversation.tokens);
+    let answered = document.tokens.len() - conversation.prompt;
+    assert_eq!(document.learn, [vec![PROMPT; conversation.prompt], vec![ANSWER; answered]].concat());
+    assert_eq!(document.tokens.last(), Some(&TOKENIZER.end()));
+    assert_eq!(cutter.long(), 0);
+    assert!(cutter.row(&row(&"12".repeat(20))).unwrap().is_empty());
+    assert_eq!(cutter.long(), 1);
+}
+
+/// A recipe at work on a folder with `texts/` in it.
+fn job(folder: &Path, recipe: &str) -> Job {
+    fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    let set = format!("TEXT={}", folder.join("texts").display());
+    let flags =
+        JobFlags { recipe: folder.join("recipe.toml"), out: Some(folder.join("out")), set: vec![set.parse().unwrap()] };
+    Job::open(&flags).unwrap()
+}
+
+const RECIPE: &str = "[tokenizer]\nvocabulary = 280\n[data]\ndocument_tokens = 32\n[[data.text]]\npath = \"${TEXT}/*.txt\"\nvalidation = 0.25\n\
+                      [[data.text]]\npath = \"${TEXT}/rows.jsonl\"\nweight = 3\nvalidation = 0\n[data.tasks]\ntrain = 9\n";
+
+#[test]
+fn sources_are_held_out_opened_and_done_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let texts = dir.path().join("texts");
+    let tasks = dir.path().join("out/tasks");
+    fs::create_dir_all(&texts).unwrap();
+    fs::create_dir_all(&tasks).unwrap();
+    for number in 0..8 {
+        fs::write(texts.join(format!("{number}.txt")), WORDS.repeat(number + 2)).unwrap();
+    }
+    let rows = "{\"prompt\": \"the fox\", \"answer\": \"dog\"}\n".repeat(5);
+    fs::write(texts.join("rows.jsonl"), &rows).unwrap();
+    let job = job(dir.path(), RECIPE);
+    let message = |result: Result<(), Failure>| result.unwrap_err().error.to_string();
+    assert!(message(run(&job)).contains("run `paceline-train tokenizer` first"));
+    assert!(message(crate::tokenizer::run(&job)).contains("run `paceline-train tasks` with this recipe first"));
+    fs::write(tasks.join("train.jsonl"), rows.repeat(2)).unwrap();
+    crate::tokenizer::run(&job).unwrap();
+    assert!(message(run(&job)).contains("validation.jsonl"));
+    fs::write(tasks.join("validation.jsonl"), &rows).unwrap();
+    run(&job).unwrap();
+    let tokenizer = ChatTokenizer::open(&job.tokenizer()).unwrap();
+    let found = open(&job, &tokenizer).unwrap();
+    let counts: Vec<_> = found
+        .iter()
+        .map(|source| {
+            let held_out = source.validation.as_ref().map(Shard::documents);
+            (source.name.as_str(), source.weight, source.train.documents(), held_out)
+        })
+        .collect();
+    // Every fourth of the files is held out: the third and the seventh, with 4 and 8 lines.
+    assert_eq!(counts[1..], [("rows", 3.0, 5, None), ("tasks", 1.0, 10, Some(5))]);
+    let lines = |shard: &Shard| {
+        let ids = |index| shard.document(index).tokens.iter().map(|&id| u32::from(id)).collect::<Vec<u32>>();
+        let words = (0..shard.documents()).map(|index| tokenizer.tokenizer().decode(&ids(index), true).unwrap());
+        words.map(|words| words.matches("fox").count()).sum::<usize>()
+    };
+    assert_eq!((counts[0].0, lines(found[0].validation.as_ref().unwrap()), lines(&found[0].train)), ("texts", 12, 32));
+    // Done once, and again when something changed.
+    let written = |name: &str| fs::metadata(job.tokens().join(name)).unwrap().modified().unwrap();
+    let before = ["texts.train.tokens", "rows.train.tokens"].map(written);
+    run(&job).unwrap();
+    assert_eq!(before, ["texts.train.tokens", "rows.train.tokens"].map(written));
+    fs::write(texts.join("rows.jsonl"), &rows[..rows.len() / 5]).unwrap();
+    run(&job).unwrap();
+    assert_eq!(open(&job, &tokenizer).unwrap()[1].train.documents(), 1);
+    assert_eq!(before[0], written("texts.train.tokens"));
+}
+
+#[test]
+fn texts_that_cannot_be_used_are_told_by_name() {
+    let recipe = "[tokenizer]\nvocabulary = 280\n[[data.text]]\npath = \"${TEXT}/rows.jsonl\"\nvalidation = 0\n[data]\ndocument_tokens = 16\n";
+    for (text, said) in [
+        ("", "The text rows is empty"),
+        ("\n \n", "The text rows is empty"),
+        (
+            "{\"messages\": [{\"role\": \"robot\", \"content\": \"x\"}], \"answer\": \"y\"}",
+            "a message is of the role robot",
+        ),
+        (
+            "{\"prompt\": \"01234567890123456789\", \"answer\": \"y\"}",
+            "All conversations of `rows` are longer than 16 tokens",
+        ),
+        ("\n{\"text\": 3}", "Line 2 of "),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("texts")).unwrap();
+        make(
+            &{
+                let folder = dir.path().join("out/tokenizer");
+                fs::create_dir_all(&folder).unwrap();
+                folder
+            },
+            WORDS,
+        );
+        fs::write(dir.path().join("texts/rows.jsonl"), text).unwrap();
+        let message = run(&job(dir.path(), recipe)).unwrap_err().error.to_string();
+        assert!(message.to_lowercase().contains(&said.to_lowercase()), "{message}");
+        assert!(!dir.path().join("out/tokens/rows.train.tokens").exists());
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line: the steps from end to end, wrong usage, bad input and a disk without room.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder with a recipe and its text.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+const RECIPE: &str = "[tokenizer]\nvocabulary = 280\n[data]\ndocument_tokens = 64\n\
+                      [[data.text]]\npath = \"${TEXT}/*.txt\"\nname = \"words\"\n";
+
+impl Place {
+    fn new(recipe: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("own.toml"), recipe).unwrap();
+        let place = Self { dir };
+        place.write_text(50);
+        place
+    }
+
+    fn write_text(&self, paragraphs: usize) {
+        let text = "The quick brown fox said to the lazy dog that there were 12 of them.\n\n".repeat(paragraphs);
+        fs::write(self.path("a.txt"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a step on the recipe, behind `before` in a shell.
+    fn step(&self, before: &str, step: &str) -> Run {
+        let program = env!("CARGO_BIN_EXE_paceline-train");
+        let line = format!("{before} exec {program} {step} own.toml --set TEXT=. --out made");
+        Run::of(Command::new("sh").arg("-c").arg(line).current_dir(self.dir.path()))
+    }
+}
+
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    fn of(command: &mut Command) -> Self {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    fn new(arguments: &[&str]) -> Self {
+        Self::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(arguments))
+    }
+
+    /// Checks that it failed with one sentence that has these words.
+    #[track_caller]
+    fn fails(&self, code: i32, words: &[&str]) {
+        let sentence = self.err.strip_prefix("paceline-train: ").and_then(|line| line.strip_suffix('\n'));
+        let good = |line: &str| line.len() > 20 && line.ends_with(['.', '?']) && !line.contains(char::is_control);
+        assert!(self.code == Some(code) && self.out.is_empty() && sentence.is_some_and(good), "{self:?}");
+        assert!(words.iter().all(|word| self.err.contains(word)), "{words:?}: {self:?}");
+    }
+
+    #[track_caller]
+    fn succeeds(&self, words: &[&str]) {
+        assert!(self.code == Some(0) && words.iter().all(|word| self.err.contains(word)), "{words:?}: {self:?}");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+const SHARDS: [&str; 2] = ["words.train.tokens", "words.validation.tokens"];
+
+#[test]
+fn wrong_usage_is_one_sentence_and_help_is_help() {
+    Run::new(&["tokenise"]).fails(2, &["unrecognized subcommand 'tokenise'", "'tokenizer'", "--help"]);
+    Run::new(&["tokens"]).fails(2, &["<RECIPE.toml>"]);
+    Run::new(&["tokens", "x.toml", "--set", "TEXT"]).fails(2, &["TEXT=my/texts"]);
+    assert_eq!(Run::new(&[]).code, Some(2));
+    for (arguments, words) in [
+        (&["--help"][..], ["Examples:", "tokenizer", "Exit codes"]),
+        (&["tokenizer", "--help"], ["--set", "chat template", "vocabulary = 4096"]),
+        (&["tokens", "--help"], ["--out", "document_tokens", "[[data.text]]"]),
+    ] {
+        let run = Run::new(arguments);
+        assert!(run.code == Some(0) && words.iter().all(|word| run.out.contains(word)), "{run:?}");
+    }
+}
+
+#[test]
+fn the_steps_go_from_text_to_tokens_and_are_done_once() {
+    let place = Place::new(RECIPE);
+    place.step("", "tokens").fails(1, &["run `paceline-train tokenizer` first"]);
+    place.step("", "tokenizer").succeeds(&["280 tokens in made/tokenizer"]);
+    place.step("", "tokens").succeeds(&["tokens of words: 3,500 bytes"]);
+    place.step("", "tokenizer").succeeds(&["done already"]);
+    place.step("", "tokens").succeeds(&["done already"]);
+    assert_eq!(names(&place.path("made/tokens")), SHARDS);
+    // Other text: both are made again, and nothing that was made of the former is used.
+    place.write_text(60);
+    place.step("", "tokenizer").succeeds(&["280 tokens"]);
+    place.step("", "tokens").succeeds(&["tokens of words: 4,200 bytes"]);
+    let show = ["show", "own.toml", "--set", "TEXT=x"];
+    let shown = Run::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(show).current_dir(place.dir.path()));
+    shown.succeeds(&[]);
+    assert!(shown.out.contains("path = \"x/*.txt\"") && shown.out.contains("seed = 0"), "{shown:?}");
+}
+
+#[test]
+fn bad_recipes_and_texts_are_one_sentence() {
+    let typo = Place::new(&RECIPE.replace("vocabulary", "vocabulery"));
+    typo.step("", "tokens").fails(1, &["Recipe `own.toml`, line 2: `vocabulery`", "did you mean `vocabulary`?"]);
+    let place = Place::new(RECIPE);
+    fs::write(place.path("b.txt"), b"good \xff bad").unwrap();
+    place.step("", "tokenizer").fails(1, &["./b.txt is not UTF-8 at byte 6"]);
+    for empty in ["a.txt", "b.txt"] {
+        fs::write(place.path(empty), "\n").unwrap();
+    }
+    place.step("", "tokenizer").fails(1, &["is empty"]);
+    for name in ["a.txt", "b.txt"] {
+        fs::remove_file(place.path(name)).unwrap();
+    }
+    place.step("", "tokenizer").fails(1, &["There is no text at ./*.txt", "--set"]);
+    let small = Place::new(&RECIPE.replace("280", "100"));
+    small.step("", "tokenizer").fails(1, &["100 tokens is too small", "262 are needed", "raise `vocabulary`"]);
+    assert!(!small.path("made/tokenizer").exists());
+}
+
+#[test]
+fn an_unfinished_end_leaves_what_was_there() {
+    let place = Place::new(RECIPE);
+    place.step("", "tokenizer").succeeds(&[]);
+    place.step("", "tokens").succeeds(&[]);
+    let shard = place.path("made/tokens/words.train.tokens");
+    let before = fs::read(&shard).unwrap();
+    // No file may grow beyond 4 KiB: the same as a full disk, but for its name.
+    place.write_text(5000);
+    let full = "trap '' XFSZ; ulimit -f 8;";
+    place.step(full, "tokens").fails(1, &["words.train.tokens cannot be written and stays as it was"]);
+    assert_eq!(fs::read(&shard).unwrap(), before);
+    assert_eq!(names(&place.path("made/tokens")), SHARDS);
+    place.step(full, "tokenizer").fails(1, &["cannot be written and stays as it was"]);
+    assert!(place.path("made/tokenizer/tokenizer.json").exists());
+    // What a killed run leaves is overwritten, and the result is that of a run that nobody disturbed.
+    fs::write(place.path("made/tokens/words.train.tokens.part"), "half").unwrap();
+    place.step("", "tokenizer").succeeds(&[]);
+    place.step("", "tokens").succeeds(&[]);
+    let again = fs::read(&shard).unwrap();
+    fs::remove_dir_all(place.path("made")).unwrap();
+    place.step("", "tokenizer").succeeds(&[]);
+    place.step("", "tokens").succeeds(&[]);
+    assert!(fs::read(&shard).unwrap() == again && again != before);
+    assert_eq!(names(&place.path("made/tokens")), SHARDS);
+}
