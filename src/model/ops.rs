@@ -13,7 +13,7 @@ use paceline_kernels::Kernels;
 use super::angles::Angles;
 use super::batch::{Batch, Masks};
 use super::cache::DeviceLayer;
-use super::fused;
+use super::fused::{self, Seen};
 use super::weights::LinearWeights;
 
 /// Makes a tensor `[rows, width]` of `values` on `device`.
@@ -133,11 +133,6 @@ impl Rotation {
         Self { tensors: [place(&angles.cos), place(&angles.sin)], angles: Arc::new(angles), half }
     }
 
-    /// The width of a head.
-    pub(super) fn head_dim(&self) -> usize {
-        2 * self.half
-    }
-
     /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's
     /// values against the second.
     pub(super) fn apply(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
@@ -235,6 +230,10 @@ pub(super) fn attend_in_sequences(
     with: &Operations,
 ) -> Tensor<2> {
     let Attention { head_dim, window, scale } = *attention;
+    if let Operations::Fused(kernels) = with {
+        let seen = Seen { length: batch.length(), first: batch.first_seen(window) };
+        return fused::attend([queries, keys, values], head_dim, seen, scale, kernels);
+    }
     let ([rows, width], [_, kv_width]) = (queries.dims(), keys.dims());
     let (length, kv_heads) = (batch.length(), kv_width / head_dim);
     let (sequences, group) = (rows / length, width / kv_width);

@@ -11,6 +11,7 @@ use paceline::command::{self, Failure};
 use crate::job::{Job, JobFlags};
 use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
+use crate::speed::{self, SpeedFlags};
 use crate::{tasks, tokenizer, tokens};
 
 const EXAMPLES: &str = "\
@@ -74,6 +75,8 @@ enum Command {
     Tokens(JobFlags),
     /// Train the target model.
     Pretrain(TrainingFlags),
+    /// Say how fast the recipe's target trains here.
+    Speed(SpeedFlags),
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
     /// Write task sets with checkable answers.
@@ -87,6 +90,7 @@ pub fn run() -> ExitCode {
             Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?,
             Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?,
             Command::Pretrain(flags) => pretrain::run(&flags)?,
+            Command::Speed(flags) => speed::run(&flags)?,
             Command::Show(flags) => show(&flags)?,
             Command::Tasks(flags) => tasks::run(&flags)?,
         }

@@ -18,6 +18,7 @@ pub mod recipe;
 pub mod schedule;
 pub mod settings;
 pub mod sources;
+pub mod speed;
 pub mod state;
 pub mod tasks;
 pub mod tokenizer;

@@ -111,8 +111,17 @@ impl ModelRecipe {
     /// What the recipe implies, with a tokenizer and for a context of so many tokens.
     pub fn config(&self, tokenizer: &ChatTokenizer, context: usize) -> ModelConfig {
         ModelConfig {
+            stop_tokens: vec![u32::from(tokenizer.end())],
+            bos_token: tokenizer.tokenizer().id_of(BEGIN),
+            ..self.shape(tokenizer.tokenizer().vocab_size(), context)
+        }
+    }
+
+    /// What the recipe implies without a tokenizer.
+    pub fn shape(&self, vocab_size: usize, context: usize) -> ModelConfig {
+        ModelConfig {
             family: Family::Llama,
-            vocab_size: tokenizer.tokenizer().vocab_size(),
+            vocab_size,
             hidden_size: self.hidden,
             intermediate_size: self.intermediate,
             layers: self.layers,
@@ -128,8 +137,8 @@ impl ModelRecipe {
             output_bias: false,
             mlp_bias: false,
             qk_norm: false,
-            stop_tokens: vec![u32::from(tokenizer.end())],
-            bos_token: tokenizer.tokenizer().id_of(BEGIN),
+            stop_tokens: Vec::new(),
+            bos_token: None,
         }
     }
 

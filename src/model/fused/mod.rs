@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{Kernels, MatrixLayout, RotaryDirection};
+use paceline_kernels::{CausalAttention, Kernels, MatrixLayout, RotaryDirection};
 
 use self::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
 pub(super) use self::loss::cross_entropy;
@@ -169,4 +169,76 @@ pub(super) struct Seen {
     pub(super) length: usize,
     /// For every row the first of its sequence that it sees.
     pub(super) first: Vec<u32>,
+}
+
+/// Attention of queries `[rows, heads * head_dim]` to keys and values `[rows, kv_heads * head_dim]` of the same
+/// sequences.
+pub(super) fn attend(
+    inputs: [Tensor<2>; 3],
+    head_dim: usize,
+    seen: Seen,
+    scale: f32,
+    kernels: &Arc<Kernels>,
+) -> Tensor<2> {
+    apply(inputs, Attend { head_dim, seen, scale, kernels: Arc::clone(kernels) })
+}
+
+struct Attend {
+    head_dim: usize,
+    seen: Seen,
+    scale: f32,
+    kernels: Arc<Kernels>,
+}
+
+impl Attend {
+    fn shape(&self, queries: &Values, keys: &Values) -> CausalAttention<'_> {
+        let ([_, width], [_, kv_width]) = (dims(queries), dims(keys));
+        CausalAttention {
+            heads: width / self.head_dim,
+            kv_heads: kv_width / self.head_dim,
+            head_dim: self.head_dim,
+            length: self.seen.length,
+            first: &self.seen.first,
+            scale: self.scale,
+        }
+    }
+}
+
+impl Differentiable for Attend {
+    fn forward(&self, mut inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        let shape = self.shape(&inputs[0], &inputs[1]);
+        let [rows, width] = dims(&inputs[0]);
+        let (mut out, mut log_sums) = (vec![0.0; rows * width], vec![0.0; rows * shape.heads]);
+        let [queries, keys, values] = [0, 1, 2].map(|index| slice(&inputs[index]));
+        self.kernels.causal_attention_forward(&shape, queries, keys, values, &mut out, &mut log_sums);
+        let heads = shape.heads;
+        let out = tensor(out, rows, width);
+        inputs.extend([out.clone(), tensor(log_sums, rows, heads)]);
+        (out, inputs)
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        let shape = self.shape(&kept[0], &kept[1]);
+        let ([rows, width], [_, kv_width]) = (dims(&kept[0]), dims(&kept[1]));
+        let mut d_queries = vec![0.0; rows * width];
+        let (mut d_keys, mut d_values) = (vec![0.0; rows * kv_width], vec![0.0; rows * kv_width]);
+        let [queries, keys, values, out, log_sums] = [0, 1, 2, 3, 4].map(|index| slice(&kept[index]));
+        self.kernels.causal_attention_backward(
+            &shape,
+            queries,
+            keys,
+            values,
+            out,
+            log_sums,
+            slice(&gradient),
+            &mut d_queries,
+            &mut d_keys,
+            &mut d_values,
+        );
+        vec![
+            Some(tensor(d_queries, rows, width)),
+            Some(tensor(d_keys, rows, kv_width)),
+            Some(tensor(d_values, rows, kv_width)),
+        ]
+    }
 }
