@@ -20,7 +20,7 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// The documents.
     pub shard: &'a Shard,
-    /// How often it is drawn from, relative to the others.
+    /// Its share of the tokens, relative to the others'.
     pub weight: f64,
 }
 
@@ -150,7 +150,13 @@ impl<'a> Packer<'a> {
         let mut random = ChaCha8Rng::seed_from_u64(self.drawing.seed);
         random.set_stream(self.state.drawn);
         self.state.drawn += 1;
-        let weight = |source: &Source<'_>| if source.shard.documents() == 0 { 0.0 } else { source.weight };
+        // A source's share is one of tokens, so the longer its documents are, the fewer are drawn.
+        let weight = |source: &Source<'_>| {
+            if source.shard.documents() == 0 {
+                return 0.0;
+            }
+            source.weight * source.shard.documents() as f64 / source.shard.tokens().max(1) as f64
+        };
         let weights: Vec<f64> = self.sources.iter().map(weight).collect();
         let mut point = random.random::<f64>() * weights.iter().sum::<f64>();
         let drawn = weights.iter().position(|weight| {

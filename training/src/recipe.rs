@@ -279,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn committed_recipes_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut recipes = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let set: &[&str] = if text.contains("${TEXT}") { &["TEXT=x"] } else { &[] };
+            let set: Vec<Parameter> = set.iter().map(|set| set.parse().unwrap()).collect();
+            Recipe::read(&path, &set).unwrap();
+            recipes += 1;
+        }
+        assert!(recipes > 0);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_in_a_sentence() {
         for (text, said) in [
             (

@@ -54,7 +54,7 @@ impl Picture {
         let lines: Vec<(&str, Points)> = shown
             .map(|(name, points)| {
                 let drawable = points.into_iter().filter(|(_, value)| value.abs() <= LARGEST);
-                (name, thinned(&drawable.map(|(step, value)| (step as f64, value)).collect::<Points>()))
+                (name, thinned(&drawable.map(|(step, value)| (step as f64, value)).collect::<Points>(), self.log_x))
             })
             .collect();
         let points = || lines.iter().flat_map(|(_, points)| points);
@@ -92,6 +92,8 @@ impl Picture {
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))
             .light_line_style(WHITE)
+            .label_style(("sans-serif", 15))
+            .axis_desc_style(("sans-serif", 17))
             .draw()
             .map_err(failed)?;
         for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
@@ -106,6 +108,7 @@ impl Picture {
             chart
                 .configure_series_labels()
                 .position(SeriesLabelPosition::UpperRight)
+                .label_font(("sans-serif", 16))
                 .background_style(WHITE)
                 .border_style(BLACK.mix(0.3))
                 .draw()
@@ -115,14 +118,21 @@ impl Picture {
     }
 }
 
-/// The means of neighbouring points, so that few are left.
-fn thinned(points: &[(f64, f64)]) -> Points {
-    let together = points.len().div_ceil(MOST_POINTS).max(1);
-    let mean = |points: &[(f64, f64)]| {
-        let sum = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+/// The means of neighbouring points, so that few are left: of equally many each, or on a logarithmic axis (`log`) of
+/// as many as lie equally close there.
+fn thinned(points: &[(f64, f64)], log: bool) -> Points {
+    let count = points.len();
+    let bucket = |index: usize| match log {
+        false => index * MOST_POINTS / count.max(MOST_POINTS),
+        true if count <= MOST_POINTS => index,
+        true => (MOST_POINTS as f64 * (index as f64).ln_1p() / (count as f64).ln_1p()) as usize,
+    };
+    let numbered: Vec<(usize, &(f64, f64))> = points.iter().enumerate().map(|(i, point)| (bucket(i), point)).collect();
+    let mean = |points: &[(usize, &(f64, f64))]| {
+        let sum = points.iter().fold((0.0, 0.0), |sum, (_, point)| (sum.0 + point.0, sum.1 + point.1));
         (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
     };
-    points.chunks(together).map(mean).collect()
+    numbered.chunk_by(|one, next| one.0 == next.0).map(mean).collect()
 }
 
 /// The range of some values with a little room, and whether it is logarithmic.
@@ -214,11 +224,15 @@ mod tests {
     #[test]
     fn thinning_keeps_the_mean() {
         let points: Points = (0..2000).map(|x| (f64::from(x), f64::from(x % 7))).collect();
-        let thin = thinned(&points);
-        assert!(thin.len() <= MOST_POINTS);
         let mean = |points: &Points| points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64;
-        assert!((mean(&thin) - mean(&points)).abs() < 1e-9);
-        assert_eq!(thinned(&points[..10]), points[..10]);
+        for (log, exact) in [(false, 1e-9), (true, 0.2)] {
+            let thin = thinned(&points, log);
+            assert!(thin.len() <= MOST_POINTS && thin.len() > MOST_POINTS / 4, "{} of {log}", thin.len());
+            assert!((mean(&thin) - mean(&points)).abs() < exact);
+            assert_eq!(thinned(&points[..10], log), points[..10]);
+        }
+        // The first steps are told apart where a logarithmic axis shows them.
+        assert_eq!(thinned(&points, true)[..5], points[..5]);
     }
 
     #[test]
