@@ -294,7 +294,10 @@ fn check(file: &MappedFile) -> Result<(Header, usize), String> {
         tokens += counted;
         last = place;
     }
-    if last != index as u64 || tokens != header.tokens {
+    if last != index as u64 {
+        return Err(format!("{} bytes of it belong to no document", index as u64 - last));
+    }
+    if tokens != header.tokens {
         return Err(format!("its documents have {tokens} tokens, and its header says {}", header.tokens));
     }
     Ok((header, index))

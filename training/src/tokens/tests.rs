@@ -126,6 +126,7 @@ fn what_is_wrong_with_a_shard_is_said() {
         (good[..70].to_vec(), "its 70 bytes are too few for 1 documents"),
         (shard_with(u64::MAX, 3, &body(&[64, 74])), "too few for 18446744073709551615 documents"),
         (shard_with(1, 4, &body(&[64, 74])), "documents have 3 tokens, and its header says 4"),
+        (shard_with(1, 2, &body(&[64, 70])), "4 bytes of it belong to no document"),
         (shard_with(1, 3, &body(&[64, 73])), "document 1 lies at an impossible place"),
         (shard_with(1, 3, &body(&[65, 74])), "document 0 lies at an impossible place"),
         (shard_with(2, 3, &body(&[64, 74, 64])), "document 2 lies at an impossible place"),
