@@ -40,6 +40,11 @@ impl Batch {
         &self.tokens
     }
 
+    /// For every token, at which index of its own sequence its document begins.
+    pub fn starts(&self) -> &[u32] {
+        &self.starts
+    }
+
     /// Tokens of a sequence.
     pub fn length(&self) -> usize {
         self.length

@@ -75,3 +75,29 @@ pub fn loss(model: &Trainable, sample: &Sample) -> f64 {
     let hidden = now.forward_layers(0..model.config().layers, &sample.batch, now.embed(&sample.batch), None);
     f64::from(into_values(now.cross_entropy(now.logits(hidden), &sample.targets, &sample.weights).inner())[0])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_take_turns_and_upper_layers_are_left_out_more_often() {
+        let recipe = EarlyExits { dropout: 0.4, loss: 0.5 };
+        let (layers, steps) = (6, 4000);
+        let mut left_out = [0; 6];
+        for step in 0..steps {
+            let exits = Exits::of_step(&recipe, 1, step, layers);
+            assert_eq!(exits.exit, (1 + step as usize % 5, 0.5));
+            for (layer, count) in left_out.iter_mut().enumerate() {
+                let skips = |sublayer| exits.skipped.as_ref().is_some_and(|plan| plan.skips(sublayer));
+                assert_eq!(skips(Sublayer::Attention(layer)), skips(Sublayer::Mlp(layer)));
+                *count += i32::from(skips(Sublayer::Mlp(layer)));
+            }
+        }
+        assert_eq!(left_out[0], 0);
+        for (layer, count) in left_out.into_iter().enumerate() {
+            let expected = 0.4 * ((layer as f64 / 5.0).exp2() - 1.0);
+            assert!((f64::from(count) / steps as f64 - expected).abs() < 0.03, "layer {layer}: {count}");
+        }
+    }
+}

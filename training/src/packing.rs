@@ -1,5 +1,9 @@
 //! Documents packed into sequences, in an order that follows from the seed and can be gone on with.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests;
+
 use paceline::model::Batch;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
