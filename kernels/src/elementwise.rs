@@ -48,7 +48,7 @@ impl Op for AddRmsNorm<'_> {
 
 /// `x += delta`.
 #[inline(always)]
-fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
+pub(crate) fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
     let (full, tail) = x.as_chunks_mut::<LANES>();
     let (full_delta, tail_delta) = delta.as_chunks::<LANES>();
     for (x, delta) in full.iter_mut().zip(full_delta) {
@@ -61,7 +61,7 @@ fn add<S: Simd>(s: S, x: &mut [f32], delta: &[f32]) {
 
 /// `1 / sqrt(mean(x^2) + eps)`.
 #[inline(always)]
-fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
+pub(crate) fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let (full, tail) = x.as_chunks::<LANES>();
     let mut squares = s.splat(0.0);
     for x in full {
@@ -77,7 +77,7 @@ fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
 
 /// `out = x * inverse * weight`.
 #[inline(always)]
-fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out: &mut [f32]) {
+pub(crate) fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out: &mut [f32]) {
     let factor = s.splat(inverse);
     let (full, tail) = x.as_chunks::<LANES>();
     let (full_out, tail_out) = out.as_chunks_mut::<LANES>();
@@ -201,6 +201,20 @@ impl Op for GatedSilu<'_> {
         if !gate_tail.is_empty() {
             s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), gate_tail);
         }
+    }
+}
+
+/// `out = silu(gate) * up`, as [`GatedSilu`].
+#[inline(always)]
+pub(crate) fn gate_values<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let (gate, gate_tail) = gate.as_chunks::<LANES>();
+    let (up, up_tail) = up.as_chunks::<LANES>();
+    let (out, out_tail) = out.as_chunks_mut::<LANES>();
+    for ((gate, up), out) in gate.iter().zip(up).zip(out) {
+        s.store(gated(s, s.load(gate), s.load(up)), out);
+    }
+    if !gate_tail.is_empty() {
+        s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), out_tail);
     }
 }
 

@@ -18,6 +18,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
 
+mod activations;
 mod affine;
 mod affinity;
 mod arena;
@@ -44,6 +45,7 @@ mod simd_x86;
 mod stored;
 mod weights;
 
+pub use activations::Input;
 pub use arena::{PlainMemory, WeightArena};
 pub use cache::{CacheFormat, LayerCache};
 pub use elementwise::{HeadNorms, HeadTransform};
