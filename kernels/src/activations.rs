@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
 use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
-use crate::quantizer::{GROUP, HEADER, round_activations};
+use crate::quantizer::{GROUP, HEADER, TOGETHER, round_activations};
 use crate::simd::{Op, Simd};
 
 /// Rows of the largest tile, where there are several.
@@ -104,8 +104,13 @@ impl Source<'_> {
         }
     }
 
+    /// Whether a value of a row depends on others of it.
+    pub(crate) fn needs_whole_rows(&self) -> bool {
+        matches!(self, Self::Norm { .. } | Self::AddNorm { .. })
+    }
+
     /// # Safety
-    /// While the row lives, it must not be asked for again.
+    /// While the row lives, it must not be asked for again, if [`Source::needs_whole_rows`].
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, s: S, row: usize, k: usize) -> Row<'_> {
         let at = row * k..(row + 1) * k;
@@ -129,27 +134,28 @@ impl Source<'_> {
 impl Row<'_> {
     /// Group `group`, zeros after the row's end.
     #[inline(always)]
-    fn group<S: Simd>(&self, s: S, group: usize) -> [f32; GROUP] {
-        let mut values = [0.0; GROUP];
-        let from = |x: &[f32]| group * GROUP..x.len().min((group + 1) * GROUP);
-        match self {
-            Self::Plain(x) => {
-                let x = &x[from(x)];
-                match <&[f32; GROUP]>::try_from(x) {
-                    Ok(whole) => values = *whole,
-                    Err(_) => values[..x.len()].copy_from_slice(x),
-                }
-            }
-            Self::Normed { x, inverse, weight } => {
-                let at = from(x);
-                weigh(s, &x[at.clone()], *inverse, &weight[at.clone()], &mut values[..at.len()]);
-            }
-            Self::Gated { gate, up } => {
-                let at = from(gate);
-                gate_values(s, &gate[at.clone()], &up[at.clone()], &mut values[..at.len()]);
-            }
+    fn group<S: Simd>(&self, s: S, group: usize, values: &mut [f32; GROUP]) {
+        let (Self::Plain(x) | Self::Normed { x, .. } | Self::Gated { gate: x, .. }) = self;
+        let start = group * GROUP;
+        if x.len() - start >= GROUP {
+            // With a length that the compiler knows.
+            self.part(s, start, values);
+        } else {
+            let (part, rest) = values.split_at_mut(x.len() - start);
+            self.part(s, start, part);
+            rest.fill(0.0);
         }
-        values
+    }
+
+    /// As many values from `start` on as `values` has.
+    #[inline(always)]
+    fn part<S: Simd>(&self, s: S, start: usize, values: &mut [f32]) {
+        let at = start..start + values.len();
+        match self {
+            Self::Plain(x) => values.copy_from_slice(&x[at]),
+            Self::Normed { x, inverse, weight } => weigh(s, &x[at.clone()], *inverse, &weight[at], values),
+            Self::Gated { gate, up } => gate_values(s, &gate[at.clone()], &up[at], values),
+        }
     }
 }
 
@@ -222,41 +228,57 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Writes a row's group.
+    /// Writes a row's `groups`, at most four that follow each other, of `of` groups.
     ///
     /// # Safety
     /// Each must be written once, by one thread.
     #[inline(always)]
-    unsafe fn put<S: Simd>(&self, s: S, row: usize, group: usize, groups: usize, values: &[f32; GROUP]) {
+    unsafe fn put<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        groups: Range<usize>,
+        of: usize,
+        values: &[[f32; GROUP]; TOGETHER],
+    ) {
         let tile = self.tiles.around(row);
         let (header, count) = (self.kind.header(), self.kind.values());
-        let start = (tile.start * groups + group * tile.len()) * self.kind.words();
+        let in_tile = row - tile.start;
+        let start = |group: usize| (tile.start * of + group * tile.len()) * self.kind.words();
         // SAFETY: by the caller, and no other row's or group's; here and below.
-        let words = unsafe { self.words.slice(start + tile.len() * header + (row - tile.start) * count, count) };
+        let words = |group| unsafe { self.words.slice(start(group) + tile.len() * header + in_tile * count, count) };
         match self.kind {
             Kind::Floats => {
-                for (word, value) in words.iter_mut().zip(values) {
-                    *word = value.to_bits();
+                for (group, values) in groups.zip(values) {
+                    for (word, value) in words(group).iter_mut().zip(values) {
+                        *word = value.to_bits();
+                    }
                 }
             }
             Kind::Integers => {
-                let rounded = round_activations(s, values);
-                for (word, four) in words.iter_mut().zip(rounded.integers.as_chunks().0) {
-                    *word = u32::from_le_bytes(*four);
+                for (group, rounded) in groups.zip(round_activations(s, values)) {
+                    for (words, integers) in words(group).as_chunks_mut::<4>().0.iter_mut().zip(rounded.integers) {
+                        let bytes = s.low_bytes(integers);
+                        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
+                            *word = u32::from_le_bytes(*four);
+                        }
+                    }
+                    // SAFETY: as above.
+                    let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
+                    words.copy_from_slice(&rounded.header);
                 }
-                // SAFETY: as above.
-                let words = unsafe { self.words.slice(start + (row - tile.start) * header, header) };
-                words.copy_from_slice(&rounded.header());
             }
         }
     }
 }
 
-/// Prepares and lays out some rows of `k` values.
+/// Prepares and lays out some groups of some rows of `k` values.
 pub(crate) struct Lay<'a> {
     pub(crate) source: &'a Source<'a>,
     pub(crate) k: usize,
-    pub(crate) range: Range<usize>,
+    pub(crate) rows: Range<usize>,
+    /// All of them, where the source needs whole rows.
+    pub(crate) groups: Range<usize>,
     pub(crate) targets: &'a [Target<'a>],
 }
 
@@ -265,14 +287,19 @@ impl Op for Lay<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let groups = self.k.div_ceil(GROUP);
-        for index in self.range {
-            // SAFETY: a row belongs to one part.
+        // Where there are fewer groups, of what was there before.
+        let mut values = [[0.0; GROUP]; TOGETHER];
+        for index in self.rows {
+            // SAFETY: a row belongs to one part, or at least a group of it where those are independent.
             let row = unsafe { self.source.row(s, index, self.k) };
-            for group in 0..groups {
-                let values = row.group(s, group);
+            for first in self.groups.clone().step_by(TOGETHER) {
+                let these = first..self.groups.end.min(first + TOGETHER);
+                for (values, group) in values.iter_mut().zip(these.clone()) {
+                    row.group(s, group, values);
+                }
                 for target in self.targets {
                     // SAFETY: as above.
-                    unsafe { target.put(s, index, group, groups, &values) };
+                    unsafe { target.put(s, index, these.clone(), groups, &values) };
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::activations::{self, Input, Kind, Lay, Tiles};
 use crate::arena::WeightArena;
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Shares};
 use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
 use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
 use crate::quantizer::GROUP;
@@ -138,9 +138,17 @@ impl Kernels {
                 [0, _] => &laid[1..],
                 _ => &laid[..],
             };
-            self.split(rows, 1, source.work(rows * k), &|range| {
-                self.isa.enter(Lay { source: &source, k, range, targets });
-            });
+            let (groups, work) = (k.div_ceil(GROUP), source.work(rows * k));
+            if source.needs_whole_rows() {
+                self.split(rows, 1, work, &|rows| {
+                    self.isa.enter(Lay { source: &source, k, rows, groups: 0..groups, targets });
+                });
+            } else {
+                // As the outputs are shared out that these activations were.
+                self.split(groups, 1, work, &|groups| {
+                    self.isa.enter(Lay { source: &source, k, rows: 0..rows, groups, targets });
+                });
+            }
             for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
                 let kind = kind(&products[0]);
                 let words = if kind == Kind::Floats { &*floats } else { &*integers };
@@ -153,20 +161,17 @@ impl Kernels {
     fn multiply(&self, words: &[u32], tiles: Tiles, kind: Kind, products: &mut [Product<'_>]) {
         let groups = products[0].weights.in_features().div_ceil(GROUP);
         let row_words = groups * kind.words();
-        let mut first = 0;
         let targets: Vec<Target<'_>> = products
             .iter_mut()
             .map(|product| {
                 let Product { weights, bias, out } = product;
-                let blocks = first..first + weights.layout().blocks();
-                first = blocks.end;
-                Target { weights, bias: *bias, out: SharedOutput::new(out), blocks }
+                Target { weights, bias: *bias, out: SharedOutput::new(out) }
             })
             .collect();
         let bytes: usize = targets.iter().map(|target| target.weights.bytes()).sum();
-        let work = bytes / 4 * tiles.rows.div_ceil(rows_for_free(kind));
-        self.split(first, 1, work, &|range| {
-            let job = Blocks { words, row_words, tiles, groups, targets: &targets, range };
+        let shares = self.shares(bytes / 4 * tiles.rows.div_ceil(rows_for_free(kind)));
+        self.run(shares, &|part| {
+            let job = Blocks { words, row_words, tiles, groups, targets: &targets, shares, part };
             match kind {
                 Kind::Floats => self.isa.enter(job),
                 Kind::Integers => self.isa.enter_dots(job),
@@ -175,15 +180,15 @@ impl Kernels {
     }
 }
 
-/// One of the products of a job, and which of the job's blocks are its own.
+/// One of the products of a job.
 struct Target<'a> {
     weights: &'a PackedWeights,
     bias: Option<&'a [f32]>,
     out: SharedOutput<'a>,
-    blocks: Range<usize>,
 }
 
-/// The blocks that one part computes. Sizes have been checked.
+/// The blocks that one part computes: of every product the same share, so that a thread has the same outputs of all,
+/// and what comes next finds them in its cache. Sizes have been checked.
 struct Blocks<'a> {
     /// What [`Lay`] wrote: `row_words` a row, of `groups` groups.
     words: &'a [u32],
@@ -191,14 +196,15 @@ struct Blocks<'a> {
     tiles: Tiles,
     groups: usize,
     targets: &'a [Target<'a>],
-    range: Range<usize>,
+    shares: Shares,
+    part: usize,
 }
 
 impl Op for Blocks<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (target, blocks) in self.targets_in_range() {
+        for (target, blocks) in self.targets_in_part() {
             match target.weights.format() {
                 MatrixFormat::Float(FloatFormat::F32) => self.blocks(F32(s), target, blocks),
                 MatrixFormat::Float(FloatFormat::F16) => self.blocks(F16(s), target, blocks),
@@ -213,7 +219,7 @@ impl DotOp for Blocks<'_> {
     type Output = ();
     #[inline(always)]
     fn run<D: Dot>(self, d: D) {
-        for (target, blocks) in self.targets_in_range() {
+        for (target, blocks) in self.targets_in_part() {
             match target.weights.format() {
                 MatrixFormat::Quantized(QuantizedFormat::Int8) => self.blocks(Int8(d), target, blocks),
                 MatrixFormat::Quantized(QuantizedFormat::Int4) => self.blocks(Int4(d), target, blocks),
@@ -224,15 +230,11 @@ impl DotOp for Blocks<'_> {
 }
 
 impl<'a> Blocks<'a> {
-    /// The products that have some of this part's blocks, with their own numbers of these.
+    /// The products, with this part's blocks of each.
     #[inline(always)]
-    fn targets_in_range(&self) -> impl Iterator<Item = (&'a Target<'a>, Range<usize>)> + use<'a> {
-        let range = self.range.clone();
-        self.targets.iter().map(move |target| {
-            let first = target.blocks.start;
-            let (start, end) = (range.start.max(first), range.end.min(target.blocks.end));
-            (target, start.saturating_sub(first)..end.saturating_sub(first))
-        })
+    fn targets_in_part(&self) -> impl Iterator<Item = (&'a Target<'a>, Range<usize>)> + use<'a> {
+        let (shares, part) = (self.shares, self.part);
+        self.targets.iter().map(move |target| (target, shares.range(part, target.weights.layout().blocks())))
     }
 
     #[inline(always)]
