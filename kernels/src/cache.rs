@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
-use crate::buffer::AlignedBuffer;
+use crate::buffer::{AlignedBuffer, SharedOutput};
+use crate::isa::Isa;
+use crate::simd::{LANES, Op, Simd};
+use crate::stored::{Store, StoredF16, StoredF32};
 
 /// How a cache holds keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,27 +25,6 @@ impl CacheFormat {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
-        }
-    }
-
-    /// Writes values to as many times [`CacheFormat::bytes`], little-endian.
-    fn store(self, values: &[f32], to: &mut [u8]) {
-        match self {
-            Self::F32 => {
-                for (to, value) in to.as_chunks_mut().0.iter_mut().zip(values) {
-                    *to = value.to_le_bytes();
-                }
-            }
-            Self::F16 => {
-                let mut narrow = [f16::ZERO; 64];
-                for (to, values) in to.chunks_mut(2 * narrow.len()).zip(values.chunks(narrow.len())) {
-                    let narrow = &mut narrow[..values.len()];
-                    narrow.convert_from_f32_slice(values);
-                    for (to, value) in to.as_chunks_mut().0.iter_mut().zip(narrow) {
-                        *to = value.to_le_bytes();
-                    }
-                }
-            }
         }
     }
 }
@@ -72,8 +51,6 @@ pub struct LayerCache {
     head_dim: usize,
     capacity: usize,
     len: usize,
-    /// A position's key as it is stored, before it is put in its place.
-    key: Vec<u8>,
 }
 
 impl LayerCache {
@@ -98,7 +75,6 @@ impl LayerCache {
             head_dim,
             capacity,
             len: 0,
-            key: vec![0; head_dim * format.bytes()],
         }
     }
 
@@ -110,27 +86,27 @@ impl LayerCache {
         let width = self.kv_heads * self.head_dim;
         assert_eq!(keys.len(), rows * width, "keys are [rows, kv_heads, head_dim]");
         assert_eq!(values.len(), rows * width, "values are [rows, kv_heads, head_dim]");
+        let mut keys = keys.to_vec();
+        let keys = SharedOutput::new(&mut keys);
+        let room = self.extend(rows);
+        for head in 0..room.kv_heads {
+            // SAFETY: each head once, on one thread.
+            Isa::best().enter(unsafe { room.append(head, &keys, values) });
+        }
+    }
+
+    /// Room for `rows` more positions, which are held from now on: every head must be appended.
+    ///
+    /// # Panics
+    /// Where the positions exceed the capacity.
+    pub(crate) fn extend(&mut self, rows: usize) -> Room<'_> {
         assert!(rows <= self.capacity - self.len, "{rows} more than {} of {} positions", self.len, self.capacity);
-        let bytes = self.head_dim * self.format.bytes();
-        let place = |index: usize| (self.len + index / self.kv_heads, index % self.kv_heads);
-        let buffer = self.values.as_mut_bytes();
-        for (index, values) in values.chunks_exact(self.head_dim).enumerate() {
-            let (position, head) = place(index);
-            let at = (head * self.capacity + position) * bytes;
-            self.format.store(values, &mut buffer[at..at + bytes]);
-        }
-        let (buffer, groups) = (self.keys.as_mut_bytes(), self.capacity.div_ceil(TOGETHER));
-        for (index, key) in keys.chunks_exact(self.head_dim).enumerate() {
-            let (position, head) = place(index);
-            let group = head * groups + position / TOGETHER;
-            let lanes = &mut buffer[group * TOGETHER * bytes..(group + 1) * TOGETHER * bytes];
-            self.format.store(key, &mut self.key);
-            match self.format {
-                CacheFormat::F32 => scatter::<4>(&self.key, lanes, position % TOGETHER),
-                CacheFormat::F16 => scatter::<2>(&self.key, lanes, position % TOGETHER),
-            }
-        }
+        let start = self.len;
         self.len += rows;
+        let Self { format, kv_heads, head_dim, capacity, .. } = *self;
+        let keys = SharedOutput::new(self.keys.as_mut_bytes());
+        let values = SharedOutput::new(self.values.as_mut_bytes());
+        Room { keys, values, format, kv_heads, head_dim, capacity, start }
     }
 
     /// Forgets all positions from `len` on, in constant time; does nothing if there are none.
@@ -190,10 +166,99 @@ impl LayerCache {
     }
 }
 
-/// Puts values of `BYTES` bytes into one of sixteen lanes, `lanes` being `[values][16]`.
-fn scatter<const BYTES: usize>(values: &[u8], lanes: &mut [u8], lane: usize) {
-    let places = lanes.as_chunks_mut::<BYTES>().0.iter_mut().skip(lane).step_by(TOGETHER);
-    for (place, value) in places.zip(values.as_chunks().0) {
-        *place = *value;
+/// New positions of a cache, which threads fill head by head.
+pub(crate) struct Room<'a> {
+    keys: SharedOutput<'a, u8>,
+    values: SharedOutput<'a, u8>,
+    format: CacheFormat,
+    kv_heads: usize,
+    head_dim: usize,
+    capacity: usize,
+    /// The first of the positions.
+    start: usize,
+}
+
+impl Room<'_> {
+    /// What appends a head of `keys` and `values`, `[rows, kv_heads, head_dim]`.
+    ///
+    /// # Safety
+    /// While it lives, the same head must not be asked for again, and nobody else may have that head of `keys`.
+    pub(crate) unsafe fn append<'a>(
+        &'a self,
+        head: usize,
+        keys: &'a SharedOutput<'a>,
+        values: &'a [f32],
+    ) -> AppendHead<'a> {
+        let bytes = self.head_dim * self.format.bytes();
+        let of_keys = self.capacity.next_multiple_of(TOGETHER) * bytes;
+        // SAFETY: heads do not overlap, and each is taken once.
+        let cached_keys = unsafe { self.keys.slice(head * of_keys, of_keys) };
+        // SAFETY: as above.
+        let cached_values = unsafe { self.values.slice(head * self.capacity * bytes, self.capacity * bytes) };
+        let Self { format, kv_heads, head_dim, start, .. } = *self;
+        AppendHead { cached_keys, cached_values, format, kv_heads, head_dim, start, head, keys, values }
+    }
+}
+
+/// Appends a head's keys and values.
+pub(crate) struct AppendHead<'a> {
+    /// All that the cache holds of the head.
+    cached_keys: &'a mut [u8],
+    cached_values: &'a mut [u8],
+    format: CacheFormat,
+    kv_heads: usize,
+    head_dim: usize,
+    start: usize,
+    head: usize,
+    /// Of all heads, of which no other thread may change this one meanwhile.
+    keys: &'a SharedOutput<'a>,
+    /// Of all heads.
+    values: &'a [f32],
+}
+
+impl Op for AppendHead<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.format {
+            CacheFormat::F32 => self.append::<S, StoredF32, 4>(s),
+            CacheFormat::F16 => self.append::<S, StoredF16, 2>(s),
+        }
+    }
+}
+
+impl AppendHead<'_> {
+    #[inline(always)]
+    fn append<S: Simd, W: Store<BYTES>, const BYTES: usize>(self, s: S) {
+        let (dim, width) = (self.head_dim, self.kv_heads * self.head_dim);
+        let cached_keys = self.cached_keys.as_chunks_mut::<BYTES>().0;
+        let cached_values = self.cached_values.as_chunks_mut::<BYTES>().0;
+        for (row, values) in self.values.chunks_exact(width).enumerate() {
+            let (position, of_head) = (self.start + row, self.head * dim..(self.head + 1) * dim);
+            // SAFETY: this head is ours, as the field says.
+            let keys = unsafe { self.keys.slice(row * width + of_head.start, dim) };
+            let cached = &mut cached_values[position * dim..(position + 1) * dim];
+            for (to, values) in cached.chunks_mut(LANES).zip(values[of_head].chunks(LANES)) {
+                let stored = W::narrow(s, load(s, values));
+                to.copy_from_slice(&stored[..to.len()]);
+            }
+            let (group, lane) = (position / TOGETHER, position % TOGETHER);
+            let cached = &mut cached_keys[group * TOGETHER * dim..(group + 1) * TOGETHER * dim];
+            for (to, keys) in cached.chunks_mut(TOGETHER * LANES).zip(keys.chunks(LANES)) {
+                let stored = W::narrow(s, load(s, keys));
+                for (to, stored) in to.chunks_exact_mut(TOGETHER).zip(stored) {
+                    to[lane] = stored;
+                }
+            }
+        }
+    }
+}
+
+/// Up to sixteen values.
+#[inline(always)]
+fn load<S: Simd>(s: S, values: &[f32]) -> S::V {
+    match values.try_into() {
+        Ok(whole) => s.load(whole),
+        Err(_) => s.load_tail(values),
     }
 }

@@ -1,5 +1,8 @@
 //! Everything between the products: norms, rotary embedding, the gated activation.
 
+use std::ops::Range;
+
+use crate::buffer::SharedOutput;
 use crate::math::exp;
 use crate::simd::{LANES, Op, Simd};
 
@@ -77,7 +80,7 @@ pub(crate) fn inverse_root_mean_square<S: Simd>(s: S, x: &[f32], eps: f32) -> f3
 
 /// `out = x * inverse * weight`.
 #[inline(always)]
-fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out: &mut [f32]) {
+pub(crate) fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out: &mut [f32]) {
     let factor = s.splat(inverse);
     let (full, tail) = x.as_chunks::<LANES>();
     let (full_out, tail_out) = out.as_chunks_mut::<LANES>();
@@ -113,31 +116,34 @@ pub struct HeadNorms<'a> {
     pub eps: f32,
 }
 
-/// A [`HeadTransform`] of rows of queries and keys, in place.
+/// A [`HeadTransform`] of some heads of `rows` rows, in place.
 pub(crate) struct Heads<'a> {
-    pub(crate) q: &'a mut [f32],
-    pub(crate) k: &'a mut [f32],
-    /// With the angles of these rows.
-    pub(crate) transform: HeadTransform<'a>,
-    /// Half a head.
-    pub(crate) half: usize,
+    /// `[rows, heads, head_dim]`; nobody else may have these heads of it meanwhile.
+    pub(crate) x: &'a SharedOutput<'a>,
+    pub(crate) heads: usize,
+    pub(crate) of: Range<usize>,
+    pub(crate) rows: usize,
+    /// A norm's weight, and what it adds to the mean square.
+    pub(crate) norm: Option<(&'a [f32], f32)>,
+    /// As in [`HeadTransform`].
+    pub(crate) cos: &'a [f32],
+    pub(crate) sin: &'a [f32],
 }
 
 impl Op for Heads<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let HeadTransform { norms, cos, sin } = self.transform;
-        let rows = cos.len() / self.half;
-        for (x, weight) in [(self.q, norms.map(|norms| norms.query)), (self.k, norms.map(|norms| norms.key))] {
-            let row = x.len() / rows;
-            for (index, head) in x.chunks_exact_mut(2 * self.half).enumerate() {
-                if let (Some(weight), Some(HeadNorms { eps, .. })) = (weight, norms) {
+        let half = self.cos.len() / self.rows;
+        for row in 0..self.rows {
+            let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
+            // SAFETY: these heads are ours, as the field says.
+            let x = unsafe { self.x.slice((row * self.heads + self.of.start) * 2 * half, self.of.len() * 2 * half) };
+            for head in x.chunks_exact_mut(2 * half) {
+                if let Some((weight, eps)) = self.norm {
                     norm_in_place(s, head, weight, eps);
                 }
-                let angles = index * 2 * self.half / row * self.half;
-                let (cos, sin) = (&cos[angles..angles + self.half], &sin[angles..angles + self.half]);
-                let (first, second) = head.split_at_mut(self.half);
+                let (first, second) = head.split_at_mut(half);
                 rotate(s, first, second, cos, sin);
             }
         }
@@ -201,6 +207,20 @@ impl Op for GatedSilu<'_> {
         if !gate_tail.is_empty() {
             s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), gate_tail);
         }
+    }
+}
+
+/// `out = silu(gate) * up`, as [`GatedSilu`].
+#[inline(always)]
+pub(crate) fn gate_values<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let (gate, gate_tail) = gate.as_chunks::<LANES>();
+    let (up, up_tail) = up.as_chunks::<LANES>();
+    let (out, out_tail) = out.as_chunks_mut::<LANES>();
+    for ((gate, up), out) in gate.iter().zip(up).zip(out) {
+        s.store(gated(s, s.load(gate), s.load(up)), out);
+    }
+    if !gate_tail.is_empty() {
+        s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), out_tail);
     }
 }
 

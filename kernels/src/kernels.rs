@@ -12,10 +12,35 @@ use crate::{InstructionSet, LayerCache, ThreadPool};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
-/// Parts per thread at most: more than one, so that a thread that is held up leaves its share to others.
-const PARTS_PER_THREAD: usize = 4;
+/// Where a thread's share is cut, in sixteenths: it is soon too late to help with what has been begun, so parts become
+/// smaller, and threads that began at different times end at about the same.
+const CUTS: [usize; 5] = [0, 8, 12, 14, 16];
 /// Values are split in multiples of this, a cache line of the output.
 const COLUMN_GRAIN: usize = 16;
+
+/// How items are shared out over threads: each begins with a share of its own, in parts.
+#[derive(Clone, Copy)]
+pub(crate) struct Shares {
+    threads: usize,
+}
+
+impl Shares {
+    pub(crate) fn parts(self) -> usize {
+        if self.threads == 1 { 1 } else { self.threads * (CUTS.len() - 1) }
+    }
+
+    /// The items of a part, possibly none.
+    pub(crate) fn range(self, part: usize, items: usize) -> Range<usize> {
+        if self.threads == 1 {
+            return 0..items;
+        }
+        let per_thread = CUTS.len() - 1;
+        let (thread, part) = (part / per_thread, part % per_thread);
+        let whole = self.threads * CUTS[per_thread];
+        let bound = |cut: usize| items * (thread * CUTS[per_thread] + cut) / whole;
+        bound(CUTS[part])..bound(CUTS[part + 1])
+    }
+}
 
 /// Threads and an instruction set to compute with.
 ///
@@ -71,10 +96,23 @@ impl Kernels {
     /// `work` is worth.
     pub(crate) fn split(&self, items: usize, grain: usize, work: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
         let grains = items.div_ceil(grain);
-        let most = if self.threads() == 1 { 1 } else { self.threads() * PARTS_PER_THREAD };
-        let parts = (work / PART).min(most).min(grains).max(1);
-        let bound = |part: usize| (grains * part / parts * grain).min(items);
-        self.pool.run(parts, &|part| f(bound(part)..bound(part + 1)));
+        let shares = self.shares(work);
+        self.run(shares, &|part| {
+            let range = shares.range(part, grains);
+            if !range.is_empty() {
+                f(range.start * grain..(range.end * grain).min(items));
+            }
+        });
+    }
+
+    /// Calls `f` with every part.
+    pub(crate) fn run(&self, shares: Shares, f: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(shares.parts(), f);
+    }
+
+    /// How work is shared out: a part on one thread where it is not worth handing over.
+    pub(crate) fn shares(&self, work: usize) -> Shares {
+        Shares { threads: if work < 2 * PART { 1 } else { self.threads().min(work / PART) } }
     }
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight` for every row: x and out `[rows, width]`, weight `[width]`.
@@ -134,19 +172,26 @@ impl Kernels {
             return;
         }
         assert!(q.len().is_multiple_of(rows * dim), "q is [rows, heads, head_dim]");
-        let (q_width, k_width) = (q.len() / rows, k.len() / rows);
-        let work = q.len() + k.len();
+        let (kv_heads, heads) = (cache.kv_heads(), q.len() / (rows * dim));
+        assert!(heads.is_multiple_of(kv_heads), "query heads share kv heads evenly");
+        assert_eq!(v.len(), k.len(), "v is [rows, kv_heads, head_dim]");
+        let work = 4 * (q.len() + 2 * k.len());
+        let room = cache.extend(rows);
         let (shared_q, shared_k) = (SharedOutput::new(q), SharedOutput::new(k));
-        self.split(rows, 1, work, &|range| {
-            let angles = range.start * half..range.end * half;
-            let (cos, sin) = (&transform.cos[angles.clone()], &transform.sin[angles]);
-            // SAFETY: ranges do not overlap.
-            let q = unsafe { shared_q.slice(range.start * q_width, range.len() * q_width) };
-            // SAFETY: as above.
-            let k = unsafe { shared_k.slice(range.start * k_width, range.len() * k_width) };
-            self.isa.enter(Heads { q, k, transform: HeadTransform { cos, sin, ..transform }, half });
+        // By heads: then a thread transforms what it computed before, and looks at what it appends.
+        self.split(kv_heads, 1, work, &|range| {
+            for head in range {
+                let group = heads / kv_heads;
+                let HeadTransform { norms, cos, sin } = transform;
+                let norm = norms.map(|norms| (norms.query, norms.eps));
+                let of = head * group..(head + 1) * group;
+                self.isa.enter(Heads { x: &shared_q, heads, of, rows, norm, cos, sin });
+                let norm = norms.map(|norms| (norms.key, norms.eps));
+                self.isa.enter(Heads { x: &shared_k, heads: kv_heads, of: head..head + 1, rows, norm, cos, sin });
+                // SAFETY: a head belongs to one part, and its keys are ready.
+                self.isa.enter(unsafe { room.append(head, &shared_k, v) });
+            }
         });
-        cache.append(k, v, rows);
     }
 
     /// `gate = silu(gate) * up`, element by element, with `silu(x) = x / (1 + e^-x)`.

@@ -20,6 +20,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
 
+mod activations;
 mod affine;
 mod affinity;
 mod arena;
@@ -47,6 +48,7 @@ mod stored;
 mod training;
 mod weights;
 
+pub use activations::Input;
 pub use arena::{PlainMemory, WeightArena};
 pub use cache::{CacheFormat, LayerCache};
 pub use elementwise::{HeadNorms, HeadTransform};

@@ -74,8 +74,10 @@ pub(crate) trait ByLine: Copy {
     const ROWS: usize;
     /// Lines of a whole group.
     const LINES: usize;
-    /// Words of activations that belong to a line of weights.
+    /// Words of a row's activations that belong to a line of weights.
     const PER_LINE: usize;
+    /// Words of a row's activations of a group, without its header.
+    const PER_GROUP: usize = Self::LINES * Self::PER_LINE;
     /// Words before a group's activations, for each row.
     const HEADER: usize;
     /// Bytes of a group's scales.
@@ -86,13 +88,13 @@ pub(crate) trait ByLine: Copy {
     /// The sums to begin with.
     ///
     /// # Safety
-    /// `header` must be that of a group of `rows` rows, of which `row` is one.
-    unsafe fn start(self, header: *const u32, row: usize, rows: usize) -> Self::Sums;
+    /// `header` must be the headers of a group's rows, of which `row` is one.
+    unsafe fn start(self, header: *const u32, row: usize) -> Self::Sums;
 
     /// Adds a line to the sums.
     ///
     /// # Safety
-    /// `x` must have the words of `ROWS` rows for the line.
+    /// `x` must be the first row's words for the line, and the other rows' follow at [`ByLine::PER_GROUP`] words each.
     unsafe fn add<const ROWS: usize>(self, sums: &mut [Self::Sums; ROWS], line: &[u8; LINE], x: *const u32);
 
     /// Adds a group's sums to the totals.
@@ -113,7 +115,7 @@ impl<L: ByLine> Multiply for L {
     type F = L::F;
     const ROWS: usize = L::ROWS;
     const LINES: usize = L::LINES;
-    const WORDS: usize = L::HEADER + L::LINES * L::PER_LINE;
+    const WORDS: usize = L::HEADER + L::PER_GROUP;
 
     #[inline(always)]
     fn floats(self) -> L::F {
@@ -134,17 +136,17 @@ impl<L: ByLine> Multiply for L {
         words: *const u32,
     ) {
         // SAFETY: by the caller, here and below.
-        let mut sums = [unsafe { self.start(words, 0, ROWS) }; ROWS];
+        let mut sums = [unsafe { self.start(words, 0) }; ROWS];
         for r in 1..ROWS {
             // SAFETY: as above.
-            sums[r] = unsafe { self.start(words, r, ROWS) };
+            sums[r] = unsafe { self.start(words, r) };
         }
         for line in 0..count {
             // SAFETY: as above; a byte array has no alignment.
             unsafe {
                 let from = lines.add(line * LINE);
                 prefetch(ByLine::floats(self), from);
-                self.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * (L::HEADER + line * L::PER_LINE)));
+                self.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * L::HEADER + line * L::PER_LINE));
             }
         }
         for r in 0..ROWS {
@@ -175,9 +177,9 @@ impl<D: Dot> ByLine for Int8<D> {
         self.0.floats()
     }
     #[inline(always)]
-    unsafe fn start(self, header: *const u32, row: usize, rows: usize) -> D::Sums {
+    unsafe fn start(self, header: *const u32, row: usize) -> D::Sums {
         // SAFETY: the header's second word, by the caller.
-        self.0.start8(unsafe { *header.add(rows + row) }.cast_signed())
+        self.0.start8(unsafe { *header.add(row * HEADER + 1) }.cast_signed())
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // as for `Multiply::group`
@@ -186,7 +188,7 @@ impl<D: Dot> ByLine for Int8<D> {
         let weights = d.load8(line);
         for r in 0..ROWS {
             // SAFETY: a word for each row, by the caller.
-            let four = d.four(unsafe { *x.add(r) }.cast_signed());
+            let four = d.four(unsafe { *x.add(r * Self::PER_GROUP) }.cast_signed());
             sums[r] = d.dot8(sums[r], weights, four);
         }
     }
@@ -201,7 +203,7 @@ impl<D: Dot> ByLine for Int8<D> {
     ) -> <D::F as Simd>::V {
         let s = self.0.floats();
         // SAFETY: sixteen scales, and a row's scale, by the caller.
-        let (scales, scale) = unsafe { (s.load_bf16(&*scales.cast()), f32::from_bits(*header.add(row))) };
+        let (scales, scale) = unsafe { (s.load_bf16(&*scales.cast()), f32::from_bits(*header.add(row * HEADER))) };
         s.fma(self.0.to_floats(sums), s.mul(scales, s.splat(scale)), total)
     }
 }
@@ -237,13 +239,16 @@ impl<D: Dot> Multiply for Int4<D> {
         // SAFETY: lines and words by the caller, here and below; a byte array has no alignment.
         let line = |index: usize| -> &[u8; LINE] { unsafe { &*lines.add(index * LINE).cast() } };
         // SAFETY: as above.
-        let word = |index: usize, row: usize| unsafe { *words.add(index * ROWS + row) }.cast_signed();
+        let header = |index: usize, row: usize| unsafe { *words.add(row * HEADER + index) }.cast_signed();
+        // SAFETY: as above.
+        let word =
+            |index: usize, row: usize| unsafe { *words.add(ROWS * HEADER + row * (GROUP / 4) + index) }.cast_signed();
         prefetch(s, line(0).as_ptr());
         prefetch(s, line(1).as_ptr());
         let (scales, minima) = (line(0).as_chunks::<LANES>().0, d.minima4(line(1)));
-        let mut sums = [d.start4(minima, [word(2, 0), word(3, 0)]); ROWS];
+        let mut sums = [d.start4(minima, [header(2, 0), header(3, 0)]); ROWS];
         for r in 1..ROWS {
-            sums[r] = d.start4(minima, [word(2, r), word(3, r)]);
+            sums[r] = d.start4(minima, [header(2, r), header(3, r)]);
         }
         for sub in 0..(count - AFFINE_HEAD) / 2 {
             let (low, high) = (line(AFFINE_HEAD + 2 * sub), line(AFFINE_HEAD + 2 * sub + 1));
@@ -251,7 +256,7 @@ impl<D: Dot> Multiply for Int4<D> {
             prefetch(s, high.as_ptr());
             let ([a, b], [c, e]) = (d.load4(low), d.load4(high));
             let scales = d.scales4(&scales[sub]);
-            let at = HEADER + 4 * sub;
+            let at = 4 * sub;
             // In one loop, seventeen rows are too many for the compiler to unroll.
             for rows in [0..ROWS / 2, ROWS / 2..ROWS] {
                 for r in rows {
@@ -262,7 +267,7 @@ impl<D: Dot> Multiply for Int4<D> {
             }
         }
         for r in 0..ROWS {
-            let scale = f32::from_bits(word(0, r).cast_unsigned());
+            let scale = f32::from_bits(header(0, r).cast_unsigned());
             totals[r] = s.fma(d.to_floats(sums[r]), s.splat(scale), totals[r]);
         }
     }
@@ -305,7 +310,7 @@ macro_rules! floats {
                 self.0
             }
             #[inline(always)]
-            unsafe fn start(self, _: *const u32, _: usize, _: usize) -> S::V {
+            unsafe fn start(self, _: *const u32, _: usize) -> S::V {
                 self.0.splat(0.0)
             }
             #[inline(always)]
@@ -316,7 +321,7 @@ macro_rules! floats {
                 for i in 0..$per_line {
                     for r in 0..ROWS {
                         // SAFETY: as many words for each row, by the caller.
-                        let x = f32::from_bits(unsafe { *x.add(i * ROWS + r) });
+                        let x = f32::from_bits(unsafe { *x.add(r * Self::PER_GROUP + i) });
                         sums[r] = $s.fma($s.splat(x), weights[i], sums[r]);
                     }
                 }

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -41,18 +42,32 @@ struct Job {
     parts: usize,
 }
 
-/// A counter on a cache line of its own.
-#[repr(align(64))]
+/// Something on cache lines of its own: two, as some processors fetch them in pairs.
+#[repr(align(128))]
 #[derive(Default)]
-struct Counter(AtomicUsize);
+struct Lines<T>(T);
 
-struct Shared {
-    gate: AtomicU64,
+impl<T> Deref for Lines<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What a worker waits at, and finds there when it has entered.
+#[derive(Default)]
+struct Gate {
+    word: AtomicU64,
     job: UnsafeCell<Option<Job>>,
+}
+
+/// What workers look at all the time lies apart from what the caller changes in between.
+struct Shared {
+    gate: Lines<Gate>,
     /// For each thread, the next of the parts that it begins with.
-    next: Vec<Counter>,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
-    sleepers: AtomicUsize,
+    next: Vec<Lines<AtomicUsize>>,
+    panic: Lines<Mutex<Option<Box<dyn Any + Send>>>>,
+    sleepers: Lines<AtomicUsize>,
     bed: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
@@ -95,11 +110,10 @@ impl ThreadPool {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a thread pool needs at least one thread"));
         }
         let shared = Arc::new(Shared {
-            gate: AtomicU64::new(0),
-            job: UnsafeCell::new(None),
-            next: (0..threads).map(|_| Counter::default()).collect(),
-            panic: Mutex::new(None),
-            sleepers: AtomicUsize::new(0),
+            gate: Lines::default(),
+            next: (0..threads).map(|_| Lines::default()).collect(),
+            panic: Lines::default(),
+            sleepers: Lines::default(),
             bed: Mutex::new(()),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
@@ -152,22 +166,22 @@ impl ThreadPool {
         // function does not return or unwind between opening the gate and having seen it closed and empty.
         let work = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(f) };
         // SAFETY: we hold the turn and the gate is closed and empty, so nobody else reads or writes the cell.
-        unsafe { *shared.job.get() = Some(Job { work, parts }) };
+        unsafe { *shared.gate.job.get() = Some(Job { work, parts }) };
         for counter in &shared.next {
-            counter.0.store(0, Ordering::Relaxed);
+            counter.store(0, Ordering::Relaxed);
         }
-        let generation = shared.gate.load(Ordering::Relaxed) & !(GENERATION - 1);
+        let generation = shared.gate.word.load(Ordering::Relaxed) & !(GENERATION - 1);
         // Sequentially consistent, like the two lines in `sleep` that it must not pass: either we see the
         // sleeper, or it sees the gate.
-        shared.gate.store(generation.wrapping_add(GENERATION) | OPEN, Ordering::SeqCst);
+        shared.gate.word.store(generation.wrapping_add(GENERATION) | OPEN, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&shared.bed));
             shared.wake.notify_all();
         }
         shared.take_parts(f, parts, 0);
-        shared.gate.fetch_and(!OPEN, Ordering::SeqCst);
+        shared.gate.word.fetch_and(!OPEN, Ordering::SeqCst);
         let mut looks = 0_u32;
-        while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
+        while shared.gate.word.load(Ordering::Acquire) & INSIDE != 0 {
             looks = looks.saturating_add(1);
             // A worker inside that is not running needs our core more than we do.
             if looks < 4096 { std::hint::spin_loop() } else { std::thread::yield_now() }
@@ -198,12 +212,12 @@ impl Shared {
         while let Some(generation) = self.enter(seen) {
             seen = generation;
             // SAFETY: we are inside, so the caller neither writes the cell nor returns before we leave.
-            let job = unsafe { (*self.job.get()).as_ref() };
+            let job = unsafe { (*self.gate.job.get()).as_ref() };
             if let Some(job) = job {
                 // SAFETY: as above, what it points to lives until we leave.
                 self.take_parts(unsafe { &*job.work }, job.parts, thread);
             }
-            self.gate.fetch_sub(1, Ordering::Release);
+            self.gate.word.fetch_sub(1, Ordering::Release);
         }
     }
 
@@ -213,8 +227,10 @@ impl Shared {
         let threads = self.next.len();
         for owner in (thread..threads).chain(0..thread) {
             let (first, end) = (parts * owner / threads, parts * (owner + 1) / threads);
-            loop {
-                let part = first + self.next[owner].0.fetch_add(1, Ordering::Relaxed);
+            let next = &self.next[owner];
+            // Looked at first: a look leaves the counter in its owner's cache.
+            while first + next.load(Ordering::Relaxed) < end {
+                let part = first + next.fetch_add(1, Ordering::Relaxed);
                 if part >= end {
                     break;
                 }
@@ -231,9 +247,9 @@ impl Shared {
             let since = Instant::now();
             while since.elapsed() < SPIN {
                 for _ in 0..LOOKS {
-                    let gate = self.gate.load(Ordering::Relaxed);
+                    let gate = self.gate.word.load(Ordering::Relaxed);
                     if is_new(gate, seen)
-                        && self.gate.compare_exchange(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                        && self.gate.word.compare_exchange(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
                     {
                         return Some(gate / GENERATION);
                     }
@@ -250,7 +266,7 @@ impl Shared {
     fn sleep(&self, seen: u64) {
         let mut bed = lock(&self.bed);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while !is_new(self.gate.load(Ordering::SeqCst), seen) && !self.stop.load(Ordering::SeqCst) {
+        while !is_new(self.gate.word.load(Ordering::SeqCst), seen) && !self.stop.load(Ordering::SeqCst) {
             bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);

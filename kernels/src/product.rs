@@ -16,18 +16,16 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use crate::activations::{self, Input, Kind, Lay, Tiles};
 use crate::arena::WeightArena;
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Shares};
 use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
 use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
-use crate::quantizer::{GROUP, HEADER, round_activations};
+use crate::quantizer::GROUP;
 use crate::simd::{LANES, Op, Simd};
 use crate::{FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, Weights};
-
-/// Rows of the largest tile, where there are several.
-const TILE: usize = 16;
 
 /// One of several products with the same activations.
 pub struct Product<'a> {
@@ -39,54 +37,11 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
 }
 
-/// How rows are cut into tiles.
-#[derive(Clone, Copy)]
-struct Tiles {
-    rows: usize,
-    count: usize,
-}
-
-impl Tiles {
-    /// `most` rows fit into the registers.
-    fn new(rows: usize, most: usize) -> Self {
-        let count = if rows <= most { 1 } else { rows.div_ceil(most.min(TILE)) };
-        Self { rows, count }
-    }
-
-    fn rows(&self, tile: usize) -> Range<usize> {
-        self.rows * tile / self.count..self.rows * (tile + 1) / self.count
-    }
-}
-
-/// What activations are laid out for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Floats,
-    Integers,
-}
-
-impl Kind {
-    fn of(format: MatrixFormat) -> Self {
-        match format {
-            MatrixFormat::Float(_) => Self::Floats,
-            MatrixFormat::Quantized(_) => Self::Integers,
-        }
-    }
-
-    /// Words of a row's group: with integers a header, and four to a word.
-    fn words(self) -> usize {
-        match self {
-            Self::Floats => GROUP,
-            Self::Integers => HEADER + GROUP / 4,
-        }
-    }
-
-    /// As many rows as cost about the same as one, where weights come from memory.
-    fn rows_for_free(self) -> usize {
-        match self {
-            Self::Floats => 4,
-            Self::Integers => 8,
-        }
+/// As many rows as cost about the same as one, where weights come from memory.
+fn rows_for_free(kind: Kind) -> usize {
+    match kind {
+        Kind::Floats => 4,
+        Kind::Integers => 8,
     }
 }
 
@@ -148,124 +103,92 @@ impl Kernels {
     /// # Panics
     /// Where a slice does not have its shape's length.
     pub fn matmul(&self, x: &[f32], rows: usize, products: &mut [Product<'_>]) {
+        self.matmul_of(Input::Rows(x), rows, products);
+    }
+
+    /// As [`Kernels::matmul`] of what comes out of `input`, with the same bits as if that had been computed before.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length, or there are no products and so no shape.
+    pub fn matmul_of(&self, input: Input<'_>, rows: usize, products: &mut [Product<'_>]) {
+        let Some(k) = products.first().map(|product| product.weights.in_features()) else { return };
         for product in products.iter() {
-            let (columns, k) = (product.weights.out_features(), product.weights.in_features());
-            assert_eq!(x.len(), rows * k, "x is [rows, in_features]");
+            let columns = product.weights.out_features();
+            assert_eq!(product.weights.in_features(), k, "products of the same rows are with as many columns");
             assert_eq!(product.out.len(), rows * columns, "out is [rows, out_features]");
             assert!(product.bias.is_none_or(|bias| bias.len() == columns), "the bias is [out_features]");
         }
+        let source = input.checked(rows, k);
         if rows == 0 {
             return;
         }
         let kind = |product: &Product<'_>| Kind::of(product.weights.format());
-        for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
-            self.matmul_of_kind(x, rows, products, kind(&products[0]));
-        }
+        let words_of = |wanted: Kind| {
+            let is_wanted = products.iter().any(|product| kind(product) == wanted);
+            if is_wanted { rows * k.div_ceil(GROUP) * wanted.words() } else { 0 }
+        };
+        let lengths = [words_of(Kind::Floats), words_of(Kind::Integers)];
+        with_words(lengths[0] + lengths[1], |words| {
+            let (floats, integers) = words.split_at_mut(lengths[0]);
+            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind == Kind::Integers));
+            let laid = [(Kind::Floats, &mut *floats), (Kind::Integers, &mut *integers)]
+                .map(|(kind, words)| activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) });
+            let targets = match lengths {
+                [_, 0] => &laid[..1],
+                [0, _] => &laid[1..],
+                _ => &laid[..],
+            };
+            let (groups, work) = (k.div_ceil(GROUP), source.work(rows * k));
+            if source.needs_whole_rows() {
+                self.split(rows, 1, work, &|rows| {
+                    self.isa.enter(Lay { source: &source, k, rows, groups: 0..groups, targets });
+                });
+            } else {
+                // As the outputs are shared out that these activations were.
+                self.split(groups, 1, work, &|groups| {
+                    self.isa.enter(Lay { source: &source, k, rows: 0..rows, groups, targets });
+                });
+            }
+            for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
+                let kind = kind(&products[0]);
+                let words = if kind == Kind::Floats { &*floats } else { &*integers };
+                self.multiply(words, tiles(kind), kind, products);
+            }
+        });
     }
 
-    fn matmul_of_kind(&self, x: &[f32], rows: usize, products: &mut [Product<'_>], kind: Kind) {
-        let k = products[0].weights.in_features();
-        let groups = k.div_ceil(GROUP);
-        let tiles = Tiles::new(rows, self.isa.tile_rows(kind == Kind::Integers));
+    /// Products of one kind with what was laid out for it.
+    fn multiply(&self, words: &[u32], tiles: Tiles, kind: Kind, products: &mut [Product<'_>]) {
+        let groups = products[0].weights.in_features().div_ceil(GROUP);
         let row_words = groups * kind.words();
-        with_words(rows * row_words, |words| {
-            let shared = SharedOutput::new(words);
-            // Rows of a tile share cache lines, so it is groups that are laid out in parallel.
-            self.split(tiles.count * groups, 1, 4 * x.len(), &|range| {
-                self.isa.enter(Lay { x, k, kind, tiles, range, words: &shared });
-            });
-            let mut first = 0;
-            let targets: Vec<Target<'_>> = products
-                .iter_mut()
-                .map(|product| {
-                    let Product { weights, bias, out } = product;
-                    let blocks = first..first + weights.layout().blocks();
-                    first = blocks.end;
-                    Target { weights, bias: *bias, out: SharedOutput::new(out), blocks }
-                })
-                .collect();
-            let bytes: usize = targets.iter().map(|target| target.weights.bytes()).sum();
-            let work = bytes / 4 * rows.div_ceil(kind.rows_for_free());
-            self.split(first, 1, work, &|range| {
-                let job = Blocks { words, row_words, tiles, groups, targets: &targets, range };
-                match kind {
-                    Kind::Floats => self.isa.enter(job),
-                    Kind::Integers => self.isa.enter_dots(job),
-                }
-            });
+        let targets: Vec<Target<'_>> = products
+            .iter_mut()
+            .map(|product| {
+                let Product { weights, bias, out } = product;
+                Target { weights, bias: *bias, out: SharedOutput::new(out) }
+            })
+            .collect();
+        let bytes: usize = targets.iter().map(|target| target.weights.bytes()).sum();
+        let shares = self.shares(bytes / 4 * tiles.rows.div_ceil(rows_for_free(kind)));
+        self.run(shares, &|part| {
+            let job = Blocks { words, row_words, tiles, groups, targets: &targets, shares, part };
+            match kind {
+                Kind::Floats => self.isa.enter(job),
+                Kind::Integers => self.isa.enter_dots(job),
+            }
         });
     }
 }
 
-/// Lays out activations: tile after tile and in it group after group, for each word after word of all rows.
-struct Lay<'a> {
-    x: &'a [f32],
-    k: usize,
-    kind: Kind,
-    tiles: Tiles,
-    /// Groups of tiles, counted from the first tile's first.
-    range: Range<usize>,
-    words: &'a SharedOutput<'a, u32>,
-}
-
-impl Op for Lay<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (groups, row_words) = (self.k.div_ceil(GROUP), self.kind.words());
-        for unit in self.range.clone() {
-            let (tile, group) = (self.tiles.rows(unit / groups), unit % groups);
-            let rows = tile.len();
-            let at = (tile.start * groups + group * rows) * row_words;
-            // SAFETY: each group of a tile is laid out by one part.
-            let words = unsafe { self.words.slice(at, rows * row_words) };
-            for (row, of_row) in tile.enumerate() {
-                let first = of_row * self.k + group * GROUP;
-                let values = &self.x[first..(first + GROUP).min((of_row + 1) * self.k)];
-                let mut padded = [0.0; GROUP];
-                let values = values.try_into().unwrap_or_else(|_| {
-                    padded[..values.len()].copy_from_slice(values);
-                    &padded
-                });
-                match self.kind {
-                    Kind::Floats => lay_floats(values, &mut words[row..], rows),
-                    Kind::Integers => lay_integers(s, values, &mut words[row..], rows),
-                }
-            }
-        }
-    }
-}
-
-/// Writes a row's group to every `rows`th word.
-#[inline(always)]
-fn lay_floats(values: &[f32; GROUP], words: &mut [u32], rows: usize) {
-    for (word, value) in words.iter_mut().step_by(rows).zip(values) {
-        *word = value.to_bits();
-    }
-}
-
-/// As [`lay_floats`], rounded, and with a header.
-#[inline(always)]
-fn lay_integers<S: Simd>(s: S, values: &[f32; GROUP], words: &mut [u32], rows: usize) {
-    let rounded = round_activations(s, values);
-    let (header, words) = words.split_at_mut(HEADER * rows);
-    for (word, value) in header.iter_mut().step_by(rows).zip(rounded.header()) {
-        *word = value;
-    }
-    for (word, four) in words.iter_mut().step_by(rows).zip(rounded.integers.as_chunks().0) {
-        *word = u32::from_le_bytes(*four);
-    }
-}
-
-/// One of the products of a job, and which of the job's blocks are its own.
+/// One of the products of a job.
 struct Target<'a> {
     weights: &'a PackedWeights,
     bias: Option<&'a [f32]>,
     out: SharedOutput<'a>,
-    blocks: Range<usize>,
 }
 
-/// The blocks that one part computes. Sizes have been checked.
+/// The blocks that one part computes: of every product the same share, so that a thread has the same outputs of all,
+/// and what comes next finds them in its cache. Sizes have been checked.
 struct Blocks<'a> {
     /// What [`Lay`] wrote: `row_words` a row, of `groups` groups.
     words: &'a [u32],
@@ -273,14 +196,15 @@ struct Blocks<'a> {
     tiles: Tiles,
     groups: usize,
     targets: &'a [Target<'a>],
-    range: Range<usize>,
+    shares: Shares,
+    part: usize,
 }
 
 impl Op for Blocks<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (target, blocks) in self.targets_in_range() {
+        for (target, blocks) in self.targets_in_part() {
             match target.weights.format() {
                 MatrixFormat::Float(FloatFormat::F32) => self.blocks(F32(s), target, blocks),
                 MatrixFormat::Float(FloatFormat::F16) => self.blocks(F16(s), target, blocks),
@@ -295,7 +219,7 @@ impl DotOp for Blocks<'_> {
     type Output = ();
     #[inline(always)]
     fn run<D: Dot>(self, d: D) {
-        for (target, blocks) in self.targets_in_range() {
+        for (target, blocks) in self.targets_in_part() {
             match target.weights.format() {
                 MatrixFormat::Quantized(QuantizedFormat::Int8) => self.blocks(Int8(d), target, blocks),
                 MatrixFormat::Quantized(QuantizedFormat::Int4) => self.blocks(Int4(d), target, blocks),
@@ -306,15 +230,11 @@ impl DotOp for Blocks<'_> {
 }
 
 impl<'a> Blocks<'a> {
-    /// The products that have some of this part's blocks, with their own numbers of these.
+    /// The products, with this part's blocks of each.
     #[inline(always)]
-    fn targets_in_range(&self) -> impl Iterator<Item = (&'a Target<'a>, Range<usize>)> + use<'a> {
-        let range = self.range.clone();
-        self.targets.iter().map(move |target| {
-            let first = target.blocks.start;
-            let (start, end) = (range.start.max(first), range.end.min(target.blocks.end));
-            (target, start.saturating_sub(first)..end.saturating_sub(first))
-        })
+    fn targets_in_part(&self) -> impl Iterator<Item = (&'a Target<'a>, Range<usize>)> + use<'a> {
+        let (shares, part) = (self.shares, self.part);
+        self.targets.iter().map(move |target| (target, shares.range(part, target.weights.layout().blocks())))
     }
 
     #[inline(always)]

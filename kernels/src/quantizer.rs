@@ -30,52 +30,64 @@ fn magnitude_bits(group: &[f32; GROUP]) -> u32 {
     group.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7FFF_FFFF))
 }
 
-/// A group of activations, rounded to -127 to 127.
-pub(crate) struct Rounded {
-    pub(crate) integers: [u8; GROUP],
-    /// Of each sixteen.
-    pub(crate) sums: [i32; GROUP / LANES],
-    /// NaN where a value is not finite and 0 where all are too small for a normal scale; the integers are then 0.
-    pub(crate) scale: f32,
+/// A group of activations, rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded<V> {
+    /// Of -127 to 127 in the lowest bytes, sixteen in a vector.
+    pub(crate) integers: [V; GROUP / LANES],
+    /// The scale's bits (the scale is NaN where a value is not finite, and the integers may be anything then; it is 0
+    /// where all are too small for a normal one, and they are 0 then); what [`crate::dot::Dot::start8`] takes; and the two words that `start4` takes.
+    pub(crate) header: [u32; HEADER],
 }
 
-impl Rounded {
-    /// The scale's bits; what [`crate::dot::Dot::start8`] takes; and the two words that `start4` takes.
-    #[inline(always)]
-    pub(crate) fn header(&self) -> [u32; HEADER] {
-        let [a, b, c, d] = self.sums.map(|sum| (-sum).cast_unsigned());
-        let all = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
-        // At most 16 * 127 * 16 by magnitude each, which fits 16 bits.
-        let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
-        [self.scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
-    }
+/// What [`Rounded::header`] is, given the integers' sums by sixteens.
+#[inline(always)]
+fn header(scale: f32, sums: [f32; GROUP / LANES]) -> [u32; HEADER] {
+    let [a, b, c, d] = sums.map(|sum| (-nearest(sum)).cast_unsigned()); // exact
+    let all = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
+    // At most 16 * 127 * 16 by magnitude each, which fits 16 bits.
+    let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
+    [scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
 }
+
+/// Groups that are rounded together: what has to wait for a sum or maximum across lanes then waits once for all.
+pub(crate) const TOGETHER: usize = 4;
 
 /// Rounds activations to the nearest integers, ties to even.
 #[inline(always)]
-pub(crate) fn round_activations<S: Simd>(s: S, group: &[f32; GROUP]) -> Rounded {
+#[allow(clippy::needless_range_loop)] // indices unroll
+pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]) -> [Rounded<S::V>; TOGETHER] {
     let zero = s.splat(0.0);
-    let (vectors, _) = group.as_chunks::<LANES>();
-    let (mut most, mut zeros) = (zero, zero);
-    for vector in vectors {
-        let vector = s.load(vector);
-        most = s.max(s.max(vector, s.sub(zero, vector)), most);
-        zeros = s.fma(vector, zero, zeros); // NaN from what is not finite
-    }
-    let mut rounded = Rounded { integers: [0; GROUP], sums: [0; _], scale: 0.0 };
-    let scale = s.max_lane(most) / 127.0;
-    if s.sum(zeros).is_nan() {
-        rounded.scale = f32::NAN;
-    } else if scale >= f32::MIN_POSITIVE {
-        rounded.scale = scale;
-        let (inverse, rounder) = (s.splat(scale.recip()), s.splat(ROUNDER));
-        let mut integers = [zero; GROUP / LANES];
-        for (i, bytes) in rounded.integers.as_chunks_mut().0.iter_mut().enumerate() {
-            let shifted = s.add(s.mul(s.load(&vectors[i]), inverse), rounder);
-            integers[i] = s.sub(shifted, rounder);
-            *bytes = s.low_bytes(shifted); // the rounder's is 0
+    let (mut most, mut zeros) = ([zero; TOGETHER], [zero; TOGETHER]);
+    for g in 0..TOGETHER {
+        for vector in groups[g].as_chunks::<LANES>().0 {
+            let vector = s.load(vector);
+            most[g] = s.max(s.max(vector, s.sub(zero, vector)), most[g]);
+            zeros[g] = s.fma(vector, zero, zeros[g]); // NaN from what is not finite
         }
-        rounded.sums = s.sum4(integers).map(|sum| sum as i32); // exact
+    }
+    let zeros = s.sum4(zeros);
+    let most = s.max4(most);
+    let (mut scales, mut inverses) = ([0.0; TOGETHER], [0.0; TOGETHER]);
+    for g in 0..TOGETHER {
+        let scale = most[g] / 127.0;
+        let is_normal = scale >= f32::MIN_POSITIVE;
+        scales[g] = if is_normal { scale } else { 0.0 };
+        inverses[g] = if is_normal { 1.0 / scale } else { 0.0 };
+        if zeros[g].is_nan() {
+            (scales[g], inverses[g]) = (f32::NAN, 0.0);
+        }
+    }
+    let mut rounded = [Rounded { integers: [zero; GROUP / LANES], header: [0; HEADER] }; TOGETHER];
+    for g in 0..TOGETHER {
+        let (inverse, rounder) = (s.splat(inverses[g]), s.splat(ROUNDER));
+        let mut integers = [zero; GROUP / LANES];
+        for (i, vector) in groups[g].as_chunks::<LANES>().0.iter().enumerate() {
+            let shifted = s.add(s.mul(s.load(vector), inverse), rounder);
+            rounded[g].integers[i] = shifted; // the rounder's lowest byte is 0
+            integers[i] = s.sub(shifted, rounder);
+        }
+        rounded[g].header = header(scales[g], s.sum4(integers));
     }
     rounded
 }

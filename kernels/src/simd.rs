@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy {
     /// Sixteen pairs of little-endian bf16 values, widened exactly: the pairs' first ones and their second.
     fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2];
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
+    /// Rounded to little-endian f16, to the nearest, to even at ties.
+    fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
@@ -58,6 +60,12 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
         [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+
+    /// The maxima of four vectors without NaN.
+    #[inline(always)]
+    fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.max_lane(v[0]), self.max_lane(v[1]), self.max_lane(v[2]), self.max_lane(v[3])]
     }
 
     /// The sum over the lanes, by one fixed tree: lane i with lane i+8, then i+4, i+2, i+1.
@@ -176,6 +184,12 @@ impl Simd for Scalar {
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         *to = v;
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        for (to, value) in to.as_chunks_mut().0.iter_mut().zip(v) {
+            *to = half::f16::from_f32(value).to_le_bytes();
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {

@@ -83,23 +83,31 @@ fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
     })
 }
 
-/// The last three levels of the tree for four vectors whose halves have been added: i with i+4, i+2, i+1.
-#[inline(always)]
-fn sum4_halved(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
-    let _ = proof;
-    proven!({
-        let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
-        let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
-        // Low half: a0+a2 a1+a3 c0+c2 c1+c3; high half: the same of b and d.
-        let pairs =
-            _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
-        let (low, high) = (_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-        let acbd = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(low, high), _mm_shuffle_ps::<0b11_01_11_01>(low, high));
-        let mut sums = [0.0; 4];
-        _mm_storeu_ps(sums.as_mut_ptr(), _mm_permute_ps::<0b11_01_10_00>(acbd));
-        sums
-    })
+/// The last three levels of the tree for four vectors whose halves have been joined: i with i+4, i+2, i+1.
+macro_rules! join4_halved {
+    ($name:ident, $join:ident, $join_half:ident) => {
+        #[inline(always)]
+        fn $name(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+            let _ = proof;
+            proven!({
+                let ab = $join(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+                let cd = $join(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+                // Low half: a0+a2 a1+a3 c0+c2 c1+c3; high half: the same of b and d.
+                let pairs =
+                    $join(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+                let (low, high) = (_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+                let acbd =
+                    $join_half(_mm_shuffle_ps::<0b10_00_10_00>(low, high), _mm_shuffle_ps::<0b11_01_11_01>(low, high));
+                let mut joined = [0.0; 4];
+                _mm_storeu_ps(joined.as_mut_ptr(), _mm_permute_ps::<0b11_01_10_00>(acbd));
+                joined
+            })
+        }
+    };
 }
+
+join4_halved!(sum4_halved, _mm256_add_ps, _mm_add_ps);
+join4_halved!(max4_halved, _mm256_max_ps, _mm_max_ps);
 
 /// The tree of [`Simd::sum`] below eight lanes.
 #[inline(always)]
@@ -198,6 +206,14 @@ impl Simd for Avx2 {
         });
     }
     #[inline(always)]
+    fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        let to = to.as_mut_ptr().cast::<__m128i>();
+        proven!({
+            _mm_storeu_si128(to, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.0));
+            _mm_storeu_si128(to.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.1));
+        });
+    }
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         proven!((_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
     }
@@ -253,6 +269,17 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn max_lane(self, v: Self::V) -> f32 {
         max_half(self, proven!(_mm256_max_ps(v.0, v.1)))
+    }
+    #[inline(always)]
+    fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        let halved = proven!([
+            _mm256_max_ps(a.0, a.1),
+            _mm256_max_ps(b.0, b.1),
+            _mm256_max_ps(c.0, c.1),
+            _mm256_max_ps(d.0, d.1)
+        ]);
+        max4_halved(self, halved)
     }
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
@@ -323,6 +350,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        proven!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)));
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -406,6 +437,17 @@ impl Simd for Avx512 {
     fn max_lane(self, v: Self::V) -> f32 {
         let halved = proven!(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
         max_half(Avx2(()), halved)
+    }
+    #[inline(always)]
+    fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        let halved = proven!([
+            _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)),
+            _mm256_max_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b)),
+            _mm256_max_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps::<1>(c)),
+            _mm256_max_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d))
+        ]);
+        max4_halved(Avx2(()), halved)
     }
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {

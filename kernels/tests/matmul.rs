@@ -10,7 +10,7 @@ use common::{
     weights, widened,
 };
 use paceline_kernels::{
-    FloatFormat, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, WeightArena, Weights, WeightsError,
+    FloatFormat, Input, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, WeightArena, Weights, WeightsError,
 };
 use proptest::prelude::*;
 
@@ -256,5 +256,46 @@ proptest! {
         let (first, second) = x.split_at((rows as f64 * cut) as usize * k);
         let parts = [product(&kernels, first, &w, None), product(&kernels, second, &w, None)].concat();
         prop_assert_eq!(bits(&parts), bits(&product(&kernels, &x, &w, None)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What a product's rows go through on the way into it is what the operation of that name does before it.
+    #[test]
+    fn inputs_that_are_prepared_on_the_way_are_those_prepared_before(
+        k in 1..400_usize, rows in 1..40_usize, seed: u64,
+    ) {
+        let reference = reference();
+        let matrices = FORMATS.map(|format| packed(&weights(seed ^ 1, format, 40, k)));
+        let int8 = packed_as(&weights(seed ^ 1, FloatFormat::F32, 40, k), MatrixFormat::Quantized(QuantizedFormat::Int8));
+        let matrices: Vec<_> = matrices.iter().chain([&int8]).collect();
+        let (x, y, weight) = (values(seed, rows * k, 3.0), values(seed ^ 2, rows * k, 2.0), values(seed ^ 3, k, 1.0));
+        let eps = 1e-5;
+
+        let mut sum = x.clone();
+        let [mut normed, mut normed_sum, mut gated] = [vec![0.0; x.len()], vec![0.0; x.len()], x.clone()];
+        reference.rms_norm(&x, &weight, eps, &mut normed);
+        reference.add_rms_norm(&mut sum, &y, &weight, eps, &mut normed_sum);
+        reference.gated_silu(&mut gated, &y);
+        let of = |kernels: &Kernels, input: Input<'_>| {
+            let mut outs = vec![vec![f32::NAN; rows * 40]; matrices.len()];
+            let of_one = |(w, out)| Product { weights: w, bias: None, out };
+            let mut products: Vec<_> = matrices.iter().copied().zip(outs.iter_mut().map(Vec::as_mut_slice)).map(of_one).collect();
+            kernels.matmul_of(input, rows, &mut products);
+            bits(&outs.concat())
+        };
+        let [plain, normed, normed_sum, gated] =
+            [&x, &normed, &normed_sum, &gated].map(|x| of(&reference, Input::Rows(x)));
+        for kernels in all_kernels() {
+            let mut added = x.clone();
+            let input = Input::AddNorm { x: &mut added, delta: &y, weight: &weight, eps };
+            prop_assert_eq!(&of(&kernels, input), &normed_sum);
+            prop_assert_eq!(bits(&added), bits(&sum));
+            prop_assert_eq!(&of(&kernels, Input::Rows(&x)), &plain);
+            prop_assert_eq!(&of(&kernels, Input::Norm { x: &x, weight: &weight, eps }), &normed);
+            prop_assert_eq!(&of(&kernels, Input::GatedSilu { gate: &x, up: &y }), &gated);
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paceline_kernels::{HeadNorms, HeadTransform, Kernels, LayerCache, Product, Weights};
+use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, Product, Weights};
 
 use super::angles::Angles;
 use super::cache::KvCache;
@@ -51,7 +51,6 @@ struct Buffers<'a> {
     delta: &'a mut [f32],
     /// Whether there was such a part yet.
     has_delta: bool,
-    normed: &'a mut [f32],
     queries: &'a mut [f32],
     keys: &'a mut [f32],
     values: &'a mut [f32],
@@ -68,7 +67,7 @@ impl<'a> Buffers<'a> {
     /// before.
     fn new(x: &'a mut [f32], rows: usize, widths: Widths, memory: &'a mut Vec<f32>) -> Self {
         let Widths { hidden, queries, keys, inner } = widths;
-        let lengths = [hidden, hidden, queries, keys, keys, queries, inner, inner].map(|width| rows * width);
+        let lengths = [hidden, queries, keys, keys, queries, inner, inner].map(|width| rows * width);
         let whole = LINE + lengths.iter().map(|length| length.next_multiple_of(LINE)).sum::<usize>();
         if memory.len() < whole {
             *memory = vec![0.0; whole];
@@ -76,12 +75,12 @@ impl<'a> Buffers<'a> {
         // It may say that this is impossible; alignment is for speed alone.
         let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         let mut rest = &mut memory[start..];
-        let [delta, normed, queries, keys, values, attended, gate, up] = lengths.map(|length| {
+        let [delta, queries, keys, values, attended, gate, up] = lengths.map(|length| {
             let (buffer, others) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
             rest = others;
             &mut buffer[..length]
         });
-        Self { x, rows, delta, has_delta: false, normed, queries, keys, values, attended, gate, up }
+        Self { x, rows, delta, has_delta: false, queries, keys, values, attended, gate, up }
     }
 }
 
@@ -159,9 +158,9 @@ impl Executor {
 
     /// The attention part of a layer, up to its residual sum.
     fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
-        self.add_and_norm(&layer.attention_norm, b);
         let jobs = [(&layer.query, &mut *b.queries), (&layer.key, &mut *b.keys), (&layer.value, &mut *b.values)];
-        products(&self.kernels, b.normed, b.rows, jobs);
+        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.attention_norm, self.norm_eps);
+        products(&self.kernels, input, b.rows, jobs);
         let norms = layer.head_norms.as_ref();
         let transform = HeadTransform {
             norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
@@ -172,26 +171,18 @@ impl Executor {
         self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
         let heads = self.widths.queries / self.head_dim;
         self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, self.scale, b.attended);
-        products(&self.kernels, b.attended, b.rows, [(&layer.attention_output, &mut *b.delta)]);
+        products(&self.kernels, Input::Rows(b.attended), b.rows, [(&layer.attention_output, &mut *b.delta)]);
         b.has_delta = true;
     }
 
     /// The feed-forward part of a layer, up to its residual sum.
     fn feed_forward(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
-        self.add_and_norm(&layer.mlp_norm, b);
-        products(&self.kernels, b.normed, b.rows, [(&layer.gate, &mut *b.gate), (&layer.up, &mut *b.up)]);
-        self.kernels.gated_silu(b.gate, b.up);
-        products(&self.kernels, b.gate, b.rows, [(&layer.down, &mut *b.delta)]);
+        let jobs = [(&layer.gate, &mut *b.gate), (&layer.up, &mut *b.up)];
+        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.mlp_norm, self.norm_eps);
+        products(&self.kernels, input, b.rows, jobs);
+        let input = Input::GatedSilu { gate: b.gate, up: b.up };
+        products(&self.kernels, input, b.rows, [(&layer.down, &mut *b.delta)]);
         b.has_delta = true;
-    }
-
-    /// Finishes the residual sum and norms it.
-    fn add_and_norm(&self, weight: &[f32], b: &mut Buffers<'_>) {
-        if b.has_delta {
-            self.kernels.add_rms_norm(b.x, b.delta, weight, self.norm_eps, b.normed);
-        } else {
-            self.kernels.rms_norm(b.x, weight, self.norm_eps, b.normed);
-        }
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`.
@@ -199,14 +190,8 @@ impl Executor {
         let rows = hidden.len() / self.widths.hidden;
         let vocabulary = self.output.matrix.out_features();
         let mut logits = vec![0.0; rows * vocabulary];
-        self.with_memory(|normed| {
-            if normed.len() < hidden.len() {
-                *normed = vec![0.0; hidden.len()];
-            }
-            let normed = &mut normed[..hidden.len()];
-            self.kernels.rms_norm(hidden, &self.norm, self.norm_eps, normed);
-            products(&self.kernels, normed, rows, [(&self.output, &mut logits)]);
-        });
+        let input = Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps };
+        products(&self.kernels, input, rows, [(&self.output, &mut logits)]);
         logits
     }
 
@@ -221,8 +206,16 @@ impl Executor {
     }
 }
 
+/// The norm of `x`, to which `delta` is added first where there is one: the residual sum of a layer's last part.
+fn normed<'a>(x: &'a mut [f32], delta: Option<&'a [f32]>, weight: &'a [f32], eps: f32) -> Input<'a> {
+    match delta {
+        Some(delta) => Input::AddNorm { x, delta, weight, eps },
+        None => Input::Norm { x, weight, eps },
+    }
+}
+
 /// Products of the same rows with several matrices, each into its own `[rows, out]`.
-fn products<const N: usize>(kernels: &Kernels, x: &[f32], rows: usize, jobs: [(&LinearWeights, &mut [f32]); N]) {
+fn products<const N: usize>(kernels: &Kernels, x: Input<'_>, rows: usize, jobs: [(&LinearWeights, &mut [f32]); N]) {
     let mut products = jobs.map(|(layer, out)| Product { weights: &layer.matrix, bias: layer.bias.as_deref(), out });
-    kernels.matmul(x, rows, &mut products);
+    kernels.matmul_of(x, rows, &mut products);
 }

@@ -1,0 +1,307 @@
+//! What products multiply their weights with, and how it is laid out for them.
+//!
+//! Rows are laid out once for all products with them: in tiles, as many rows as the registers hold sums for; in a
+//! tile group of k after group; in a group row after row, so that a thread that has a row writes whole cache lines.
+//! What a row has to go through before (a norm, a gated activation) is done on the way, while its values are in
+//! registers: the work of a step between its products is then one hand-over to the threads and no further pass over
+//! memory.
+
+use std::ops::Range;
+
+use crate::MatrixFormat;
+use crate::buffer::SharedOutput;
+use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
+use crate::quantizer::{GROUP, HEADER, TOGETHER, round_activations};
+use crate::simd::{Op, Simd};
+
+/// Rows of the largest tile, where there are several.
+const TILE: usize = 16;
+
+/// The rows that products are made with, `[rows, in_features]`.
+pub enum Input<'a> {
+    /// As they are.
+    Rows(&'a [f32]),
+    /// Their norm, as [`crate::Kernels::rms_norm`] computes it.
+    Norm {
+        /// `[rows, in_features]`.
+        x: &'a [f32],
+        /// `[in_features]`.
+        weight: &'a [f32],
+        /// What is added to the mean square.
+        eps: f32,
+    },
+    /// First `x += delta`, then the norm of the sum, as [`crate::Kernels::add_rms_norm`] computes them.
+    AddNorm {
+        /// `[rows, in_features]`.
+        x: &'a mut [f32],
+        /// `[rows, in_features]`.
+        delta: &'a [f32],
+        /// `[in_features]`.
+        weight: &'a [f32],
+        /// What is added to the mean square.
+        eps: f32,
+    },
+    /// `silu(gate) * up`, as [`crate::Kernels::gated_silu`] computes it.
+    GatedSilu {
+        /// `[rows, in_features]`.
+        gate: &'a [f32],
+        /// `[rows, in_features]`.
+        up: &'a [f32],
+    },
+}
+
+impl<'a> Input<'a> {
+    /// For the threads to share, once it is certain that there are `rows` rows of `k` values.
+    pub(crate) fn checked(self, rows: usize, k: usize) -> Source<'a> {
+        let values = |x: &[f32]| assert_eq!(x.len(), rows * k, "x is [rows, in_features]");
+        match self {
+            Self::Rows(x) => {
+                values(x);
+                Source::Rows(x)
+            }
+            Self::Norm { x, weight, eps } => {
+                values(x);
+                assert_eq!(weight.len(), k, "a norm's weight is [in_features]");
+                Source::Norm { x, weight, eps }
+            }
+            Self::AddNorm { x, delta, weight, eps } => {
+                values(x);
+                values(delta);
+                assert_eq!(weight.len(), k, "a norm's weight is [in_features]");
+                Source::AddNorm { x: SharedOutput::new(x), delta, weight, eps }
+            }
+            Self::GatedSilu { gate, up } => {
+                values(gate);
+                values(up);
+                Source::GatedSilu { gate, up }
+            }
+        }
+    }
+}
+
+/// An [`Input`] that has the sizes it must have, and whose rows several threads prepare, each its own.
+pub(crate) enum Source<'a> {
+    Rows(&'a [f32]),
+    Norm { x: &'a [f32], weight: &'a [f32], eps: f32 },
+    AddNorm { x: SharedOutput<'a>, delta: &'a [f32], weight: &'a [f32], eps: f32 },
+    GatedSilu { gate: &'a [f32], up: &'a [f32] },
+}
+
+/// A row on its way.
+enum Row<'a> {
+    Plain(&'a [f32]),
+    Normed { x: &'a [f32], inverse: f32, weight: &'a [f32] },
+    Gated { gate: &'a [f32], up: &'a [f32] },
+}
+
+impl Source<'_> {
+    /// What preparing `values` values is worth, as [`crate::Kernels::split`] counts.
+    pub(crate) fn work(&self, values: usize) -> usize {
+        match self {
+            Self::Rows(_) => 2 * values,
+            Self::Norm { .. } | Self::AddNorm { .. } => 4 * values,
+            Self::GatedSilu { .. } => 4 * values,
+        }
+    }
+
+    /// Whether a value of a row depends on others of it.
+    pub(crate) fn needs_whole_rows(&self) -> bool {
+        matches!(self, Self::Norm { .. } | Self::AddNorm { .. })
+    }
+
+    /// # Safety
+    /// While the row lives, it must not be asked for again, if [`Source::needs_whole_rows`].
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, s: S, row: usize, k: usize) -> Row<'_> {
+        let at = row * k..(row + 1) * k;
+        match self {
+            Self::Rows(x) => Row::Plain(&x[at]),
+            Self::Norm { x, weight, eps } => {
+                let x = &x[at];
+                Row::Normed { x, inverse: inverse_root_mean_square(s, x, *eps), weight }
+            }
+            Self::AddNorm { x, delta, weight, eps } => {
+                // SAFETY: the only use of this row, by the caller.
+                let x = unsafe { x.slice(at.start, k) };
+                add(s, x, &delta[at]);
+                Row::Normed { x, inverse: inverse_root_mean_square(s, x, *eps), weight }
+            }
+            Self::GatedSilu { gate, up } => Row::Gated { gate: &gate[at.clone()], up: &up[at] },
+        }
+    }
+}
+
+impl Row<'_> {
+    /// Group `group`, zeros after the row's end.
+    #[inline(always)]
+    fn group<S: Simd>(&self, s: S, group: usize, values: &mut [f32; GROUP]) {
+        let (Self::Plain(x) | Self::Normed { x, .. } | Self::Gated { gate: x, .. }) = self;
+        let start = group * GROUP;
+        if x.len() - start >= GROUP {
+            // With a length that the compiler knows.
+            self.part(s, start, values);
+        } else {
+            let (part, rest) = values.split_at_mut(x.len() - start);
+            self.part(s, start, part);
+            rest.fill(0.0);
+        }
+    }
+
+    /// As many values from `start` on as `values` has.
+    #[inline(always)]
+    fn part<S: Simd>(&self, s: S, start: usize, values: &mut [f32]) {
+        let at = start..start + values.len();
+        match self {
+            Self::Plain(x) => values.copy_from_slice(&x[at]),
+            Self::Normed { x, inverse, weight } => weigh(s, &x[at.clone()], *inverse, &weight[at], values),
+            Self::Gated { gate, up } => gate_values(s, &gate[at.clone()], &up[at], values),
+        }
+    }
+}
+
+/// How rows are cut into tiles.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    pub(crate) rows: usize,
+    pub(crate) count: usize,
+}
+
+impl Tiles {
+    /// `most` rows fit into the registers.
+    pub(crate) fn new(rows: usize, most: usize) -> Self {
+        let count = if rows <= most { 1 } else { rows.div_ceil(most.min(TILE)) };
+        Self { rows, count }
+    }
+
+    pub(crate) fn rows(&self, tile: usize) -> Range<usize> {
+        self.rows * tile / self.count..self.rows * (tile + 1) / self.count
+    }
+
+    /// The rows of the tile that has `row`.
+    fn around(&self, row: usize) -> Range<usize> {
+        self.rows(((row + 1) * self.count - 1) / self.rows)
+    }
+}
+
+/// What activations are laid out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Floats,
+    Integers,
+}
+
+impl Kind {
+    pub(crate) fn of(format: MatrixFormat) -> Self {
+        match format {
+            MatrixFormat::Float(_) => Self::Floats,
+            MatrixFormat::Quantized(_) => Self::Integers,
+        }
+    }
+
+    /// Words of a row's group before its values.
+    fn header(self) -> usize {
+        match self {
+            Self::Floats => 0,
+            Self::Integers => HEADER,
+        }
+    }
+
+    /// Words of a row's group's values: with integers four to a word.
+    fn values(self) -> usize {
+        match self {
+            Self::Floats => GROUP,
+            Self::Integers => GROUP / 4,
+        }
+    }
+
+    /// Words of a row's group: in a tile's group, the headers of all rows come first.
+    pub(crate) fn words(self) -> usize {
+        self.header() + self.values()
+    }
+}
+
+/// Where a [`Kind`] of laid out rows goes.
+pub(crate) struct Target<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) tiles: Tiles,
+    pub(crate) words: SharedOutput<'a, u32>,
+}
+
+impl Target<'_> {
+    /// Writes a row's `groups`, at most four that follow each other, of `of` groups.
+    ///
+    /// # Safety
+    /// Each must be written once, by one thread.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        groups: Range<usize>,
+        of: usize,
+        values: &[[f32; GROUP]; TOGETHER],
+    ) {
+        let tile = self.tiles.around(row);
+        let (header, count) = (self.kind.header(), self.kind.values());
+        let in_tile = row - tile.start;
+        let start = |group: usize| (tile.start * of + group * tile.len()) * self.kind.words();
+        // SAFETY: by the caller, and no other row's or group's; here and below.
+        let words = |group| unsafe { self.words.slice(start(group) + tile.len() * header + in_tile * count, count) };
+        match self.kind {
+            Kind::Floats => {
+                for (group, values) in groups.zip(values) {
+                    for (word, value) in words(group).iter_mut().zip(values) {
+                        *word = value.to_bits();
+                    }
+                }
+            }
+            Kind::Integers => {
+                for (group, rounded) in groups.zip(round_activations(s, values)) {
+                    for (words, integers) in words(group).as_chunks_mut::<4>().0.iter_mut().zip(rounded.integers) {
+                        let bytes = s.low_bytes(integers);
+                        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
+                            *word = u32::from_le_bytes(*four);
+                        }
+                    }
+                    // SAFETY: as above.
+                    let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
+                    words.copy_from_slice(&rounded.header);
+                }
+            }
+        }
+    }
+}
+
+/// Prepares and lays out some groups of some rows of `k` values.
+pub(crate) struct Lay<'a> {
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) k: usize,
+    pub(crate) rows: Range<usize>,
+    /// All of them, where the source needs whole rows.
+    pub(crate) groups: Range<usize>,
+    pub(crate) targets: &'a [Target<'a>],
+}
+
+impl Op for Lay<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let groups = self.k.div_ceil(GROUP);
+        // Where there are fewer groups, of what was there before.
+        let mut values = [[0.0; GROUP]; TOGETHER];
+        for index in self.rows {
+            // SAFETY: a row belongs to one part, or at least a group of it where those are independent.
+            let row = unsafe { self.source.row(s, index, self.k) };
+            for first in self.groups.clone().step_by(TOGETHER) {
+                let these = first..self.groups.end.min(first + TOGETHER);
+                for (values, group) in values.iter_mut().zip(these.clone()) {
+                    row.group(s, group, values);
+                }
+                for target in self.targets {
+                    // SAFETY: as above.
+                    unsafe { target.put(s, index, these.clone(), groups, &values) };
+                }
+            }
+        }
+    }
+}
