@@ -111,7 +111,8 @@ struct Parameters<'a> {
 impl Parameters<'_> {
     fn get(&self, name: &str) -> Tensor<2> {
         let tensor = self.parameters.get(name).expect("made for all names that a configuration implies").clone();
-        if self.frozen { tensor.detach() } else { tensor }
+        // `detach` would leave it a parameter, and a graph that nobody goes back through would stay in memory.
+        if self.frozen { tensor.inner().autodiff() } else { tensor }
     }
 }
 

@@ -100,3 +100,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_frozen_model_records_nothing() {
+    let compute = Compute::Kernels(Arc::new(Kernels::new(1).expect("threads start")));
+    let model = Trainable::new(config(Family::Llama, true, None), &compute, initial(1));
+    let batch = Batch::whole((0..12).collect(), 6);
+    let loss = |frozen| {
+        let now = model.model(frozen);
+        now.cross_entropy(now.logits(now.embed(&batch)), &[1; 12], &[1.0; 12])
+    };
+    // A record that nobody goes back through would stay in memory.
+    assert!(loss(false).is_tracked() && !loss(true).is_tracked());
+}
