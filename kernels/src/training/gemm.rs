@@ -2,25 +2,36 @@
 //!
 //! The classic scheme (Goto and van de Geijn 2008): the right operand is packed into panels that a tile reads from the
 //! nearest cache, blocks of the left one into panels that stay in the next; a tile of the output stays in registers.
-//! k is cut into blocks of [`K_BLOCK`], the only cut that the results know of.
+//! k is cut into blocks, the only cut that the results know of.
 
 use std::ops::Range;
 
+use super::arithmetic::{Arithmetic, ProductOp, TrainingPrecision, enter};
 use super::panel::Operand;
 use super::scratch::Scratch;
 use super::tile::{Place, ROWS, WIDE_ROWS, tile};
 use crate::Kernels;
 use crate::buffer::SharedOutput;
-use crate::simd::{LANES, Op, Simd};
+use crate::simd::{LANES, Simd};
 
-/// Values of k that are summed in registers. Part of the definition of the result: changing it changes bits.
-const K_BLOCK: usize = 256;
 /// Rows of the left operand that are packed at once: 192 KiB, a fraction of the second cache.
 const ROW_BLOCK: usize = 192;
-/// Values of the right operand that are packed at once: 8 MiB.
+/// Words of the right operand that are packed at once: 8 MiB.
 const PACKED: usize = 2 << 20;
-/// Rows are split over threads in multiples of this, which all tiles divide.
-const ROW_GRAIN: usize = 12;
+/// Words of k in a block: panels 32 wide are 32 KiB.
+const K_WORDS: usize = 256;
+/// Rows that are worth a part of their own: fewer read the packed operand too often.
+const PART_ROWS: usize = 48;
+/// Parts for each thread at most.
+const PARTS_PER_THREAD: usize = 4;
+
+/// Values of k that are summed in registers. Part of the definition of the result: changing it changes bits.
+const fn k_block(precision: TrainingPrecision) -> usize {
+    match precision {
+        TrainingPrecision::F32 => K_WORDS,
+        TrainingPrecision::Bf16 => 2 * K_WORDS,
+    }
+}
 
 /// How an operand of [`Kernels::gemm`] lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +71,33 @@ impl Kernels {
         accumulate: bool,
         out: &mut [f32],
     ) {
+        self.gemm_with_precision(TrainingPrecision::F32, a, a_layout, b, b_layout, m, n, k, accumulate, out);
+    }
+
+    /// As [`Kernels::gemm`], in a given precision.
+    ///
+    /// With [`TrainingPrecision::Bf16`] a and b are rounded to bf16 (8 bits of precision) first and the blocks of k are
+    /// of 512. On a machine with AVX-512 BF16 pairs of products are added by its instruction, which takes subnormal
+    /// numbers for 0; elsewhere the same is computed in f32, no faster, with other roundings of the sums. So the bits
+    /// are the same for every number of threads and whatever the other rows and columns are, but not on all instruction
+    /// sets. Magnitudes above 2^111 may become no numbers.
+    ///
+    /// # Panics
+    /// Where a slice does not have its shape's length.
+    #[allow(clippy::too_many_arguments)] // as many as the operation has everywhere
+    pub fn gemm_with_precision(
+        &self,
+        precision: TrainingPrecision,
+        a: &[f32],
+        a_layout: MatrixLayout,
+        b: &[f32],
+        b_layout: MatrixLayout,
+        m: usize,
+        n: usize,
+        k: usize,
+        accumulate: bool,
+        out: &mut [f32],
+    ) {
         assert_eq!(a.len(), m * k, "a is [m, k]");
         assert_eq!(b.len(), k * n, "b is [k, n]");
         assert_eq!(out.len(), m * n, "out is [m, n]");
@@ -72,38 +110,46 @@ impl Kernels {
         let left = Operand { values: a, lines: m, k, by_line: a_layout == MatrixLayout::Plain };
         let right = Operand { values: b, lines: n, k, by_line: b_layout == MatrixLayout::Transposed };
         let out = SharedOutput::new(out);
-        let columns_at_once = PACKED / K_BLOCK;
+        let k_block = k_block(precision);
+        let columns_at_once = PACKED / k_block;
         for from in (0..n).step_by(columns_at_once) {
             let columns = from..n.min(from + columns_at_once);
             let padded = columns.len().next_multiple_of(2 * LANES);
-            let ks_at_once = PACKED / padded / K_BLOCK * K_BLOCK;
+            let ks_at_once = PACKED / padded / k_block * k_block;
             let mut packed = Scratch::new(padded * ks_at_once.min(k));
             for from_k in (0..k).step_by(ks_at_once) {
                 let ks = from_k..k.min(from_k + ks_at_once);
-                let job = Job { left, right, columns: columns.clone(), ks, accumulate };
-                self.pack_right(&job, &mut packed);
+                let job = Job { left, right, columns: columns.clone(), ks, k_block, accumulate };
+                self.pack_right(precision, &job, &mut packed);
                 let work = m * columns.len() * job.ks.len() / LANES;
-                self.split(m, ROW_GRAIN, work, &|rows| {
-                    self.isa.enter(Rows { job: &job, packed: &packed, rows, out: &out });
+                self.split(m, part_rows(m, self.threads()), work, &|rows| {
+                    enter(self.isa, precision, Rows { job: &job, packed: &packed, rows, out: &out });
                 });
             }
         }
     }
 
     /// Packs the right operand of `job`: for every block of k, its panels.
-    fn pack_right(&self, job: &Job<'_>, packed: &mut [f32]) {
+    fn pack_right(&self, precision: TrainingPrecision, job: &Job<'_>, packed: &mut [f32]) {
         let (columns, ks) = (job.columns.len(), job.ks.len());
         let packed = SharedOutput::new(packed);
         if job.right.by_line {
             self.split(columns, 2 * LANES, columns * ks, &|range| {
-                self.isa.enter(RightLines { job, columns: range, packed: &packed });
+                enter(self.isa, precision, RightLines { job, columns: range, packed: &packed });
             });
         } else {
-            self.split(ks, 1, columns * ks, &|range| {
-                self.isa.enter(RightRows { job, ks: range, packed: &packed });
+            // A multiple of the values in a word.
+            self.split(ks, 2, columns * ks, &|range| {
+                enter(self.isa, precision, RightRows { job, ks: range, packed: &packed });
             });
         }
     }
+}
+
+/// Rows of a part, for parts of about one size that `threads` threads share evenly.
+fn part_rows(rows: usize, threads: usize) -> usize {
+    let parts = (rows / PART_ROWS / threads).clamp(1, PARTS_PER_THREAD) * threads;
+    rows.div_ceil(parts).next_multiple_of(4)
 }
 
 /// A product of all rows with some columns over some of k.
@@ -112,21 +158,24 @@ struct Job<'a> {
     right: Operand<'a>,
     columns: Range<usize>,
     ks: Range<usize>,
+    /// Values of k in a block.
+    k_block: usize,
     accumulate: bool,
 }
 
 impl Job<'_> {
     /// The blocks of k: where each begins and ends within `ks`.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let len = self.ks.len();
-        (0..len).step_by(K_BLOCK).map(move |from| from..len.min(from + K_BLOCK))
+        let (len, k_block) = (self.ks.len(), self.k_block);
+        (0..len).step_by(k_block).map(move |from| from..len.min(from + k_block))
     }
 
     /// Where a panel `width` wide that begins with the job's column `column` is packed, for a block of k.
-    fn panel(&self, block: &Range<usize>, column: usize, width: usize) -> Range<usize> {
+    fn panel<A: Arithmetic>(&self, block: &Range<usize>, column: usize, width: usize) -> Range<usize> {
         let padded = self.columns.len().next_multiple_of(width);
-        let at = block.start * padded + column * block.len();
-        at..at + width * block.len()
+        let words = block.len().div_ceil(A::VALUES);
+        let at = block.start / A::VALUES * padded + column * words;
+        at..at + width * words
     }
 }
 
@@ -142,22 +191,21 @@ struct RightLines<'a> {
     packed: &'a SharedOutput<'a>,
 }
 
-impl Op for RightLines<'_> {
-    type Output = ();
+impl ProductOp for RightLines<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<A: Arithmetic>(self, a: A) {
         let job = self.job;
-        let width = tile_columns(S::WIDE);
+        let width = tile_columns(A::F::WIDE);
         for block in job.blocks() {
             for column in self.columns.clone().step_by(width) {
-                let place = job.panel(&block, column, width);
+                let place = job.panel::<A>(&block, column, width);
                 // SAFETY: panels do not overlap, and each belongs to one part: parts begin at multiples of its width.
                 let to = unsafe { self.packed.slice(place.start, place.len()) };
                 let (first, from_k) = (job.columns.start + column, job.ks.start + block.start);
-                if S::WIDE {
-                    job.right.pack_lines::<S, { 2 * LANES }>(s, first, from_k, block.len(), to);
+                if A::F::WIDE {
+                    job.right.pack_lines::<A, { 2 * LANES }>(a, first, from_k, block.len(), to);
                 } else {
-                    job.right.pack_lines::<S, LANES>(s, first, from_k, block.len(), to);
+                    job.right.pack_lines::<A, LANES>(a, first, from_k, block.len(), to);
                 }
             }
         }
@@ -171,28 +219,25 @@ struct RightRows<'a> {
     packed: &'a SharedOutput<'a>,
 }
 
-impl Op for RightRows<'_> {
-    type Output = ();
+impl ProductOp for RightRows<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        if S::WIDE { self.pack::<{ 2 * LANES }>() } else { self.pack::<LANES>() }
+    fn run<A: Arithmetic>(self, a: A) {
+        if A::F::WIDE { self.pack::<A, { 2 * LANES }>(a) } else { self.pack::<A, LANES>(a) }
     }
 }
 
 impl RightRows<'_> {
     #[inline(always)]
-    fn pack<const W: usize>(&self) {
+    fn pack<A: Arithmetic, const W: usize>(&self, a: A) {
         let job = self.job;
-        for k in self.ks.clone() {
-            let start = k / K_BLOCK * K_BLOCK;
-            let block = start..job.ks.len().min(start + K_BLOCK);
+        for k in self.ks.clone().step_by(A::VALUES) {
+            let start = k / job.k_block * job.k_block;
+            let block = start..job.ks.len().min(start + job.k_block);
             for column in (0..job.columns.len()).step_by(W) {
-                let at = job.panel(&block, column, W).start + (k - start) * W;
+                let at = job.panel::<A>(&block, column, W).start + (k - start) / A::VALUES * W;
                 // SAFETY: each row of a panel belongs to the part that has its k.
                 let to = unsafe { self.packed.slice(at, W) };
-                if let Some(to) = to.first_chunk_mut::<W>() {
-                    job.right.pack_row(job.columns.start + column, job.ks.start + k, to);
-                }
+                job.right.pack_row::<A, W>(a, job.columns.start + column, job.ks.start + k, job.ks.end, to);
             }
         }
     }
@@ -206,26 +251,25 @@ struct Rows<'a> {
     out: &'a SharedOutput<'a>,
 }
 
-impl Op for Rows<'_> {
-    type Output = ();
+impl ProductOp for Rows<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if S::WIDE { self.multiply::<S, WIDE_ROWS, 2>(s) } else { self.multiply::<S, ROWS, 1>(s) }
+    fn run<A: Arithmetic>(self, a: A) {
+        if A::F::WIDE { self.multiply::<A, WIDE_ROWS, 2>(a) } else { self.multiply::<A, ROWS, 1>(a) }
     }
 }
 
 impl Rows<'_> {
     #[inline(always)]
-    fn multiply<S: Simd, const R: usize, const C: usize>(&self, s: S) {
+    fn multiply<A: Arithmetic, const R: usize, const C: usize>(&self, a: A) {
         // Blocks of about one size, in whole tiles.
         let blocks = self.rows.len().div_ceil(ROW_BLOCK);
         let at_once = self.rows.len().div_ceil(blocks).next_multiple_of(R);
-        let mut left = Scratch::new(at_once * K_BLOCK + LANES);
+        let mut left = Scratch::new(at_once / R * panel_size::<A, R>(self.job.k_block));
         for from in self.rows.clone().step_by(at_once) {
             let rows = from..self.rows.end.min(from + at_once);
             for block in self.job.blocks() {
-                self.pack_left::<S, R>(s, &rows, &block, &mut left);
-                self.tiles::<S, R, C>(s, &rows, &block, &left);
+                self.pack_left::<A, R>(a, &rows, &block, &mut left);
+                self.tiles::<A, R, C>(a, &rows, &block, &left);
             }
         }
     }
@@ -233,25 +277,36 @@ impl Rows<'_> {
     /// Packs a block of the left operand: panels of `R` rows, and a last one of as many as there are left, rounded up to
     /// a multiple of 4.
     #[inline(always)]
-    fn pack_left<S: Simd, const R: usize>(&self, s: S, rows: &Range<usize>, block: &Range<usize>, to: &mut [f32]) {
+    fn pack_left<A: Arithmetic, const R: usize>(
+        &self,
+        a: A,
+        rows: &Range<usize>,
+        block: &Range<usize>,
+        to: &mut [f32],
+    ) {
         let (left, from_k, ks) = (self.job.left, self.job.ks.start + block.start, block.len());
+        let words = ks.div_ceil(A::VALUES);
         if left.by_line {
             for (panel, row) in rows.clone().step_by(R).enumerate() {
-                let to = &mut to[panel * R * ks..];
+                let to = &mut to[panel * panel_size::<A, R>(ks)..];
                 match panel_rows(rows.end - row, R) {
-                    4 => left.pack_lines::<S, 4>(s, row, from_k, ks, to),
-                    8 => left.pack_lines::<S, 8>(s, row, from_k, ks, to),
-                    _ => left.pack_lines::<S, R>(s, row, from_k, ks, to),
+                    4 => left.pack_lines::<A, 4>(a, row, from_k, ks, to),
+                    8 => left.pack_lines::<A, 8>(a, row, from_k, ks, to),
+                    _ => left.pack_lines::<A, R>(a, row, from_k, ks, to),
                 }
             }
         } else {
-            for k in 0..ks {
+            for word in 0..words {
+                let k = from_k + word * A::VALUES..from_k + ks;
+                for k in k.start..k.start + A::VALUES {
+                    left.expect_row(a.floats(), rows.start, k, rows.len());
+                }
                 for (panel, row) in rows.clone().step_by(R).enumerate() {
-                    let to = &mut to[panel * R * ks..];
+                    let to = &mut to[panel * panel_size::<A, R>(ks)..];
                     match panel_rows(rows.end - row, R) {
-                        4 => pack_row::<4>(left, row, from_k + k, &mut to[k * 4..]),
-                        8 => pack_row::<8>(left, row, from_k + k, &mut to[k * 8..]),
-                        _ => pack_row::<R>(left, row, from_k + k, &mut to[k * R..]),
+                        4 => left.pack_row::<A, 4>(a, row, k.start, k.end, &mut to[word * 4..]),
+                        8 => left.pack_row::<A, 8>(a, row, k.start, k.end, &mut to[word * 8..]),
+                        _ => left.pack_row::<A, R>(a, row, k.start, k.end, &mut to[word * R..]),
                     }
                 }
             }
@@ -259,17 +314,17 @@ impl Rows<'_> {
     }
 
     #[inline(always)]
-    fn tiles<S: Simd, const R: usize, const C: usize>(
+    fn tiles<A: Arithmetic, const R: usize, const C: usize>(
         &self,
-        s: S,
+        a: A,
         rows: &Range<usize>,
         block: &Range<usize>,
         left: &[f32],
     ) {
-        let (job, ks) = (self.job, block.len());
+        let (job, words) = (self.job, block.len().div_ceil(A::VALUES));
         let add = job.accumulate || job.ks.start + block.start > 0;
         for column in (0..job.columns.len()).step_by(C * LANES) {
-            let right = &self.packed[job.panel(block, column, C * LANES)];
+            let right = &self.packed[job.panel::<A>(block, column, C * LANES)];
             let (right, _) = right.as_chunks::<LANES>().0.as_chunks::<C>();
             for (panel, row) in rows.clone().step_by(R).enumerate() {
                 let place = Place {
@@ -280,26 +335,25 @@ impl Rows<'_> {
                     width: job.right.lines,
                     add,
                 };
-                let left = &left[panel * R * ks..];
+                let left = &left[panel * panel_size::<A, R>(block.len())..];
                 match panel_rows(rows.end - row, R) {
-                    4 => tile::<S, 4, C>(s, &left.as_chunks().0[..ks], right, place, self.out),
-                    8 => tile::<S, 8, C>(s, &left.as_chunks().0[..ks], right, place, self.out),
-                    _ => tile::<S, R, C>(s, &left.as_chunks().0[..ks], right, place, self.out),
+                    4 => tile::<A, 4, C>(a, &left.as_chunks().0[..words], right, place, self.out),
+                    8 => tile::<A, 8, C>(a, &left.as_chunks().0[..words], right, place, self.out),
+                    _ => tile::<A, R, C>(a, &left.as_chunks().0[..words], right, place, self.out),
                 }
             }
         }
     }
 }
 
+/// What a panel of `R` rows takes for `ks` values of k, with room for a vector at its end.
+#[inline(always)]
+fn panel_size<A: Arithmetic, const R: usize>(ks: usize) -> usize {
+    R * ks.div_ceil(A::VALUES) + LANES
+}
+
 /// Rows of a panel where `left` are left, of `most` at most.
 #[inline(always)]
 fn panel_rows(left: usize, most: usize) -> usize {
     left.next_multiple_of(4).min(most)
-}
-
-#[inline(always)]
-fn pack_row<const W: usize>(operand: Operand<'_>, first: usize, k: usize, to: &mut [f32]) {
-    if let Some(to) = to.first_chunk_mut::<W>() {
-        operand.pack_row(first, k, to);
-    }
 }

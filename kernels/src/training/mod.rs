@@ -7,7 +7,10 @@
 
 mod activation;
 mod adamw;
+mod arithmetic;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16_x86;
 mod cross_entropy;
 mod embedding;
 mod gemm;
@@ -21,6 +24,7 @@ mod sums;
 mod tile;
 
 pub use adamw::AdamWSettings;
+pub use arithmetic::TrainingPrecision;
 pub use attention::CausalAttention;
 pub use gemm::MatrixLayout;
 pub use rotary::RotaryDirection;

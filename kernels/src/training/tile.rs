@@ -1,5 +1,6 @@
 //! The innermost part of a product: a tile of the output that stays in registers while k goes by.
 
+use super::arithmetic::Arithmetic;
 use crate::buffer::SharedOutput;
 use crate::simd::{LANES, Simd};
 
@@ -23,15 +24,16 @@ pub(super) struct Place {
     pub(super) add: bool,
 }
 
-/// The products of a panel of `R` rows and one of `C` vectors of columns, each `[k]` of that, summed in order of k.
+/// The products of a panel of `R` rows and one of `C` vectors of columns, each `[words]` of that, summed in order of k.
 #[inline(always)]
-pub(super) fn tile<S: Simd, const R: usize, const C: usize>(
-    s: S,
+pub(super) fn tile<A: Arithmetic, const R: usize, const C: usize>(
+    arithmetic: A,
     a: &[[f32; R]],
     b: &[[[f32; LANES]; C]],
     place: Place,
     out: &SharedOutput<'_>,
 ) {
+    let s = arithmetic.floats();
     let mut sums = [[s.splat(0.0); C]; R];
     for (a, b) in a.iter().zip(b) {
         let mut columns = [s.splat(0.0); C];
@@ -41,7 +43,7 @@ pub(super) fn tile<S: Simd, const R: usize, const C: usize>(
         for r in 0..R {
             let a = s.splat(a[r]);
             for c in 0..C {
-                sums[r][c] = s.fma(a, columns[c], sums[r][c]);
+                sums[r][c] = arithmetic.add_products(a, columns[c], sums[r][c]);
             }
         }
     }

@@ -1,8 +1,9 @@
-use paceline_kernels::{Kernels, MatrixLayout};
+use half::bf16;
+use paceline_kernels::{InstructionSet, Kernels, MatrixLayout, TrainingPrecision};
 use proptest::prelude::*;
 
 use crate::assert_close;
-use crate::common::{all_give_its_bits, all_kernels, reference, values};
+use crate::common::{all_give_its_bits, all_kernels, bits, reference, values};
 
 const LAYOUTS: [MatrixLayout; 2] = [MatrixLayout::Plain, MatrixLayout::Transposed];
 
@@ -39,6 +40,35 @@ impl Case {
         let mut out = self.out.clone();
         kernels.gemm(&a, a_layout, &b, b_layout, m, n, k, accumulate, &mut out);
         out
+    }
+
+    fn rounded_product(&self, kernels: &Kernels, [a_layout, b_layout]: [MatrixLayout; 2]) -> Vec<f32> {
+        let Self { m, n, k, accumulate, .. } = *self;
+        let (a, b) = (stored(&self.a, k, a_layout), stored(&self.b, n, b_layout));
+        let (precision, mut out) = (TrainingPrecision::Bf16, self.out.clone());
+        kernels.gemm_with_precision(precision, &a, a_layout, &b, b_layout, m, n, k, accumulate, &mut out);
+        out
+    }
+
+    /// In bf16, every layout on every instruction set is close to f64 with rounded inputs, and has the same bits for
+    /// every number of threads and layout.
+    fn check_rounded(&self, all: &[Kernels]) {
+        let round = |values: &[f32]| values.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
+        let exact = Self { a: round(&self.a), b: round(&self.b), out: self.out.clone(), ..*self }.exact();
+        for set in InstructionSet::available() {
+            let mut first = None;
+            for kernels in all.iter().filter(|kernels| kernels.instruction_set() == set) {
+                for a_layout in LAYOUTS {
+                    for b_layout in LAYOUTS {
+                        let found = self.rounded_product(kernels, [a_layout, b_layout]);
+                        let what = format!("[{}, {}] x [{}, {}] {kernels:?}", self.m, self.k, self.k, self.n);
+                        assert_close(&found, &exact, 1e-5, &what);
+                        let first = first.get_or_insert_with(|| bits(&found));
+                        assert!(*first == bits(&found), "{what} {a_layout:?} {b_layout:?}");
+                    }
+                }
+            }
+        }
     }
 
     fn exact(&self) -> Vec<f64> {
@@ -84,9 +114,20 @@ impl Case {
 fn products_that_are_cut_in_every_direction() {
     let (reference, all) = (reference(), all_kernels());
     // Several blocks of k; several parts of rows and blocks of a part; more columns than are packed at once; more of k.
-    let shapes = [(37, 33, 600), (203, 65, 70), (600, 40, 20), (2, 8300, 3), (5, 4100, 700), (1, 1, 1), (12, 32, 256)];
+    let shapes = [
+        (37, 33, 601),
+        (9, 40, 1100),
+        (203, 65, 70),
+        (600, 40, 20),
+        (2, 8300, 3),
+        (5, 4100, 700),
+        (1, 1, 1),
+        (12, 32, 256),
+    ];
     for (index, shape) in shapes.into_iter().enumerate() {
-        Case::new(shape, index % 2 == 0).check(&reference, &all);
+        let case = Case::new(shape, index % 2 == 0);
+        case.check(&reference, &all);
+        case.check_rounded(&all);
         if index == 0 {
             Case::new(shape, false).check(&reference, &all);
         }
@@ -110,6 +151,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn products_of_any_shape(m in 1_usize..60, n in 1_usize..90, k in 1_usize..300, accumulate: bool) {
-        Case::new((m, n, k), accumulate).check(&reference(), &all_kernels());
+        let (case, all) = (Case::new((m, n, k), accumulate), all_kernels());
+        case.check(&reference(), &all);
+        case.check_rounded(&all);
     }
 }

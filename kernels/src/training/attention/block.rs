@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::CausalAttention;
 use crate::buffer::SharedOutput;
 use crate::simd::{LANES, Simd};
+use crate::training::arithmetic::Exact;
 use crate::training::panel::Operand;
 
 /// What is added to the score of a key for every position that it is too far away: far below all scores, and such that
@@ -49,7 +50,7 @@ impl Head {
     pub(super) fn pack<S: Simd, const W: usize>(&self, s: S, values: &[f32], to: &mut [f32]) {
         let lines = self.lines(values);
         for (panel, row) in (0..self.length).step_by(W).enumerate() {
-            lines.pack_lines::<S, W>(s, row, 0, self.dim, &mut to[panel * W * self.dim..]);
+            lines.pack_lines::<_, W>(Exact(s), row, 0, self.dim, &mut to[panel * W * self.dim..]);
         }
     }
 

@@ -8,6 +8,7 @@ use super::small::{add_transposed, multiply, store};
 use crate::buffer::SharedOutput;
 use crate::math::exp;
 use crate::simd::{LANES, Op, Simd};
+use crate::training::arithmetic::Exact;
 use crate::training::scratch::Scratch;
 use crate::training::tile::{ROWS, WIDE_ROWS};
 
@@ -107,8 +108,8 @@ pub(super) fn pack_block<S: Simd, const C: usize>(s: S, head: &Head, values: &[f
     let lines = head.lines(values);
     // The width of a panel is a constant.
     match C {
-        1 => lines.pack_lines::<S, LANES>(s, from, 0, head.dim, to),
-        _ => lines.pack_lines::<S, { 2 * LANES }>(s, from, 0, head.dim, to),
+        1 => lines.pack_lines::<_, LANES>(Exact(s), from, 0, head.dim, to),
+        _ => lines.pack_lines::<_, { 2 * LANES }>(Exact(s), from, 0, head.dim, to),
     }
 }
 
