@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand};
 use paceline::command::output::print;
 use paceline::command::{self, Failure};
 
+use crate::baseline::{self, BaselineFlags};
 use crate::job::{Job, JobFlags};
 use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
+use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
 use crate::{tasks, tokenizer, tokens};
 
@@ -57,6 +59,24 @@ Example of a recipe, own.toml:
 
 makes my-model/tokens/ with a file of each source to train on and one that is held out (`validation`, 1%).";
 
+const SCORE_EXAMPLES: &str = "\
+Answers are greedy, at the precision that is stored, through the model's chat template: the tokens of `paceline generate`.
+
+Examples:
+  paceline-train score models/target                                    the whole test split, as Markdown
+  paceline-train score models/target --split validation --limit 10      240 prompts, for a first impression
+  paceline-train score models/target --text essay.txt --out card        card/score.md, score.json, score.svg, answers.jsonl
+  paceline-train score models/target --tasks mine.jsonl --json          tasks of your own";
+
+const BASELINE_EXAMPLES: &str = "\
+For every [[data.text]] of the recipe: an interpolated 3-gram model (modified Kneser-Ney) over the recipe's tokens learns
+from what is trained on and is measured on what was held out; so is models/target of the same folder, once it is there.
+
+Example:
+  paceline-train baseline own.toml --set TEXT=my/texts --out my-model
+
+prints a table, and leaves it as my-model/baseline.md and baseline.json.";
+
 /// What was typed.
 #[derive(Parser)]
 #[command(name = "paceline-train", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -77,6 +97,12 @@ enum Command {
     Pretrain(TrainingFlags),
     /// Say how fast the recipe's target trains here.
     Speed(SpeedFlags),
+    /// Say how many prompts a model answers rightly, by category and level, and how well it predicts texts.
+    #[command(after_help = SCORE_EXAMPLES)]
+    Score(ScoreFlags),
+    /// Say how well 3-grams predict the text that was held out, and the trained target beside them.
+    #[command(after_help = BASELINE_EXAMPLES)]
+    Baseline(BaselineFlags),
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
     /// Write task sets with checkable answers.
@@ -91,6 +117,8 @@ pub fn run() -> ExitCode {
             Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?,
             Command::Pretrain(flags) => pretrain::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
+            Command::Score(flags) => score::run(&flags)?,
+            Command::Baseline(flags) => baseline::run(&flags)?,
             Command::Show(flags) => show(&flags)?,
             Command::Tasks(flags) => tasks::run(&flags)?,
         }

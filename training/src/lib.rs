@@ -2,6 +2,7 @@
 //!
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
+pub mod baseline;
 pub mod checksum;
 pub mod cli;
 pub mod curve;
@@ -9,6 +10,7 @@ pub mod export;
 pub mod growth;
 pub mod initial;
 pub mod job;
+pub mod likelihood;
 pub mod objective;
 pub mod optimizer;
 pub mod packing;
@@ -16,6 +18,7 @@ pub mod pretrain;
 pub mod progress;
 pub mod recipe;
 pub mod schedule;
+pub mod score;
 pub mod settings;
 pub mod sources;
 pub mod speed;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::rows::COMMITTED;
+use super::rows::{COMMITTED, committed_rows};
 use super::{Category, Generator, Level, Split, Table, held_out_rows, write_rows};
 
 /// Writes task sets as JSON lines. Without a split: those that are committed, into the folder `--out`.
@@ -46,8 +46,7 @@ pub fn run(flags: &TasksFlags) -> anyhow::Result<()> {
             COMMITTED.iter().map(write).collect::<anyhow::Result<String>>()?
         }
         Some(split) => {
-            let committed = COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1);
-            let Some(count) = flags.count.map(|count| count as usize).or(committed) else {
+            let Some(count) = flags.count.map(|count| count as usize).or(committed_rows(split)) else {
                 bail!("The split {split} has no end: say with --count how many rows to write.");
             };
             let file = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{split}.jsonl")));

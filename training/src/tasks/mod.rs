@@ -33,7 +33,7 @@ pub use self::command::{TasksFlags, run};
 pub use self::phrasings::Phrasings;
 use self::picker::Picker;
 pub use self::prepare::prepare;
-pub use self::rows::{RowsError, held_out_rows, write_rows};
+pub use self::rows::{RowsError, committed_rows, held_out_rows, read_rows, write_rows};
 pub use self::table::{SharedNgrams, Table};
 
 /// What is asked for.
@@ -224,6 +224,11 @@ pub struct Task {
 impl Task {
     /// The task with this number: the same on every machine.
     pub fn new(split: Split, seed: u64, category: Category, level: Level, number: u64) -> Self {
+        Self::with_phrasing(split, seed, category, level, number).0
+    }
+
+    /// The task, and the phrasing that its question is put in.
+    fn with_phrasing(split: Split, seed: u64, category: Category, level: Level, number: u64) -> (Self, &'static str) {
         let phrasings = category.phrasings();
         for attempt in 0.. {
             let mut picker = Picker::new(seed, number, [split as u16, category as u16, level as u16], attempt);
@@ -231,10 +236,20 @@ impl Task {
             let draft = category.draft(&mut picker, level, phrasing);
             if Split::of(&draft.content) == split {
                 let id = format!("{split}-{category}-{level}-{number}");
-                return Self { id, category, level, messages: draft.messages, answer: draft.answer };
+                return (Self { id, category, level, messages: draft.messages, answer: draft.answer }, phrasing);
             }
         }
         unreachable!("every split gets its share of contents")
+    }
+
+    /// Whether its question is put in a way that no training task has. `None` for a task that the generator does not
+    /// make under this id with `seed`, so that nothing is known about its phrasing.
+    pub fn is_phrased_anew(&self, seed: u64) -> Option<bool> {
+        let mut parts = self.id.split('-');
+        let split = parts.next().and_then(|name| Split::ALL.into_iter().find(|split| split.name() == name))?;
+        let number = parts.next_back()?.parse().ok()?;
+        let (own, phrasing) = Self::with_phrasing(split, seed, self.category, self.level, number);
+        (own == *self).then(|| self.category.phrasings().test_only.contains(&phrasing))
     }
 
     /// The whole prompt as one text, which no two splits share.

@@ -31,6 +31,34 @@ pub enum RowsError {
         /// How many there are, as far as was looked.
         found: usize,
     },
+    /// The file cannot be read.
+    #[error(
+        "The tasks {path} cannot be read ({reason}): name a file of JSON lines as `paceline-train tasks` writes it."
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// A row is no task.
+    #[error(
+        "Line {line} of the tasks {path} is no task ({reason}): a row needs `id`, `category`, `level`, `messages` and `answer`."
+    )]
+    BadRow {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is nothing in the file.
+    #[error("The tasks {path} are empty: name a file with a task in every line.")]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be written.
     #[error("{path} cannot be written ({reason}): name another file with --out, or make room.")]
     Unwritable {
@@ -75,6 +103,31 @@ pub fn held_out_rows(
         }
     }
     Ok(rows)
+}
+
+/// So many rows of a split are committed; none of the train split, which has no end.
+pub fn committed_rows(split: Split) -> Option<usize> {
+    COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1)
+}
+
+/// Reads tasks from JSON lines; empty lines are passed over.
+///
+/// # Errors
+/// When the file cannot be read, has no row, or has one that is no task with a prompt and an answer.
+pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
+    let text = fs::read_to_string(path).map_err(|reason| RowsError::Unreadable { path: path.to_owned(), reason })?;
+    let read = |(index, line): (usize, &str)| {
+        let bad = |reason: String| RowsError::BadRow { path: path.to_owned(), line: index + 1, reason };
+        let task: Task = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+        match () {
+            () if task.messages.is_empty() => Err(bad("`messages` is empty".to_owned())),
+            () if task.answer.trim().is_empty() => Err(bad("`answer` is empty".to_owned())),
+            () => Ok(task),
+        }
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let rows: Vec<Task> = lines.map(read).collect::<Result<_, _>>()?;
+    if rows.is_empty() { Err(RowsError::NoRows { path: path.to_owned() }) } else { Ok(rows) }
 }
 
 /// Writes tasks as JSON lines. The file is replaced whole or not at all.
