@@ -16,7 +16,7 @@ use super::device::Compute;
 use super::executor::Executor;
 use super::ops::{Operations, from_values, into_values};
 use super::skip::{SkipPlan, Sublayer};
-use super::weights::{LayerWeights, Loader, OnDevice, Source};
+use super::weights::{LayerOf, LayerWeights, Loader, OnDevice, Source};
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 
 /// Why a checkpoint could not become a model.
@@ -258,7 +258,7 @@ fn read_layers<S: Source>(
     bytes: impl Fn(&S::Matrix) -> u64,
     sizes: &mut Vec<[u64; 2]>,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<LayerWeights<S::Matrix, S::Vector>>, S::Error> {
+) -> Result<Vec<LayerOf<S>>, S::Error> {
     let mut layer = |index| {
         progress(index, config.layers);
         let layer = LayerWeights::read(source, config, index)?;

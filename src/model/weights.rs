@@ -45,6 +45,9 @@ pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
     pub(super) window: Option<usize>,
 }
 
+/// A layer as a source's weights.
+pub(super) type LayerOf<S> = LayerWeights<<S as Source>::Matrix, <S as Source>::Vector>;
+
 /// Where weights come from, by their names in Hugging Face files.
 pub(super) trait Source {
     /// What a matrix is held as.
