@@ -281,7 +281,7 @@ mod tests {
                 place > 8 && last.starts_with(&phrasing[..place])
             };
             let (common, anew) =
-                (phrasings.common.iter().any(|p| begins(p)), phrasings.test_only.iter().any(|p| begins(p)));
+                (phrasings.common.iter().any(&begins), phrasings.test_only.iter().any(begins));
             if common != anew {
                 assert_eq!(task.is_phrased_anew(SEED), Some(anew), "{last}");
             }
