@@ -1,8 +1,8 @@
 //! Products with packed weight matrices.
 //!
-//! Activations are laid out once, tile by tile: a tile is as many rows as the registers hold sums for, seventeen
-//! on AVX-512, so that a whole verification streams the weights once. Then each part of the job owns a range of
-//! blocks of sixteen outputs and serves every row from a block before it goes on to the next.
+//! Activations are laid out once ([`crate::activations`]), tile by tile: a tile is as many rows as the registers hold
+//! sums for, seventeen on AVX-512, so that a whole verification streams the weights once. Then each part of the job owns a
+//! range of blocks of sixteen outputs of every matrix and serves every row from a block before it goes on to the next.
 //!
 //! For integers, activations are rounded to 8 bits per row and group of k; a group's products are summed in i32,
 //! which is exact, and `sum * (weight scale * activation scale)` is added to the one f32 total of that row and
