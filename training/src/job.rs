@@ -9,7 +9,6 @@ use paceline::command::Failure;
 use paceline::files::{WriteError, write_file};
 
 use crate::recipe::{Parameter, Recipe};
-use crate::sources::SourceError;
 
 /// The flags that every step takes.
 #[derive(Debug, Args)]
@@ -62,15 +61,6 @@ impl Job {
     /// Where the generated tasks of a split (`train`, `validation`) stand.
     pub fn tasks(&self, split: &str) -> PathBuf {
         self.out.join("tasks").join(format!("{split}.jsonl"))
-    }
-
-    /// The generated tasks of a split, which have to be there.
-    ///
-    /// # Errors
-    /// When they are not.
-    pub fn generated(&self, split: &str) -> Result<PathBuf, SourceError> {
-        let path = self.tasks(split);
-        if path.is_file() { Ok(path) } else { Err(SourceError::NoTasks { path }) }
     }
 
     /// A folder for what a step makes; it is made if it is not there.

@@ -285,8 +285,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let set: &[&str] = if text.contains("${TEXT}") { &["TEXT=x"] } else { &[] };
-            let set: Vec<Parameter> = set.iter().map(|set| set.parse().unwrap()).collect();
+            let used = ["TEXT", "DATA"].into_iter().filter(|name| text.contains(&format!("${{{name}}}")));
+            let set: Vec<Parameter> = used.map(|name| format!("{name}=x").parse().unwrap()).collect();
             Recipe::read(&path, &set).unwrap();
             recipes += 1;
         }

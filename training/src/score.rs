@@ -280,8 +280,7 @@ mod tests {
                 let place = phrasing.find('{').unwrap();
                 place > 8 && last.starts_with(&phrasing[..place])
             };
-            let (common, anew) =
-                (phrasings.common.iter().any(&begins), phrasings.test_only.iter().any(begins));
+            let (common, anew) = (phrasings.common.iter().any(&begins), phrasings.test_only.iter().any(begins));
             if common != anew {
                 assert_eq!(task.is_phrased_anew(SEED), Some(anew), "{last}");
             }

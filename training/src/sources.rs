@@ -31,12 +31,6 @@ pub enum SourceError {
         "The recipe names nothing to learn from: give it a source, `[[data.text]]` with a `path`, or `[data.tasks]`."
     )]
     NoSources,
-    /// The generated tasks are not there.
-    #[error("There are no tasks at {} yet: run `paceline-train tasks` with this recipe first.", path.display())]
-    NoTasks {
-        /// The file.
-        path: PathBuf,
-    },
     /// A file or folder could not be read.
     #[error("The text {} cannot be read: {source}; check its name and its permissions.", path.display())]
     Unreadable {

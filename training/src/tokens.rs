@@ -118,7 +118,7 @@ fn files_of(job: &Job) -> Result<Vec<Vec<PathBuf>>, SourceError> {
     let data = &job.recipe.data;
     let mut files: Vec<_> = data.text.iter().map(|source| sources::files(&source.path)).collect::<Result<_, _>>()?;
     if data.tasks.is_some() {
-        files.push(vec![job.generated(TRAIN)?, job.generated(VALIDATION)?]);
+        files.push(vec![job.tasks(TRAIN), job.tasks(VALIDATION)]);
     }
     if files.is_empty() { Err(SourceError::NoSources) } else { Ok(files) }
 }

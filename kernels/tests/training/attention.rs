@@ -1,3 +1,5 @@
+//! Attention for training against a naive pass in f64: values, gradients, bits over threads.
+
 use paceline_kernels::{CausalAttention, Kernels};
 use proptest::prelude::*;
 

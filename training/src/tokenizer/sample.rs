@@ -73,7 +73,7 @@ impl Sample {
             found.push((source.path.clone(), source.fields.clone(), files, source.weight));
         }
         if let Some(tasks) = &data.tasks {
-            let path = job.generated("train")?;
+            let path = job.tasks("train");
             found.push((TASKS.to_owned(), Fields::default(), vec![path], tasks.weight));
         }
         if found.is_empty() {

@@ -238,7 +238,6 @@ fn sources_are_held_out_opened_and_done_once() {
     let texts = dir.path().join("texts");
     let tasks = dir.path().join("out/tasks");
     fs::create_dir_all(&texts).unwrap();
-    fs::create_dir_all(&tasks).unwrap();
     for number in 0..8 {
         fs::write(texts.join(format!("{number}.txt")), WORDS.repeat(number + 2)).unwrap();
     }
@@ -247,10 +246,9 @@ fn sources_are_held_out_opened_and_done_once() {
     let job = job(dir.path(), RECIPE);
     let message = |result: Result<(), Failure>| result.unwrap_err().error.to_string();
     assert!(message(run(&job)).contains("run `paceline-train tokenizer` first"));
-    assert!(message(crate::tokenizer::run(&job)).contains("run `paceline-train tasks` with this recipe first"));
-    fs::write(tasks.join("train.jsonl"), rows.repeat(2)).unwrap();
     crate::tokenizer::run(&job).unwrap();
-    assert!(message(run(&job)).contains("validation.jsonl"));
+    // The tasks were generated; shorter ones take their place.
+    fs::write(tasks.join("train.jsonl"), rows.repeat(2)).unwrap();
     fs::write(tasks.join("validation.jsonl"), &rows).unwrap();
     run(&job).unwrap();
     let tokenizer = ChatTokenizer::open(&job.tokenizer()).unwrap();
