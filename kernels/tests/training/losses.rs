@@ -1,3 +1,5 @@
+//! Losses over logits against a naive pass in f64, with their gradients.
+
 use paceline_kernels::{Kernels, SoftTargets};
 use proptest::prelude::*;
 

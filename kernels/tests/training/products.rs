@@ -1,3 +1,5 @@
+//! Products of large matrices against a naive pass in f64, in every form and direction of cutting.
+
 use half::bf16;
 use paceline_kernels::{InstructionSet, Kernels, MatrixLayout, TrainingPrecision};
 use proptest::prelude::*;
