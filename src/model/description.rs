@@ -11,7 +11,8 @@ use burn::tensor::{Device, Tensor};
 use super::batch::{Batch, Masks};
 use super::cache::KvCache;
 use super::ops::{
-    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy, gated_silu,
+    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy,
+    gated_silu, soft_cross_entropy,
 };
 use super::skip::{SkipPlan, Sublayer};
 use super::weights::{HeadWeights, LayerWeights, LinearWeights};
@@ -129,6 +130,17 @@ impl Description {
     /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]`.
     pub(super) fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
         cross_entropy(logits, targets, weights, &self.operations)
+    }
+
+    /// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, as [`soft_cross_entropy`] says.
+    pub(super) fn soft_cross_entropy(
+        &self,
+        logits: Tensor<2>,
+        teacher: Tensor<2>,
+        temperature: f32,
+        weights: &[f32],
+    ) -> Tensor<2> {
+        soft_cross_entropy(logits, teacher, temperature, weights, &self.operations)
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.

@@ -173,6 +173,27 @@ pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32],
     losses.sum().reshape([1, 1])
 }
 
+/// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, `[1, 1]`: p and q are the softmax of `logits /
+/// temperature` and of `teacher / temperature`, both `[rows, vocabulary]` (Hinton et al. 2015). The teacher has no gradient.
+pub(super) fn soft_cross_entropy(
+    logits: Tensor<2>,
+    teacher: Tensor<2>,
+    temperature: f32,
+    weights: &[f32],
+    with: &Operations,
+) -> Tensor<2> {
+    let [rows, _] = logits.dims();
+    assert!(teacher.dims() == logits.dims() && weights.len() == rows, "every row has a distribution and a weight");
+    if let Operations::Fused(kernels) = with {
+        let probabilities = into_values(activation::softmax(teacher.inner() / temperature, 1));
+        return fused::soft_cross_entropy(logits, probabilities, temperature, weights, kernels);
+    }
+    let probabilities = activation::softmax(teacher.detach() / temperature, 1);
+    let weights = from_values(weights.to_vec(), rows, 1, &logits.device()) * temperature.powi(2);
+    let losses = (probabilities * activation::log_softmax(logits / temperature, 1)).sum_dim(1).neg();
+    (losses * weights).sum().reshape([1, 1])
+}
+
 /// The settings of a layer's attention.
 #[derive(Clone, Copy)]
 pub(super) struct Attention {

@@ -162,4 +162,19 @@ impl Model {
     pub fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
         self.0.cross_entropy(logits, targets, weights)
     }
+
+    /// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, `[1, 1]`: p and q are the softmax of `logits /
+    /// temperature` and of `teacher_logits / temperature`, both `[rows, vocabulary]`. The teacher has no gradient.
+    ///
+    /// # Panics
+    /// If the teacher's logits have another shape, or there are not as many weights as rows.
+    pub fn soft_cross_entropy(
+        &self,
+        logits: Tensor<2>,
+        teacher_logits: Tensor<2>,
+        temperature: f32,
+        weights: &[f32],
+    ) -> Tensor<2> {
+        self.0.soft_cross_entropy(logits, teacher_logits, temperature, weights)
+    }
 }

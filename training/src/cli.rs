@@ -14,7 +14,7 @@ use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
 use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
-use crate::{tasks, tokenizer, tokens};
+use crate::{distill, family, tasks, tokenizer, tokens};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,6 +77,30 @@ Example:
 
 prints a table, and leaves it as my-model/baseline.md and baseline.json.";
 
+const DISTILL_EXAMPLES: &str = "\
+The target (models/target) answers prompts of the tasks and goes on with texts, greedily; the draft learns the target's
+distributions over that. How often both pick the same token on held-out tasks is measured on the way.
+
+Example of a draft in a recipe:
+  [drafts.small]
+  answers = 20000
+  [drafts.small.model]
+  layers = 3
+  hidden = 128
+  intermediate = 344
+  heads = 2
+  training = { steps = 2000 }
+
+  paceline-train distill recipe.toml --draft small
+
+makes models/small/ beside models/target/, with the target's tokenizer.";
+
+const FAMILY_EXAMPLES: &str = "\
+Example: the smallest family, in about a minute, from generated tasks alone:
+  paceline-train family training/recipes/smoke.toml
+
+makes out/smoke/models/ with the target and its drafts, each a Hugging Face folder.";
+
 /// What was typed.
 #[derive(Parser)]
 #[command(name = "paceline-train", version, about, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -95,6 +119,19 @@ enum Command {
     Tokens(JobFlags),
     /// Train the target model.
     Pretrain(TrainingFlags),
+    /// Train the draft models on what the target answers itself, and on its distributions.
+    #[command(after_help = DISTILL_EXAMPLES)]
+    Distill {
+        /// What every training takes.
+        #[command(flatten)]
+        flags: TrainingFlags,
+        /// The draft to train, by its name in the recipe [default: all of them]
+        #[arg(long, value_name = "NAME")]
+        draft: Option<String>,
+    },
+    /// All steps in order, from the tasks to the draft models. What is done is skipped.
+    #[command(after_help = FAMILY_EXAMPLES)]
+    Family(TrainingFlags),
     /// Say how fast the recipe's target trains here.
     Speed(SpeedFlags),
     /// Say how many prompts a model answers rightly, by category and level, and how well it predicts texts.
@@ -113,9 +150,11 @@ enum Command {
 pub fn run() -> ExitCode {
     command::run("paceline-train", |arguments: Arguments| {
         match arguments.command {
-            Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?,
-            Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?,
-            Command::Pretrain(flags) => pretrain::run(&flags)?,
+            Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?.say("tokenizer"),
+            Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?.say("tokens"),
+            Command::Pretrain(flags) => pretrain::run(&Job::open(&flags.job)?, &flags)?.say("pretrain"),
+            Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
+            Command::Family(flags) => family::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
             Command::Score(flags) => score::run(&flags)?,
             Command::Baseline(flags) => baseline::run(&flags)?,

@@ -123,6 +123,11 @@ impl Curve {
         }
     }
 
+    /// The names of the columns, but for the step.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(String::as_str)
+    }
+
     /// The steps of a column with its values; none if there is no such column.
     pub fn series(&self, column: &str) -> impl Iterator<Item = (u64, f64)> {
         let column = self.columns.iter().position(|known| known == column);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
-use paceline::command::Failure;
+use paceline::command::{Failure, output};
 use paceline::files::{WriteError, write_file};
 
 use crate::recipe::{Parameter, Recipe};
@@ -22,6 +22,24 @@ pub struct JobFlags {
     /// A value for a parameter of the recipe: `TEXT=my/texts` stands for ${TEXT} in it
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<Parameter>,
+}
+
+/// How a step ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Something was made.
+    Made,
+    /// Everything was there, made of exactly what there is now.
+    Kept,
+}
+
+impl Outcome {
+    /// Says that nothing was left to do, where that is so; what was made was shown on the way.
+    pub fn say(self, step: &str) {
+        if self == Self::Kept {
+            output::say(&format!("{step}: done already\n"));
+        }
+    }
 }
 
 /// A recipe at work in its folder, which no other command may use meanwhile.
@@ -73,6 +91,11 @@ impl Job {
             anyhow!("The folder {} cannot be made: {error}; name another one with `--out`.", folder.display())
         })?;
         Ok(folder)
+    }
+
+    /// Where the model `name` stands once it is trained.
+    pub fn model(&self, name: &str) -> PathBuf {
+        self.out.join("models").join(name)
     }
 
     /// The folder of the token shards.

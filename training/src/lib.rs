@@ -3,10 +3,13 @@
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
 pub mod baseline;
+pub mod answers;
 pub mod checksum;
 pub mod cli;
 pub mod curve;
+pub mod distill;
 pub mod export;
+pub mod family;
 pub mod growth;
 pub mod initial;
 pub mod job;

@@ -1,6 +1,7 @@
 //! One batch: its loss, and what it says about the parameters.
 
-use paceline::model::{Batch, SkipPlan, Sublayer, Trainable};
+use burn::tensor::Tensor;
+use paceline::model::{Batch, Model, SkipPlan, Sublayer, Trainable};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -16,6 +17,59 @@ pub struct Sample {
     pub targets: Vec<u32>,
     /// For every row how much that is to be learned; 0 for not at all.
     pub weights: Vec<f32>,
+}
+
+/// What a training goes by.
+pub enum Objective {
+    /// The tokens that follow.
+    NextToken,
+    /// What another model says of them.
+    Distillation(Distillation),
+}
+
+/// Learning from another model's distributions (Hinton et al. 2015).
+pub struct Distillation {
+    /// The other model, of the same vocabulary.
+    pub teacher: Trainable,
+    /// What both models' logits are divided by.
+    pub temperature: f32,
+    /// The share of the loss that is that of the tokens which follow, from 0 to 1.
+    pub hard_labels: f32,
+}
+
+/// A batch with what is to be learned of it.
+struct Lesson<'a> {
+    sample: &'a Sample,
+    /// A distillation with the teacher's logits `[rows, vocabulary]`.
+    taught: Option<(&'a Distillation, Tensor<2>)>,
+}
+
+impl<'a> Lesson<'a> {
+    fn new(objective: &'a Objective, sample: &'a Sample) -> Self {
+        let taught = match objective {
+            Objective::NextToken => None,
+            Objective::Distillation(distillation) => {
+                let teacher = distillation.teacher.model(true);
+                let layers = 0..distillation.teacher.config().layers;
+                let hidden = teacher.forward_layers(layers, &sample.batch, teacher.embed(&sample.batch), None);
+                Some((distillation, teacher.logits(hidden)))
+            }
+        };
+        Self { sample, taught }
+    }
+
+    /// The sum over rows of their weight times their loss, `[1, 1]`.
+    fn loss(&self, now: &Model, logits: Tensor<2>) -> Tensor<2> {
+        let Sample { targets, weights, .. } = self.sample;
+        let Some((Distillation { temperature, hard_labels: hard, .. }, teacher)) = &self.taught else {
+            return now.cross_entropy(logits, targets, weights);
+        };
+        let soft = |logits| now.soft_cross_entropy(logits, teacher.clone(), *temperature, weights);
+        match *hard {
+            0.0 => soft(logits),
+            hard => soft(logits.clone()) * (1.0 - hard) + now.cross_entropy(logits, targets, weights) * hard,
+        }
+    }
 }
 
 /// What a step does for early exits.
@@ -46,8 +100,9 @@ impl Exits {
     }
 }
 
-/// The sum over rows of weight times cross-entropy in nats, and its gradients, to which an exit's loss is added.
-pub fn gradients(model: &Trainable, sample: &Sample, exits: Option<&Exits>) -> (f64, Gradients) {
+/// The sum over rows of weight times loss in nats, and its gradients, to which an exit's loss is added.
+pub fn gradients(model: &Trainable, objective: &Objective, sample: &Sample, exits: Option<&Exits>) -> (f64, Gradients) {
+    let lesson = Lesson::new(objective, sample);
     let now = model.model(false);
     let layers = model.config().layers;
     let mut hidden = now.embed(&sample.batch);
@@ -55,49 +110,52 @@ pub fn gradients(model: &Trainable, sample: &Sample, exits: Option<&Exits>) -> (
     let (exit, skipped) = (exits.map_or(0, |exits| exits.exit.0), exits.and_then(|exits| exits.skipped.as_ref()));
     if let Some(Exits { exit: (exit, weight), .. }) = exits {
         hidden = now.forward_layers(0..*exit, &sample.batch, hidden, skipped);
-        let loss = now.cross_entropy(now.logits(hidden.clone()), &sample.targets, &sample.weights);
-        exit_loss = Some(loss * *weight as f32);
+        exit_loss = Some(lesson.loss(&now, now.logits(hidden.clone())) * *weight as f32);
     }
     hidden = now.forward_layers(exit..layers, &sample.batch, hidden, skipped);
-    let loss = now.cross_entropy(now.logits(hidden), &sample.targets, &sample.weights);
+    let loss = lesson.loss(&now, now.logits(hidden));
     let whole = exit_loss.map_or_else(|| loss.clone(), |exit_loss| loss.clone() + exit_loss);
     let mut grads = whole.backward();
-    let of = |(name, tensor): (&str, &burn::tensor::Tensor<2>)| {
+    let of = |(name, tensor): (&str, &Tensor<2>)| {
         tensor.grad_remove(&mut grads).map(|gradient| (name.to_owned(), into_values(gradient)))
     };
     let gradients = model.parameters().filter_map(of).collect();
     (f64::from(into_values(loss.inner())[0]), gradients)
 }
 
-/// The loss alone.
-pub fn loss(model: &Trainable, sample: &Sample) -> f64 {
-    let now = model.model(true);
-    let hidden = now.forward_layers(0..model.config().layers, &sample.batch, now.embed(&sample.batch), None);
-    f64::from(into_values(now.cross_entropy(now.logits(hidden), &sample.targets, &sample.weights).inner())[0])
+/// What a model makes of a batch, summed over its rows by their weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Measured {
+    /// Of the rows.
+    pub weight: f64,
+    /// The loss in nats.
+    pub loss: f64,
+    /// Rows in which model and teacher think the same token the most likely; none where there is no teacher.
+    pub agreed: Option<f64>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Measures a model on a batch.
+pub fn measure(model: &Trainable, objective: &Objective, sample: &Sample) -> Measured {
+    let lesson = Lesson::new(objective, sample);
+    let now = model.model(true);
+    let hidden = now.forward_layers(0..model.config().layers, &sample.batch, now.embed(&sample.batch), None);
+    let logits = now.logits(hidden);
+    let agreed = lesson.taught.as_ref().map(|(_, teacher)| {
+        let picks = picks(&logits).zip(self::picks(teacher)).zip(&sample.weights);
+        picks.filter(|((own, teacher), _)| own == teacher).map(|(_, weight)| f64::from(*weight)).sum()
+    });
+    let weight = sample.weights.iter().map(|weight| f64::from(*weight)).sum();
+    Measured { weight, loss: f64::from(into_values(lesson.loss(&now, logits).inner())[0]), agreed }
+}
 
-    #[test]
-    fn exits_take_turns_and_upper_layers_are_left_out_more_often() {
-        let recipe = EarlyExits { dropout: 0.4, loss: 0.5 };
-        let (layers, steps) = (6, 4000);
-        let mut left_out = [0; 6];
-        for step in 0..steps {
-            let exits = Exits::of_step(&recipe, 1, step, layers);
-            assert_eq!(exits.exit, (1 + step as usize % 5, 0.5));
-            for (layer, count) in left_out.iter_mut().enumerate() {
-                let skips = |sublayer| exits.skipped.as_ref().is_some_and(|plan| plan.skips(sublayer));
-                assert_eq!(skips(Sublayer::Attention(layer)), skips(Sublayer::Mlp(layer)));
-                *count += i32::from(skips(Sublayer::Mlp(layer)));
-            }
-        }
-        assert_eq!(left_out[0], 0);
-        for (layer, count) in left_out.into_iter().enumerate() {
-            let expected = 0.4 * ((layer as f64 / 5.0).exp2() - 1.0);
-            assert!((f64::from(count) / steps as f64 - expected).abs() < 0.03, "layer {layer}: {count}");
-        }
-    }
+/// Every row's most likely token, the smallest of equals.
+fn picks(logits: &Tensor<2>) -> impl Iterator<Item = usize> {
+    let [_, vocabulary] = logits.dims();
+    let values = into_values(logits.clone().inner());
+    let of_row = move |row: usize| {
+        let logits = &values[row * vocabulary..][..vocabulary];
+        (1..vocabulary).fold(0, |best, token| if logits[token] > logits[best] { token } else { best })
+    };
+    let [rows, _] = logits.dims();
+    (0..rows).map(of_row)
 }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
+use paceline::files::AtomicFolder;
 use paceline::model::{Compute, DeviceName};
 use paceline_kernels::Kernels;
 
+use crate::checksum::Checksum;
 use crate::export::export;
-use crate::job::{Job, JobFlags};
+use crate::job::{Job, JobFlags, Outcome};
+use crate::objective::Objective;
 use crate::packing::Source;
 use crate::settings::ModelRecipe;
 use crate::tokenizer::ChatTokenizer;
@@ -49,34 +53,48 @@ impl TrainingFlags {
     }
 }
 
-/// Trains the target and writes it to `models/target`.
+/// What the target is called among the models.
+pub const TARGET: &str = "target";
+
+/// Trains the target and writes it to `models/target`, unless that is done.
 ///
 /// # Errors
 /// When something that an earlier step makes is not there, or the training fails.
-pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
-    let job = Job::open(&flags.job)?;
+pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let recipe = job.recipe.target.as_ref().context(
         "The recipe has no [target]: give it a section with `layers`, `hidden`, `intermediate` and `heads`.",
     )?;
-    let place = flags.open()?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
-    let tokens = tokens::open(&job, &tokenizer)?;
+    let tokens = tokens::open(job, &tokenizer)?;
     let (sources, validation) = sources(&tokens);
+    let fingerprint = fingerprint(recipe, &tokens);
+    let (config, seed) = (recipe.config(&tokenizer, job.recipe.data.document_tokens), job.recipe.seed);
+    let path = job.model(TARGET);
+    let key = Checksum::of(format!("{fingerprint} {config:?} {seed} {:x}", tokenizer.hash()).as_bytes());
+    AtomicFolder::recover(&path)?;
+    if job.is_done(STEP, key) && Checkpoint::open(&path).is_ok() {
+        return Ok(Outcome::Kept);
+    }
     let training = Training {
-        name: "target",
-        config: recipe.config(&tokenizer, job.recipe.data.document_tokens),
+        name: TARGET,
+        config,
         recipe: &recipe.training,
-        seed: job.recipe.seed,
+        objective: &Objective::NextToken,
+        seed,
         sources: &sources,
         validation: &validation,
-        folder: job.folder("target")?,
-        fingerprint: fingerprint(recipe, &tokens),
-        place,
+        folder: job.folder(TARGET)?,
+        fingerprint,
+        place: flags.open()?,
     };
-    let model = training.run()?;
-    export(&model, &job.tokenizer(), &job.folder("models")?.join("target"))?;
-    Ok(())
+    let trained = training.run()?;
+    job.folder("models")?;
+    export(&trained.model, &job.tokenizer(), &path)?;
+    job.mark_done(STEP, key)?;
+    Ok(Outcome::Made)
 }
+
+const STEP: &str = "pretrain";
 
 /// What is trained on, and what is validated on.
 pub fn sources(tokens: &[SourceTokens]) -> (Vec<Source<'_>>, Vec<Source<'_>>) {

@@ -7,6 +7,7 @@
 mod parameters;
 mod sentences;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
-use crate::settings::ModelRecipe;
+use crate::pretrain::TARGET;
+use crate::settings::{DraftRecipe, ModelRecipe};
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub struct Recipe {
     /// `[target]`: the model whose tokens come out in the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ModelRecipe>,
+    /// `[drafts.NAME]`: models that draft for the target, learned from it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drafts: BTreeMap<String, DraftRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -195,7 +200,18 @@ impl Recipe {
     /// What serde cannot check, section by section.
     fn check(&self) -> Result<(), String> {
         self.data.check()?;
-        self.target.iter().try_for_each(|target| target.check("target"))
+        self.target.iter().try_for_each(|target| target.check("target"))?;
+        let (tasks, texts) = (self.data.tasks.as_ref().map_or(0, |tasks| tasks.train), self.data.text.len());
+        for (name, draft) in &self.drafts {
+            let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+            if !plain || name == TARGET {
+                return Err(format!(
+                    "a draft cannot be called `{name}`: use letters, digits, `-` and `_`, and not `{TARGET}`"
+                ));
+            }
+            draft.check(&format!("drafts.{name}"), tasks, texts)?;
+        }
+        Ok(())
     }
 }
 

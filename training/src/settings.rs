@@ -107,6 +107,83 @@ pub struct EarlyExits {
     pub loss: f64,
 }
 
+/// A draft model: what it looks like, and what of the target it is taught.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftRecipe {
+    /// How many of the tasks to train on the target answers for it.
+    #[serde(default)]
+    pub answers: usize,
+    /// How many texts of the recipe the target goes on with for it.
+    #[serde(default)]
+    pub continuations: usize,
+    /// The share of the continued texts in what is learned, from 0 to 1.
+    #[serde(default = "a_tenth")]
+    pub continuations_weight: f64,
+    /// The most tokens that the target answers.
+    #[serde(default = "longest_answer")]
+    pub longest_answer: usize,
+    /// How many of the tasks that were held out the target answers, to measure the agreement with it.
+    #[serde(default = "held_out")]
+    pub held_out: usize,
+    /// What both models' logits are divided by, before their distributions are compared.
+    #[serde(default = "one")]
+    pub temperature: f32,
+    /// The share of the loss that is that of the target's tokens, from 0 to 1; the rest is that of its distributions.
+    #[serde(default)]
+    pub hard_labels: f32,
+    /// Its shape, and how it is trained.
+    pub model: ModelRecipe,
+}
+
+fn a_tenth() -> f64 {
+    0.1
+}
+
+fn longest_answer() -> usize {
+    256
+}
+
+fn held_out() -> usize {
+    200
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+impl DraftRecipe {
+    /// What serde cannot check.
+    ///
+    /// # Errors
+    /// The rest of a sentence, for the section `name`. `tasks` and `texts` say what there is to train on.
+    pub fn check(&self, name: &str, tasks: usize, texts: usize) -> Result<(), String> {
+        if self.answers == 0 && self.continuations == 0 {
+            return Err(format!("[{name}] has nothing to learn from: give it `answers`, or `continuations` of texts"));
+        }
+        if self.answers > tasks {
+            let (answers, hint) = (self.answers, "raise `train` of [data.tasks], or lower it");
+            return Err(format!("`answers` of [{name}] is {answers}, and there are {tasks} tasks to train on; {hint}"));
+        }
+        if self.continuations > 0 && texts == 0 {
+            return Err(format!("`continuations` of [{name}] needs texts: add [[data.text]], or leave it out"));
+        }
+        if !(self.continuations_weight > 0.0 && self.continuations_weight < 1.0) {
+            return Err(format!("`continuations_weight` of [{name}] must lie between 0 and 1"));
+        }
+        if self.longest_answer == 0 {
+            return Err(format!("`longest_answer` of [{name}] must be above zero"));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(format!("`temperature` of [{name}] must be a number above 0"));
+        }
+        if !(0.0..=1.0).contains(&self.hard_labels) {
+            return Err(format!("`hard_labels` of [{name}] must lie between 0 and 1"));
+        }
+        self.model.check(&format!("{name}.model"))
+    }
+}
+
 impl ModelRecipe {
     /// What the recipe implies, with a tokenizer and for a context of so many tokens.
     pub fn config(&self, tokenizer: &ChatTokenizer, context: usize) -> ModelConfig {

@@ -8,7 +8,7 @@ use paceline::command::{Failure, output};
 use paceline::model::{Batch, Trainable};
 
 use crate::initial::initial;
-use crate::objective::{Sample, gradients};
+use crate::objective::{Objective, Sample, gradients};
 use crate::optimizer::Optimizer;
 use crate::pretrain::TrainingFlags;
 use crate::progress::{grouped, time};
@@ -59,7 +59,7 @@ fn tokens_per_second(recipe: &ModelRecipe, vocabulary: usize, place: &Place, rep
     let sample = Sample { batch, targets: tokens(104_729), weights: vec![1.0 / rows as f32; rows] };
     let mut step = || {
         let start = Instant::now();
-        let (_, gradients) = gradients(&model, &sample, None);
+        let (_, gradients) = gradients(&model, &Objective::NextToken, &sample, None);
         optimizer.step(&mut model, &gradients, training.schedule.learning_rate);
         start.elapsed().as_secs_f64()
     };

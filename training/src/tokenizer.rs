@@ -9,7 +9,7 @@ mod save;
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests;
 
-use paceline::command::{Failure, output};
+use paceline::command::Failure;
 use paceline::files::AtomicFolder;
 
 pub use self::chat::{ChatTokenizer, Conversation, TokenizerError};
@@ -17,7 +17,7 @@ pub use self::learn::{LearnError, learn};
 use self::sample::Sample;
 pub use self::save::{ASSISTANT, BEGIN, CHAT_TEMPLATE, END, PAD, SPECIAL, SYSTEM, SaveError, USER, save};
 use crate::checksum::Checksum;
-use crate::job::Job;
+use crate::job::{Job, Outcome};
 use crate::progress::{Progress, grouped};
 use crate::tasks::prepare;
 
@@ -25,15 +25,14 @@ use crate::tasks::prepare;
 ///
 /// # Errors
 /// When text is missing or unusable, or the result cannot be written.
-pub fn run(job: &Job) -> Result<(), Failure> {
+pub fn run(job: &Job) -> Result<Outcome, Failure> {
     prepare(job)?;
     const STEP: &str = "tokenizer";
     let recipe = &job.recipe.tokenizer;
     let folder = job.tokenizer();
     if recipe.from.is_some() {
         ChatTokenizer::open(&folder)?;
-        output::say(&format!("{STEP}: taken over from {}\n", folder.display()));
-        return Ok(());
+        return Ok(Outcome::Kept);
     }
     let mut sample = Sample::open(job)?;
     let mut key = Checksum::default();
@@ -42,8 +41,7 @@ pub fn run(job: &Job) -> Result<(), Failure> {
     let key = key.finish();
     AtomicFolder::recover(&folder)?;
     if job.is_done(STEP, key) && ChatTokenizer::open(&folder).is_ok() {
-        output::say(&format!("{STEP}: {} is done already\n", folder.display()));
-        return Ok(());
+        return Ok(Outcome::Kept);
     }
     let part = AtomicFolder::create(&folder)?;
     let mut progress = Progress::start(STEP, "bytes of text", 0, sample.size());
@@ -61,5 +59,5 @@ pub fn run(job: &Job) -> Result<(), Failure> {
     part.commit()?;
     job.mark_done(STEP, key)?;
     progress.finish(&format!("{} tokens in {}", grouped(recipe.vocabulary as u64), folder.display()));
-    Ok(())
+    Ok(Outcome::Made)
 }

@@ -14,12 +14,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use paceline::command::{Failure, output};
+use paceline::command::Failure;
 
 pub use self::documents::{Cutter, OwnDocument};
 pub use self::shard::{ANSWER, Document, PROMPT, Shard, ShardError, ShardWriter, TEXT};
 use crate::checksum::Checksum;
-use crate::job::Job;
+use crate::job::{Job, Outcome};
 use crate::progress::{Progress, grouped};
 use crate::recipe::{Fields, TASKS};
 use crate::sources::{self, Paragraphs, Rows, SourceError};
@@ -127,7 +127,7 @@ fn files_of(job: &Job) -> Result<Vec<Vec<PathBuf>>, SourceError> {
 ///
 /// # Errors
 /// When a text or the tokenizer is missing or unusable, or a shard cannot be written.
-pub fn run(job: &Job) -> Result<(), Failure> {
+pub fn run(job: &Job) -> Result<Outcome, Failure> {
     prepare(job)?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
     let limit = job.recipe.data.document_tokens;
@@ -135,6 +135,7 @@ pub fn run(job: &Job) -> Result<(), Failure> {
     fs::create_dir_all(&folder).map_err(|error| {
         anyhow!("The folder {} cannot be made: {error}; name another one with `--out`.", folder.display())
     })?;
+    let mut outcome = Outcome::Kept;
     for (source, files) in sources_of(job).iter().zip(files_of(job)?) {
         let step = format!("tokens-{}", source.name);
         let mut key = Checksum::default();
@@ -143,13 +144,13 @@ pub fn run(job: &Job) -> Result<(), Failure> {
         let key = key.finish();
         let whole = |split| Shard::open(&place(job, &source.name, split), &tokenizer).is_ok();
         if job.is_done(&step, key) && whole(TRAIN) && whole(VALIDATION) {
-            output::say(&format!("tokens: {} is done already\n", source.name));
             continue;
         }
         make(job, source, &files, &tokenizer)?;
         job.mark_done(&step, key)?;
+        outcome = Outcome::Made;
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Makes the two shards of a source.

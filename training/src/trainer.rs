@@ -3,7 +3,6 @@
 //! Everything that a step computes follows from the recipe and the state before it, so a training that was ended at any
 //! moment and called again ends with the same bits as one that was not.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use paceline_kernels::Kernels;
 use crate::curve::{Curve, Picture};
 use crate::growth::{deepened, layers_at};
 use crate::initial::initial;
-use crate::objective::{Exits, Sample, gradients, loss};
+use crate::objective::{Exits, Measured, Objective, Sample, gradients, measure};
 use crate::optimizer::{Gradients, Optimizer};
 use crate::packing::{Drawing, Packer, PackingState, Source};
 use crate::progress::Progress;
@@ -41,6 +40,8 @@ pub struct Training<'a> {
     pub config: ModelConfig,
     /// How it is trained.
     pub recipe: &'a TrainingRecipe,
+    /// What it learns of its tokens.
+    pub objective: &'a Objective,
     /// What all randomness follows from.
     pub seed: u64,
     /// What it learns from.
@@ -55,23 +56,45 @@ pub struct Training<'a> {
     pub fingerprint: String,
 }
 
+/// What a training made.
+pub struct Trained {
+    /// The model.
+    pub model: Trainable,
+    /// What was measured on the way.
+    pub curve: Curve,
+}
+
+/// The column of the curve with the validation loss on a source, in nats a token.
+pub fn validation_column(source: &str) -> String {
+    format!("validation, {source}")
+}
+
+/// The column of the curve with the share of a source's tokens for which model and teacher pick the same.
+pub fn agreement_column(source: &str) -> String {
+    format!("agreement, {source}")
+}
+
 impl Training<'_> {
-    /// Trains to the end, from the checkpoint where there is one. Returns the model.
+    /// Trains to the end, from the checkpoint where there is one.
     ///
     /// # Errors
     /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
-    pub fn run(&self) -> anyhow::Result<Trainable> {
+    pub fn run(&self) -> anyhow::Result<Trained> {
         let path = self.folder.join("checkpoint.safetensors");
         let state = State::load(&path, &self.fingerprint)?;
         let mut step = state.as_ref().map_or(0, |state| state.steps);
         let (mut model, mut optimizer, packing) = self.begin(state);
         let TrainingRecipe { prompt_weight, curriculum, .. } = *self.recipe;
         let mut packer = Packer::new(self.sources, Drawing { seed: self.seed, prompt_weight, curriculum }, packing);
-        let picture = Picture::of_losses(&format!("{}: loss by step", self.name));
+        let mut picture = Picture::of_losses(&format!("{}: loss by step", self.name));
+        picture.hidden.extend(self.validation.iter().map(|source| agreement_column(source.name)));
         let mut curve = Curve::open(&self.folder, "loss", picture, step)?;
         let steps = self.recipe.steps;
         let tokens_per_step = (self.recipe.accumulate * self.recipe.sequences * self.recipe.length) as u64;
         let mut progress = Progress::start(self.name, "tokens", step * tokens_per_step, steps * tokens_per_step);
+        if step == 0 && matches!(self.objective, Objective::Distillation(_)) {
+            self.validate(&model, |source, measured| record_agreement(&mut curve, 0, source, measured));
+        }
         while step < steps {
             self.grow(&mut model, &mut optimizer, step);
             let done = step as f64 / steps as f64;
@@ -90,18 +113,20 @@ impl Training<'_> {
             curve.record(step, &[("train", loss), ("learning rate", rate), ("gradient norm", norm)]);
             let last = step == steps;
             if last || step.is_multiple_of(self.recipe.validate_every.max(1)) {
-                for (name, loss) in self.validate(&model) {
-                    curve.record(step, &[(&format!("validation, {name}"), loss)]);
-                }
+                self.validate(&model, |source, measured| {
+                    curve.record(step, &[(&validation_column(source), measured.loss / measured.weight)]);
+                    record_agreement(&mut curve, step, source, measured);
+                });
             }
             if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
-                State::of(step, &model, &optimizer, packer.state()).save(&path, &self.fingerprint)?;
+                // The curve first: rows past the checkpoint are measured again, but none before it.
                 curve.save()?;
+                State::of(step, &model, &optimizer, packer.state()).save(&path, &self.fingerprint)?;
             }
             progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));
         }
         progress.finish("");
-        Ok(model)
+        Ok(Trained { model, curve })
     }
 
     fn begin(&self, state: Option<State>) -> (Trainable, Optimizer, PackingState) {
@@ -150,7 +175,7 @@ impl Training<'_> {
         let mut sum = Gradients::new();
         let mut loss = 0.0;
         for sample in &samples {
-            let (more, gradients) = gradients(model, sample, exits.as_ref());
+            let (more, gradients) = gradients(model, self.objective, sample, exits.as_ref());
             loss += more;
             for (name, gradient) in gradients {
                 match sum.entry(name) {
@@ -164,19 +189,26 @@ impl Training<'_> {
         (loss, sum)
     }
 
-    /// The mean loss per token to be learned of every validation source, in nats.
-    pub fn validate(&self, model: &Trainable) -> BTreeMap<String, f64> {
-        let of = |source: &Source<'_>| {
-            let sources = std::slice::from_ref(source);
-            let mut packer = Packer::new(sources, VALIDATION, PackingState::default());
-            let (mut sum, mut weight) = (0.0, 0.0);
+    /// Measures the model on every validation source and hands what came out to `take`, with the source's name.
+    fn validate(&self, model: &Trainable, mut take: impl FnMut(&str, Measured)) {
+        for source in self.validation.iter().filter(|source| source.shard.documents() > 0) {
+            let mut packer = Packer::new(std::slice::from_ref(source), VALIDATION, PackingState::default());
+            let mut sum = Measured::default();
             for _ in 0..self.recipe.validate_on.div_ceil(self.recipe.sequences).max(1) {
                 let sample = packer.next(self.recipe.sequences, self.recipe.length, 0.0);
-                weight += sample.weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-                sum += loss(model, &sample);
+                let Measured { weight, loss, agreed } = measure(model, self.objective, &sample);
+                sum.weight += weight;
+                sum.loss += loss;
+                sum.agreed = agreed.map(|agreed| agreed + sum.agreed.unwrap_or_default());
             }
-            (source.name.to_owned(), sum / weight.max(f64::MIN_POSITIVE))
-        };
-        self.validation.iter().filter(|source| source.shard.documents() > 0).map(of).collect()
+            sum.weight = sum.weight.max(f64::MIN_POSITIVE);
+            take(source.name, sum);
+        }
+    }
+}
+
+fn record_agreement(curve: &mut Curve, step: u64, source: &str, measured: Measured) {
+    if let Some(agreed) = measured.agreed {
+        curve.record(step, &[(&agreement_column(source), agreed / measured.weight)]);
     }
 }

@@ -1,9 +1,13 @@
 //! The command line: the steps from end to end, wrong usage, bad input and a disk without room.
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+
+use common::Run;
 
 /// A folder with a recipe and its text.
 struct Place {
@@ -39,37 +43,9 @@ impl Place {
     }
 }
 
-#[derive(Debug)]
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Run {
-    fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: status.code(), out: text(stdout), err: text(stderr) }
-    }
-
-    fn new(arguments: &[&str]) -> Self {
-        Self::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(arguments))
-    }
-
-    /// Checks that it failed with one sentence that has these words.
-    #[track_caller]
-    fn fails(&self, code: i32, words: &[&str]) {
-        let sentence = self.err.strip_prefix("paceline-train: ").and_then(|line| line.strip_suffix('\n'));
-        let good = |line: &str| line.len() > 20 && line.ends_with(['.', '?']) && !line.contains(char::is_control);
-        assert!(self.code == Some(code) && self.out.is_empty() && sentence.is_some_and(good), "{self:?}");
-        assert!(words.iter().all(|word| self.err.contains(word)), "{words:?}: {self:?}");
-    }
-
-    #[track_caller]
-    fn succeeds(&self, words: &[&str]) {
-        assert!(self.code == Some(0) && words.iter().all(|word| self.err.contains(word)), "{words:?}: {self:?}");
-    }
+/// Runs the command with these arguments.
+fn run(arguments: &[&str]) -> Run {
+    Run::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(arguments))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -83,16 +59,16 @@ const SHARDS: [&str; 2] = ["words.train.tokens", "words.validation.tokens"];
 
 #[test]
 fn wrong_usage_is_one_sentence_and_help_is_help() {
-    Run::new(&["tokenise"]).fails(2, &["unrecognized subcommand 'tokenise'", "'tokenizer'", "--help"]);
-    Run::new(&["tokens"]).fails(2, &["<RECIPE.toml>"]);
-    Run::new(&["tokens", "x.toml", "--set", "TEXT"]).fails(2, &["TEXT=my/texts"]);
-    assert_eq!(Run::new(&[]).code, Some(2));
+    run(&["tokenise"]).fails(2, &["unrecognized subcommand 'tokenise'", "'tokenizer'", "--help"]);
+    run(&["tokens"]).fails(2, &["<RECIPE.toml>"]);
+    run(&["tokens", "x.toml", "--set", "TEXT"]).fails(2, &["TEXT=my/texts"]);
+    assert_eq!(run(&[]).code, Some(2));
     for (arguments, words) in [
         (&["--help"][..], ["Examples:", "tokenizer", "Exit codes"]),
         (&["tokenizer", "--help"], ["--set", "chat template", "vocabulary = 4096"]),
         (&["tokens", "--help"], ["--out", "document_tokens", "[[data.text]]"]),
     ] {
-        let run = Run::new(arguments);
+        let run = run(arguments);
         assert!(run.code == Some(0) && words.iter().all(|word| run.out.contains(word)), "{run:?}");
     }
 }

@@ -51,11 +51,30 @@ fn initial(seed: u64) -> impl Fn(&str, &[usize]) -> Vec<f32> {
     }
 }
 
+/// What a batch is learned from.
+enum Loss<'a> {
+    /// The tokens that follow.
+    Targets(&'a [u32]),
+    /// Another model's distributions, at a temperature.
+    Teacher(&'a Trainable, f32),
+}
+
+fn logits(model: &Trainable, now: &Model, batch: &Batch) -> Tensor<2> {
+    now.logits(now.forward_layers(0..model.config().layers, batch, now.embed(batch), None))
+}
+
 /// Loss and gradients of a batch.
-fn step(model: &Trainable, batch: &Batch, targets: &[u32], weights: &[f32]) -> (f32, BTreeMap<String, Vec<f32>>) {
-    let now: Model = model.model(false);
-    let hidden = now.forward_layers(0..model.config().layers, batch, now.embed(batch), None);
-    let loss = now.cross_entropy(now.logits(hidden), targets, weights);
+fn step(model: &Trainable, batch: &Batch, loss: &Loss<'_>, weights: &[f32]) -> (f32, BTreeMap<String, Vec<f32>>) {
+    let now = model.model(false);
+    let student = logits(model, &now, batch);
+    let loss = match loss {
+        Loss::Targets(targets) => now.cross_entropy(student, targets, weights),
+        Loss::Teacher(teacher, temperature) => {
+            let teacher = logits(teacher, &teacher.model(true), batch);
+            // Three times the loss, so that what comes from behind it is passed on.
+            now.soft_cross_entropy(student, teacher, *temperature, weights) * 3.0
+        }
+    };
     let grads = loss.backward();
     let gradient = |tensor: &Tensor<2>| into_values(tensor.grad(&grads).expect("all parameters are used"));
     let gradients = model.parameters().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
@@ -63,7 +82,7 @@ fn step(model: &Trainable, batch: &Batch, targets: &[u32], weights: &[f32]) -> (
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn gradients_are_those_of_burns_operations(
@@ -74,6 +93,7 @@ proptest! {
         length in 1..20usize,
         documents in prop::collection::vec(any::<u32>(), 80),
         seed: u64,
+        temperature in prop_oneof![Just(None), (0.5..4.0f32).prop_map(Some), Just(Some(1.0))],
         threads in 1..4usize,
     ) {
         let rows = sequences * length;
@@ -88,9 +108,14 @@ proptest! {
         }
         let batch = Batch::new(tokens, length, starts);
         let kernels = Compute::Kernels(Arc::new(Kernels::new(threads).expect("threads start")));
-        let make = |compute: &Compute| Trainable::new(config(family, tied, window), compute, initial(seed));
-        let (fused_loss, fused) = step(&make(&kernels), &batch, &targets, &weights);
-        let (loss, composed) = step(&make(&Compute::Burn(Device::flex())), &batch, &targets, &weights);
+        let of = |compute: &Compute| {
+            let make = |seed| Trainable::new(config(family, tied, window), compute, initial(seed));
+            let teacher = make(!seed);
+            let loss = temperature.map_or(Loss::Targets(&targets), |temperature| Loss::Teacher(&teacher, temperature));
+            step(&make(seed), &batch, &loss, &weights)
+        };
+        let (fused_loss, fused) = of(&kernels);
+        let (loss, composed) = of(&Compute::Burn(Device::flex()));
         prop_assert!((fused_loss - loss).abs() <= 1e-4 * loss.abs().max(1.0), "{fused_loss} {loss}");
         for (name, expected) in composed {
             let largest = expected.iter().fold(1e-2, |most: f32, value| most.max(value.abs()));

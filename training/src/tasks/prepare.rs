@@ -7,7 +7,7 @@ use paceline::command::output;
 
 use super::{Category, Generator, Level, Split, held_out_rows, write_rows};
 use crate::checksum::Checksum;
-use crate::job::Job;
+use crate::job::{Job, Outcome};
 
 /// Rows of the validation split that losses are measured on.
 const VALIDATION: usize = 600;
@@ -16,14 +16,14 @@ const VALIDATION: usize = 600;
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn prepare(job: &Job) -> anyhow::Result<()> {
-    let Some(tasks) = &job.recipe.data.tasks else { return Ok(()) };
+pub fn prepare(job: &Job) -> anyhow::Result<Outcome> {
+    let Some(tasks) = &job.recipe.data.tasks else { return Ok(Outcome::Kept) };
     let (train, validation) = (job.tasks("train"), job.tasks("validation"));
     let mut key = Checksum::default();
     key.text(&format!("{} {} {}", env!("CARGO_PKG_VERSION"), tasks.train, job.recipe.seed));
     let key = key.finish();
     if job.is_done("tasks", key) && train.is_file() && validation.is_file() {
-        return Ok(());
+        return Ok(Outcome::Kept);
     }
     let folder = job.out().join("tasks");
     fs::create_dir_all(&folder).with_context(|| format!("The folder {} cannot be made", folder.display()))?;
@@ -32,5 +32,5 @@ pub fn prepare(job: &Job) -> anyhow::Result<()> {
     write_rows(&validation, rows.into_iter())?;
     job.mark_done("tasks", key)?;
     output::say(&format!("tasks: {} to train on, {VALIDATION} to validate on\n", tasks.train));
-    Ok(())
+    Ok(Outcome::Made)
 }

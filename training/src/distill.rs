@@ -1,0 +1,282 @@
+//! The step `distill`: draft models, from what the target answers itself and from its distributions over it.
+//!
+//! First the target answers prompts of the tasks and goes on with texts ([`answers`]); drafts of one recipe share these
+//! answers. Then the draft learns the target's distributions over them, computed with every batch.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use paceline::checkpoint::Checkpoint;
+use paceline::command::{Failure, output};
+use paceline::files::AtomicFolder;
+use paceline::model::Trainable;
+use paceline::{EngineConfig, Prompt};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::answers::{Answered, Target, answers};
+use crate::checksum::Checksum;
+use crate::curve::Curve;
+use crate::export::export;
+use crate::job::{Job, Outcome};
+use crate::objective::{Distillation, Objective};
+use crate::packing::Source;
+use crate::pretrain::{TARGET, TrainingFlags};
+use crate::recipe::{Fields, TASKS};
+use crate::settings::DraftRecipe;
+use crate::sources::{self, Row, Rows};
+use crate::tokenizer::ChatTokenizer;
+use crate::tokens::{self, PROMPT, Shard, ShardWriter, SourceTokens};
+use crate::trainer::{Trained, Training, agreement_column};
+
+/// The shortest beginning of a text that the target goes on with, in tokens.
+const SHORTEST_BEGINNING: usize = 8;
+
+/// Trains the drafts of the recipe, or the one called `only`.
+///
+/// # Errors
+/// When there is no such draft, something that an earlier step makes is not there, or a training fails.
+pub fn run(job: &Job, flags: &TrainingFlags, only: Option<&str>) -> Result<(), Failure> {
+    let names: Vec<&str> = job.recipe.drafts.keys().map(String::as_str).collect();
+    if names.is_empty() {
+        return Err(anyhow!("The recipe has no drafts: give it a section [drafts.NAME] for each.").into());
+    }
+    for name in only.map_or(names, |only| vec![only]) {
+        draft(job, flags, name)?.say(&format!("distill {name}"));
+    }
+    Ok(())
+}
+
+/// Trains the draft `name` and writes it to `models/NAME`, unless that is done.
+///
+/// # Errors
+/// As [`run`].
+pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Failure> {
+    let recipe = job.recipe.drafts.get(name).ok_or_else(|| {
+        let names: Vec<&str> = job.recipe.drafts.keys().map(String::as_str).collect();
+        anyhow!("The recipe has no draft called `{name}`: name one of those that it has ({}).", names.join(", "))
+    })?;
+    let target = OpenTarget::open(job)?;
+    let tokens = tokens::open(job, &target.tokenizer)?;
+    let path = job.model(name);
+    let fingerprint = fingerprint(job, recipe, &target, &tokens);
+    let (step, key) = (format!("distill-{name}"), Checksum::of(fingerprint.as_bytes()));
+    AtomicFolder::recover(&path)?;
+    if job.is_done(&step, key) && Checkpoint::open(&path).is_ok() {
+        return Ok(Outcome::Kept);
+    }
+
+    let place = flags.open()?;
+    let folder = job.folder("drafts")?.join(name);
+    job.folder(&format!("drafts/{name}"))?;
+    let lessons = Lessons::make(job, flags, recipe, &target, &tokens, &folder)?;
+    let (train, validation) = lessons.sources(recipe, &tokens);
+    let teacher = Trainable::open(&target.checkpoint, &place.compute)?;
+    let (temperature, hard_labels) = (recipe.temperature, recipe.hard_labels);
+    let training = Training {
+        name,
+        config: recipe.model.config(&target.tokenizer, job.recipe.data.document_tokens),
+        recipe: &recipe.model.training,
+        objective: &Objective::Distillation(Distillation { teacher, temperature, hard_labels }),
+        seed: job.recipe.seed,
+        sources: &train,
+        validation: &validation,
+        place,
+        folder,
+        fingerprint,
+    };
+    let Trained { model, curve } = training.run()?;
+    export(&model, &target.path, &path)?;
+    for source in &validation {
+        if let Some([before, after]) = agreement(&curve, source.name) {
+            output::say(&format!(
+                "{name}: picks the target's token on {} in {:.1}% of all places, {:.1}% before the training\n",
+                source.name,
+                100.0 * after,
+                100.0 * before,
+            ));
+        }
+    }
+    job.mark_done(&step, key)?;
+    Ok(Outcome::Made)
+}
+
+/// The agreement with the target on a source at the beginning and at the end of a curve.
+pub fn agreement(curve: &Curve, source: &str) -> Option<[f64; 2]> {
+    let column = agreement_column(source);
+    let mut values = curve.series(&column).map(|(_, value)| value);
+    let first = values.next()?;
+    Some([first, values.last().unwrap_or(first)])
+}
+
+/// The target as it was trained.
+struct OpenTarget {
+    path: PathBuf,
+    checkpoint: Checkpoint,
+    tokenizer: ChatTokenizer,
+    /// Of its weights, its shape and its tokenizer.
+    hash: u64,
+}
+
+impl OpenTarget {
+    fn open(job: &Job) -> Result<Self, Failure> {
+        let path = job.model(TARGET);
+        AtomicFolder::recover(&path)?;
+        if !path.exists() {
+            return Err(
+                anyhow!("There is no target in {} yet: run `paceline-train pretrain` first.", path.display()).into()
+            );
+        }
+        let checkpoint = Checkpoint::open(&path)?;
+        let tokenizer = ChatTokenizer::open(&path)?;
+        let (own, known) = (tokenizer.tokenizer().vocab_size(), checkpoint.config().vocab_size);
+        if own != known || tokenizer.hash() != ChatTokenizer::open(&job.tokenizer())?.hash() {
+            return Err(anyhow!(
+                "The target {} was not made with the tokenizer in {}: train the target again, or bring its tokenizer back.",
+                path.display(),
+                job.tokenizer().display()
+            )
+            .into());
+        }
+        let mut hash = Checksum::default();
+        let files: Vec<PathBuf> = checkpoint.files().iter().map(|file| file.path.clone()).collect();
+        hash.text(&format!("{:?} {:x}", checkpoint.config(), tokenizer.hash()));
+        for file in &files {
+            hash.update(&std::fs::read(file).map_err(|error| anyhow!("{} cannot be read: {error}.", file.display()))?);
+        }
+        Ok(Self { path, checkpoint, hash: hash.finish(), tokenizer })
+    }
+}
+
+/// All that decides what a draft becomes, as text.
+fn fingerprint(job: &Job, recipe: &DraftRecipe, target: &OpenTarget, tokens: &[SourceTokens]) -> String {
+    let data = |source: &SourceTokens| {
+        let held_out = source.validation.as_ref().map(Shard::checksum);
+        format!("{} {} {:x} {held_out:x?}", source.name, source.weight, source.train.checksum())
+    };
+    let sources: Vec<String> = tokens.iter().map(data).collect();
+    let (seed, context) = (job.recipe.seed, job.recipe.data.document_tokens);
+    format!("{recipe:?} {seed} {context} {:x} {sources:?}", target.hash)
+}
+
+/// What a draft learns from, and what it is measured with.
+struct Lessons {
+    answers: Option<Shard>,
+    continuations: Option<Shard>,
+    held_out: Option<Shard>,
+}
+
+/// What the target's answers to tasks are called in the curve.
+const ANSWERS: &str = "answers";
+/// What texts that the target went on with are called.
+const CONTINUATIONS: &str = "continuations";
+
+impl Lessons {
+    /// Has the target answer what was not answered yet, and makes shards of it in `folder`.
+    fn make(
+        job: &Job,
+        flags: &TrainingFlags,
+        recipe: &DraftRecipe,
+        target: &OpenTarget,
+        tokens: &[SourceTokens],
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        let config =
+            EngineConfig { device: flags.device, threads: flags.threads, ..EngineConfig::new(target.path.clone()) };
+        let longest = recipe.longest_answer;
+        let mut answerer = Target::new(config, longest);
+        let shared = job.folder("answers")?;
+        let mut make = |name: &str, prompts: Vec<Prompt>, made_of: u64| -> Result<Option<Shard>, Failure> {
+            if prompts.is_empty() {
+                return Ok(None);
+            }
+            let path = shared.join(format!("{name}-{longest}.jsonl"));
+            let made_of = Checksum::of(format!("{:x} {longest} {made_of:x}", target.hash).as_bytes());
+            let answers = answers(&path, made_of, &prompts, &mut answerer)?;
+            shard(&folder.join(format!("{name}.tokens")), &answers, &target.tokenizer).map(Some)
+        };
+        let tasks = tokens.iter().find(|source| source.name == TASKS);
+        let of_tasks = |split: &str, count: usize| tasks.map_or(Ok(Vec::new()), |_| task_prompts(job, split, count));
+        let train = tasks.map_or(0, |tasks| tasks.train.checksum());
+        let held_out = tasks.and_then(|tasks| tasks.validation.as_ref()).map_or(0, Shard::checksum);
+        let of_texts = text_prompts(tokens, job.recipe.seed, recipe.continuations);
+        let checksums: Vec<(u64, u64)> =
+            tokens.iter().map(|source| (source.train.checksum(), source.weight.to_bits())).collect();
+        let texts = Checksum::of(format!("{checksums:x?} {}", job.recipe.seed).as_bytes());
+        Ok(Self {
+            answers: make(ANSWERS, of_tasks("train", recipe.answers)?, train)?,
+            continuations: make(CONTINUATIONS, of_texts, texts)?,
+            held_out: make("held-out", of_tasks("validation", recipe.held_out)?, held_out)?,
+        })
+    }
+
+    /// What is trained on, and what is validated on: answers to held-out tasks, and held-out texts.
+    fn sources<'a>(&'a self, recipe: &DraftRecipe, tokens: &'a [SourceTokens]) -> (Vec<Source<'a>>, Vec<Source<'a>>) {
+        let source = |name, shard: &'a Option<Shard>, weight| {
+            let shard = shard.as_ref().filter(|shard| shard.documents() > 0)?;
+            Some(Source { name, shard, weight })
+        };
+        let weight = recipe.continuations_weight;
+        let train = [source(ANSWERS, &self.answers, 1.0 - weight), source(CONTINUATIONS, &self.continuations, weight)];
+        let texts = tokens.iter().filter(|tokens| tokens.name != TASKS);
+        let texts = texts.filter_map(|tokens| source(&tokens.name, &tokens.validation, tokens.weight));
+        (train.into_iter().flatten().collect(), source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect())
+    }
+}
+
+/// A shard of answers.
+fn shard(path: &Path, answers: &[Answered], tokenizer: &ChatTokenizer) -> Result<Shard, Failure> {
+    let mut writer = ShardWriter::create(path, tokenizer)?;
+    for document in answers.iter().filter_map(Answered::document) {
+        writer.push(&document.tokens, &document.learn)?;
+    }
+    if writer.documents() == 0 {
+        return Err(anyhow!(
+            "The target has no room for an answer to any prompt of {}: raise `document_tokens` in [data].",
+            path.display()
+        )
+        .into());
+    }
+    writer.finish()?;
+    Ok(Shard::open(path, tokenizer)?)
+}
+
+/// The first prompts of a split of the generated tasks.
+fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Failure> {
+    let mut rows = Rows::open(&job.generated(split)?, &Fields::default())?;
+    let prompt = |row: Result<Row, sources::SourceError>| match row {
+        Ok(Row::Answer { messages, .. }) => Some(Ok(Prompt::Messages(messages))),
+        Ok(Row::Text(_)) => None,
+        Err(error) => Some(Err(error)),
+    };
+    Ok(rows.by_ref().filter_map(prompt).take(count).collect::<Result<_, _>>()?)
+}
+
+/// Beginnings of documents of the texts: the prompt of a conversation, else up to half of the text. Sources are drawn by
+/// their weights. The beginnings of a smaller `count` are the first of those of a larger one.
+fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
+    let texts: Vec<&SourceTokens> =
+        tokens.iter().filter(|source| source.name != TASKS && source.train.documents() > 0).collect();
+    // As in training, a source's weight is its share of the tokens.
+    let weight =
+        |source: &&SourceTokens| source.weight * source.train.documents() as f64 / source.train.tokens().max(1) as f64;
+    let all: f64 = texts.iter().map(weight).sum();
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x636f_6e74_696e_7565);
+    let mut prompt = || {
+        let mut point = random.random::<f64>() * all;
+        let drawn = texts.iter().find(|source| {
+            point -= weight(source);
+            point < 0.0
+        });
+        let source = drawn.or(texts.last())?;
+        let document = source.train.document(random.random_range(0..source.train.documents()));
+        let asked = document.learn.iter().take_while(|&&class| class == PROMPT).count();
+        let half = (document.tokens.len() / 2).max(1);
+        let end = match asked {
+            0 => random.random_range(SHORTEST_BEGINNING.min(half)..=half),
+            asked => asked,
+        };
+        Some(Prompt::Tokens(document.tokens[..end].iter().map(|&token| u32::from(token)).collect()))
+    };
+    (0..count).map_while(|_| prompt()).collect()
+}

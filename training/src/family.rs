@@ -1,0 +1,112 @@
+//! The step `family`: all steps of a recipe in order, but for those that are done.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use paceline::checkpoint::Checkpoint;
+use paceline::command::{Failure, output};
+
+use crate::curve::{Curve, Picture};
+use crate::distill::{self, agreement};
+use crate::job::{Job, Outcome};
+use crate::pretrain::{self, TARGET, TrainingFlags};
+use crate::progress::{grouped, time};
+use crate::recipe::Recipe;
+use crate::trainer::validation_column;
+use crate::{tasks, tokenizer, tokens};
+
+/// A step of a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step<'a> {
+    Tasks,
+    Tokenizer,
+    Tokens,
+    Pretrain,
+    Distill(&'a str),
+}
+
+impl<'a> Step<'a> {
+    /// What a recipe asks for, in order.
+    fn of(recipe: &'a Recipe) -> Vec<Self> {
+        let tasks = recipe.data.tasks.iter().map(|_| Self::Tasks);
+        let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
+        // Exit heads come behind the drafts.
+        tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Tasks => "tasks".to_owned(),
+            Self::Tokenizer => "tokenizer".to_owned(),
+            Self::Tokens => "tokens".to_owned(),
+            Self::Pretrain => "pretrain".to_owned(),
+            Self::Distill(name) => format!("distill {name}"),
+        }
+    }
+
+    fn run(self, job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
+        match self {
+            Self::Tasks => Ok(tasks::prepare(job)?),
+            Self::Tokenizer => tokenizer::run(job),
+            Self::Tokens => tokens::run(job),
+            Self::Pretrain => pretrain::run(job, flags),
+            Self::Distill(name) => distill::draft(job, flags, name),
+        }
+    }
+}
+
+/// Does what is left to do, and prints what was made.
+///
+/// # Errors
+/// When a step fails.
+pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
+    let job = Job::open(&flags.job)?;
+    let steps = Step::of(&job.recipe);
+    for (index, step) in steps.iter().enumerate() {
+        let started = Instant::now();
+        let outcome = match step.run(&job, flags)? {
+            Outcome::Kept => "skipped, it was done already".to_owned(),
+            Outcome::Made => format!("done in {}", time(started.elapsed())),
+        };
+        output::say(&format!("family: step {} of {}, {}: {outcome}\n", index + 1, steps.len(), step.name()));
+    }
+    output::print(&table(&job)?)?;
+    Ok(())
+}
+
+/// The models with their sizes and what was measured last.
+fn table(job: &Job) -> Result<String, Failure> {
+    let mut text = format!(
+        "{:<12} {:>6} {:>6} {:>12} {:>8}  {:<28} {}\n",
+        "model", "layers", "width", "parameters", "MB", "validation loss", "agreement with the target"
+    );
+    let drafts = job.recipe.drafts.keys().map(|name| (name.as_str(), job.out().join("drafts").join(name)));
+    for (name, folder) in [(TARGET, job.out().join(TARGET))].into_iter().chain(drafts) {
+        let checkpoint = Checkpoint::open(&job.model(name))?;
+        let curve = Curve::open(&folder, "loss", Picture::of_losses(name), u64::MAX)?;
+        let sources = || curve.columns().filter_map(|column| column.strip_prefix(&validation_column("")));
+        let loss = |source: &str| {
+            let (_, loss) = curve.series(&validation_column(source)).last()?;
+            Some(format!("{source} {loss:.3}"))
+        };
+        let agreed = |source: &str| {
+            let [before, after] = agreement(&curve, source)?;
+            Some(format!("{source} {:.1}%, {:.1}% before", 100.0 * after, 100.0 * before))
+        };
+        let losses: Vec<String> = sources().filter_map(loss).collect();
+        let agreements: Vec<String> = sources().filter_map(agreed).collect();
+        let config = checkpoint.config();
+        let megabytes = checkpoint.weight_bytes() as f64 / 1e6;
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{name:<12} {:>6} {:>6} {:>12} {megabytes:>8.2}  {:<28} {}",
+            config.layers,
+            config.hidden_size,
+            grouped(checkpoint.parameters()),
+            losses.join("; "),
+            agreements.join("; "),
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,192 @@
+//! The pipeline from tasks to draft models with the smoke recipe: losses fall, a killed run ends as one that nobody
+//! disturbed, and what cannot go on is told in a sentence.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::Run;
+use paceline::{DrafterChoice, Engine, EngineConfig, GenerationConfig, Prompt};
+
+/// A folder with a recipe and what is made of it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    /// The smoke recipe with some of its text replaced.
+    fn new(changes: &[(&str, &str)]) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.change(changes);
+        place
+    }
+
+    /// Writes the smoke recipe with some of its text replaced.
+    fn change(&self, changes: &[(&str, &str)]) {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+        let recipe = fs::read_to_string(recipe).unwrap();
+        let changed = changes.iter().fold(recipe, |recipe, (from, to)| {
+            assert!(recipe.contains(from), "the smoke recipe has no `{from}`");
+            recipe.replace(from, to)
+        });
+        fs::write(self.0.path().join("smoke.toml"), changed).unwrap();
+    }
+
+    /// A place with a vocabulary and tokens, for trainings of a few steps.
+    fn tiny(changes: &[(&str, &str)]) -> Self {
+        let place = Self::new(&[&TINY[..], changes].concat());
+        place.step(&["tokenizer"]).succeeds(&[]);
+        place.step(&["tokens"]).succeeds(&[]);
+        place
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-train"));
+        command.args(arguments).args(["smoke.toml", "--out", "made"]).current_dir(self.0.path());
+        command
+    }
+
+    fn step(&self, arguments: &[&str]) -> Run {
+        Run::of(&mut self.command(arguments))
+    }
+
+    /// Begins a step and kills it as soon as `file` has more than `bytes` bytes.
+    fn kill(&self, step: &str, file: &str, bytes: u64) {
+        let mut running = self.command(&[step]).stderr(Stdio::null()).spawn().unwrap();
+        let (file, started) = (self.path(file), Instant::now());
+        while !fs::metadata(&file).is_ok_and(|metadata| metadata.len() > bytes) {
+            assert!(started.elapsed() < Duration::from_secs(300), "{} does not come", file.display());
+            sleep(Duration::from_millis(1));
+        }
+        running.kill().unwrap();
+        assert_eq!(running.wait().unwrap().code(), None, "{step} ended before it was killed");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("made").join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The column of a curve.
+    fn column(&self, curve: &str, name: &str) -> Vec<f64> {
+        let mut reader = csv::Reader::from_path(self.path(curve)).unwrap();
+        let column = reader.headers().unwrap().iter().position(|header| header == name).unwrap();
+        let values = reader.records().map(|row| row.unwrap()[column].to_owned());
+        values.filter(|value| !value.is_empty()).map(|value| value.parse().unwrap()).collect()
+    }
+}
+
+const TINY: [(&str, &str); 4] = [
+    ("train = 2000", "train = 200"),
+    ("steps = 200", "steps = 4"),
+    ("steps = 100", "steps = 4"),
+    ("answers = 200", "answers = 4"),
+];
+
+const TARGET: &str = "target/loss.csv";
+const DRAFT: &str = "drafts/small/loss.csv";
+
+#[test]
+fn the_family_is_made_once_and_killed_runs_make_the_same() {
+    let whole = Place::new(&[]);
+    let run = whole.step(&["family"]);
+    run.succeeds(&["step 1 of 5, tasks: done", "step 4 of 5, pretrain: done", "step 5 of 5, distill small: done"]);
+    assert!(run.out.contains("agreement with the target") && run.out.contains("\nsmall "), "{run:?}");
+
+    for (curve, validation) in [(TARGET, "validation, tasks"), (DRAFT, "validation, answers")] {
+        let train = whole.column(curve, "train");
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (mean(&train[..5]), mean(&train[train.len() - 5..]));
+        assert!(last < 0.8 * first, "{curve}: {first} {last}");
+        let held_out = whole.column(curve, validation);
+        assert!(held_out.len() > 1 && held_out.windows(2).all(|pair| pair[1] < pair[0]), "{curve}: {held_out:?}");
+    }
+    let agreement = whole.column(DRAFT, "agreement, answers");
+    assert!(agreement[agreement.len() - 1] > agreement[0] + 0.2, "{agreement:?}");
+
+    // What was made is what the runtime takes, and the draft drafts.
+    let config =
+        EngineConfig { draft: vec![whole.path("models/small")], ..EngineConfig::new(whole.path("models/target")) };
+    let engine = Engine::load(&config).unwrap();
+    let settings =
+        GenerationConfig { max_new_tokens: 8, drafter: DrafterChoice::Model(None), ..GenerationConfig::default() };
+    let answer = engine.generate(Prompt::Text("The".to_owned()), &settings).unwrap().finish().unwrap();
+    assert!(!answer.tokens.is_empty());
+
+    let again = whole.step(&["family"]);
+    assert_eq!((again.code, again.err.matches("skipped, it was done already").count()), (Some(0), 5), "{again:?}");
+    assert_eq!(again.out, run.out);
+    whole.step(&["pretrain"]).succeeds(&["pretrain: done already"]);
+    whole.step(&["distill", "--draft", "small"]).succeeds(&["distill small: done already"]);
+
+    let killed = Place::new(&[]);
+    killed.step(&["tokenizer"]).succeeds(&[]);
+    killed.step(&["tokens"]).succeeds(&[]);
+    killed.kill("pretrain", "target/checkpoint.safetensors", 0);
+    assert!(!killed.path("models/target").exists());
+    killed.step(&["pretrain"]).succeeds(&[]);
+    let same = |name: &str| assert!(whole.read(name) == killed.read(name), "{name} differs");
+    same("models/target/model.safetensors");
+    same(TARGET);
+    killed.kill("distill", "answers/answers-64.jsonl", 5000);
+    killed.kill("distill", "drafts/small/checkpoint.safetensors", 0);
+    assert!(!killed.path("models/small").exists());
+    killed.step(&["distill"]).succeeds(&["picks the target's token on answers"]);
+    for name in ["answers/answers-64.jsonl", "answers/held-out-64.jsonl", "models/small/model.safetensors", DRAFT] {
+        same(name);
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_at_its_step_and_leaves_the_checkpoint() {
+    let wild = [("learning_rate = 4e-3", "learning_rate = 1e9"), ("save_every = 5", "save_every = 1")];
+    let place = Place::tiny(&[&wild[..], &[("steps = 4", "steps = 50")]].concat());
+    let words = ["The loss of target is no number any more at step ", "lower `learning_rate`", "last good weights"];
+    let first = place.step(&["pretrain"]);
+    first.fails(1, &words);
+    let checkpoint = place.read("target/checkpoint.safetensors");
+    // It goes on from there, to the same end.
+    let second = place.step(&["pretrain"]);
+    second.fails(1, &words);
+    let sentence = |run: &Run| run.err.lines().last().map(str::to_owned);
+    assert_eq!(sentence(&first), sentence(&second));
+    assert!(checkpoint == place.read("target/checkpoint.safetensors"));
+    assert!(!place.path("models/target").exists());
+    let rates = [("learning_rate = 4e-3", "learning_rate = 1e8")];
+    place.change(&[&TINY[..], &rates].concat());
+    place.step(&["pretrain"]).fails(1, &["made by another recipe", "delete it to begin anew"]);
+}
+
+#[test]
+fn what_does_not_fit_is_told_in_a_sentence() {
+    let place = Place::tiny(&[]);
+    place
+        .step(&["distill"])
+        .fails(1, &["There is no target in made/models/target yet", "`paceline-train pretrain` first"]);
+    place.step(&["pretrain"]).succeeds(&[]);
+    place.step(&["distill", "--draft", "smal"]).fails(1, &["no draft called `smal`", "(small)"]);
+    place.step(&["distill"]).succeeds(&[]);
+
+    // Other settings than those of the checkpoints.
+    let change = |changes: &[(&str, &str)]| place.change(&[&TINY[..], changes].concat());
+    change(&[("hard_labels = 0.1", "hard_labels = 0.2")]);
+    let other = ["drafts/small/checkpoint.safetensors was made by another recipe", "delete it"];
+    place.step(&["distill"]).fails(1, &other);
+    change(&[("learning_rate = 4e-3", "learning_rate = 3e-3")]);
+    place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
+    place.step(&["family"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
+
+    // Another vocabulary than the target's, and than the tokens'.
+    change(&[("vocabulary = 512", "vocabulary = 400")]);
+    place.step(&["tokenizer"]).succeeds(&[]);
+    place.step(&["pretrain"]).fails(1, &["were made with another tokenizer", "run `paceline-train tokens` again"]);
+    place.step(&["distill"]).fails(1, &["models/target was not made with the tokenizer in made/tokenizer"]);
+    place.step(&["tokens"]).succeeds(&[]);
+    place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
+}
