@@ -173,6 +173,28 @@ pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32],
     losses.sum().reshape([1, 1])
 }
 
+/// What a distribution misses of a teacher's (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in nats,
+/// `[1, 1]`, of the softmax p of `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`. The
+/// teacher gets no gradient.
+pub(super) fn soft_cross_entropy(
+    logits: Tensor<2>,
+    teacher_logits: Tensor<2>,
+    temperature: f32,
+    weights: &[f32],
+    with: &Operations,
+) -> Tensor<2> {
+    let [rows, _] = logits.dims();
+    assert!(teacher_logits.dims() == logits.dims() && weights.len() == rows, "every row has a teacher and a weight");
+    if let Operations::Fused(kernels) = with {
+        return fused::soft_cross_entropy(logits, teacher_logits, temperature, weights, kernels);
+    }
+    let device = logits.device();
+    let of_teacher = activation::log_softmax(teacher_logits.detach() / temperature, 1);
+    let missing = of_teacher.clone() - activation::log_softmax(logits / temperature, 1);
+    let of_rows = (of_teacher.exp() * missing).sum_dim(1) * from_values(weights.to_vec(), rows, 1, &device);
+    (of_rows.sum() * temperature.powi(2)).reshape([1, 1])
+}
+
 /// The settings of a layer's attention.
 #[derive(Clone, Copy)]
 pub(super) struct Attention {

@@ -2,7 +2,6 @@
 //!
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
-pub mod checksum;
 pub mod cli;
 pub mod curve;
 pub mod export;
@@ -24,3 +23,5 @@ pub mod tasks;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trainer;
+
+pub use paceline::checksum;

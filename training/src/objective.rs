@@ -61,11 +61,7 @@ pub fn gradients(model: &Trainable, sample: &Sample, exits: Option<&Exits>) -> (
     hidden = now.forward_layers(exit..layers, &sample.batch, hidden, skipped);
     let loss = now.cross_entropy(now.logits(hidden), &sample.targets, &sample.weights);
     let whole = exit_loss.map_or_else(|| loss.clone(), |exit_loss| loss.clone() + exit_loss);
-    let mut grads = whole.backward();
-    let of = |(name, tensor): (&str, &burn::tensor::Tensor<2>)| {
-        tensor.grad_remove(&mut grads).map(|gradient| (name.to_owned(), into_values(gradient)))
-    };
-    let gradients = model.parameters().filter_map(of).collect();
+    let gradients = model.parameters().gradients(&whole);
     (f64::from(into_values(loss.inner())[0]), gradients)
 }
 

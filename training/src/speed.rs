@@ -60,7 +60,7 @@ fn tokens_per_second(recipe: &ModelRecipe, vocabulary: usize, place: &Place, rep
     let mut step = || {
         let start = Instant::now();
         let (_, gradients) = gradients(&model, &sample, None);
-        optimizer.step(&mut model, &gradients, training.schedule.learning_rate);
+        optimizer.step(model.parameters_mut(), &gradients, training.schedule.learning_rate);
         start.elapsed().as_secs_f64()
     };
     step(); // memory is taken for the first time

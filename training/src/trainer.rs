@@ -77,7 +77,7 @@ impl Training<'_> {
             let done = step as f64 / steps as f64;
             let (loss, gradients) = self.gradients(&model, &mut packer, step, done);
             let rate = self.recipe.schedule.at(step, steps);
-            let norm = optimizer.step(&mut model, &gradients, rate);
+            let norm = optimizer.step(model.parameters_mut(), &gradients, rate);
             if !loss.is_finite() || !norm.is_finite() {
                 bail!(
                     "The loss of {} is no number any more at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good weights.",
@@ -95,7 +95,7 @@ impl Training<'_> {
                 }
             }
             if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
-                State::of(step, &model, &optimizer, packer.state()).save(&path, &self.fingerprint)?;
+                State::of(step, model.parameters(), &optimizer, packer.state()).save(&path, &self.fingerprint)?;
                 curve.save()?;
             }
             progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));

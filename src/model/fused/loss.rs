@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::Kernels;
+use paceline_kernels::{Kernels, SoftTargets};
 
 use super::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
 
@@ -35,6 +35,50 @@ impl Differentiable for CrossEntropy {
 
     fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
         vec![kept.into_iter().next().map(|d_logits| scaled(d_logits, slice(&gradient)[0]))]
+    }
+}
+
+/// As [`super::super::ops::soft_cross_entropy`]: the sum over rows of `weight * T^2 * KL(q, p)`, `[1, 1]`, of the softmax p of
+/// `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`. The teacher gets no gradient.
+pub(in crate::model) fn soft_cross_entropy(
+    logits: Tensor<2>,
+    teacher_logits: Tensor<2>,
+    temperature: f32,
+    weights: &[f32],
+    kernels: &Arc<Kernels>,
+) -> Tensor<2> {
+    let loss = SoftCrossEntropy { temperature, weights: weights.to_vec(), kernels: Arc::clone(kernels) };
+    apply([logits, teacher_logits.detach()], loss)
+}
+
+struct SoftCrossEntropy {
+    temperature: f32,
+    weights: Vec<f32>,
+    kernels: Arc<Kernels>,
+}
+
+impl Differentiable for SoftCrossEntropy {
+    fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
+        let [mut logits, mut teacher] = <[Values; 2]>::try_from(inputs).ok().expect("two inputs");
+        let (kernels, temperature) = (&self.kernels, self.temperature);
+        let (mut losses, mut entropies) = (vec![0.0; self.weights.len()], vec![0.0; self.weights.len()]);
+        kernels.softmax_with_entropy(teacher.storage_mut(), temperature, &mut entropies);
+        let logits_now: &mut [f32] = logits.storage_mut();
+        if temperature != 1.0 {
+            logits_now.iter_mut().for_each(|logit| *logit /= temperature);
+        }
+        let targets = SoftTargets::All(slice(&teacher));
+        let sum = kernels.soft_cross_entropy(logits_now, targets, &self.weights, &mut losses);
+        let weighed =
+            self.weights.iter().zip(&entropies).map(|(weight, entropy)| f64::from(*weight) * f64::from(*entropy));
+        // Cross-entropy is above the divergence by the teacher's entropy.
+        let missing = f64::from(temperature).powi(2) * (sum - weighed.sum::<f64>());
+        (tensor(vec![missing as f32], 1, 1), vec![logits])
+    }
+
+    fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
+        let factor = self.temperature * slice(&gradient)[0];
+        vec![kept.into_iter().next().map(|d_logits| scaled(d_logits, factor)), None]
     }
 }
 

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use paceline_kernels::{CausalAttention, Kernels, MatrixLayout, RotaryDirection};
 
 use self::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
-pub(super) use self::loss::cross_entropy;
+pub(super) use self::loss::{cross_entropy, soft_cross_entropy};
 use super::angles::Angles;
 
 /// Rows of an embedding `[vocabulary, width]`, as `[tokens, width]`.

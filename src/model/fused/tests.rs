@@ -58,7 +58,7 @@ fn step(model: &Trainable, batch: &Batch, targets: &[u32], weights: &[f32]) -> (
     let loss = now.cross_entropy(now.logits(hidden), targets, weights);
     let grads = loss.backward();
     let gradient = |tensor: &Tensor<2>| into_values(tensor.grad(&grads).expect("all parameters are used"));
-    let gradients = model.parameters().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
+    let gradients = model.parameters().iter().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
     (into_values(loss)[0], gradients)
 }
 
