@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod curve;
+pub mod exits;
 pub mod export;
 pub mod growth;
 pub mod initial;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
+use crate::exits::ExitsRecipe;
 use crate::settings::ModelRecipe;
 
 /// Why a recipe cannot be used.
@@ -68,6 +69,9 @@ pub struct Recipe {
     /// `[target]`: the model whose tokens come out in the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ModelRecipe>,
+    /// `[exits]`: heads by which a model can be left early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<ExitsRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -195,7 +199,11 @@ impl Recipe {
     /// What serde cannot check, section by section.
     fn check(&self) -> Result<(), String> {
         self.data.check()?;
-        self.target.iter().try_for_each(|target| target.check("target"))
+        self.target.iter().try_for_each(|target| target.check("target"))?;
+        self.exits.iter().try_for_each(|exits| {
+            // Of a model that lies elsewhere the layers are not known yet.
+            exits.check(self.target.as_ref().filter(|_| exits.model.is_none()).map(|target| target.layers))
+        })
     }
 }
 
