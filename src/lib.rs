@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod checksum;
 pub mod command;
 pub mod config;
 pub mod drafters;

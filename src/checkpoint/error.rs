@@ -156,6 +156,18 @@ pub enum CheckpointError {
         /// The format in the file.
         dtype: String,
     },
+    /// The exit heads beside the model are not what they should be.
+    #[error(
+        "The exit heads {} cannot be used: {}; train them again with `paceline-train exits`, or move the file away to draft with untrained exits.",
+        shown_path(.path),
+        shown(.reason)
+    )]
+    Exits {
+        /// Their file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// [`tensor`](super::Checkpoint::tensor) was asked for a name that the model does not have.
     #[error("The model in {} has no tensor named \"{}\".", shown_path(.dir), shown(.tensor))]
     Unknown {

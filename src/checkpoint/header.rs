@@ -3,7 +3,7 @@
 //! The `safetensors` crate checks the same things, but its header type goes through serde's buffering
 //! (`flatten`): a header that is a long list of numbers costs it twenty-five times its size, and some of its
 //! errors name no tensor. Here memory stays within a few times the file's size whatever the header says.
-//! `__metadata__` is checked and thrown away.
+//! Of `__metadata__` at most one text is kept, if it is asked for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,9 +30,23 @@ pub(crate) struct Entry {
     pub(crate) bytes: Range<usize>,
 }
 
+/// A file's header.
+#[derive(Debug, Default)]
+pub(crate) struct Header {
+    /// The tensors.
+    pub(crate) tensors: HashMap<String, Entry>,
+    /// The text of the metadata that was asked for, if it is there.
+    pub(crate) text: Option<String>,
+}
+
 /// The tensors of the safetensors file `data`, which was read from `path`. Their bytes follow each other
 /// without gap or overlap up to the end of the file, and are as many as dtype and shape need.
 pub(crate) fn read_header(path: &Path, data: &[u8]) -> Result<HashMap<String, Entry>, CheckpointError> {
+    read_header_with(path, data, None).map(|header| header.tensors)
+}
+
+/// As [`read_header`], with the text that the metadata has under `key`.
+pub(crate) fn read_header_with(path: &Path, data: &[u8], key: Option<&str>) -> Result<Header, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let Some((length, rest)) = data.split_first_chunk() else {
         return Err(damaged(format!("it has {} bytes, which is less than a header", data.len())));
@@ -43,22 +57,22 @@ pub(crate) fn read_header(path: &Path, data: &[u8]) -> Result<HashMap<String, En
     let Some((text, tensors)) = rest.split_at_checked(header) else {
         return Err(damaged(format!("its header claims {header} bytes, but {} follow", rest.len())));
     };
-    let mut entries = parse(text).map_err(damaged)?;
-    check_layout(&entries, tensors.len()).map_err(damaged)?;
+    let mut header = parse(text, key).map_err(damaged)?;
+    check_layout(&header.tensors, tensors.len()).map_err(damaged)?;
     let start = data.len() - tensors.len();
-    for entry in entries.values_mut() {
+    for entry in header.tensors.values_mut() {
         // Within the file, as was just checked.
         entry.bytes = start + entry.bytes.start..start + entry.bytes.end;
     }
-    Ok(entries)
+    Ok(header)
 }
 
-fn parse(text: &[u8]) -> Result<HashMap<String, Entry>, String> {
+fn parse(text: &[u8], key: Option<&str>) -> Result<Header, String> {
     let text = std::str::from_utf8(text)
         .map_err(|error| format!("its header is not UTF-8 at byte {}", 8 + error.valid_up_to()))?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let entries = json.deserialize_map(HeaderVisitor).and_then(|entries| json.end().map(|()| entries));
-    entries.map_err(|error| format!("its header cannot be understood: {}", shown(&error.to_string())))
+    let header = json.deserialize_map(HeaderVisitor { key }).and_then(|header| json.end().map(|()| header));
+    header.map_err(|error| format!("its header cannot be understood: {}", shown(&error.to_string())))
 }
 
 /// Checks that the tensors cover `0..available` without gap or overlap, each with the bytes that it needs.
@@ -91,10 +105,13 @@ fn check_layout(entries: &HashMap<String, Entry>, available: usize) -> Result<()
     Ok(())
 }
 
-struct HeaderVisitor;
+struct HeaderVisitor<'a> {
+    /// The text of the metadata that is wanted.
+    key: Option<&'a str>,
+}
 
-impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = HashMap<String, Entry>;
+impl<'de> Visitor<'de> for HeaderVisitor<'_> {
+    type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
@@ -102,10 +119,10 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = HashMap::new();
-        let mut metadata = false;
+        let (mut metadata, mut text) = (false, None);
         while let Some(name) = map.next_key::<String>()? {
             let again = if name == "__metadata__" {
-                map.next_value::<Metadata>()?;
+                text = map.next_value_seed(Metadata { key: self.key })?;
                 std::mem::replace(&mut metadata, true)
             } else {
                 let entry = map.next_value_seed(EntrySeed { name: &name })?;
@@ -119,33 +136,42 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             }
         }
         entries.shrink_to_fit();
-        Ok(entries)
+        Ok(Header { tensors: entries, text })
     }
 }
 
-/// `__metadata__`: strings by name, or null, none of which is needed.
-struct Metadata;
+/// `__metadata__`: strings by name, or null, of which one at most is wanted.
+struct Metadata<'a> {
+    key: Option<&'a str>,
+}
 
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Metadata {
-    type Value = Self;
+impl<'de> Visitor<'de> for Metadata<'_> {
+    type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("strings by name under \"__metadata__\"")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self, E> {
-        Ok(self)
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        while map.next_entry::<String, String>()?.is_some() {}
-        Ok(self)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut wanted = None;
+        while let Some((name, text)) = map.next_entry::<String, String>()? {
+            if self.key == Some(name.as_str()) {
+                wanted = Some(text);
+            }
+        }
+        Ok(wanted)
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod config;
 mod error;
+mod exits;
 mod file;
+mod fingerprint;
 mod header;
 mod keys;
 mod layout;
@@ -28,6 +30,7 @@ use safetensors::Dtype;
 pub use self::config::{Family, ModelConfig, Windows};
 pub use self::error::CheckpointError;
 pub(crate) use self::error::{shown, shown_path};
+pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
 pub use self::file::FileError;
 pub(crate) use self::file::{read_json_if_there, read_text};
 pub(crate) use self::layout::{EMBEDDING, FINAL_NORM, OUTPUT, layer_name, tensors_of};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use paceline::checkpoint::{Checkpoint, ModelConfig};
+use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
 use paceline::command::output::print_line;
 use paceline::model::{KvCache, weight_bytes};
@@ -30,8 +30,10 @@ struct Inspection<'a> {
     tokenizer_problem: Option<String>,
     /// What `--drafter` may name besides exits and skip plans.
     drafters: [&'static str; 6],
-    /// Depths at which the model can be left, untrained: with its own norm and output matrix.
+    /// Depths at which the model can be left, with its own norm and output matrix where no head was trained.
     exits: Vec<usize>,
+    /// The exits with a head that was trained for them.
+    trained_exits: Vec<ExitConfig>,
     /// What `--search-skip` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_search: Option<Found>,
@@ -87,6 +89,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         tokenizer_problem,
         drafters: ["auto", "none", "lookup", "model", "self:int8", "self:int4"],
         exits: (1..config.layers).collect(),
+        trained_exits: checkpoint.exits()?.map_or_else(Vec::new, |exits| exits.config().exits.clone()),
         skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
     let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
@@ -123,14 +126,20 @@ fn describe(inspection: &Inspection<'_>) -> String {
         ),
         (None, problem) => format!("  tokenizer     unusable: {}", problem.as_deref().unwrap_or("unknown")),
     });
+    let untrained = if inspection.trained_exits.is_empty() { " (untrained)" } else { "" };
     let exits = match inspection.exits.as_slice() {
         [] => String::new(),
-        [only] => format!(", exit:{only} (untrained)"),
-        [first, .., last] => format!(", exit:{first} to exit:{last} (untrained)"),
+        [only] => format!(", exit:{only}{untrained}"),
+        [first, .., last] => format!(", exit:{first} to exit:{last}{untrained}"),
     };
     lines.push(format!(
         "  drafters      none, lookup{exits}, self:int8, self:int4 (itself, rounded), skip:PLAN (itself in part; --search-skip looks for one), model (with --draft DIR); auto chooses"
     ));
+    if !inspection.trained_exits.is_empty() {
+        let exit = |exit: &ExitConfig| format!("exit:{} (agrees {:.1}%)", exit.depth, 100.0 * exit.agreement);
+        let exits: Vec<String> = inspection.trained_exits.iter().map(exit).collect();
+        lines.push(format!("  trained exits {}", exits.join(", ")));
+    }
     lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
 }

@@ -54,7 +54,7 @@ impl Catalog {
     pub fn guess(&self, drafter: &DrafterChoice) -> f64 {
         let step = self.target.bytes_per_step() as f64;
         match drafter {
-            DrafterChoice::Exit(depth) => *depth as f64 / self.target.layer_count() as f64,
+            DrafterChoice::Exit(depth) => self.target.bytes_per_exit(*depth) as f64 / step,
             DrafterChoice::Skip(plan) => self.target.bytes_per_step_without(plan) as f64 / step,
             drafter => self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_step() as f64 / step),
         }
@@ -65,10 +65,11 @@ impl Catalog {
         let layers = self.target.layer_count();
         match (asked, drafter) {
             (DrafterChoice::None, _) => false,
-            // A few exits stand for all: each has to be tried before it can be given up.
-            (DrafterChoice::Auto, DrafterChoice::Exit(depth)) => {
-                [layers.div_ceil(4), layers.div_ceil(2), (3 * layers).div_ceil(4)].contains(depth)
-            }
+            // Those that were trained, or a few that stand for all: each has to be tried before it can be given up.
+            (DrafterChoice::Auto, DrafterChoice::Exit(depth)) => match self.target.exits().next() {
+                Some(_) => self.target.exits().any(|exit| exit.depth == *depth),
+                None => [layers.div_ceil(4), layers.div_ceil(2), (3 * layers).div_ceil(4)].contains(depth),
+            },
             (DrafterChoice::Auto, DrafterChoice::Skip(plan)) => self.skip_plan.as_ref() == Some(plan),
             (DrafterChoice::Auto, _) => true,
             (DrafterChoice::Model(None), DrafterChoice::Model(Some(name))) => {

@@ -1,7 +1,8 @@
 //! Drafting by early exit (LayerSkip, Elhoushi et al. 2024): the target's own lower layers with an exit head.
 //!
-//! Until trained heads exist, the head is the target's final norm and output matrix. The lower layers' work
-//! is not lost: verification starts from the hidden states it left in the target's sequence.
+//! The head is the one trained for this depth (`exits.safetensors` beside the model), or else the target's final norm and
+//! output matrix. The lower layers' work is not lost: verification starts from the hidden states it left in the
+//! target's sequence.
 
 use super::{DraftRequest, Drafter};
 use crate::sampling::SamplingError;

@@ -116,7 +116,12 @@ impl Engine {
             let mut progress = |done, total| progress(LoadProgress { directory, done, total });
             Decoder::load(checkpoint, format, &compute, &mut progress)?.with_cache_format(config.kv_cache.format())
         };
-        let target = Arc::new(place(directory, &checkpoint, config.precision.format())?);
+        let exits = checkpoint.exits()?;
+        let target = place(directory, &checkpoint, config.precision.format())?;
+        let target = Arc::new(match &exits {
+            Some(exits) => target.with_exits(&checkpoint, exits)?,
+            None => target,
+        });
         if let Some(plan) = &config.skip_plan {
             plan.check(target.layer_count())?;
         }

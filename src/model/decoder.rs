@@ -11,13 +11,13 @@ use burn::tensor::Tensor;
 use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, PackedWeights, WeightsError};
 
 use super::cache::KvCache;
-use super::description::Description;
+use super::description::{Description, ExitHead};
 use super::device::Compute;
 use super::executor::Executor;
 use super::ops::{Operations, from_values, into_values};
 use super::skip::{SkipPlan, Sublayer};
-use super::weights::{LayerOf, LayerWeights, Loader, OnDevice, Source};
-use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig};
+use super::weights::{ExitWeights, LayerOf, LayerWeights, Loader, OnDevice, Source};
+use crate::checkpoint::{Checkpoint, CheckpointError, ExitConfig, Exits, ModelConfig};
 
 /// Why a checkpoint could not become a model.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,8 @@ pub struct Decoder {
     bytes_per_step: u64,
     /// Bytes of the matrices in attention and MLP, by layer.
     sublayer_bytes: Vec<[u64; 2]>,
+    /// The trained exit heads, by rising depth, with their bytes.
+    exits: Vec<(ExitConfig, u64)>,
 }
 
 /// Bytes of a value in a tensor.
@@ -100,10 +102,7 @@ impl Decoder {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
-        let packer = match compute {
-            Compute::Kernels(kernels) => Arc::clone(kernels),
-            Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
-        };
+        let packer = packer(compute)?;
         let mut loader = Loader::new(checkpoint, format, &packer);
         let mut sublayer_bytes = Vec::with_capacity(config.layers);
         let (body, looked_up) = match compute {
@@ -136,6 +135,7 @@ impl Decoder {
             weight_bytes,
             bytes_per_step: weight_bytes - looked_up,
             sublayer_bytes,
+            exits: Vec::new(),
             config,
             compute: compute.clone(),
             body,
@@ -151,6 +151,46 @@ impl Decoder {
             Body::Tensors(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
             _ => Ok(Self { cache_format: format, ..self }),
         }
+    }
+
+    /// The same decoder with trained exit heads of the `checkpoint` that it was loaded from.
+    ///
+    /// # Errors
+    /// If a value is not finite, or there is not enough memory.
+    pub fn with_exits(mut self, checkpoint: &Checkpoint, exits: &Exits) -> Result<Self, ModelError> {
+        let packer = packer(&self.compute)?;
+        let mut loader = Loader::new(checkpoint, None, &packer);
+        match &mut self.body {
+            Body::Executor(executor) => executor.set_exits(loader.exits(exits)?),
+            Body::Tensors(description) => {
+                let mut source = OnDevice { loader: &mut loader, device: &self.compute.device() };
+                let heads = source.exits(exits)?.into_iter();
+                let head = |weights: ExitWeights<Tensor<2>, Tensor<2>>| ExitHead::new(weights, self.config.norm_eps);
+                description.set_exits(heads.map(|(depth, weights)| (depth, head(weights))).collect());
+            }
+        }
+        let bytes = match self.compute {
+            Compute::Kernels(_) => loader.bytes(),
+            Compute::Burn(_) => F32_BYTES * loader.values(),
+        };
+        let heads = &exits.config().exits;
+        // All heads of a file have the same shape.
+        self.exits = heads.iter().map(|head| (*head, bytes / heads.len() as u64)).collect();
+        self.weight_bytes += bytes;
+        Ok(self)
+    }
+
+    /// The trained exit heads, by rising depth.
+    pub fn exits(&self) -> impl Iterator<Item = &ExitConfig> {
+        self.exits.iter().map(|(exit, _)| exit)
+    }
+
+    /// Bytes of the weights that a step reads which leaves the model after `depth` layers: theirs, the output matrix, and
+    /// the head that was trained for this exit, if one was.
+    pub fn bytes_per_exit(&self, depth: usize) -> u64 {
+        let above: u64 = self.sublayer_bytes.iter().skip(depth).flatten().sum();
+        let head = self.exits.iter().find(|(exit, _)| exit.depth == depth).map_or(0, |(_, bytes)| *bytes);
+        self.bytes_per_step - above + head
     }
 
     /// The model's shape and settings.
@@ -237,8 +277,8 @@ impl Decoder {
         }
     }
 
-    /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left the last layer, or, for an
-    /// untrained exit, an earlier one: the final norm and the output matrix.
+    /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left the last layer: the final norm
+    /// and the output matrix.
     pub fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.logits(&into_values(hidden)),
@@ -246,9 +286,26 @@ impl Decoder {
         }
     }
 
+    /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left layer `depth - 1`: through the
+    /// head that was trained for this exit, or, where none was, as if it were the last layer.
+    pub fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
+        match &self.body {
+            Body::Executor(executor) => executor.exit_logits(depth, &into_values(hidden)),
+            Body::Tensors(description) => into_values(description.exit_logits(depth, hidden)),
+        }
+    }
+
     fn tensor(&self, hidden: Vec<f32>, rows: usize) -> Tensor<2> {
         from_values(hidden, rows, self.config.hidden_size, &self.compute.device())
     }
+}
+
+/// What packs the weights of a computation.
+fn packer(compute: &Compute) -> Result<Arc<Kernels>, ModelError> {
+    Ok(match compute {
+        Compute::Kernels(kernels) => Arc::clone(kernels),
+        Compute::Burn(_) => Arc::new(Kernels::new(1).map_err(ModelError::Threads)?),
+    })
 }
 
 /// All layers, one by one; `sizes` gets the bytes of each one's matrices, in attention and MLP.

@@ -15,7 +15,7 @@ use super::ops::{
     gated_silu, soft_cross_entropy,
 };
 use super::skip::{SkipPlan, Sublayer};
-use super::weights::{HeadWeights, LayerWeights, LinearWeights};
+use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
 /// A model in burn tensors.
@@ -24,6 +24,7 @@ pub(super) struct Description {
     layers: Vec<Layer>,
     norm: RmsNorm,
     output: Linear,
+    exits: ExitsByDepth<ExitHead>,
     inverse_frequencies: Vec<f32>,
     operations: Operations,
     device: Device,
@@ -42,6 +43,21 @@ struct Layer {
     up: Linear,
     down: Linear,
     attention: Attention,
+}
+
+/// What stands before the output matrix at an exit that was trained: a residual of low rank, and a norm of its own.
+pub(super) struct ExitHead {
+    norm: RmsNorm,
+    down: Linear,
+    up: Linear,
+}
+
+impl ExitHead {
+    /// A head of these weights.
+    pub(super) fn new(weights: ExitWeights<Tensor<2>, Tensor<2>>, norm_eps: f32) -> Self {
+        let linear = |matrix| Linear::new(LinearWeights { matrix, bias: None });
+        Self { norm: RmsNorm::new(weights.norm, norm_eps), down: linear(weights.down), up: linear(weights.up) }
+    }
 }
 
 /// What rows attend to, beside themselves.
@@ -66,10 +82,16 @@ impl Description {
             layers: layers.into_iter().map(|weights| Layer::new(weights, config)).collect(),
             norm: RmsNorm::new(head.norm, config.norm_eps),
             output: Linear::new(LinearWeights { matrix: head.output, bias: None }),
+            exits: ExitsByDepth::new(),
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             operations,
             device: device.clone(),
         }
+    }
+
+    /// Gives it trained exit heads.
+    pub(super) fn set_exits(&mut self, exits: ExitsByDepth<ExitHead>) {
+        self.exits = exits;
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`.
@@ -132,20 +154,39 @@ impl Description {
         cross_entropy(logits, targets, weights, &self.operations)
     }
 
-    /// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, as [`soft_cross_entropy`] says.
+    /// As [`super::ops::soft_cross_entropy`].
     pub(super) fn soft_cross_entropy(
         &self,
         logits: Tensor<2>,
-        teacher: Tensor<2>,
+        teacher_logits: Tensor<2>,
         temperature: f32,
         weights: &[f32],
     ) -> Tensor<2> {
-        soft_cross_entropy(logits, teacher, temperature, weights, &self.operations)
+        soft_cross_entropy(logits, teacher_logits, temperature, weights, &self.operations)
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
     pub(super) fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.output.forward(self.norm.forward(hidden, &self.operations), &self.operations)
+    }
+
+    /// As [`Self::logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
+    /// the model's own.
+    pub(super) fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Tensor<2> {
+        match self.exits.get(&depth) {
+            Some(head) => self.through_head(head, hidden).1,
+            None => self.logits(hidden),
+        }
+    }
+
+    /// What a head makes of hidden states `[rows, hidden]`: `h + up (down h)`, `[rows, hidden]`, and its logits `[rows,
+    /// vocabulary]`.
+    pub(super) fn through_head(&self, head: &ExitHead, hidden: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let with = &self.operations;
+        let residual = head.up.forward(head.down.forward(hidden.clone(), with), with);
+        let states = hidden + residual;
+        let logits = self.output.forward(head.norm.forward(states.clone(), with), with);
+        (states, logits)
     }
 }
 

@@ -12,7 +12,7 @@ use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, Pro
 use super::angles::Angles;
 use super::cache::KvCache;
 use super::skip::{SkipPlan, Sublayer};
-use super::weights::{HeadWeights, LayerWeights, LinearWeights};
+use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
 /// A model's weights, and buffers to run them with.
@@ -23,6 +23,7 @@ pub(super) struct Executor {
     layers: Vec<LayerWeights>,
     norm: Vec<f32>,
     output: LinearWeights,
+    exits: ExitsByDepth<ExitWeights>,
     inverse_frequencies: Vec<f32>,
     norm_eps: f32,
     head_dim: usize,
@@ -68,20 +69,25 @@ impl<'a> Buffers<'a> {
     fn new(x: &'a mut [f32], rows: usize, widths: Widths, memory: &'a mut Vec<f32>) -> Self {
         let Widths { hidden, queries, keys, inner } = widths;
         let lengths = [hidden, queries, keys, keys, queries, inner, inner].map(|width| rows * width);
-        let whole = LINE + lengths.iter().map(|length| length.next_multiple_of(LINE)).sum::<usize>();
-        if memory.len() < whole {
-            *memory = vec![0.0; whole];
-        }
-        // It may say that this is impossible; alignment is for speed alone.
-        let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let mut rest = &mut memory[start..];
-        let [delta, queries, keys, values, attended, gate, up] = lengths.map(|length| {
-            let (buffer, others) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
-            rest = others;
-            &mut buffer[..length]
-        });
+        let [delta, queries, keys, values, attended, gate, up] = carve(memory, lengths);
         Self { x, rows, delta, has_delta: false, queries, keys, values, attended, gate, up }
     }
+}
+
+/// Buffers of these lengths carved out of `memory`, which grows where it is too small. What they hold is left from before.
+fn carve<const N: usize>(memory: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f32]; N] {
+    let whole = LINE + lengths.iter().map(|length| length.next_multiple_of(LINE)).sum::<usize>();
+    if memory.len() < whole {
+        *memory = vec![0.0; whole];
+    }
+    // It may say that this is impossible; alignment is for speed alone.
+    let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let mut rest = &mut memory[start..];
+    lengths.map(|length| {
+        let (buffer, others) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
+        rest = others;
+        &mut buffer[..length]
+    })
 }
 
 impl Executor {
@@ -98,6 +104,7 @@ impl Executor {
             layers,
             norm: head.norm,
             output: LinearWeights { matrix: head.output, bias: None },
+            exits: ExitsByDepth::new(),
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             norm_eps: config.norm_eps,
             head_dim: config.head_dim,
@@ -110,6 +117,11 @@ impl Executor {
             },
             spare: Mutex::default(),
         }
+    }
+
+    /// Gives it trained exit heads.
+    pub(super) fn set_exits(&mut self, exits: ExitsByDepth<ExitWeights>) {
+        self.exits = exits;
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`.
@@ -188,9 +200,26 @@ impl Executor {
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`.
     pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
         let rows = hidden.len() / self.widths.hidden;
-        let vocabulary = self.output.matrix.out_features();
-        let mut logits = vec![0.0; rows * vocabulary];
-        let input = Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps };
+        self.outputs(Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps }, rows)
+    }
+
+    /// As [`Self::logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
+    /// the model's own.
+    pub(super) fn exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
+        let Some(ExitWeights { norm, down, up }) = self.exits.get(&depth) else { return self.logits(hidden) };
+        let rows = hidden.len() / self.widths.hidden;
+        self.with_memory(|memory| {
+            let [x, inner, delta] = carve(memory, [hidden.len(), rows * down.out_features(), hidden.len()]);
+            x.copy_from_slice(hidden);
+            self.kernels.matmul(x, rows, &mut [Product { weights: down, bias: None, out: inner }]);
+            self.kernels.matmul(inner, rows, &mut [Product { weights: up, bias: None, out: delta }]);
+            self.outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
+        })
+    }
+
+    /// The output matrix's products with rows of its input.
+    fn outputs(&self, input: Input<'_>, rows: usize) -> Vec<f32> {
+        let mut logits = vec![0.0; rows * self.output.matrix.out_features()];
         products(&self.kernels, input, rows, [(&self.output, &mut logits)]);
         logits
     }

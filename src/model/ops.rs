@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
-use paceline_kernels::Kernels;
+use paceline_kernels::{Kernels, TrainingPrecision};
 
 use super::angles::Angles;
 use super::batch::{Batch, Masks};
@@ -33,7 +33,12 @@ pub(super) enum Operations {
     /// Composed of burn's own, on any device.
     Composed,
     /// One kernel each, forward and backward: on burn's flex device, under autodiff.
-    Fused(Arc<Kernels>),
+    Fused {
+        /// The kernels.
+        kernels: Arc<Kernels>,
+        /// What the inputs of products with matrices are rounded to.
+        products: TrainingPrecision,
+    },
 }
 
 /// The rows of a matrix looked up by token id. May share its matrix with the output layer.
@@ -50,7 +55,7 @@ impl Embedding {
     /// # Panics
     /// If an id is outside the vocabulary; callers check what comes from outside.
     pub(super) fn forward(&self, tokens: &[u32], with: &Operations) -> Tensor<2> {
-        if let Operations::Fused(kernels) = with {
+        if let Operations::Fused { kernels, .. } = with {
             return fused::embed(self.0.clone(), tokens, kernels);
         }
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
@@ -76,7 +81,7 @@ impl Linear {
     pub(super) fn forward(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
         let y = match with {
             Operations::Composed => x.matmul(self.matrix.clone().transpose()),
-            Operations::Fused(kernels) => fused::linear(x, self.matrix.clone(), kernels),
+            Operations::Fused { kernels, products } => fused::linear(x, self.matrix.clone(), *products, kernels),
         };
         match &self.bias {
             Some(bias) => y + bias.clone(),
@@ -100,7 +105,7 @@ impl RmsNorm {
 
     /// `x` is `[rows, width]` with `width` a multiple of the weight's length; the result has its shape.
     pub(super) fn forward(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
-        if let Operations::Fused(kernels) = with {
+        if let Operations::Fused { kernels, .. } = with {
             return fused::rms_norm(x, self.weight.clone(), self.eps, kernels);
         }
         let [rows, width] = x.dims();
@@ -136,7 +141,7 @@ impl Rotation {
     /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's
     /// values against the second.
     pub(super) fn apply(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
-        if let Operations::Fused(kernels) = with {
+        if let Operations::Fused { kernels, .. } = with {
             return fused::rotate(x, &self.angles, kernels);
         }
         let [rows, width] = x.dims();
@@ -153,7 +158,7 @@ impl Rotation {
 pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> Tensor<2> {
     match with {
         Operations::Composed => activation::silu(gate) * up,
-        Operations::Fused(kernels) => fused::gated_silu(gate, up, kernels),
+        Operations::Fused { kernels, .. } => fused::gated_silu(gate, up, kernels),
     }
 }
 
@@ -162,7 +167,7 @@ pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> T
 pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32], with: &Operations) -> Tensor<2> {
     let [rows, _] = logits.dims();
     assert!(targets.len() == rows && weights.len() == rows, "every row has a target and a weight");
-    if let Operations::Fused(kernels) = with {
+    if let Operations::Fused { kernels, .. } = with {
         return fused::cross_entropy(logits, targets, weights, kernels);
     }
     let device = logits.device();
@@ -173,25 +178,26 @@ pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32],
     losses.sum().reshape([1, 1])
 }
 
-/// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, `[1, 1]`: p and q are the softmax of `logits /
-/// temperature` and of `teacher / temperature`, both `[rows, vocabulary]` (Hinton et al. 2015). The teacher has no gradient.
+/// What a distribution misses of a teacher's (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in nats,
+/// `[1, 1]`, of the softmax p of `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`. The
+/// teacher gets no gradient.
 pub(super) fn soft_cross_entropy(
     logits: Tensor<2>,
-    teacher: Tensor<2>,
+    teacher_logits: Tensor<2>,
     temperature: f32,
     weights: &[f32],
     with: &Operations,
 ) -> Tensor<2> {
     let [rows, _] = logits.dims();
-    assert!(teacher.dims() == logits.dims() && weights.len() == rows, "every row has a distribution and a weight");
-    if let Operations::Fused(kernels) = with {
-        let probabilities = into_values(activation::softmax(teacher.inner() / temperature, 1));
-        return fused::soft_cross_entropy(logits, probabilities, temperature, weights, kernels);
+    assert!(teacher_logits.dims() == logits.dims() && weights.len() == rows, "every row has a teacher and a weight");
+    if let Operations::Fused { kernels, .. } = with {
+        return fused::soft_cross_entropy(logits, teacher_logits, temperature, weights, kernels);
     }
-    let probabilities = activation::softmax(teacher.detach() / temperature, 1);
-    let weights = from_values(weights.to_vec(), rows, 1, &logits.device()) * temperature.powi(2);
-    let losses = (probabilities * activation::log_softmax(logits / temperature, 1)).sum_dim(1).neg();
-    (losses * weights).sum().reshape([1, 1])
+    let device = logits.device();
+    let of_teacher = activation::log_softmax(teacher_logits.detach() / temperature, 1);
+    let missing = of_teacher.clone() - activation::log_softmax(logits / temperature, 1);
+    let of_rows = (of_teacher.exp() * missing).sum_dim(1) * from_values(weights.to_vec(), rows, 1, &device);
+    (of_rows.sum() * temperature.powi(2)).reshape([1, 1])
 }
 
 /// The settings of a layer's attention.
@@ -251,7 +257,7 @@ pub(super) fn attend_in_sequences(
     with: &Operations,
 ) -> Tensor<2> {
     let Attention { head_dim, window, scale } = *attention;
-    if let Operations::Fused(kernels) = with {
+    if let Operations::Fused { kernels, .. } = with {
         let seen = Seen { length: batch.length(), first: batch.first_seen(window) };
         return fused::attend([queries, keys, values], head_dim, seen, scale, kernels);
     }

@@ -191,7 +191,7 @@ impl Sequence {
         early.tokens.push(token);
         early.hidden.push(hidden.clone());
         self.ahead = Some(Ahead::Lower(early));
-        Some(self.decoder.logits(hidden))
+        Some(self.decoder.exit_logits(depth, hidden))
     }
 
     /// Runs more tokens through a view and returns the logits of every row, `[tokens, vocabulary]` in row-major order.

@@ -1,19 +1,20 @@
 //! The model under autodiff: the runtime's own description, over batches, with parameters that have gradients.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use paceline_kernels::TrainingPrecision;
 
 use super::ModelError;
 use super::batch::Batch;
-use super::description::Description;
+use super::description::{Description, ExitHead};
 use super::device::Compute;
-use super::ops::{Operations, from_values};
+use super::ops::Operations;
+use super::parameters::Parameters;
 use super::skip::SkipPlan;
-use super::weights::{HeadWeights, LayerWeights, Source};
-use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, tensors_of};
+use super::weights::{ExitWeights, HeadWeights, LayerWeights, Source};
+use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, exit_tensors, tensors_of};
 
 /// A model's parameters by their names in Hugging Face files. Vectors are `[1, length]`.
 ///
@@ -21,9 +22,7 @@ use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, 
 pub struct Trainable {
     config: ModelConfig,
     operations: Operations,
-    /// Where gradients are recorded.
-    device: Device,
-    parameters: BTreeMap<String, Tensor<2>>,
+    parameters: Parameters,
 }
 
 impl Trainable {
@@ -31,21 +30,15 @@ impl Trainable {
     ///
     /// # Panics
     /// If `initial` gives another number of values than the shape has.
-    pub fn new(config: ModelConfig, compute: &Compute, mut initial: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Self {
+    pub fn new(config: ModelConfig, compute: &Compute, initial: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Self {
         let operations = match compute {
-            Compute::Kernels(kernels) => Operations::Fused(Arc::clone(kernels)),
+            Compute::Kernels(kernels) => {
+                Operations::Fused { kernels: Arc::clone(kernels), products: TrainingPrecision::F32 }
+            }
             Compute::Burn(_) => Operations::Composed,
         };
-        let device = compute.device().autodiff();
-        let mut parameters = BTreeMap::new();
-        for (name, shape) in tensors_of(&config) {
-            let values = initial(&name, &shape);
-            let width = *shape.last().expect("shapes have one or two sizes");
-            let rows = shape.iter().product::<usize>() / width;
-            let leaf = from_values(values, rows, width, &device).require_grad();
-            parameters.insert(name, leaf);
-        }
-        Self { config, operations, device, parameters }
+        let parameters = Parameters::new(tensors_of(&config), compute, initial);
+        Self { config, operations, parameters }
     }
 
     /// The model of a checkpoint, its values widened to f32.
@@ -64,27 +57,34 @@ impl Trainable {
         missing.map_or(Ok(model), |error| Err(error.into()))
     }
 
+    /// The same with products of matrices, forward and backward, of inputs that are rounded to this precision. Parameters,
+    /// sums and all other operations stay f32. On a device that is not the processor nothing changes.
+    #[must_use]
+    pub fn with_products(mut self, precision: TrainingPrecision) -> Self {
+        if let Operations::Fused { products, .. } = &mut self.operations {
+            *products = precision;
+        }
+        self
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The parameters with their names, in order of these.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor<2>)> {
-        self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    /// The parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
-    /// Replaces every parameter by what `f` makes of it, without gradients: `[rows, width]` as before.
-    pub fn update(&mut self, mut f: impl FnMut(&str, Tensor<2>) -> Tensor<2>) {
-        for (name, parameter) in &mut self.parameters {
-            let before = std::mem::replace(parameter, Tensor::empty([1, 1], &self.device));
-            *parameter = f(name, before.inner()).autodiff().require_grad();
-        }
+    /// The parameters, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
     }
 
     /// The model as it is now, to be computed with. Of a frozen one no parameter has a gradient.
     pub fn model(&self, frozen: bool) -> Model {
-        let mut source = Parameters { parameters: &self.parameters, frozen };
+        let mut source = WeightsOf { parameters: &self.parameters, frozen };
         let layers = (0..self.config.layers).map(|index| {
             let Ok(layer) = LayerWeights::read(&mut source, &self.config, index);
             layer
@@ -97,18 +97,21 @@ impl Trainable {
                 HeadWeights { norm: source.get(FINAL_NORM), output: source.get(OUTPUT), embedding: Some(embedding) }
             }
         };
-        let operations = self.operations.clone();
-        Model(Description::new(&self.config, layers, head, operations, &self.device))
+        let (operations, device) = (self.operations.clone(), self.parameters.device());
+        Model {
+            description: Description::new(&self.config, layers, head, operations, device),
+            norm_eps: self.config.norm_eps,
+        }
     }
 }
 
 /// Parameters as weights of a description.
-struct Parameters<'a> {
-    parameters: &'a BTreeMap<String, Tensor<2>>,
+struct WeightsOf<'a> {
+    parameters: &'a Parameters,
     frozen: bool,
 }
 
-impl Parameters<'_> {
+impl WeightsOf<'_> {
     fn get(&self, name: &str) -> Tensor<2> {
         let tensor = self.parameters.get(name).expect("made for all names that a configuration implies").clone();
         // `detach` would leave it a parameter, and a graph that nobody goes back through would stay in memory.
@@ -116,7 +119,7 @@ impl Parameters<'_> {
     }
 }
 
-impl Source for Parameters<'_> {
+impl Source for WeightsOf<'_> {
     type Matrix = Tensor<2>;
     type Vector = Tensor<2>;
     type Error = std::convert::Infallible;
@@ -131,12 +134,15 @@ impl Source for Parameters<'_> {
 }
 
 /// A model over batches.
-pub struct Model(Description);
+pub struct Model {
+    description: Description,
+    norm_eps: f32,
+}
 
 impl Model {
     /// The embeddings of a batch's tokens, `[rows, hidden]`: the input of layer 0.
     pub fn embed(&self, batch: &Batch) -> Tensor<2> {
-        self.0.embed(batch.tokens())
+        self.description.embed(batch.tokens())
     }
 
     /// Runs `layers`, without the sublayers that `skip` names, over `hidden`, the rows of `batch`: `[rows, hidden]`.
@@ -147,12 +153,25 @@ impl Model {
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
     ) -> Tensor<2> {
-        self.0.forward_batch(layers, batch, hidden, skip)
+        self.description.forward_batch(layers, batch, hidden, skip)
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.0.logits(hidden)
+        self.description.logits(hidden)
+    }
+
+    /// What the exit head of `depth` makes of hidden states `[rows, hidden]` that left layer `depth - 1`: the states that its
+    /// norm is given, `[rows, hidden]`, and its logits `[rows, vocabulary]`. `heads` has its tensors by the names of
+    /// [`exit_tensors`](crate::checkpoint::exit_tensors).
+    ///
+    /// # Panics
+    /// If `heads` has no such head.
+    pub fn exit(&self, heads: &Parameters, depth: usize, hidden: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let [norm, down, up] = exit_tensors(depth, 0, 0)
+            .map(|(name, _)| heads.get(&name).unwrap_or_else(|| panic!("there is no `{name}`")).clone());
+        let head = ExitHead::new(ExitWeights { norm, down, up }, self.norm_eps);
+        self.description.through_head(&head, hidden)
     }
 
     /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]`.
@@ -160,14 +179,15 @@ impl Model {
     /// # Panics
     /// If there are not as many targets and weights as rows, or a target is outside the vocabulary.
     pub fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
-        self.0.cross_entropy(logits, targets, weights)
+        self.description.cross_entropy(logits, targets, weights)
     }
 
-    /// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, `[1, 1]`: p and q are the softmax of `logits /
-    /// temperature` and of `teacher_logits / temperature`, both `[rows, vocabulary]`. The teacher has no gradient.
+    /// What the logits miss of a teacher's distribution (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in
+    /// nats, `[1, 1]`, of the softmax p of `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`.
+    /// The teacher gets no gradient.
     ///
     /// # Panics
-    /// If the teacher's logits have another shape, or there are not as many weights as rows.
+    /// If there are not as many weights as rows, or the shapes differ.
     pub fn soft_cross_entropy(
         &self,
         logits: Tensor<2>,
@@ -175,6 +195,6 @@ impl Model {
         temperature: f32,
         weights: &[f32],
     ) -> Tensor<2> {
-        self.0.soft_cross_entropy(logits, teacher_logits, temperature, weights)
+        self.description.soft_cross_entropy(logits, teacher_logits, temperature, weights)
     }
 }

@@ -1,6 +1,7 @@
 //! Weights as a checkpoint's tensors become them: on the host, in the precision asked for, not yet tied to a way of
 //! computing. The processor computes with them as they are; elsewhere they are copied into tensors.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -9,7 +10,9 @@ use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, Weight
 use super::ModelError;
 use super::ops::from_values;
 use super::precision::matrix_format;
-use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, StoredTensor, layer_name};
+use crate::checkpoint::{
+    Checkpoint, EMBEDDING, Exits, FINAL_NORM, ModelConfig, OUTPUT, StoredTensor, exit_tensors, layer_name,
+};
 
 /// The weights of `y = x W^T + b`.
 pub(super) struct LinearWeights<M = PackedWeights, V = Vec<f32>> {
@@ -128,6 +131,19 @@ pub(super) struct HeadWeights<M = PackedWeights, V = Vec<f32>, E = Weights> {
     pub(super) embedding: Option<E>,
 }
 
+/// The weights of a trained exit head, before the output matrix, which is the model's.
+pub(super) struct ExitWeights<M = PackedWeights, V = Vec<f32>> {
+    /// The norm `[hidden]`.
+    pub(super) norm: V,
+    /// `[rank, hidden]`.
+    pub(super) down: M,
+    /// `[hidden, rank]`.
+    pub(super) up: M,
+}
+
+/// Exit heads by their depths.
+pub(super) type ExitsByDepth<E> = BTreeMap<usize, E>;
+
 /// Takes tensors out of a checkpoint, one after the other: what has been packed is let go by the mapped file at once,
 /// so that stored and packed copies are never both resident as a whole.
 pub(super) struct Loader<'a> {
@@ -173,10 +189,29 @@ impl<'a> Loader<'a> {
         let embedding = self.stored(name)?;
         if !tied {
             self.check_finite(name, &embedding, MatrixFormat::Float(embedding.format()))?;
-            self.release(name)?;
+            release(self.checkpoint.tensor(name)?);
         }
         self.count(embedding.bytes(), embedding.in_features() * embedding.out_features());
         Ok(HeadWeights { norm, output, embedding: Some(embedding) })
+    }
+
+    /// Trained exit heads, in the precision that they are stored in: they are too small for another to save anything.
+    ///
+    /// # Errors
+    /// If a value is not finite, or there is not enough memory.
+    pub(super) fn exits(&mut self, exits: &Exits) -> Result<ExitsByDepth<ExitWeights>, ModelError> {
+        let hidden = self.checkpoint.config().hidden_size;
+        let mut heads = BTreeMap::new();
+        for exit in &exits.config().exits {
+            let [norm, down, up] = exit_tensors(exit.depth, exits.config().rank, hidden).map(|(name, _)| name);
+            let mut matrix = |name: &str| {
+                let stored = exits.tensor(name)?;
+                self.pack(name, stored, MatrixFormat::Float(stored.format))
+            };
+            let (down, up) = (matrix(&down)?, matrix(&up)?);
+            heads.insert(exit.depth, ExitWeights { norm: self.widened(&norm, exits.tensor(&norm)?)?, down, up });
+        }
+        Ok(heads)
     }
 
     /// That all values are finite, and stay so in `format`.
@@ -187,13 +222,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Lets a tensor's pages go.
-    fn release(&self, name: &str) -> Result<(), ModelError> {
-        let stored = self.checkpoint.tensor(name)?;
-        stored.file.release(stored.bytes.clone());
-        Ok(())
-    }
-
     fn count(&mut self, bytes: usize, values: usize) {
         self.bytes += bytes as u64;
         self.values += values as u64;
@@ -201,8 +229,35 @@ impl<'a> Loader<'a> {
 
     /// A matrix where it lies in the file.
     fn stored(&self, name: &str) -> Result<Weights, ModelError> {
-        in_place(self.checkpoint.tensor(name)?).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
+        named(name, self.checkpoint.tensor(name)?)
     }
+
+    /// A tensor packed in `format`; its pages are let go.
+    fn pack(&mut self, name: &str, stored: &StoredTensor, format: MatrixFormat) -> Result<PackedWeights, ModelError> {
+        let weights = named(name, stored)?;
+        self.check_finite(name, &weights, format)?;
+        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
+        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
+        release(stored);
+        self.count(packed.bytes(), packed.in_features() * packed.out_features());
+        Ok(packed)
+    }
+
+    /// A tensor's values in f32.
+    fn widened(&mut self, name: &str, stored: &StoredTensor) -> Result<Vec<f32>, ModelError> {
+        let values = stored.to_f32();
+        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+            let format = MatrixFormat::Float(FloatFormat::F32);
+            return Err(ModelError::NotFinite { name: name.to_owned(), row: 0, column, format });
+        }
+        self.count(size_of_val(values.as_slice()), values.len());
+        Ok(values)
+    }
+}
+
+/// Lets a tensor's pages go.
+fn release(stored: &StoredTensor) {
+    stored.file.release(stored.bytes.clone());
 }
 
 impl Source for Loader<'_> {
@@ -212,24 +267,13 @@ impl Source for Loader<'_> {
 
     /// Packed in the format that the loader's gives it, or in the one it is stored in.
     fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
-        let weights = self.stored(name)?;
-        let format = self.format.map_or(MatrixFormat::Float(weights.format()), |format| matrix_format(name, format));
-        self.check_finite(name, &weights, format)?;
-        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
-        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
-        self.release(name)?;
-        self.count(packed.bytes(), packed.in_features() * packed.out_features());
-        Ok(packed)
+        let stored = self.checkpoint.tensor(name)?;
+        let format = self.format.map_or(MatrixFormat::Float(stored.format), |format| matrix_format(name, format));
+        self.pack(name, stored, format)
     }
 
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let values = self.checkpoint.tensor(name)?.to_f32();
-        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
-            let format = MatrixFormat::Float(FloatFormat::F32);
-            return Err(ModelError::NotFinite { name: name.to_owned(), row: 0, column, format });
-        }
-        self.count(size_of_val(values.as_slice()), values.len());
-        Ok(values)
+        self.widened(name, self.checkpoint.tensor(name)?)
     }
 }
 
@@ -254,6 +298,22 @@ impl OnDevice<'_, '_> {
         };
         let embedding = embedding.map(stored);
         Ok(HeadWeights { norm: self.place_vector(norm), output: self.place_packed(&output), embedding })
+    }
+
+    /// As [`Loader::exits`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn exits(
+        &mut self,
+        exits: &Exits,
+    ) -> Result<ExitsByDepth<ExitWeights<Tensor<2>, Tensor<2>>>, ModelError> {
+        let heads = self.loader.exits(exits)?.into_iter();
+        let place = |(depth, ExitWeights { norm, down, up })| {
+            let (down, up) = (self.place_packed(&down), self.place_packed(&up));
+            (depth, ExitWeights { norm: self.place_vector(norm), down, up })
+        };
+        Ok(heads.map(place).collect())
     }
 
     fn place(&self, rows: usize, width: usize, row: impl Fn(usize, &mut [f32])) -> Tensor<2> {
@@ -288,6 +348,11 @@ impl Source for OnDevice<'_, '_> {
         let values = self.loader.vector(name)?;
         Ok(self.place_vector(values))
     }
+}
+
+/// A tensor as a matrix where it lies in the file.
+fn named(name: &str, stored: &StoredTensor) -> Result<Weights, ModelError> {
+    in_place(stored).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
 }
 
 fn in_place(stored: &StoredTensor) -> Result<Weights, WeightsError> {

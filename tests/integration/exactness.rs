@@ -8,6 +8,7 @@ use paceline::{
     CachePrecision, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt, SelfDraft,
 };
 
+use crate::exits::ExitsFile;
 use crate::support::{fixture, shared};
 
 /// What is compared on one target.
@@ -123,6 +124,28 @@ fn fixtures_are_exact() {
         suite(name, &[], Precision::Auto, CachePrecision::F32);
     }
     suite("mistral-window", &[], Precision::Auto, CachePrecision::F16);
+}
+
+/// Heads that draft anything but what the model would: only the verifier decides.
+#[test]
+fn trained_exits_are_exact() {
+    for (name, precision) in
+        [("llama-tied", Precision::Auto), ("llama-tied", Precision::Int8), ("qwen3-qknorm", Precision::Auto)]
+    {
+        let model = ExitsFile::new(name, 5).write();
+        Suite {
+            target: model.path(),
+            drafts: &[],
+            precision,
+            kv_cache: CachePrecision::F32,
+            self_draft: &[],
+            skip_plans: &[],
+            prompts: &["A paceline is", "1 2 3 4 1 2 3 4 1 2"],
+            new_tokens: 60,
+            seeds: 2,
+        }
+        .check();
+    }
 }
 
 #[test]

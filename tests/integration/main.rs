@@ -7,6 +7,7 @@ mod cancelling;
 mod early_exit;
 mod engine;
 mod exactness;
+mod exits;
 mod goldens;
 mod parity;
 mod properties;

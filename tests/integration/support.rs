@@ -74,13 +74,19 @@ pub(crate) fn random_plan(numbers: &mut Numbers, layers: usize) -> SkipPlan {
     }
 }
 
-/// A copy of a fixture in which some matrices are zeros.
-pub(crate) fn with_zeros(name: &str, zeros: &[String]) -> tempfile::TempDir {
+/// A copy of a fixture, to be changed.
+pub(crate) fn copy_of(name: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(fixture(name)).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
+    copy
+}
+
+/// A copy of a fixture in which some matrices are zeros.
+pub(crate) fn with_zeros(name: &str, zeros: &[String]) -> tempfile::TempDir {
+    let copy = copy_of(name);
     let path = copy.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
@@ -122,7 +128,7 @@ impl Numbers {
     }
 
     /// Roughly normal with standard deviation 1.
-    fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.7
     }
 }

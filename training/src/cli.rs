@@ -14,7 +14,7 @@ use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
 use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
-use crate::{distill, family, tasks, tokenizer, tokens};
+use crate::{distill, exits, family, tasks, tokenizer, tokens};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +25,22 @@ Examples:
 A recipe is a TOML file with all settings; training/recipes/ holds some. What a recipe makes goes to the folder
 of --out. A step that was ended before it was done goes on when it is called again; one that is done is skipped.
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
+
+const EXITS_EXAMPLES: &str = "\
+Heads by which the model can be left early, for drafting with its lower layers (`paceline generate --drafter exit:6`). The
+model itself stays as it is. Its activations over the recipe's text are kept in OUT/exits while the heads learn from them;
+they may be deleted afterwards. The heads go to exits.safetensors beside the model, where the runtime finds them.
+
+Example of a section for a recipe whose target has 12 layers:
+  [exits]
+  depths = [3, 6, 9]
+  rank = 32
+  rows = 200000
+
+  paceline-train exits own.toml --set TEXT=my/texts --out my-model
+
+prints how often each exit picks what the model picks, and how well its confidence tells so. For a model made elsewhere:
+[exits] model = \"path/to/model\", with [tokenizer] from = \"path/to/model\".";
 
 const TOKENIZER_EXAMPLES: &str = "\
 Byte-level BPE with GPT-2's split pattern; a digit is always a token by itself. Tokens for conversations come first:
@@ -132,6 +148,9 @@ enum Command {
     /// All steps in order, from the tasks to the draft models. What is done is skipped.
     #[command(after_help = FAMILY_EXAMPLES)]
     Family(TrainingFlags),
+    /// Train heads by which the model can be left early.
+    #[command(after_help = EXITS_EXAMPLES)]
+    Exits(TrainingFlags),
     /// Say how fast the recipe's target trains here.
     Speed(SpeedFlags),
     /// Say how many prompts a model answers rightly, by category and level, and how well it predicts texts.
@@ -154,6 +173,7 @@ pub fn run() -> ExitCode {
             Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?.say("tokens"),
             Command::Pretrain(flags) => pretrain::run(&Job::open(&flags.job)?, &flags)?.say("pretrain"),
             Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
+            Command::Exits(flags) => exits::run(&flags)?,
             Command::Family(flags) => family::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
             Command::Score(flags) => score::run(&flags)?,

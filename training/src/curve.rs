@@ -56,9 +56,6 @@ pub struct Curve {
     rows: Vec<Row>,
 }
 
-/// The first column of the table.
-const STEP: &str = "step";
-
 impl Curve {
     /// Opens the curve `name` (`name.csv`, `name.svg`) in `folder` to go on after `step`: of an earlier run the rows
     /// up to there are kept. Nothing is written yet.
@@ -77,8 +74,8 @@ impl Curve {
     fn read(&mut self, last: u64) -> Result<(), String> {
         let mut reader = csv::Reader::from_path(&self.csv).map_err(|error| error.to_string())?;
         let headers = reader.headers().map_err(|error| error.to_string())?;
-        if headers.get(0) != Some(STEP) {
-            return Err(format!("its first column is not `{STEP}`"));
+        if headers.get(0) != Some(self.picture.x.as_str()) {
+            return Err(format!("its first column is not `{}`", self.picture.x));
         }
         self.columns = headers.iter().skip(1).map(str::to_owned).collect();
         for record in reader.records() {
@@ -149,7 +146,7 @@ impl Curve {
     fn table(&self) -> Result<Vec<u8>, CurveError> {
         let failed = |reason: String| CurveError::Table { path: self.csv.clone(), reason };
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let headers = std::iter::once(STEP).chain(self.columns.iter().map(String::as_str));
+        let headers = std::iter::once(self.picture.x.as_str()).chain(self.columns.iter().map(String::as_str));
         writer.write_record(headers).map_err(|error| failed(error.to_string()))?;
         for row in &self.rows {
             let value = |column: usize| row.values.get(column).copied().flatten();

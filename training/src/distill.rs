@@ -25,6 +25,7 @@ use crate::pretrain::{TARGET, TrainingFlags};
 use crate::recipe::{Fields, TASKS};
 use crate::settings::DraftRecipe;
 use crate::sources::{self, Row, Rows};
+use crate::tasks::prepare;
 use crate::tokenizer::ChatTokenizer;
 use crate::tokens::{self, PROMPT, Shard, ShardWriter, SourceTokens};
 use crate::trainer::{Trained, Training, agreement_column};
@@ -72,6 +73,7 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
     let lessons = Lessons::make(job, flags, recipe, &target, &tokens, &folder)?;
     let (train, validation) = lessons.sources(recipe, &tokens);
     let teacher = Trainable::open(&target.checkpoint, &place.compute)?;
+    let teacher = teacher.with_products(recipe.model.training.products.into());
     let (temperature, hard_labels) = (recipe.temperature, recipe.hard_labels);
     let training = Training {
         name,
@@ -243,7 +245,8 @@ fn shard(path: &Path, answers: &[Answered], tokenizer: &ChatTokenizer) -> Result
 
 /// The first prompts of a split of the generated tasks.
 fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Failure> {
-    let mut rows = Rows::open(&job.generated(split)?, &Fields::default())?;
+    prepare(job)?;
+    let mut rows = Rows::open(&job.tasks(split), &Fields::default())?;
     let prompt = |row: Result<Row, sources::SourceError>| match row {
         Ok(Row::Answer { messages, .. }) => Some(Ok(Prompt::Messages(messages))),
         Ok(Row::Text(_)) => None,

@@ -24,6 +24,7 @@ pub fn export(model: &Trainable, tokenizer: &Path, path: &Path) -> anyhow::Resul
     let folder = AtomicFolder::create(path)?;
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = model
         .parameters()
+        .iter()
         .map(|(name, tensor)| {
             let [rows, width] = tensor.dims();
             let shape = if name.ends_with("norm.weight") { vec![width] } else { vec![rows, width] };

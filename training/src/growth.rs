@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paceline::model::Trainable;
 
-use crate::optimizer::{Moments, into_values};
+use crate::optimizer::Moments;
 use crate::settings::Growth;
 
 /// The layers of a model when a share `done` of its training is done, and `last` in the end.
@@ -19,8 +19,7 @@ pub fn deepened(
     layers: usize,
 ) -> (BTreeMap<String, Vec<f32>>, BTreeMap<String, Moments>) {
     let before = model.config().layers;
-    let values = model.parameters().map(|(name, tensor)| (name.to_owned(), into_values(tensor.clone().inner())));
-    (copied(&values.collect(), before, layers), copied(moments, before, layers))
+    (copied(&model.parameters().values(), before, layers), copied(moments, before, layers))
 }
 
 /// Entries by name, those of a layer for every layer that is a copy of it.

@@ -2,12 +2,12 @@
 //!
 //! One recipe ([`recipe`]) says what is made; each step reads its part of it.
 
-pub mod baseline;
 pub mod answers;
-pub mod checksum;
+pub mod baseline;
 pub mod cli;
 pub mod curve;
 pub mod distill;
+pub mod exits;
 pub mod export;
 pub mod family;
 pub mod growth;
@@ -30,3 +30,5 @@ pub mod tasks;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trainer;
+
+pub use paceline::checksum;

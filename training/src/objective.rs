@@ -115,11 +115,7 @@ pub fn gradients(model: &Trainable, objective: &Objective, sample: &Sample, exit
     hidden = now.forward_layers(exit..layers, &sample.batch, hidden, skipped);
     let loss = lesson.loss(&now, now.logits(hidden));
     let whole = exit_loss.map_or_else(|| loss.clone(), |exit_loss| loss.clone() + exit_loss);
-    let mut grads = whole.backward();
-    let of = |(name, tensor): (&str, &Tensor<2>)| {
-        tensor.grad_remove(&mut grads).map(|gradient| (name.to_owned(), into_values(gradient)))
-    };
-    let gradients = model.parameters().filter_map(of).collect();
+    let gradients = model.parameters().gradients(&whole);
     (f64::from(into_values(loss.inner())[0]), gradients)
 }
 

@@ -1,10 +1,10 @@
-//! AdamW over a model's parameters, with the norm of the whole gradient clipped.
+//! AdamW over named parameters, with the norm of the whole gradient clipped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-use paceline::model::Trainable;
+use paceline::model::Parameters;
 use paceline_kernels::{AdamWSettings, Kernels};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl Optimizer {
 
     /// Moves the parameters against `gradients`. Returns the gradient's norm before it was clipped; where that is not
     /// finite, nothing has changed.
-    pub fn step(&mut self, model: &mut Trainable, gradients: &Gradients, learning_rate: f64) -> f64 {
+    pub fn step(&mut self, parameters: &mut Parameters, gradients: &Gradients, learning_rate: f64) -> f64 {
         let slices: Vec<&[f32]> = gradients.values().map(Vec::as_slice).collect();
         let norm = self.kernels.global_norm_squared(&slices).sqrt();
         if !norm.is_finite() {
@@ -84,7 +84,7 @@ impl Optimizer {
         let gradient_scale = if norm > self.settings.clip { (self.settings.clip / norm) as f32 } else { 1.0 };
         let (settings, kernels, steps) = (&self.settings, &self.kernels, self.steps);
         let moments = &mut self.moments;
-        model.update(|name, parameter| {
+        parameters.update(|name, parameter| {
             let Some(gradient) = gradients.get(name) else { return parameter };
             let [rows, width] = parameter.dims();
             let device = parameter.device();

@@ -99,6 +99,12 @@ impl<'a> Packer<'a> {
         &self.state
     }
 
+    /// Whether a document was drawn a second time from any source.
+    pub fn repeats(&self) -> bool {
+        let mut taken = self.state.taken.iter().zip(self.sources);
+        taken.any(|(taken, source)| *taken > source.shard.documents() as u64)
+    }
+
     /// The next `sequences` of `length` tokens, when a share `done` of the training is done. A document is one token longer than its rows, of which the first is only seen and the last only predicted; where it is
     /// longer than a sequence, its end is left out.
     pub fn next(&mut self, sequences: usize, length: usize, done: f64) -> Sample {

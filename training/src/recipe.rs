@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
+use crate::exits::ExitsRecipe;
 use crate::pretrain::TARGET;
 use crate::settings::{DraftRecipe, ModelRecipe};
 
@@ -73,6 +74,9 @@ pub struct Recipe {
     /// `[drafts.NAME]`: models that draft for the target, learned from it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub drafts: BTreeMap<String, DraftRecipe>,
+    /// `[exits]`: heads by which a model can be left early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<ExitsRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -211,7 +215,10 @@ impl Recipe {
             }
             draft.check(&format!("drafts.{name}"), tasks, texts)?;
         }
-        Ok(())
+        self.exits.iter().try_for_each(|exits| {
+            // Of a model that lies elsewhere the layers are not known yet.
+            exits.check(self.target.as_ref().filter(|_| exits.model.is_none()).map(|target| target.layers))
+        })
     }
 }
 

@@ -51,7 +51,8 @@ pub fn run(flags: &SpeedFlags) -> Result<(), Failure> {
 fn tokens_per_second(recipe: &ModelRecipe, vocabulary: usize, place: &Place, repeats: usize) -> f64 {
     let training = &recipe.training;
     let config = recipe.shape(vocabulary, training.length);
-    let mut model = Trainable::new(config.clone(), &place.compute, initial(&config, 0));
+    let mut model =
+        Trainable::new(config.clone(), &place.compute, initial(&config, 0)).with_products(training.products.into());
     let mut optimizer = Optimizer::new(training.optimizer.clone(), place.kernels.clone());
     let rows = training.sequences * training.length;
     let tokens = |factor: usize| (0..rows).map(|row| (row * factor % vocabulary) as u32).collect::<Vec<u32>>();
@@ -60,7 +61,7 @@ fn tokens_per_second(recipe: &ModelRecipe, vocabulary: usize, place: &Place, rep
     let mut step = || {
         let start = Instant::now();
         let (_, gradients) = gradients(&model, &Objective::NextToken, &sample, None);
-        optimizer.step(&mut model, &gradients, training.schedule.learning_rate);
+        optimizer.step(model.parameters_mut(), &gradients, training.schedule.learning_rate);
         start.elapsed().as_secs_f64()
     };
     step(); // memory is taken for the first time

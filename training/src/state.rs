@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use paceline::files::{WriteError, write_file};
-use paceline::model::Trainable;
+use paceline::model::Parameters;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::optimizer::{Moments, Optimizer};
@@ -62,15 +62,12 @@ const PARAMETER: &str = "parameter.";
 
 impl State {
     /// Takes the state of a training that runs.
-    pub fn of(steps: u64, model: &Trainable, optimizer: &Optimizer, packing: &PackingState) -> Self {
-        let values = |(name, tensor): (&str, &burn::tensor::Tensor<2>)| {
-            (name.to_owned(), crate::optimizer::into_values(tensor.clone().inner()))
-        };
+    pub fn of(steps: u64, parameters: &Parameters, optimizer: &Optimizer, packing: &PackingState) -> Self {
         Self {
             steps,
             optimizer_steps: optimizer.steps(),
             packing: packing.clone(),
-            parameters: model.parameters().map(values).collect(),
+            parameters: parameters.values(),
             moments: optimizer.moments().clone(),
         }
     }

@@ -100,7 +100,7 @@ impl Training<'_> {
             let done = step as f64 / steps as f64;
             let (loss, gradients) = self.gradients(&model, &mut packer, step, done);
             let rate = self.recipe.schedule.at(step, steps);
-            let norm = optimizer.step(&mut model, &gradients, rate);
+            let norm = optimizer.step(model.parameters_mut(), &gradients, rate);
             if !loss.is_finite() || !norm.is_finite() {
                 bail!(
                     "The loss of {} is no number any more at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good weights.",
@@ -121,7 +121,7 @@ impl Training<'_> {
             if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
                 // The curve first: rows past the checkpoint are measured again, but none before it.
                 curve.save()?;
-                State::of(step, &model, &optimizer, packer.state()).save(&path, &self.fingerprint)?;
+                State::of(step, model.parameters(), &optimizer, packer.state()).save(&path, &self.fingerprint)?;
             }
             progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));
         }
@@ -134,15 +134,19 @@ impl Training<'_> {
         let Some(state) = state else {
             let config = ModelConfig { layers: self.layers_at(0), ..self.config.clone() };
             let values = initial(&self.config, self.seed);
-            return (Trainable::new(config, &self.place.compute, values), optimizer, PackingState::default());
+            return (self.trainable(config, values), optimizer, PackingState::default());
         };
         // At the moment of growth the state is still that of the shallower model.
         let config = ModelConfig { layers: self.layers_at(state.steps.saturating_sub(1)), ..self.config.clone() };
-        let model = Trainable::new(config, &self.place.compute, |name, shape| {
+        let model = self.trainable(config, |name, shape| {
             let values = state.parameters.get(name).cloned();
             values.unwrap_or_else(|| vec![0.0; shape.iter().product()])
         });
         (model, optimizer.resume(state.optimizer_steps, state.moments), state.packing)
+    }
+
+    fn trainable(&self, config: ModelConfig, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Trainable {
+        Trainable::new(config, &self.place.compute, values).with_products(self.recipe.products.into())
     }
 
     fn layers_at(&self, step: u64) -> usize {
@@ -157,7 +161,7 @@ impl Training<'_> {
         }
         let config = ModelConfig { layers, ..self.config.clone() };
         let (values, moments) = deepened(model, optimizer.moments(), layers);
-        *model = Trainable::new(config, &self.place.compute, |name, _| values.get(name).cloned().unwrap_or_default());
+        *model = self.trainable(config, |name, _| values.get(name).cloned().unwrap_or_default());
         *optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.place.kernels))
             .resume(optimizer.steps(), moments);
     }

@@ -82,6 +82,68 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// Puts the softmax of `logits / temperature` in the place of `logits`, `[rows, vocabulary]`, and the entropy of every row,
+    /// in nats, into `entropies`. No logit may be negative infinity.
+    ///
+    /// # Panics
+    /// Where `logits` are not as many rows as `entropies`, or there are rows of no logits.
+    pub fn softmax_with_entropy(&self, logits: &mut [f32], temperature: f32, entropies: &mut [f32]) {
+        let rows = entropies.len();
+        if rows == 0 {
+            return;
+        }
+        assert!(!logits.is_empty() && logits.len().is_multiple_of(rows), "logits are [rows, vocabulary]");
+        let (vocabulary, work) = (logits.len() / rows, 4 * logits.len());
+        let (shared, shared_entropies) = (SharedOutput::new(logits), SharedOutput::new(entropies));
+        self.split(rows, 1, work, &|range| {
+            // SAFETY: ranges do not overlap, here and below.
+            let logits = unsafe { shared.slice(range.start * vocabulary, range.len() * vocabulary) };
+            // SAFETY: as above.
+            let entropies = unsafe { shared_entropies.slice(range.start, range.len()) };
+            self.isa.enter(Softmax { logits, vocabulary, factor: 1.0 / temperature, entropies });
+        });
+    }
+}
+
+struct Softmax<'a> {
+    logits: &'a mut [f32],
+    vocabulary: usize,
+    /// What logits are multiplied with.
+    factor: f32,
+    entropies: &'a mut [f32],
+}
+
+impl Op for Softmax<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (row, entropy) in self.logits.chunks_exact_mut(self.vocabulary).zip(self.entropies) {
+            scale(s, row, self.factor);
+            let highest = greatest(s, row);
+            let shift = s.splat(highest);
+            let (full, tail) = row.as_chunks_mut::<LANES>();
+            let (mut powers, mut dots) = (s.splat(0.0), s.splat(0.0));
+            for logits in full {
+                let below = s.sub(s.load(logits), shift);
+                let power = exp(s, below);
+                s.store(power, logits);
+                powers = s.add(powers, power);
+                dots = s.fma(power, below, dots);
+            }
+            let (mut sum, mut dot) = (s.sum(powers), s.sum(dots));
+            for logit in tail {
+                let below = *logit - highest;
+                *logit = exp_one(s, below);
+                sum += *logit;
+                dot += *logit * below;
+            }
+            scale(s, row, 1.0 / sum);
+            *entropy = (f64::from(sum).ln() - f64::from(dot) / f64::from(sum)) as f32;
+        }
+    }
+}
+
 struct Rows<'a> {
     logits: &'a mut [f32],
     vocabulary: usize,

@@ -115,6 +115,34 @@ fn losses_of_many_rows() {
     }
 }
 
+/// Softmax and entropies, one after the other.
+fn softened(kernels: &Kernels, logits: &[f32], rows: usize, temperature: f32) -> Vec<f32> {
+    let (mut powers, mut entropies) = (logits.to_vec(), vec![f32::NAN; rows]);
+    kernels.softmax_with_entropy(&mut powers, temperature, &mut entropies);
+    [powers, entropies].concat()
+}
+
+#[test]
+fn a_softmax_and_its_entropy() {
+    let (reference, all) = (reference(), all_kernels());
+    for (rows, vocabulary, temperature) in [(40, 1000, 1.0), (300, 37, 2.5), (2, 16, 0.5), (3, 1, 1.0)] {
+        let logits = values(rows as u64, rows * vocabulary, 8.0);
+        let what = || format!("{rows} rows of {vocabulary} at {temperature}");
+        all_give_its_bits(&reference, &all, |kernels| softened(kernels, &logits, rows, temperature), what);
+        let (mut powers, mut entropies) = (Vec::new(), Vec::new());
+        for row in wide(&logits).chunks_exact(vocabulary) {
+            let row: Vec<f64> = row.iter().map(|logit| (logit / f64::from(temperature)).exp()).collect();
+            let sum: f64 = row.iter().sum();
+            entropies.push(-row.iter().map(|power| power / sum * (power / sum).ln()).sum::<f64>());
+            powers.extend(row.iter().map(|power| power / sum));
+        }
+        let found = softened(&reference, &logits, rows, temperature);
+        assert_close(&found[..powers.len()], &powers, 1e-6, &what());
+        assert_close(&found[powers.len()..], &entropies, 1e-5, &what());
+    }
+    reference.softmax_with_entropy(&mut [], 1.0, &mut []);
+}
+
 #[test]
 fn losses_far_out() {
     let kernels = reference();

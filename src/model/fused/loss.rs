@@ -38,21 +38,20 @@ impl Differentiable for CrossEntropy {
     }
 }
 
-/// The sum over rows of `weight * temperature^2 * -sum(q ln p)`, `[1, 1]`, with the softmax p of `logits / temperature`,
-/// `[rows, vocabulary]`, and the distributions q in `probabilities`, of the same shape. Those have no gradient.
+/// As [`super::super::ops::soft_cross_entropy`]: the sum over rows of `weight * T^2 * KL(q, p)`, `[1, 1]`, of the softmax p of
+/// `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`. The teacher gets no gradient.
 pub(in crate::model) fn soft_cross_entropy(
     logits: Tensor<2>,
-    probabilities: Vec<f32>,
+    teacher_logits: Tensor<2>,
     temperature: f32,
     weights: &[f32],
     kernels: &Arc<Kernels>,
 ) -> Tensor<2> {
-    let kernels = Arc::clone(kernels);
-    apply([logits], SoftCrossEntropy { probabilities, temperature, weights: weights.to_vec(), kernels })
+    let loss = SoftCrossEntropy { temperature, weights: weights.to_vec(), kernels: Arc::clone(kernels) };
+    apply([logits, teacher_logits.detach()], loss)
 }
 
 struct SoftCrossEntropy {
-    probabilities: Vec<f32>,
     temperature: f32,
     weights: Vec<f32>,
     kernels: Arc<Kernels>,
@@ -60,26 +59,34 @@ struct SoftCrossEntropy {
 
 impl Differentiable for SoftCrossEntropy {
     fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
-        let logits = inputs.into_iter().next().expect("one input");
-        let mut logits = scaled(logits, self.temperature.recip());
-        let mut losses = vec![0.0; self.weights.len()];
-        let targets = SoftTargets::All(&self.probabilities);
-        let sum = self.kernels.soft_cross_entropy(logits.storage_mut(), targets, &self.weights, &mut losses);
-        (tensor(vec![sum as f32 * self.temperature.powi(2)], 1, 1), vec![logits])
+        let [mut logits, mut teacher] = <[Values; 2]>::try_from(inputs).ok().expect("two inputs");
+        let (kernels, temperature) = (&self.kernels, self.temperature);
+        let (mut losses, mut entropies) = (vec![0.0; self.weights.len()], vec![0.0; self.weights.len()]);
+        kernels.softmax_with_entropy(teacher.storage_mut(), temperature, &mut entropies);
+        let logits_now: &mut [f32] = logits.storage_mut();
+        if temperature != 1.0 {
+            logits_now.iter_mut().for_each(|logit| *logit /= temperature);
+        }
+        let targets = SoftTargets::All(slice(&teacher));
+        let sum = kernels.soft_cross_entropy(logits_now, targets, &self.weights, &mut losses);
+        let weighed =
+            self.weights.iter().zip(&entropies).map(|(weight, entropy)| f64::from(*weight) * f64::from(*entropy));
+        // Cross-entropy is above the divergence by the teacher's entropy.
+        let missing = f64::from(temperature).powi(2) * (sum - weighed.sum::<f64>());
+        (tensor(vec![missing as f32], 1, 1), vec![logits])
     }
 
     fn backward(&self, kept: Vec<Values>, gradient: Values, _: &[bool]) -> Vec<Option<Values>> {
-        // What is kept is the gradient by logits / temperature, of the sum without the factor temperature^2.
-        let by = slice(&gradient)[0] * self.temperature;
-        vec![kept.into_iter().next().map(|d_logits| scaled(d_logits, by))]
+        let factor = self.temperature * slice(&gradient)[0];
+        vec![kept.into_iter().next().map(|d_logits| scaled(d_logits, factor)), None]
     }
 }
 
-/// `values * by`; themselves where that is 1, as the gradient of a loss is unless somebody computed on with it.
-fn scaled(values: Values, by: f32) -> Values {
+/// A gradient times that of the loss, which is 1 unless somebody computed on with it.
+fn scaled(gradient: Values, by: f32) -> Values {
     if by == 1.0 {
-        return values;
+        return gradient;
     }
-    let [rows, width] = dims(&values);
-    tensor(slice(&values).iter().map(|value| value * by).collect(), rows, width)
+    let [rows, width] = dims(&gradient);
+    tensor(slice(&gradient).iter().map(|value| value * by).collect(), rows, width)
 }

@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{CausalAttention, Kernels, MatrixLayout, RotaryDirection};
+use paceline_kernels::{CausalAttention, Kernels, MatrixLayout, RotaryDirection, TrainingPrecision};
 
 use self::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
 pub(super) use self::loss::{cross_entropy, soft_cross_entropy};
@@ -43,11 +43,12 @@ impl Differentiable for Embed {
 }
 
 /// `x w^T`: x `[rows, in]`, w `[out, in]`.
-pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, kernels: &Arc<Kernels>) -> Tensor<2> {
-    apply([x, w], Linear { kernels: Arc::clone(kernels) })
+pub(super) fn linear(x: Tensor<2>, w: Tensor<2>, precision: TrainingPrecision, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([x, w], Linear { precision, kernels: Arc::clone(kernels) })
 }
 
 struct Linear {
+    precision: TrainingPrecision,
     kernels: Arc<Kernels>,
 }
 
@@ -55,26 +56,27 @@ impl Differentiable for Linear {
     fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
         use MatrixLayout::{Plain, Transposed};
         let ([rows, k], [columns, _]) = (dims(&inputs[0]), dims(&inputs[1]));
-        let mut y = vec![0.0; rows * columns];
-        self.kernels.gemm(slice(&inputs[0]), Plain, slice(&inputs[1]), Transposed, rows, columns, k, false, &mut y);
-        (tensor(y, rows, columns), inputs)
+        let y = self.product((slice(&inputs[0]), Plain), (slice(&inputs[1]), Transposed), [rows, columns], k);
+        (y, inputs)
     }
 
     fn backward(&self, kept: Vec<Values>, gradient: Values, wanted: &[bool]) -> Vec<Option<Values>> {
         use MatrixLayout::{Plain, Transposed};
         let ([rows, k], [columns, _]) = (dims(&kept[0]), dims(&kept[1]));
         let (x, w, dy) = (slice(&kept[0]), slice(&kept[1]), slice(&gradient));
-        let dx = wanted[0].then(|| {
-            let mut dx = vec![0.0; rows * k];
-            self.kernels.gemm(dy, Plain, w, Plain, rows, k, columns, false, &mut dx);
-            tensor(dx, rows, k)
-        });
-        let dw = wanted[1].then(|| {
-            let mut dw = vec![0.0; columns * k];
-            self.kernels.gemm(dy, Transposed, x, Plain, columns, k, rows, false, &mut dw);
-            tensor(dw, columns, k)
-        });
+        let dx = wanted[0].then(|| self.product((dy, Plain), (w, Plain), [rows, k], columns));
+        let dw = wanted[1].then(|| self.product((dy, Transposed), (x, Plain), [columns, k], rows));
         vec![dx, dw]
+    }
+}
+
+impl Linear {
+    /// The product of two matrices in memory as they say, of this shape, summed over `k`.
+    fn product(&self, a: (&[f32], MatrixLayout), b: (&[f32], MatrixLayout), shape: [usize; 2], k: usize) -> Values {
+        let [m, n] = shape;
+        let mut out = vec![0.0; m * n];
+        self.kernels.gemm_with_precision(self.precision, a.0, a.1, b.0, b.1, m, n, k, false, &mut out);
+        tensor(out, m, n)
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::batch::Batch;
 use super::super::device::Compute;
-use super::super::ops::into_values;
+use super::super::ops::{Operations, from_values, into_values, soft_cross_entropy};
 use super::super::trainable::{Model, Trainable};
 use crate::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
 
@@ -77,7 +77,7 @@ fn step(model: &Trainable, batch: &Batch, loss: &Loss<'_>, weights: &[f32]) -> (
     };
     let grads = loss.backward();
     let gradient = |tensor: &Tensor<2>| into_values(tensor.grad(&grads).expect("all parameters are used"));
-    let gradients = model.parameters().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
+    let gradients = model.parameters().iter().map(|(name, tensor)| (name.to_owned(), gradient(tensor))).collect();
     (into_values(loss)[0], gradients)
 }
 
@@ -137,4 +137,44 @@ fn a_frozen_model_records_nothing() {
     };
     // A record that nobody goes back through would stay in memory.
     assert!(loss(false).is_tracked() && !loss(true).is_tracked());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_teachers_loss_and_gradients_are_those_of_burns_operations(
+        rows in 1..9usize,
+        vocabulary in 1..70usize,
+        temperature in prop_oneof![Just(1.0f32), 0.5..4.0f32],
+        scale in 0.1..8.0f32,
+        seed: u64,
+        threads in 1..4usize,
+    ) {
+        let values = initial(seed);
+        let logits = |name: &str| -> Vec<f32> {
+            values(name, &[rows, vocabulary]).iter().map(|value| value * scale).collect()
+        };
+        let weights: Vec<f32> = (0..rows).map(|row| (row % 3) as f32 * 0.4).collect();
+        let run = |with: &Operations| {
+            let device = Device::flex().autodiff();
+            let place = |name| from_values(logits(name), rows, vocabulary, &device).require_grad();
+            let (student, teacher) = (place("student"), place("teacher"));
+            let loss = soft_cross_entropy(student.clone(), teacher.clone(), temperature, &weights, with);
+            // Through something that has a derivative other than 1.
+            let grads = (loss.clone() * 0.7).backward();
+            assert!(teacher.grad(&grads).is_none(), "the teacher learns");
+            (into_values(loss)[0], into_values(student.grad(&grads).expect("the student learns")))
+        };
+        let (loss, gradient) = run(&Operations::Composed);
+        let fused = Operations::Fused {
+            kernels: Arc::new(Kernels::new(threads).expect("threads start")),
+            products: TrainingPrecision::F32,
+        };
+        let (fused_loss, fused_gradient) = run(&fused);
+        prop_assert!(loss >= -1e-4 && (fused_loss - loss).abs() <= 1e-4 * loss.abs().max(1.0), "{fused_loss} {loss}");
+        for (found, expected) in fused_gradient.iter().zip(gradient) {
+            prop_assert!((found - expected).abs() <= 1e-5, "{found} {expected}");
+        }
+    }
 }

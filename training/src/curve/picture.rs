@@ -8,6 +8,8 @@ use plotters::prelude::*;
 pub struct Picture {
     /// What stands above it.
     pub title: String,
+    /// What the horizontal axis shows; the first column of the table is called so.
+    pub x: String,
     /// What the vertical axis shows.
     pub y: String,
     /// Whether each step to the right multiplies the number of training steps.
@@ -45,7 +47,14 @@ impl Picture {
     /// rate`, `gradient norm`, `tokens` and `seconds` are only for the table.
     pub fn of_losses(title: &str) -> Self {
         let hidden = ["learning rate", "gradient norm", "tokens", "seconds"].map(str::to_owned).into();
-        Self { title: title.to_owned(), y: "loss (nats a token)".to_owned(), log_x: true, log_y: true, hidden }
+        Self {
+            title: title.to_owned(),
+            x: "step".to_owned(),
+            y: "loss (nats a token)".to_owned(),
+            log_x: true,
+            log_y: true,
+            hidden,
+        }
     }
 
     /// The picture of some columns with their steps and values. An axis is linear where a logarithm has no place.
@@ -87,7 +96,7 @@ impl Picture {
             .map_err(failed)?;
         chart
             .configure_mesh()
-            .x_desc("step")
+            .x_desc(self.x.as_str())
             .y_desc(self.y.as_str())
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))
