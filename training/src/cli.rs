@@ -145,7 +145,7 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         draft: Option<String>,
     },
-    /// All steps in order, from the tasks to the draft models. What is done is skipped.
+    /// All steps in order, from the tasks to the exit heads. What is done is skipped.
     #[command(after_help = FAMILY_EXAMPLES)]
     Family(TrainingFlags),
     /// Train heads by which the model can be left early.
@@ -173,7 +173,7 @@ pub fn run() -> ExitCode {
             Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?.say("tokens"),
             Command::Pretrain(flags) => pretrain::run(&Job::open(&flags.job)?, &flags)?.say("pretrain"),
             Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
-            Command::Exits(flags) => exits::run(&flags)?,
+            Command::Exits(flags) => exits::run(&Job::open(&flags.job)?, &flags)?.say("exits"),
             Command::Family(flags) => family::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
             Command::Score(flags) => score::run(&flags)?,

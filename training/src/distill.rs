@@ -1,7 +1,8 @@
 //! The step `distill`: draft models, from what the target answers itself and from its distributions over it.
 //!
 //! First the target answers prompts of the tasks and goes on with texts ([`answers`]); drafts of one recipe share these
-//! answers. Then the draft learns the target's distributions over them, computed with every batch.
+//! answers. Then the draft learns the target's distributions over them, and over the data that the target learned from,
+//! computed with every batch.
 
 use std::path::{Path, PathBuf};
 
@@ -218,11 +219,21 @@ impl Lessons {
             let shard = shard.as_ref().filter(|shard| shard.documents() > 0)?;
             Some(Source { name, shard, weight })
         };
-        let weight = recipe.continuations_weight;
-        let train = [source(ANSWERS, &self.answers, 1.0 - weight), source(CONTINUATIONS, &self.continuations, weight)];
+        let (weight, own) = (recipe.continuations_weight, 1.0 - recipe.data_weight);
+        let train = [
+            source(ANSWERS, &self.answers, own * (1.0 - weight)),
+            source(CONTINUATIONS, &self.continuations, own * weight),
+        ];
+        let all: f64 = tokens.iter().map(|tokens| tokens.weight).sum();
+        let data = tokens.iter().filter(|tokens| tokens.train.documents() > 0).map(|tokens| Source {
+            name: &tokens.name,
+            shard: &tokens.train,
+            weight: recipe.data_weight * tokens.weight / all,
+        });
         let texts = tokens.iter().filter(|tokens| tokens.name != TASKS);
         let texts = texts.filter_map(|tokens| source(&tokens.name, &tokens.validation, tokens.weight));
-        (train.into_iter().flatten().collect(), source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect())
+        let train = train.into_iter().flatten().chain(data).filter(|source| source.weight > 0.0);
+        (train.collect(), source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect())
     }
 }
 

@@ -25,10 +25,10 @@ pub use self::measure::{Measured, measure};
 pub use self::recipe::ExitsRecipe;
 use crate::checksum::Checksum;
 use crate::curve::{Curve, Picture};
-use crate::job::Job;
+use crate::job::{Job, Outcome};
 use crate::optimizer::into_values;
 use crate::packing::{Drawing, Source};
-use crate::pretrain::{TrainingFlags, sources};
+use crate::pretrain::{TARGET, TrainingFlags, sources};
 use crate::progress::grouped;
 use crate::tokenizer::ChatTokenizer;
 use crate::tokens;
@@ -38,12 +38,11 @@ use crate::trainer::Place;
 ///
 /// # Errors
 /// When something that an earlier step makes is not there, or the training fails.
-pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
-    let job = Job::open(&flags.job)?;
+pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let recipe = job.recipe.exits.as_ref().context(
         "The recipe has no [exits]: give it a section with `depths`, the numbers of layers after which the model can be left.",
     )?;
-    let directory = recipe.model.clone().unwrap_or_else(|| job.out().join("models/target"));
+    let directory = recipe.model.clone().unwrap_or_else(|| job.model(TARGET));
     if !directory.exists() {
         Err(anyhow::anyhow!(
             "There is no model in {} to train exits for: run `paceline-train pretrain` first, or name another with `model` in [exits].",
@@ -61,7 +60,7 @@ pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
             directory.display()
         ))?;
     }
-    let tokens = tokens::open(&job, &tokenizer)?;
+    let tokens = tokens::open(job, &tokenizer)?;
     let (train, held_out) = sources(&tokens);
     let fingerprint = checkpoint.fingerprint();
     let checksums: Vec<_> = tokens
@@ -74,8 +73,7 @@ pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
     let of_model = format!("{fingerprint:016x} {checksums:?} {}", job.recipe.seed);
     let key = Checksum::of(format!("{recipe:?} {of_model}").as_bytes());
     if job.is_done("exits", key) && matches!(checkpoint.exits(), Ok(Some(_))) {
-        output::say(&format!("exits: done already, in {}\n", directory.join(EXITS).display()));
-        return Ok(());
+        return Ok(Outcome::Kept);
     }
     let place = flags.open()?;
     let trunk = Trainable::open(&checkpoint, &place.compute)?;
@@ -85,7 +83,7 @@ pub fn run(flags: &TrainingFlags) -> Result<(), Failure> {
     save(&heads, recipe.rank, &measured, fingerprint, &directory)?;
     output::print(&table(&measured))?;
     job.mark_done("exits", key)?;
-    Ok(())
+    Ok(Outcome::Made)
 }
 
 /// What the step does with a model.

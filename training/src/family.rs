@@ -13,7 +13,7 @@ use crate::pretrain::{self, TARGET, TrainingFlags};
 use crate::progress::{grouped, time};
 use crate::recipe::Recipe;
 use crate::trainer::validation_column;
-use crate::{tasks, tokenizer, tokens};
+use crate::{exits, tasks, tokenizer, tokens};
 
 /// A step of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,7 @@ enum Step<'a> {
     Tokens,
     Pretrain,
     Distill(&'a str),
+    Exits,
 }
 
 impl<'a> Step<'a> {
@@ -30,8 +31,8 @@ impl<'a> Step<'a> {
     fn of(recipe: &'a Recipe) -> Vec<Self> {
         let tasks = recipe.data.tasks.iter().map(|_| Self::Tasks);
         let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
-        // Exit heads come behind the drafts.
-        tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).collect()
+        let exits = recipe.exits.iter().map(|_| Self::Exits);
+        tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).chain(exits).collect()
     }
 
     fn name(self) -> String {
@@ -41,6 +42,7 @@ impl<'a> Step<'a> {
             Self::Tokens => "tokens".to_owned(),
             Self::Pretrain => "pretrain".to_owned(),
             Self::Distill(name) => format!("distill {name}"),
+            Self::Exits => "exits".to_owned(),
         }
     }
 
@@ -51,6 +53,7 @@ impl<'a> Step<'a> {
             Self::Tokens => tokens::run(job),
             Self::Pretrain => pretrain::run(job, flags),
             Self::Distill(name) => distill::draft(job, flags, name),
+            Self::Exits => exits::run(job, flags),
         }
     }
 }

@@ -12,14 +12,24 @@ pub fn layers_at(growth: &[Growth], last: usize, done: f64) -> usize {
     growth.iter().find(|stage| done < stage.until).map_or(last, |stage| stage.layers)
 }
 
-/// The values and running means of a model of `layers` layers, each a copy of the one at the same relative depth.
+/// The values and running means of a model of `layers` layers, each a copy of the one at the same relative depth. What the
+/// second and later copies of a layer add to the residual stream is zero at first, so the model computes what it did.
 pub fn deepened(
     model: &Trainable,
     moments: &BTreeMap<String, Moments>,
     layers: usize,
 ) -> (BTreeMap<String, Vec<f32>>, BTreeMap<String, Moments>) {
     let before = model.config().layers;
-    (copied(&model.parameters().values(), before, layers), copied(moments, before, layers))
+    let mut values = copied(&model.parameters().values(), before, layers);
+    let first_copy = |layer: usize| layer == 0 || (layer - 1) * before / layers != layer * before / layers;
+    for layer in (0..layers).filter(|&layer| !first_copy(layer)) {
+        for output in ["self_attn.o_proj.weight", "mlp.down_proj.weight"] {
+            if let Some(values) = values.get_mut(&format!("{LAYERS}{layer}.{output}")) {
+                values.fill(0.0);
+            }
+        }
+    }
+    (values, copied(moments, before, layers))
 }
 
 /// Entries by name, those of a layer for every layer that is a copy of it.
@@ -39,11 +49,21 @@ fn copied<T: Clone>(entries: &BTreeMap<String, T>, before: usize, layers: usize)
     copies
 }
 
-const LAYERS: &str = "model.layers.";
+/// What names of parameters inside of layers begin with.
+pub const LAYERS: &str = "model.layers.";
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
+    use std::sync::Arc;
+
+    use paceline::model::{Batch, Compute};
+    use paceline_kernels::Kernels;
+
     use super::*;
+    use crate::initial::initial;
+    use crate::optimizer::into_values;
+    use crate::settings::{ModelRecipe, TrainingRecipe};
 
     #[test]
     fn layers_are_copied_to_the_same_relative_depth() {
@@ -55,6 +75,31 @@ mod tests {
         assert_eq!((0..6).map(layer).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
         assert_eq!(copies["model.norm.weight"], 9);
         assert_eq!(copies.len(), 7);
+    }
+
+    #[test]
+    fn a_deepened_model_computes_what_it_did() {
+        let compute = Compute::Kernels(Arc::new(Kernels::new(1).unwrap()));
+        let recipe = |layers| ModelRecipe {
+            layers,
+            hidden: 16,
+            intermediate: 24,
+            heads: 2,
+            kv_heads: None,
+            rope_theta: 100.0,
+            training: TrainingRecipe::default(),
+        };
+        let config = |layers| recipe(layers).shape(20, 8);
+        let shallow = Trainable::new(config(2), &compute, initial(&config(2), 1));
+        let (values, moments) = deepened(&shallow, &BTreeMap::new(), 5);
+        assert!(moments.is_empty());
+        let deep = Trainable::new(config(5), &compute, |name, _| values[name].clone());
+        let logits = |model: &Trainable| {
+            let (now, batch) = (model.model(true), Batch::whole((0..16).collect(), 8));
+            let hidden = now.forward_layers(0..model.config().layers, &batch, now.embed(&batch), None);
+            into_values(now.logits(hidden).inner())
+        };
+        assert_eq!(logits(&shallow), logits(&deep));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! AdamW over named parameters, with the norm of the whole gradient clipped.
+//! AdamW over a model's parameters, or Muon over its inner matrices, with the norm of the whole gradient clipped.
+
+mod orthogonal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +9,9 @@ use burn::tensor::{Tensor, TensorData};
 use paceline::model::Parameters;
 use paceline_kernels::{AdamWSettings, Kernels};
 use serde::{Deserialize, Serialize};
+
+use self::orthogonal::orthogonalized;
+use crate::growth::LAYERS;
 
 /// What the optimizer goes by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,11 +27,13 @@ pub struct OptimizerSettings {
     pub weight_decay: f32,
     /// The largest norm of the whole gradient; a longer one is shortened to it.
     pub clip: f64,
+    /// Where given, matrices inside of layers are moved by Muon with this momentum, and the rest by AdamW.
+    pub muon: Option<f32>,
 }
 
 impl Default for OptimizerSettings {
     fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 }
+        Self { beta_1: 0.9, beta_2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0, muon: None }
     }
 }
 
@@ -38,11 +45,12 @@ pub type Gradients = BTreeMap<String, Vec<f32>>;
 pub struct Moments {
     /// Of the gradient.
     pub first: Vec<f32>,
-    /// Of its square.
+    /// Of its square; empty where Muon moves the parameter.
     pub second: Vec<f32>,
 }
 
-/// AdamW (Loshchilov and Hutter 2019). Its state is on the host, wherever the model is.
+/// AdamW (Loshchilov and Hutter 2019), and Muon (Jordan et al. 2024) in the form that shares its learning rate and decay
+/// (Liu et al. 2025). Its state is on the host, wherever the model is.
 pub struct Optimizer {
     settings: OptimizerSettings,
     kernels: Arc<Kernels>,
@@ -89,7 +97,11 @@ impl Optimizer {
             let [rows, width] = parameter.dims();
             let device = parameter.device();
             let zeros = || vec![0.0; gradient.len()];
-            let moments = moments.entry(name.to_owned()).or_insert_with(|| Moments { first: zeros(), second: zeros() });
+            let muon = settings.muon.filter(|_| is_inner_matrix(name, rows));
+            let moments = moments.entry(name.to_owned()).or_insert_with(|| Moments {
+                first: zeros(),
+                second: if muon.is_some() { Vec::new() } else { zeros() },
+            });
             let mut values = into_values(parameter);
             let settings = AdamWSettings {
                 learning_rate: learning_rate as f32,
@@ -99,11 +111,55 @@ impl Optimizer {
                 weight_decay: if rows == 1 { 0.0 } else { settings.weight_decay },
                 gradient_scale,
             };
-            kernels.adamw_step(&mut values, gradient, &mut moments.first, &mut moments.second, &settings, steps);
+            match muon {
+                Some(momentum) => {
+                    muon_step(kernels, &mut values, gradient, &mut moments.first, momentum, [rows, width], &settings);
+                }
+                None => {
+                    kernels.adamw_step(
+                        &mut values,
+                        gradient,
+                        &mut moments.first,
+                        &mut moments.second,
+                        &settings,
+                        steps,
+                    );
+                }
+            }
             Tensor::from_data(TensorData::new(values, [rows, width]), &device)
         });
         norm
     }
+}
+
+/// Whether a parameter is a matrix that maps hidden states to hidden states.
+fn is_inner_matrix(name: &str, rows: usize) -> bool {
+    rows > 1 && name.starts_with(LAYERS)
+}
+
+/// The root mean square of AdamW's steps, to which those of Muon are brought (Liu et al. 2025).
+const STEP_SIZE: f32 = 0.2;
+
+/// Moves a matrix of `shape` against its running mean, looked ahead by a step (Nesterov), with singular values of one.
+fn muon_step(
+    kernels: &Kernels,
+    values: &mut [f32],
+    gradient: &[f32],
+    mean: &mut [f32],
+    momentum: f32,
+    [rows, width]: [usize; 2],
+    settings: &AdamWSettings,
+) {
+    let ahead = |(mean, gradient): (&mut f32, &f32)| {
+        let gradient = gradient * settings.gradient_scale;
+        *mean = momentum * *mean + (1.0 - momentum) * gradient;
+        momentum * *mean + (1.0 - momentum) * gradient
+    };
+    let direction: Vec<f32> = mean.iter_mut().zip(gradient).map(ahead).collect();
+    let step = orthogonalized(kernels, &direction, rows, width);
+    let by = settings.learning_rate * STEP_SIZE * (rows.max(width) as f32).sqrt();
+    let kept = 1.0 - settings.learning_rate * settings.weight_decay;
+    values.iter_mut().zip(step).for_each(|(value, step)| *value = *value * kept - by * step);
 }
 
 /// The values of a tensor, row-major.

@@ -143,6 +143,10 @@ pub struct DraftRecipe {
     /// The share of the continued texts in what is learned, from 0 to 1.
     #[serde(default = "a_tenth")]
     pub continuations_weight: f64,
+    /// The share of the recipe's own data in what is learned, from 0 to 1: much more of it can be had than of answers, since
+    /// the target only says its distributions over it.
+    #[serde(default)]
+    pub data_weight: f64,
     /// The most tokens that the target answers.
     #[serde(default = "longest_answer")]
     pub longest_answer: usize,
@@ -181,8 +185,9 @@ impl DraftRecipe {
     /// # Errors
     /// The rest of a sentence, for the section `name`. `tasks` and `texts` say what there is to train on.
     pub fn check(&self, name: &str, tasks: usize, texts: usize) -> Result<(), String> {
-        if self.answers == 0 && self.continuations == 0 {
-            return Err(format!("[{name}] has nothing to learn from: give it `answers`, or `continuations` of texts"));
+        if self.answers == 0 && self.continuations == 0 && self.data_weight == 0.0 {
+            let hint = "give it `answers`, `continuations` of texts, or a `data_weight`";
+            return Err(format!("[{name}] has nothing to learn from: {hint}"));
         }
         if self.answers > tasks {
             let (answers, hint) = (self.answers, "raise `train` of [data.tasks], or lower it");
@@ -190,6 +195,9 @@ impl DraftRecipe {
         }
         if self.continuations > 0 && texts == 0 {
             return Err(format!("`continuations` of [{name}] needs texts: add [[data.text]], or leave it out"));
+        }
+        if !(0.0..=1.0).contains(&self.data_weight) {
+            return Err(format!("`data_weight` of [{name}] must be a number from 0 to 1"));
         }
         if !(self.continuations_weight > 0.0 && self.continuations_weight < 1.0) {
             return Err(format!("`continuations_weight` of [{name}] must lie between 0 and 1"));

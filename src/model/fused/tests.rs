@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::Kernels;
+use paceline_kernels::{Kernels, TrainingPrecision};
 use proptest::prelude::*;
 
 use super::super::batch::Batch;
@@ -124,6 +124,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn products_in_bf16_are_near_those_in_f32() {
+    let compute = Compute::Kernels(Arc::new(Kernels::new(2).expect("threads start")));
+    let batch = Batch::whole((0..24).collect(), 12);
+    let targets: Vec<u32> = (1..25).collect();
+    let of = |precision| {
+        let model = Trainable::new(config(Family::Llama, true, None), &compute, initial(1)).with_products(precision);
+        step(&model, &batch, &Loss::Targets(&targets), &[0.1; 24])
+    };
+    let ((exact_loss, exact), (loss, rounded)) = (of(TrainingPrecision::F32), of(TrainingPrecision::Bf16));
+    assert!(loss != exact_loss && (loss - exact_loss).abs() < 5e-3 * exact_loss, "{loss} {exact_loss}");
+    let squares = |f: &dyn Fn(f32, f32) -> f32| -> f32 {
+        let pairs = exact.iter().flat_map(|(name, exact)| exact.iter().zip(&rounded[name]));
+        pairs.map(|(exact, rounded)| f(*exact, *rounded).powi(2)).sum()
+    };
+    let apart = (squares(&|exact, rounded| exact - rounded) / squares(&|exact, _| exact)).sqrt();
+    assert!(apart < 0.02, "the gradients are {apart} of their length apart");
 }
 
 #[test]

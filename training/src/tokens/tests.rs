@@ -245,7 +245,7 @@ fn sources_are_held_out_opened_and_done_once() {
     fs::write(texts.join("rows.jsonl"), &rows).unwrap();
     let job = job(dir.path(), RECIPE);
     let message = |result: Result<(), Failure>| result.unwrap_err().error.to_string();
-    assert!(message(run(&job)).contains("run `paceline-train tokenizer` first"));
+    assert!(message(run(&job).map(drop)).contains("run `paceline-train tokenizer` first"));
     crate::tokenizer::run(&job).unwrap();
     // The tasks were generated; shorter ones take their place.
     fs::write(tasks.join("train.jsonl"), rows.repeat(2)).unwrap();
