@@ -80,7 +80,7 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
         name,
         config: recipe.model.config(&target.tokenizer, job.recipe.data.document_tokens),
         recipe: &recipe.model.training,
-        objective: &Objective::Distillation(Distillation { teacher, temperature, hard_labels }),
+        objective: &Objective::Distillation(Box::new(Distillation { teacher, temperature, hard_labels })),
         seed: job.recipe.seed,
         sources: &train,
         validation: &validation,

@@ -111,5 +111,9 @@ fn table(job: &Job) -> Result<String, Failure> {
             agreements.join("; "),
         );
     }
+    if let Some(exits) = Checkpoint::open(&job.model(TARGET))?.exits()? {
+        let agreed = exits.config().exits.iter().map(|exit| format!("{} {:.1}%", exit.depth, 100.0 * exit.agreement));
+        let _ = writeln!(text, "exits of {TARGET}, agreement by depth: {}", agreed.collect::<Vec<_>>().join("; "));
+    }
     Ok(text)
 }

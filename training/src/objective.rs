@@ -24,7 +24,7 @@ pub enum Objective {
     /// The tokens that follow.
     NextToken,
     /// What another model says of them.
-    Distillation(Distillation),
+    Distillation(Box<Distillation>),
 }
 
 /// Learning from another model's distributions (Hinton et al. 2015).
@@ -52,7 +52,7 @@ impl<'a> Lesson<'a> {
                 let teacher = distillation.teacher.model(true);
                 let layers = 0..distillation.teacher.config().layers;
                 let hidden = teacher.forward_layers(layers, &sample.batch, teacher.embed(&sample.batch), None);
-                Some((distillation, teacher.logits(hidden)))
+                Some((&**distillation, teacher.logits(hidden)))
             }
         };
         Self { sample, taught }

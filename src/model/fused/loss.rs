@@ -59,7 +59,8 @@ struct SoftCrossEntropy {
 
 impl Differentiable for SoftCrossEntropy {
     fn forward(&self, inputs: Vec<Values>) -> (Values, Vec<Values>) {
-        let [mut logits, mut teacher] = <[Values; 2]>::try_from(inputs).ok().expect("two inputs");
+        let mut inputs = inputs.into_iter();
+        let (mut logits, mut teacher) = inputs.next().zip(inputs.next()).expect("two inputs");
         let (kernels, temperature) = (&self.kernels, self.temperature);
         let (mut losses, mut entropies) = (vec![0.0; self.weights.len()], vec![0.0; self.weights.len()]);
         kernels.softmax_with_entropy(teacher.storage_mut(), temperature, &mut entropies);

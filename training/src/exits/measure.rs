@@ -132,9 +132,9 @@ fn root(f: impl Fn(f64) -> (f64, f64)) -> f64 {
     for _ in 0..24 {
         let (value, derivative) = f(at);
         if value > 0.0 {
-            high = at
+            high = at;
         } else {
-            low = at
+            low = at;
         }
         let newton = at - value / derivative;
         // Newton's step where it stays between the bounds; their geometric mean where it does not.
