@@ -23,6 +23,7 @@ compile_error!("weights are stored little-endian and read in place");
 mod activations;
 mod affine;
 mod affinity;
+mod allocator;
 mod arena;
 mod attention;
 mod buffer;
@@ -49,6 +50,7 @@ mod training;
 mod weights;
 
 pub use activations::Input;
+pub use allocator::keep_freed_memory;
 pub use arena::{PlainMemory, WeightArena};
 pub use cache::{CacheFormat, LayerCache};
 pub use elementwise::{HeadNorms, HeadTransform};

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    paceline_kernels::keep_freed_memory();
     paceline_training::cli::run()
 }
