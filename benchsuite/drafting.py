@@ -1,0 +1,153 @@
+"""What drafting brings on the task sets: every drafter and `auto` against plain decoding with the same kernels, by category and level.
+
+usage: drafting.py PACELINE TARGET --draft DIR.. [--drafters auto lookup model:NAME exit:6 ..] [--tasks datasets/tasks/test.jsonl] [--each 8]
+                   [--precision auto] [--temperature 0] [--rounds 5] [--threads 2]
+
+All sides run in turns, `--rounds` times, each over the same prompts: the first `--each` of every category and level. A prompt's speed is the ratio
+of decode times per token, plain decoding's over the drafter's, of the same round; decode time is latency without prefill. Medians over rounds are
+averaged over prompts. Tokens of all drafters are compared with those of plain decoding; a difference ends the script.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from common import count, machine
+
+LEVELS = ["simple", "medium", "complex"]
+
+
+def chosen(path, each):
+    """The first prompts of every category and level."""
+    taken, rows = {}, []
+    with open(path) as lines:
+        for row in map(json.loads, lines):
+            cell = row["category"], row["level"]
+            taken[cell] = taken.get(cell, 0) + 1
+            if taken[cell] <= each:
+                rows.append(row)
+    return rows
+
+
+def answers(a, prompts, drafter):
+    command = [a.paceline, "generate", "--model", a.target, "--prompts", prompts, "--json", "--drafter", drafter, "--precision", a.precision,
+               "--temperature", str(a.temperature), "--threads", str(a.threads), "--max-new-tokens", str(a.max_new_tokens)]
+    for draft in a.draft:
+        command += ["--draft", draft]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return [json.loads(line) for line in done.stdout.rstrip("\n").split("\n")]
+
+
+def decode_ms(answer):
+    """Milliseconds per token after the prompt was read."""
+    report = answer["report"]
+    return (report["latency_ms"] - report["prefill_ms"]) / len(answer["tokens"])
+
+
+class Side:
+    """What was measured of a drafter: per prompt, a value for each round."""
+
+    def __init__(self, prompts):
+        self.speed, self.latency, self.last = [[] for _ in range(prompts)], [[] for _ in range(prompts)], None
+
+    def add(self, plain, found):
+        for place, (before, now) in enumerate(zip(plain, found)):
+            self.speed[place].append(decode_ms(before) / decode_ms(now))
+            self.latency[place].append(before["report"]["latency_ms"] / now["report"]["latency_ms"])
+        self.last = found
+
+    def over(self, places, values):
+        return statistics.mean(statistics.median(values[place]) for place in places)
+
+    def tokens_per_step(self, places):
+        steps = sum(self.last[place]["report"]["speculation"]["steps"] for place in places)
+        return sum(len(self.last[place]["tokens"]) for place in places) / max(1, steps)
+
+
+def work(a, side, places):
+    """Megabytes of weights read, and millions of multiply-adds, per token: a step reads the target once and multiplies every row."""
+    inspected = lambda directory: json.loads(subprocess.run([a.paceline, "inspect", directory, "--json"], check=True, capture_output=True, text=True).stdout)
+    target = inspected(a.target)
+    precision = target["stored_precision"] if a.precision == "auto" else a.precision
+    drafts = {os.path.basename(os.path.normpath(directory)): inspected(directory) for directory in a.draft}
+    read = multiplied = tokens = 0
+    for place in places:
+        answer = side.last[place]
+        said = answer["report"]["speculation"]
+        tokens += len(answer["tokens"])
+        read += said["steps"] * target["weight_bytes"][precision]
+        multiplied += (said["steps"] + said["drafted"]) * target["parameters"]
+        for drafter, part in said.get("by_drafter", {}).items():
+            name = drafter.partition(":")[2]
+            if drafter.startswith("model") and drafts:
+                draft = drafts.get(name) or next(iter(drafts.values()))
+                read += part["drafted"] * draft["weight_bytes"][draft["stored_precision"]]
+                multiplied += part["drafted"] * draft["parameters"]
+    return read / tokens / 1e6, multiplied / tokens / 1e6
+
+
+def table(a, rows, sides):
+    categories = list(dict.fromkeys(row["category"] for row in rows))
+    cells = [("all", lambda row: True)]
+    cells += [(level, lambda row, level=level: row["level"] == level) for level in LEVELS]
+    cells += [(category, lambda row, category=category: row["category"] == category) for category in categories]
+    print("Speed on plain decoding (decode time per token), and tokens per step in brackets:\n")
+    print("| drafter | " + " | ".join(name for name, _ in cells) + " |")
+    print("|---|" + "---|" * len(cells))
+    for drafter, side in sides.items():
+        texts = []
+        for _, wanted in cells:
+            places = [place for place, row in enumerate(rows) if wanted(row)]
+            texts.append(f"{side.over(places, side.speed):.2f} ({side.tokens_per_step(places):.2f})")
+        print(f"| {drafter} | " + " | ".join(texts) + " |")
+    everything = range(len(rows))
+    print("\n| drafter | whole latency, times as fast | acceptance | MB of weights read a token | million multiply-adds a token |")
+    print("|---|---|---|---|---|")
+    for drafter, side in sides.items():
+        said = [answer["report"]["speculation"] for answer in side.last]
+        accepted, evaluated = sum(one["accepted"] for one in said), sum(one["evaluated"] for one in said)
+        read, multiplied = work(a, side, everything)
+        acceptance = f"{100 * accepted / evaluated:.0f}%" if evaluated else "-"
+        print(f"| {drafter} | {side.over(everything, side.latency):.2f} | {acceptance} | {read:.1f} | {multiplied:.1f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paceline", help="the built program")
+    parser.add_argument("target", help="the target's directory")
+    parser.add_argument("--draft", action="append", default=[], help="a draft model's directory; may be given several times")
+    parser.add_argument("--drafters", nargs="+", default=["auto"])
+    parser.add_argument("--tasks", default=os.path.join(os.path.dirname(__file__), "..", "datasets", "tasks", "test.jsonl"))
+    parser.add_argument("--each", type=count, default=8, help="prompts of every category and level")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--temperature", type=float, default=0)
+    parser.add_argument("--max-new-tokens", type=count, default=256)
+    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--threads", type=count, default=2)
+    a = parser.parse_args()
+
+    rows = chosen(a.tasks, a.each)
+    sides = {drafter: Side(len(rows)) for drafter in ["none", *a.drafters]}
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as prompts:
+        prompts.writelines(json.dumps(row) + "\n" for row in rows)
+        prompts.flush()
+        for number in range(a.rounds):
+            plain = answers(a, prompts.name, "none")
+            # The second run of plain decoding shows what is noise.
+            for drafter, side in sides.items():
+                found = answers(a, prompts.name, drafter)
+                if [answer["tokens"] for answer in found] != [answer["tokens"] for answer in plain]:
+                    sys.exit(f"{drafter} prints other tokens than plain decoding")
+                side.add(plain, found)
+            print(f"round {number + 1} of {a.rounds}", file=sys.stderr)
+    print(f"{machine()}; {a.threads} threads; precision {a.precision}; temperature {a.temperature:g}; {len(rows)} prompts; {a.rounds} rounds\n")
+    table(a, rows, sides)
+
+
+if __name__ == "__main__":
+    main()
