@@ -4,8 +4,8 @@
 //! FlashAttention) over blocks of 64 positions counted from position 0, so the arithmetic depends on the
 //! query, its position, the window and the visible keys and values alone. What a cache still holds at
 //! positions that are not visible may be anything, and 0 times NaN is NaN: their values are not read, and their keys only
-//! in lanes of their own, whose scores are dropped. Heads that share keys and values are taken together, for speed; they
-//! do not mix.
+//! in lanes of their own, whose scores are dropped. Queries that share keys and values (heads of a group, or rows of a head)
+//! are taken together, for speed; they do not mix.
 
 use std::ops::Range;
 
@@ -19,6 +19,8 @@ use crate::stored::{Stored, StoredF16, StoredF32};
 const BLOCK: usize = 64;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Queries that are taken together.
+const TOGETHER: usize = 3;
 
 /// Attention whose sizes have been checked: q and out `[rows, heads, head_dim]`.
 #[derive(Clone, Copy)]
@@ -32,7 +34,21 @@ pub(crate) struct Attention<'a> {
     pub(crate) scale: f32,
 }
 
-/// A range of a job's units; unit u is row `u % rows` of kv head `u / rows`, with all the query heads that share it.
+impl Attention<'_> {
+    /// Rows of a unit: several where a head has keys and values of its own and all rows see the first position.
+    fn rows_together(&self) -> usize {
+        let all_see_the_first = self.window.is_none_or(|window| self.start + self.rows <= window);
+        if self.heads == self.cache.kv_heads() && all_see_the_first { TOGETHER } else { 1 }
+    }
+
+    /// Units of the job.
+    pub(crate) fn units(&self) -> usize {
+        self.rows.div_ceil(self.rows_together()) * self.cache.kv_heads()
+    }
+}
+
+/// A range of a job's units: rows that are taken together, of one kv head after the other, with all the query heads that
+/// share it.
 pub(crate) struct Units<'a> {
     pub(crate) job: Attention<'a>,
     pub(crate) range: Range<usize>,
@@ -56,69 +72,97 @@ impl Units<'_> {
         let Attention { q, rows, heads, cache, start, window, scale } = self.job;
         let dim = cache.head_dim();
         let group = heads / cache.kv_heads();
-        // Sums of even and of odd positions, for up to three heads.
+        let rows_together = self.job.rows_together();
+        let units_of_head = rows.div_ceil(rows_together);
+        // Sums of even and of odd positions, for the queries that are taken together.
         let padded = dim.next_multiple_of(LANES);
-        let mut sums = vec![0.0; 2 * 3 * padded];
+        let mut sums = vec![0.0; 2 * TOGETHER * padded];
         for unit in self.range.clone() {
-            let (kv_head, row) = (unit / rows, unit % rows);
+            let (kv_head, of_head) = (unit / units_of_head, unit % units_of_head);
             let (keys, values) = cache.head(kv_head);
-            let last = start + row;
-            let visible = window.map_or(0, |window| (last + 1).saturating_sub(window))..last + 1;
-            let mut head = 0;
-            while head < group {
-                let count = if S::WIDE { (group - head).min(3) } else { 1 };
-                let at = (row * heads + kv_head * group + head) * dim;
-                let q = &q[at..at + count * dim];
-                // SAFETY: these rows and heads belong to this unit alone, and units to one part.
-                let out = unsafe { self.out.slice(at, count * dim) };
+            let unit_rows = of_head * rows_together..rows.min((of_head + 1) * rows_together);
+            let first = start + unit_rows.start;
+            let visible = window.map_or(0, |window| (first + 1).saturating_sub(window))..first + 1;
+            // One row with many heads, or one head with many rows.
+            let (queries, stride) = if rows_together == 1 { (group, dim) } else { (unit_rows.len(), heads * dim) };
+            let mut query = 0;
+            while query < queries {
+                let count = if S::WIDE { (queries - query).min(TOGETHER) } else { 1 };
+                let at = (unit_rows.start * heads + kv_head * group) * dim + query * stride;
+                let rows_apart = usize::from(rows_together > 1);
                 let look = Look {
                     keys,
                     values,
                     dim,
-                    visible: visible.clone(),
+                    visible: visible.start..visible.end + query * rows_apart,
+                    rows_apart,
                     scale,
-                    is_first: head == 0 && (row == 0 || unit == self.range.start),
+                    is_first: query == 0 && (of_head == 0 || unit == self.range.start),
                 };
+                let (q, out) = (Strided { values: &q[at..], stride }, Place { out: self.out, at, stride });
                 match count {
-                    1 => look.heads::<S, W, 1>(s, q, &mut sums[..2 * padded], out),
-                    2 => look.heads::<S, W, 2>(s, q, &mut sums[..4 * padded], out),
-                    _ => look.heads::<S, W, 3>(s, q, &mut sums[..6 * padded], out),
+                    1 => look.queries::<S, W, 1>(s, q, &mut sums[..2 * padded], out),
+                    2 => look.queries::<S, W, 2>(s, q, &mut sums[..4 * padded], out),
+                    _ => look.queries::<S, W, TOGETHER>(s, q, &mut sums[..2 * TOGETHER * padded], out),
                 }
-                head += count;
+                query += count;
             }
         }
     }
 }
 
-/// What the query heads taken together look at, keys and values as [`LayerCache`] holds them.
+/// Queries at equal distances.
+#[derive(Clone, Copy)]
+struct Strided<'a> {
+    values: &'a [f32],
+    stride: usize,
+}
+
+/// Where the results of queries go, at the same distances. They belong to one unit alone, and units to one part.
+struct Place<'a> {
+    out: &'a SharedOutput<'a>,
+    at: usize,
+    stride: usize,
+}
+
+/// What queries that are taken together look at, keys and values as [`LayerCache`] holds them.
 struct Look<'a> {
     keys: &'a [u8],
     values: &'a [u8],
     dim: usize,
+    /// What the first of them sees.
     visible: Range<usize>,
+    /// How many positions more each next one sees: 1 for rows, 0 for heads.
+    rows_apart: usize,
     scale: f32,
     /// Whether nobody has looked at these keys and values just before, so that they come from far.
     is_first: bool,
 }
 
 impl Look<'_> {
-    /// `HEADS` queries that follow each other; `sums` is `[HEADS][2][dim padded]`.
+    /// Where what a query sees ends.
     #[inline(always)]
-    fn heads<S: Simd, W: Stored, const HEADS: usize>(&self, s: S, q: &[f32], sums: &mut [f32], out: &mut [f32]) {
-        let dim = self.dim;
+    fn end(&self, query: usize) -> usize {
+        self.visible.end + query * self.rows_apart
+    }
+
+    /// `HEADS` queries; `sums` is `[HEADS][2][dim padded]`.
+    #[inline(always)]
+    fn queries<S: Simd, W: Stored, const HEADS: usize>(&self, s: S, q: Strided<'_>, sums: &mut [f32], out: Place<'_>) {
+        let (dim, end) = (self.dim, self.end(HEADS - 1));
         let padded = sums.len() / (2 * HEADS);
         sums.fill(0.0);
         let mut greatest = [f32::NEG_INFINITY; HEADS];
         let mut total = [0.0_f32; HEADS];
         let mut first = self.visible.start;
-        while first < self.visible.end {
+        while first < end {
             let block = first / BLOCK * BLOCK;
-            let positions = first..(block + BLOCK).min(self.visible.end);
+            let positions = first..(block + BLOCK).min(end);
             let mut weights = [[f32::NEG_INFINITY; BLOCK]; HEADS];
             self.scores::<S, W, HEADS>(s, q, positions.clone(), block, &mut weights);
             let mut decay = [0.0; HEADS];
             for h in 0..HEADS {
-                // Whole groups past the last visible position weigh nothing.
+                // Whole groups past the last visible position weigh nothing, and add nothing to any bit.
                 let weights = &mut weights[h][..(positions.end - block).next_multiple_of(LANES)];
                 let (block_greatest, block_total) = soften(s, weights, greatest[h]);
                 decay[h] = exp_one(s, greatest[h] - block_greatest);
@@ -130,7 +174,9 @@ impl Look<'_> {
         }
         for h in 0..HEADS {
             let (even, odd) = sums[2 * h * padded..][..2 * padded].split_at(padded);
-            for ((out, even), odd) in out[h * dim..(h + 1) * dim].iter_mut().zip(even).zip(odd) {
+            // SAFETY: this query's own, by what `Place` says.
+            let out = unsafe { out.out.slice(out.at + h * out.stride, dim) };
+            for ((out, even), odd) in out.iter_mut().zip(even).zip(odd) {
                 *out = (even + odd) / total[h];
             }
         }
@@ -141,7 +187,7 @@ impl Look<'_> {
     fn scores<S: Simd, W: Stored, const HEADS: usize>(
         &self,
         s: S,
-        q: &[f32],
+        q: Strided<'_>,
         positions: Range<usize>,
         block: usize,
         weights: &mut [[f32; BLOCK]; HEADS],
@@ -164,7 +210,7 @@ impl Look<'_> {
     fn group_scores<S: Simd, W: Stored, const HEADS: usize, const GROUPS: usize>(
         &self,
         s: S,
-        q: &[f32],
+        q: Strided<'_>,
         group: usize,
         positions: &Range<usize>,
         block: usize,
@@ -185,7 +231,7 @@ impl Look<'_> {
                 lanes[g] = unsafe { W::load(s, keys.as_ptr().add(g * bytes + d * LANES * W::BYTES)) };
             }
             for h in 0..HEADS {
-                let q = s.splat(q[h * dim + d]);
+                let q = s.splat(q.values[h * q.stride + d]);
                 for g in 0..GROUPS {
                     sums[h][g] = s.fma(q, lanes[g], sums[h][g]);
                 }
@@ -193,8 +239,11 @@ impl Look<'_> {
         }
         for g in 0..GROUPS {
             let first = (group + g) * LANES;
-            let visible = positions.start.max(first)..positions.end.min(first + LANES);
             for h in 0..HEADS {
+                let visible = positions.start.max(first)..positions.end.min(first + LANES).min(self.end(h));
+                if visible.is_empty() {
+                    continue;
+                }
                 let mut scores = [0.0; LANES];
                 s.store(s.mul(sums[h][g], s.splat(self.scale)), &mut scores);
                 let to = &mut weights[h][visible.start - block..visible.end - block];
@@ -264,18 +313,21 @@ impl Look<'_> {
                 odd[h][v] = s.mul(s.load_tail(&sums[at + padded..at + padded + LANES]), decay);
             }
         }
+        let seen_by_all = positions.end.min(self.visible.end).max(positions.start);
         let mut position = positions.start;
-        if position % 2 == 1 {
-            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut odd, d, last);
+        if position % 2 == 1 && position < seen_by_all {
+            self.add_value::<S, W, HEADS, WIDTH, true>(s, weights, position, block, &mut odd, d, last);
             position += 1;
         }
-        while position + 1 < positions.end {
-            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut even, d, last);
-            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position + 1, block, &mut odd, d, last);
+        while position + 1 < seen_by_all {
+            self.add_value::<S, W, HEADS, WIDTH, true>(s, weights, position, block, &mut even, d, last);
+            self.add_value::<S, W, HEADS, WIDTH, true>(s, weights, position + 1, block, &mut odd, d, last);
             position += 2;
         }
-        if position < positions.end {
-            self.add_value::<S, W, HEADS, WIDTH>(s, weights, position, block, &mut even, d, last);
+        while position < positions.end {
+            let sums = if position % 2 == 1 { &mut odd } else { &mut even };
+            self.add_value::<S, W, HEADS, WIDTH, false>(s, weights, position, block, sums, d, last);
+            position += 1;
         }
         for h in 0..HEADS {
             for v in 0..WIDTH {
@@ -286,9 +338,10 @@ impl Look<'_> {
         }
     }
 
+    /// Adds a weighted value to the sums of the queries that see its position: of all of them, if `SEEN_BY_ALL`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, clippy::needless_range_loop)] // all of one block; indices unroll
-    fn add_value<S: Simd, W: Stored, const HEADS: usize, const WIDTH: usize>(
+    fn add_value<S: Simd, W: Stored, const HEADS: usize, const WIDTH: usize, const SEEN_BY_ALL: bool>(
         &self,
         s: S,
         weights: &[[f32; BLOCK]; HEADS],
@@ -313,6 +366,9 @@ impl Look<'_> {
             vectors[0] = unsafe { W::load(s, padded.as_ptr()) };
         }
         for h in 0..HEADS {
+            if !SEEN_BY_ALL && position >= self.end(h) {
+                continue; // 0 times what is no number would be none
+            }
             let weight = s.splat(weights[h][(position - block) % BLOCK]);
             for v in 0..WIDTH {
                 sums[h][v] = s.fma(weight, vectors[v], sums[h][v]);

@@ -239,7 +239,7 @@ impl Kernels {
         let job = Attention { q, rows, heads, cache, start, window, scale };
         let seen = window.map_or(start + rows, |window| window.min(start + rows));
         let work = rows * (heads + kv_heads) * dim * seen / 2;
-        self.split(rows * kv_heads, 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
+        self.split(job.units(), 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
     }
 }
 
