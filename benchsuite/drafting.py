@@ -70,24 +70,35 @@ class Side:
 
 
 def work(a, side, places):
-    """Megabytes of weights read, and millions of multiply-adds, per token: a step reads the target once and multiplies every row."""
+    """Megabytes of weights read, and millions of multiply-adds, per token. A step reads the target once and multiplies every row; a draft reads and
+    multiplies what its drafter has: a model all of itself, an exit its layers and the output matrix (its layers are not run again in the step), the
+    rounded target all of it. `None` where a plan left parts out, which this script does not know."""
     inspected = lambda directory: json.loads(subprocess.run([a.paceline, "inspect", directory, "--json"], check=True, capture_output=True, text=True).stdout)
     target = inspected(a.target)
-    precision = target["stored_precision"] if a.precision == "auto" else a.precision
+    config, precision = target["config"], target["stored_precision"] if a.precision == "auto" else a.precision
+    output = config["vocab_size"] * config["hidden_size"]
     drafts = {os.path.basename(os.path.normpath(directory)): inspected(directory) for directory in a.draft}
     read = multiplied = tokens = 0
-    for place in places:
-        answer = side.last[place]
+    for answer in (side.last[place] for place in places):
         said = answer["report"]["speculation"]
         tokens += len(answer["tokens"])
         read += said["steps"] * target["weight_bytes"][precision]
         multiplied += (said["steps"] + said["drafted"]) * target["parameters"]
-        for drafter, part in said.get("by_drafter", {}).items():
-            name = drafter.partition(":")[2]
-            if drafter.startswith("model") and drafts:
+        for drafter, part in said["by_drafter"].items():
+            kind, _, name = drafter.partition(":")
+            if kind == "model":
                 draft = drafts.get(name) or next(iter(drafts.values()))
                 read += part["drafted"] * draft["weight_bytes"][draft["stored_precision"]]
                 multiplied += part["drafted"] * draft["parameters"]
+            elif kind == "exit":
+                of_layers = (target["parameters"] - output) * int(name) / config["layers"]
+                read += part["drafted"] * target["weight_bytes"][precision] * (of_layers + output) / target["parameters"]
+                multiplied += part["drafted"] * output
+            elif kind == "self":
+                read += part["drafted"] * target["weight_bytes"][name]
+                multiplied += part["drafted"] * target["parameters"]
+            elif kind == "skip":
+                return None
     return read / tokens / 1e6, multiplied / tokens / 1e6
 
 
@@ -111,9 +122,10 @@ def table(a, rows, sides):
     for drafter, side in sides.items():
         said = [answer["report"]["speculation"] for answer in side.last]
         accepted, evaluated = sum(one["accepted"] for one in said), sum(one["evaluated"] for one in said)
-        read, multiplied = work(a, side, everything)
+        costs = work(a, side, everything)
+        costs = " | ".join(f"{cost:.1f}" for cost in costs) if costs else "- | -"
         acceptance = f"{100 * accepted / evaluated:.0f}%" if evaluated else "-"
-        print(f"| {drafter} | {side.over(everything, side.latency):.2f} | {acceptance} | {read:.1f} | {multiplied:.1f} |")
+        print(f"| {drafter} | {side.over(everything, side.latency):.2f} | {acceptance} | {costs} |")
 
 
 def main():

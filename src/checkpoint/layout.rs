@@ -8,7 +8,7 @@ pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 pub(crate) const OUTPUT: &str = "lm_head.weight";
 
 /// The norm after the last layer, `[hidden_size]`.
-pub(crate) const FINAL_NORM: &str = "model.norm.weight";
+pub const FINAL_NORM: &str = "model.norm.weight";
 
 /// Name and shape of the tensors outside of the layers, the embedding and the output matrix excepted.
 pub(crate) fn outer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
@@ -56,7 +56,7 @@ pub(crate) fn layer_name(layer: usize, tensor: &str) -> String {
 }
 
 /// Name and shape of every tensor of a model, a tied matrix once.
-pub(crate) fn tensors_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+pub fn tensors_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let matrix = vec![config.vocab_size, config.hidden_size];
     let mut tensors = vec![(EMBEDDING.to_owned(), matrix.clone())];
     if !config.tied_embeddings {

@@ -34,6 +34,8 @@ struct Inspection<'a> {
     exits: Vec<usize>,
     /// The exits with a head that was trained for them.
     trained_exits: Vec<ExitConfig>,
+    /// Why they cannot be used, if there are such.
+    exits_problem: Option<String>,
     /// What `--search-skip` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_search: Option<Found>,
@@ -65,6 +67,10 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         Ok(facts) => (Some(facts), None),
         Err(error) => (None, Some(error.to_string())),
     };
+    let (trained_exits, exits_problem) = match checkpoint.exits() {
+        Ok(exits) => (exits.map_or_else(Vec::new, |exits| exits.config().exits.clone()), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
     let inspection = Inspection {
         directory: directory.display().to_string(),
         config,
@@ -89,7 +95,8 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         tokenizer_problem,
         drafters: ["auto", "none", "lookup", "model", "self:int8", "self:int4"],
         exits: (1..config.layers).collect(),
-        trained_exits: checkpoint.exits()?.map_or_else(Vec::new, |exits| exits.config().exits.clone()),
+        trained_exits,
+        exits_problem,
         skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
     let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
@@ -126,7 +133,7 @@ fn describe(inspection: &Inspection<'_>) -> String {
         ),
         (None, problem) => format!("  tokenizer     unusable: {}", problem.as_deref().unwrap_or("unknown")),
     });
-    let untrained = if inspection.trained_exits.is_empty() { " (untrained)" } else { "" };
+    let untrained = if inspection.trained_exits.is_empty() { " (untrained)" } else { " (some trained, as below)" };
     let exits = match inspection.exits.as_slice() {
         [] => String::new(),
         [only] => format!(", exit:{only}{untrained}"),
@@ -135,8 +142,14 @@ fn describe(inspection: &Inspection<'_>) -> String {
     lines.push(format!(
         "  drafters      none, lookup{exits}, self:int8, self:int4 (itself, rounded), skip:PLAN (itself in part; --search-skip looks for one), model (with --draft DIR); auto chooses"
     ));
+    if let Some(problem) = &inspection.exits_problem {
+        lines.push(format!("  trained exits unusable: {problem}"));
+    }
     if !inspection.trained_exits.is_empty() {
-        let exit = |exit: &ExitConfig| format!("exit:{} (agrees {:.1}%)", exit.depth, 100.0 * exit.agreement);
+        let exit = |exit: &ExitConfig| {
+            let (agreement, error) = (100.0 * exit.agreement, 100.0 * exit.calibration_error);
+            format!("exit:{} (agrees {agreement:.1}%, calibration error {error:.1}%)", exit.depth)
+        };
         let exits: Vec<String> = inspection.trained_exits.iter().map(exit).collect();
         lines.push(format!("  trained exits {}", exits.join(", ")));
     }

@@ -50,6 +50,13 @@ impl Parameters {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// The same values without gradients: what is computed with them leaves no record.
+    #[must_use]
+    pub fn frozen(&self) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone().inner().autodiff()));
+        Self { device: self.device.clone(), tensors: tensors.collect() }
+    }
+
     /// The values of all tensors, row-major.
     pub fn values(&self) -> BTreeMap<String, Vec<f32>> {
         self.iter().map(|(name, tensor)| (name.to_owned(), into_values(tensor.clone().inner()))).collect()

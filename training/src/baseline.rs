@@ -17,6 +17,7 @@ use serde::Serialize;
 pub use self::ngram::Trigrams;
 use crate::job::{Job, JobFlags};
 use crate::likelihood::{Loss, measure, of_model};
+use crate::pretrain::TARGET;
 use crate::progress::{Progress, grouped};
 use crate::recipe::TASKS;
 use crate::score::load_decoder;
@@ -65,7 +66,7 @@ pub fn run(flags: &BaselineFlags) -> Result<(), Failure> {
         )
         .into());
     }
-    let folder = job.out().join("models/target");
+    let folder = job.model(TARGET);
     let model = if folder.exists() { Some(target(&folder, &tokenizer, flags.threads)?) } else { None };
     let mut rows = Vec::new();
     for source in &texts {

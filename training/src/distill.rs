@@ -69,8 +69,7 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
     }
 
     let place = flags.open()?;
-    let folder = job.folder("drafts")?.join(name);
-    job.folder(&format!("drafts/{name}"))?;
+    let folder = job.folder(&format!("drafts/{name}"))?;
     let lessons = Lessons::make(job, flags, recipe, &target, &tokens, &folder)?;
     let (train, validation) = lessons.sources(recipe, &tokens);
     let teacher = Trainable::open(&target.checkpoint, &place.compute)?;
@@ -141,25 +140,16 @@ impl OpenTarget {
             )
             .into());
         }
-        let mut hash = Checksum::default();
-        let files: Vec<PathBuf> = checkpoint.files().iter().map(|file| file.path.clone()).collect();
-        hash.text(&format!("{:?} {:x}", checkpoint.config(), tokenizer.hash()));
-        for file in &files {
-            hash.update(&std::fs::read(file).map_err(|error| anyhow!("{} cannot be read: {error}.", file.display()))?);
-        }
-        Ok(Self { path, checkpoint, hash: hash.finish(), tokenizer })
+        let (config, weights) = (checkpoint.config(), checkpoint.fingerprint());
+        let hash = Checksum::of(format!("{config:?} {weights:x} {:x}", tokenizer.hash()).as_bytes());
+        Ok(Self { path, checkpoint, hash, tokenizer })
     }
 }
 
 /// All that decides what a draft becomes, as text.
 fn fingerprint(job: &Job, recipe: &DraftRecipe, target: &OpenTarget, tokens: &[SourceTokens]) -> String {
-    let data = |source: &SourceTokens| {
-        let held_out = source.validation.as_ref().map(Shard::checksum);
-        format!("{} {} {:x} {held_out:x?}", source.name, source.weight, source.train.checksum())
-    };
-    let sources: Vec<String> = tokens.iter().map(data).collect();
     let (seed, context) = (job.recipe.seed, job.recipe.data.document_tokens);
-    format!("{recipe:?} {seed} {context} {:x} {sources:?}", target.hash)
+    format!("{recipe:?} {seed} {context} {:x} {}", target.hash, tokens::fingerprint(tokens))
 }
 
 /// What a draft learns from, and what it is measured with.
@@ -170,9 +160,9 @@ struct Lessons {
 }
 
 /// What the target's answers to tasks are called in the curve.
-const ANSWERS: &str = "answers";
+pub const ANSWERS: &str = "answers";
 /// What texts that the target went on with are called.
-const CONTINUATIONS: &str = "continuations";
+pub const CONTINUATIONS: &str = "continuations";
 
 impl Lessons {
     /// Has the target answer what was not answered yet, and makes shards of it in `folder`.
@@ -194,7 +184,8 @@ impl Lessons {
                 return Ok(None);
             }
             let path = shared.join(format!("{name}-{longest}.jsonl"));
-            let made_of = Checksum::of(format!("{:x} {longest} {made_of:x}", target.hash).as_bytes());
+            let made_of =
+                Checksum::of(format!("{:x} {longest} {made_of:x} {}", target.hash, job.recipe.seed).as_bytes());
             let answers = answers(&path, made_of, &prompts, &mut answerer)?;
             shard(&folder.join(format!("{name}.tokens")), &answers, &target.tokenizer).map(Some)
         };
@@ -205,7 +196,7 @@ impl Lessons {
         let of_texts = text_prompts(tokens, job.recipe.seed, recipe.continuations);
         let checksums: Vec<(u64, u64)> =
             tokens.iter().map(|source| (source.train.checksum(), source.weight.to_bits())).collect();
-        let texts = Checksum::of(format!("{checksums:x?} {}", job.recipe.seed).as_bytes());
+        let texts = Checksum::of(format!("{checksums:x?}").as_bytes());
         Ok(Self {
             answers: make(ANSWERS, of_tasks("train", recipe.answers)?, train)?,
             continuations: make(CONTINUATIONS, of_texts, texts)?,

@@ -15,8 +15,9 @@ use anyhow::{Context, bail};
 use half::bf16;
 use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig};
 use paceline::command::{Failure, output};
-use paceline::files::write_file;
+use paceline::files::{AtomicFolder, write_file};
 use paceline::model::{Parameters, Trainable};
+use paceline::text::Tokenizer;
 use safetensors::tensor::{Dtype, TensorView};
 
 pub use self::activations::{Activations, Cache};
@@ -43,6 +44,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         "The recipe has no [exits]: give it a section with `depths`, the numbers of layers after which the model can be left.",
     )?;
     let directory = recipe.model.clone().unwrap_or_else(|| job.model(TARGET));
+    AtomicFolder::recover(&directory)?;
     if !directory.exists() {
         Err(anyhow::anyhow!(
             "There is no model in {} to train exits for: run `paceline-train pretrain` first, or name another with `model` in [exits].",
@@ -53,26 +55,22 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let config = checkpoint.config();
     recipe.check(Some(config.layers)).map_err(|reason| anyhow::anyhow!("The recipe cannot be used: {reason}."))?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
-    let (known, vocabulary) = (tokenizer.tokenizer().vocab_size(), config.vocab_size);
-    if known > vocabulary {
+    if !Tokenizer::from_dir(&directory)?.same_vocabulary(tokenizer.tokenizer()) {
         Err(anyhow::anyhow!(
-            "The tokenizer has {known} tokens and the model in {} {vocabulary}: name the model's own with `from` in [tokenizer].",
+            "The tokenizer in {} is another than that of the model in {}: name the model's own with `from` in [tokenizer].",
+            job.tokenizer().display(),
             directory.display()
         ))?;
     }
     let tokens = tokens::open(job, &tokenizer)?;
     let (train, held_out) = sources(&tokens);
     let fingerprint = checkpoint.fingerprint();
-    let checksums: Vec<_> = tokens
-        .iter()
-        .map(|source| {
-            let held_out = source.validation.as_ref().map(tokens::Shard::checksum);
-            (&source.name, source.weight, source.train.checksum(), held_out)
-        })
-        .collect();
-    let of_model = format!("{fingerprint:016x} {checksums:?} {}", job.recipe.seed);
+    let of_model = format!("{fingerprint:016x} {} {}", tokens::fingerprint(&tokens), job.recipe.seed);
     let key = Checksum::of(format!("{recipe:?} {of_model}").as_bytes());
-    if job.is_done("exits", key) && matches!(checkpoint.exits(), Ok(Some(_))) {
+    let are_there = |exits: &ExitsConfig| {
+        exits.rank == recipe.rank && exits.exits.iter().map(|exit| exit.depth).eq(recipe.depths.iter().copied())
+    };
+    if job.is_done("exits", key) && checkpoint.exits().is_ok_and(|exits| exits.is_some_and(|e| are_there(e.config()))) {
         return Ok(Outcome::Kept);
     }
     let place = flags.open()?;

@@ -1,9 +1,10 @@
 //! A trained model as a Hugging Face directory.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{anyhow, bail};
 use half::bf16;
 use paceline::files::AtomicFolder;
 use paceline::model::Trainable;
@@ -12,9 +13,14 @@ use serde_json::json;
 
 use crate::optimizer::into_values;
 
-/// Files of a tokenizer's folder that belong into a model's.
-const TOKENIZER: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+/// Files of a tokenizer's folder that belong into a model's, but for `tokenizer.json` as far as they are there.
+const TOKENIZER: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+];
 
 /// Writes the model to `path`, in bf16, with the tokenizer of the folder `tokenizer`. The folder is replaced whole.
 ///
@@ -37,17 +43,25 @@ pub fn export(model: &Trainable, tokenizer: &Path, path: &Path) -> anyhow::Resul
     let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>()?;
     let format = [("format".to_owned(), "pt".to_owned())].into();
     let write = |name: &str, bytes: &[u8]| {
-        fs::write(folder.part().join(name), bytes)
-            .with_context(|| format!("`{name}` of the model {} cannot be written", path.display()))
+        fs::write(folder.part().join(name), bytes).map_err(|error| {
+            anyhow!(
+                "`{name}` of the model {} cannot be written: {error}; make room and call the step again.",
+                path.display()
+            )
+        })
     };
     write("model.safetensors", &safetensors::serialize(views, Some(format))?)?;
     write("config.json", (serde_json::to_string_pretty(&config(model))? + "\n").as_bytes())?;
     for name in TOKENIZER {
         let from = tokenizer.join(name);
-        let bytes = fs::read(&from).with_context(|| {
-            format!("The tokenizer's file {} cannot be read; run `paceline-train tokenizer` again", from.display())
-        })?;
-        write(name, &bytes)?;
+        match fs::read(&from) {
+            Ok(bytes) => write(name, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name != TOKENIZER[0] => {}
+            Err(error) => bail!(
+                "The tokenizer's file {} cannot be read: {error}; bring it back and call the step again.",
+                from.display()
+            ),
+        }
     }
     Ok(folder.commit()?)
 }

@@ -15,7 +15,6 @@ use crate::export::export;
 use crate::job::{Job, JobFlags, Outcome};
 use crate::objective::Objective;
 use crate::packing::Source;
-use crate::settings::ModelRecipe;
 use crate::tokenizer::ChatTokenizer;
 use crate::tokens::{self, SourceTokens};
 use crate::trainer::{Place, Training};
@@ -67,10 +66,11 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
     let tokens = tokens::open(job, &tokenizer)?;
     let (sources, validation) = sources(&tokens);
-    let fingerprint = fingerprint(recipe, &tokens);
     let (config, seed) = (recipe.config(&tokenizer, job.recipe.data.document_tokens), job.recipe.seed);
+    let (vocabulary, data) = (tokenizer.hash(), tokens::fingerprint(&tokens));
+    let fingerprint = format!("{recipe:?} {config:?} {seed} {vocabulary:x} {data}");
     let path = job.model(TARGET);
-    let key = Checksum::of(format!("{fingerprint} {config:?} {seed} {:x}", tokenizer.hash()).as_bytes());
+    let key = Checksum::of(fingerprint.as_bytes());
     AtomicFolder::recover(&path)?;
     if job.is_done(STEP, key) && Checkpoint::open(&path).is_ok() {
         return Ok(Outcome::Kept);
@@ -104,10 +104,4 @@ pub fn sources(tokens: &[SourceTokens]) -> (Vec<Source<'_>>, Vec<Source<'_>>) {
         Some(Source { name: &source.name, shard, weight: source.weight })
     });
     (train.collect(), held_out.collect())
-}
-
-/// All that decides what a training computes, as text.
-pub fn fingerprint(recipe: &ModelRecipe, tokens: &[SourceTokens]) -> String {
-    let sources: Vec<_> = tokens.iter().map(|source| (&source.name, source.weight, source.train.checksum())).collect();
-    format!("{recipe:?} {sources:?}")
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
+use crate::distill;
 use crate::exits::ExitsRecipe;
 use crate::pretrain::TARGET;
 use crate::settings::{DraftRecipe, ModelRecipe};
@@ -227,7 +228,8 @@ impl DataRecipe {
         if self.document_tokens < 8 {
             return Err("`document_tokens` of [data] must be at least 8".to_owned());
         }
-        let mut names: Vec<&str> = self.tasks.iter().map(|_| TASKS).collect();
+        // What the generated tasks are called, and what the target writes for its drafts.
+        let mut names = vec![TASKS, distill::ANSWERS, distill::CONTINUATIONS];
         for source in &self.text {
             let (path, name) = (&source.path, source.name());
             check_weight(source.weight, path)?;
@@ -240,11 +242,16 @@ impl DataRecipe {
                 ));
             }
             if names.contains(&name) {
-                return Err(format!("two sources are called `{name}`; give the one with `{path}` another `name`"));
+                return Err(format!("another source is called `{name}`; give the one with `{path}` another `name`"));
             }
             names.push(name);
         }
-        self.tasks.as_ref().map_or(Ok(()), |tasks| check_weight(tasks.weight, "[data.tasks]"))
+        self.tasks.as_ref().map_or(Ok(()), |tasks| match tasks.train {
+            0 => {
+                Err("`train` of [data.tasks] must be above zero; leave the section out to do without tasks".to_owned())
+            }
+            _ => check_weight(tasks.weight, "[data.tasks]"),
+        })
     }
 }
 
@@ -318,6 +325,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_in_a_sentence() {
+        let with = |more: &str| format!("[target]\nlayers = 2\nhidden = 8\nintermediate = 8\nheads = 2\n{more}");
         for (text, said) in [
             (
                 "[tokenizer]\nvocabulery = 512",
@@ -346,8 +354,28 @@ mod tests {
             ("[[data.text]]\npath = \"*.txt\"", "`*.txt` needs a `name`"),
             (
                 "[[data.text]]\npath = \"a.txt\"\n[[data.text]]\npath = \"b/a.md\"",
-                "two sources are called `a`; give the one with `b/a.md` another",
+                "another source is called `a`; give the one with `b/a.md` another",
             ),
+            ("[[data.text]]\npath = \"answers.jsonl\"", "another source is called `answers`"),
+            ("[data.tasks]\ntrain = 0", "`train` of [data.tasks] must be above zero"),
+            (
+                &with("[target.training]\noptimizer = { muon = 95 }"),
+                "`optimizer.muon` of [target.training] must be a number from 0",
+            ),
+            (
+                &with("[target.training]\noptimizer = { clip = 0 }"),
+                "`optimizer.clip` of [target.training] must be a number above 0",
+            ),
+            (
+                &with("[target.training.schedule]\nlearning_rate = inf"),
+                "`schedule.learning_rate` of [target.training] must be",
+            ),
+            (
+                &with("[target.training]\nprompt_weight = -1"),
+                "`prompt_weight` of [target.training] must be a number from 0 on",
+            ),
+            (&with("[exits]\ndepths = [1]\noptimizer = { muon = 0.9 }"), "leave it out of [exits]"),
+            (&with("[exits]\ndepths = [2]"), "`depths` of [exits] has 2, but the model has 2 layers"),
             (
                 "[data]\n[[data.text]]\npath = \"${TXT}/a\"",
                 "line 3: the parameter ${TXT} has no value; give it one with `--set TXT=",

@@ -21,6 +21,21 @@ impl Default for Schedule {
 }
 
 impl Schedule {
+    /// What serde cannot check.
+    ///
+    /// # Errors
+    /// The rest of a sentence, for the section `name`.
+    pub fn check(&self, name: &str) -> Result<(), String> {
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(format!("`schedule.learning_rate` of [{name}] must be a number above 0"));
+        }
+        let shares = [("warm_up", self.warm_up), ("floor", self.floor)];
+        match shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!("`schedule.{key}` of [{name}] must be a number from 0 to 1")),
+        }
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn at(&self, step: u64, steps: u64) -> f64 {
         let done = (step + 1) as f64 / steps.max(1) as f64;

@@ -276,6 +276,21 @@ impl ModelRecipe {
         if !self.heads.is_multiple_of(self.kv_heads.unwrap_or(self.heads)) {
             return Err(format!("`kv_heads` of [{name}] must divide its `heads`"));
         }
+        let TrainingRecipe { prompt_weight, curriculum, early_exits, .. } = &self.training;
+        let section = format!("{name}.training");
+        self.training.optimizer.check(&section)?;
+        self.training.schedule.check(&section)?;
+        if !(prompt_weight.is_finite() && *prompt_weight >= 0.0) {
+            return Err(format!("`prompt_weight` of [{section}] must be a number from 0 on"));
+        }
+        if curriculum.is_some_and(|curriculum| !(0.0..=1.0).contains(&curriculum.until)) {
+            return Err(format!("`curriculum.until` of [{section}] must be a number from 0 to 1"));
+        }
+        if early_exits
+            .is_some_and(|exits| !(0.0..=1.0).contains(&exits.dropout) || exits.loss.is_nan() || exits.loss < 0.0)
+        {
+            return Err(format!("`early_exits` of [{section}] needs a `dropout` from 0 to 1 and a `loss` from 0 on"));
+        }
         let mut before = (0, 0.0);
         for Growth { layers, until } in &self.training.growth {
             if *layers <= before.0 || *layers >= self.layers || !(*until > before.1 && *until < 1.0) {

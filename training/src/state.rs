@@ -17,6 +17,17 @@ pub enum StateError {
     /// It could not be written; the one before is whole.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// It has values that are no numbers.
+    #[error(
+        "The weights are no numbers any more after step {steps}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good ones.",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Steps done.
+        steps: u64,
+    },
     /// It could not be put into a file.
     #[error("The state of the training cannot be written: {0}; the one before is whole.")]
     Serialize(safetensors::SafeTensorError),
@@ -75,8 +86,11 @@ impl State {
     /// Writes it to `path`. `recipe` is what the training goes by, as text.
     ///
     /// # Errors
-    /// If it cannot be written; the file is then as it was.
+    /// If it cannot be written, or a parameter is no number; the file is then as it was.
     pub fn save(&self, path: &Path, recipe: &str) -> Result<(), StateError> {
+        if !self.parameters.values().flatten().all(|value| value.is_finite()) {
+            return Err(StateError::NotFinite { path: path.to_owned(), steps: self.steps });
+        }
         let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
         let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         for (name, values) in &self.parameters {
@@ -140,5 +154,20 @@ impl State {
             }
         }
         Ok(Some(state))
+    }
+
+    /// Whether it has the values of parameters of these names and lengths, and no others.
+    ///
+    /// # Errors
+    /// The first name that it lacks, or has other values for.
+    pub fn check(&self, path: &Path, expected: impl Iterator<Item = (String, usize)>) -> Result<(), StateError> {
+        for (name, length) in expected {
+            let found = self.parameters.get(&name).map_or(0, Vec::len);
+            if found != length {
+                let reason = format!("it has {found} values of `{name}`, which has {length}");
+                return Err(StateError::Unreadable { path: path.to_owned(), reason });
+            }
+        }
+        Ok(())
     }
 }

@@ -57,6 +57,15 @@ pub fn open(job: &Job, tokenizer: &ChatTokenizer) -> Result<Vec<SourceTokens>, S
     sources_of(job).iter().map(open).collect()
 }
 
+/// All that decides what is learned from sources and measured on them, as text.
+pub fn fingerprint(sources: &[SourceTokens]) -> String {
+    let of = |source: &SourceTokens| {
+        let held_out = source.validation.as_ref().map(Shard::checksum);
+        format!("{} {} {:x} {held_out:x?}", source.name, source.weight, source.train.checksum())
+    };
+    sources.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
 const TRAIN: &str = "train";
 const VALIDATION: &str = "validation";
 

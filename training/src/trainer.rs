@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
-use paceline::checkpoint::ModelConfig;
+use paceline::checkpoint::{ModelConfig, tensors_of};
 use paceline::model::{Compute, Trainable};
 use paceline_kernels::Kernels;
 
@@ -83,6 +83,10 @@ impl Training<'_> {
         let path = self.folder.join("checkpoint.safetensors");
         let state = State::load(&path, &self.fingerprint)?;
         let mut step = state.as_ref().map_or(0, |state| state.steps);
+        if let Some(state) = &state {
+            let shapes = tensors_of(&self.config_at(state)).into_iter();
+            state.check(&path, shapes.map(|(name, shape)| (name, shape.iter().product())))?;
+        }
         let (mut model, mut optimizer, packing) = self.begin(state);
         let TrainingRecipe { prompt_weight, curriculum, .. } = *self.recipe;
         let mut packer = Packer::new(self.sources, Drawing { seed: self.seed, prompt_weight, curriculum }, packing);
@@ -136,13 +140,14 @@ impl Training<'_> {
             let values = initial(&self.config, self.seed);
             return (self.trainable(config, values), optimizer, PackingState::default());
         };
-        // At the moment of growth the state is still that of the shallower model.
-        let config = ModelConfig { layers: self.layers_at(state.steps.saturating_sub(1)), ..self.config.clone() };
-        let model = self.trainable(config, |name, shape| {
-            let values = state.parameters.get(name).cloned();
-            values.unwrap_or_else(|| vec![0.0; shape.iter().product()])
-        });
+        let model = self.trainable(self.config_at(&state), |name, _| state.parameters[name].clone());
         (model, optimizer.resume(state.optimizer_steps, state.moments), state.packing)
+    }
+
+    /// The shape of the model that a state is of.
+    fn config_at(&self, state: &State) -> ModelConfig {
+        // At the moment of growth it is still that of the shallower one.
+        ModelConfig { layers: self.layers_at(state.steps.saturating_sub(1)), ..self.config.clone() }
     }
 
     fn trainable(&self, config: ModelConfig, values: impl FnMut(&str, &[usize]) -> Vec<f32>) -> Trainable {

@@ -32,10 +32,11 @@ fn run(step: &str, out: &Path) -> (String, String) {
 fn kill_when(file: &Path, out: &Path) {
     let mut child = command("exits", out).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     while !file.exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
-    child.wait().unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "the step ended before it was killed");
+    assert!(!out.join("models/target").join(EXITS).exists());
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -132,6 +132,9 @@ fn the_family_is_made_once_and_killed_runs_make_the_same() {
     killed.step(&["tokens"]).succeeds(&[]);
     killed.kill("pretrain", "target/checkpoint.safetensors", 0);
     assert!(!killed.path("models/target").exists());
+    // A second time, when it has grown.
+    let grown = whole.read("target/checkpoint.safetensors").len() as u64 * 9 / 10;
+    killed.kill("pretrain", "target/checkpoint.safetensors", grown);
     killed.step(&["pretrain"]).succeeds(&[]);
     let same = |name: &str| assert!(whole.read(name) == killed.read(name), "{name} differs");
     same("models/target/model.safetensors");
@@ -183,12 +186,15 @@ fn what_does_not_fit_is_told_in_a_sentence() {
     change(&[("learning_rate = 4e-3", "learning_rate = 3e-3")]);
     place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
     place.step(&["family"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
+    change(&[("seed = 1", "seed = 2")]);
+    place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
 
     // Another vocabulary than the target's, and than the tokens'.
     change(&[("vocabulary = 512", "vocabulary = 400")]);
     place.step(&["tokenizer"]).succeeds(&[]);
     place.step(&["pretrain"]).fails(1, &["were made with another tokenizer", "run `paceline-train tokens` again"]);
     place.step(&["distill"]).fails(1, &["models/target was not made with the tokenizer in made/tokenizer"]);
+    place.step(&["exits"]).fails(1, &["made/tokenizer is another than that of the model in made/models/target"]);
     place.step(&["tokens"]).succeeds(&[]);
     place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
 }

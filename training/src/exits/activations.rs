@@ -5,10 +5,10 @@
 //! they end, so that it is gone on with wherever it was left.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use burn::tensor::Tensor;
 use paceline::command::output;
 use paceline::files::write_file;
@@ -71,19 +71,18 @@ impl Cache<'_> {
         let width = self.trunk.config().hidden_size;
         let row_bytes = depths * width * BYTES;
         let [data, note] = ["rows", "json"].map(|ending| self.folder.join(format!("{}.{ending}", self.name)));
-        let unwritable = || {
-            format!(
-                "The activations {} cannot be written ({} rows take {} bytes); make room, or lower `rows` in [exits]",
+        let unwritable = |error: io::Error| {
+            anyhow!(
+                "The activations {} cannot be written: {error}; {} rows take {} bytes: make room, or lower `rows` in [exits].",
                 data.display(),
                 grouped(self.rows as u64),
                 grouped((self.rows * row_bytes) as u64)
             )
         };
         let mut known = self.known(&note);
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(false).open(&data).with_context(unwritable)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&data).map_err(unwritable)?;
         let mut end = (known.rows * row_bytes) as u64;
-        if file.metadata().with_context(unwritable)?.len() < end {
+        if file.metadata().map_err(unwritable)?.len() < end {
             (known, end) = (self.anew(), 0);
         }
         if !known.complete {
@@ -93,18 +92,27 @@ impl Cache<'_> {
                 grouped((self.rows * row_bytes) as u64)
             ));
         }
-        file.set_len(end).and_then(|()| file.seek(SeekFrom::End(0))).with_context(unwritable)?;
+        file.set_len(end).and_then(|()| file.seek(SeekFrom::End(0))).map_err(unwritable)?;
         let model = self.trunk.model(true);
         let mut packer = Packer::new(self.sources, self.drawing, known.packing.clone());
         let what = format!("exits, activations of `{}`", self.name);
         let mut progress = Progress::start(&what, "rows", known.rows as u64, self.rows as u64);
+        // What comes only once is drawn in small portions, so that little of it is left out or comes twice.
+        let sequences = if self.once { 1 } else { self.recipe.sequences };
         while !known.complete {
-            let sample = packer.next(self.recipe.sequences, self.recipe.length, 1.0);
+            if packer.repeats() && known.rows == 0 {
+                bail!(
+                    "No answer of `{}` begins within {} tokens: raise `length` of [exits].",
+                    self.name,
+                    self.recipe.length
+                );
+            }
+            let sample = packer.next(sequences, self.recipe.length, 1.0);
             if self.once && packer.repeats() && known.rows > 0 {
                 known.complete = true;
             } else {
                 let bytes = self.bytes_of(&model, &sample, self.rows - known.rows);
-                file.write_all(&bytes).and_then(|()| file.sync_data()).with_context(unwritable)?;
+                file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(unwritable)?;
                 known.rows += bytes.len() / row_bytes;
                 known.complete = known.rows >= self.rows;
                 known.packing = packer.state().clone();
@@ -154,7 +162,6 @@ fn values(tensor: &Tensor<2>) -> Vec<f32> {
 
 /// A file of activations.
 pub struct Activations {
-    path: PathBuf,
     map: MappedFile,
     rows: usize,
     /// States of a row.
@@ -167,17 +174,13 @@ impl Activations {
         if rows == 0 {
             bail!("No row of {} counts: the recipe's text has no answers to learn from.", path.display());
         }
-        let map = MappedFile::open(path)
-            .with_context(|| format!("The activations {} cannot be read; call the step again", path.display()))?;
+        let map = MappedFile::open(path).map_err(|error| {
+            anyhow!("The activations {} cannot be read: {error}; call the step again.", path.display())
+        })?;
         if map.len() != rows * states * width * BYTES {
             bail!("The activations {} were changed by another program; call the step again.", path.display());
         }
-        Ok(Self { path: path.to_owned(), map, rows, states, width })
-    }
-
-    /// Where they are.
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(Self { map, rows, states, width })
     }
 
     /// How many rows there are.

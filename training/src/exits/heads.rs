@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use burn::tensor::{Tensor, TensorData};
-use paceline::checkpoint::exit_tensors;
+use paceline::checkpoint::{FINAL_NORM, exit_tensors};
 use paceline::model::{Model, Parameters, Trainable};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -50,6 +50,9 @@ impl HeadTraining<'_> {
         let path = self.folder.join("checkpoint.safetensors");
         let (steps, batch) = (self.recipe.steps, self.recipe.batch);
         let state = State::load(&path, &self.fingerprint)?;
+        if let Some(state) = &state {
+            state.check(&path, self.shapes().into_iter().map(|(name, shape)| (name, shape.iter().product())))?;
+        }
         let mut step = state.as_ref().map_or(0, |state| state.steps);
         let (mut heads, mut optimizer) = self.begin(state);
         let model = self.trunk.model(true);
@@ -59,7 +62,8 @@ impl HeadTraining<'_> {
         while step < steps {
             let rows = order.rows(step * batch as u64, batch);
             let losses = self.losses(&model, &heads, known, &rows);
-            let Some(whole) = losses.iter().cloned().reduce(|sum, loss| sum + loss) else { break };
+            let whole =
+                losses.iter().cloned().reduce(|sum, loss| sum + loss).expect("a recipe names at least one depth");
             let gradients = heads.gradients(&whole);
             let rate = self.recipe.schedule.at(step, steps);
             let norm = optimizer.step(&mut heads, &gradients, rate);
@@ -78,8 +82,9 @@ impl HeadTraining<'_> {
             curve.record(step, &[("learning rate", rate), ("gradient norm", norm)]);
             if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
                 self.record(&mut curve, step, "held out, ", &self.held_out(&model, &heads, held_out));
-                State::of(step, &heads, &optimizer, &PackingState::default()).save(&path, &self.fingerprint)?;
+                // As in every training: the curve first.
                 curve.save()?;
+                State::of(step, &heads, &optimizer, &PackingState::default()).save(&path, &self.fingerprint)?;
             }
             progress.show(step, || format!("loss {:.3}, rate {rate:.1e}", sum / losses.len() as f64));
         }
@@ -92,9 +97,7 @@ impl HeadTraining<'_> {
         match state {
             None => (untrained(self.trunk, self.recipe, self.place, self.seed), optimizer),
             Some(State { parameters, moments, optimizer_steps, .. }) => {
-                let heads = Parameters::new(self.shapes(), &self.place.compute, |name, shape| {
-                    parameters.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()])
-                });
+                let heads = Parameters::new(self.shapes(), &self.place.compute, |name, _| parameters[name].clone());
                 (heads, optimizer.resume(optimizer_steps, moments))
             }
         }
@@ -124,6 +127,7 @@ impl HeadTraining<'_> {
 
     /// The mean loss of held-out rows for each depth.
     fn held_out(&self, model: &Model, heads: &Parameters, from: &Activations) -> Vec<f64> {
+        let heads = &heads.frozen();
         let most = from.rows().min(SHOWN);
         let mut sums = vec![0.0; self.recipe.depths.len()];
         for start in (0..most).step_by(CHUNK) {
@@ -148,9 +152,9 @@ fn shapes(recipe: &ExitsRecipe, hidden: usize) -> Vec<(String, Vec<usize>)> {
 }
 
 /// Heads that do what the model's own norm does: `up` is zero, so nothing is added yet.
-pub(super) fn untrained(trunk: &Trainable, recipe: &ExitsRecipe, place: &Place, seed: u64) -> Parameters {
+fn untrained(trunk: &Trainable, recipe: &ExitsRecipe, place: &Place, seed: u64) -> Parameters {
     let hidden = trunk.config().hidden_size;
-    let norm = trunk.parameters().get("model.norm.weight").map(|norm| into_values(norm.clone().inner()));
+    let norm = trunk.parameters().get(FINAL_NORM).map(|norm| into_values(norm.clone().inner()));
     let random = initial(trunk.config(), seed);
     Parameters::new(shapes(recipe, hidden), &place.compute, |name, shape| match name.rsplit('.').nth(1) {
         Some("norm") => norm.clone().unwrap_or_else(|| vec![1.0; hidden]),

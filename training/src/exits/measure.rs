@@ -36,19 +36,18 @@ const SHARPNESS: Range<f64> = 0.05..20.0;
 /// Measures heads on `rows`: their first half is for the temperatures, the second for everything else.
 pub fn measure(trunk: &Trainable, heads: &Parameters, depths: &[usize], rows: &Activations) -> Vec<Measured> {
     let model = trunk.model(true);
+    let heads = &heads.frozen();
     let held = Held { heads, rows };
     let last = rows.last();
     let picks = held.map(0..rows.rows(), last, |hidden| model.logits(hidden), |_, logits| greatest(logits));
     let half = rows.rows() / 2;
     let of_depth = |(state, depth): (usize, &usize)| {
         let head = |hidden| model.exit(heads, *depth, hidden).1;
-        let fitted = |sharpness: f64| {
-            let of_row = |row: usize, logits: &[f32]| slope(logits, picks[row], sharpness);
-            held.map(0..half, state, head, of_row)
-                .into_iter()
-                .fold((0.0, 0.0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
-        };
-        let sharpness = root(fitted);
+        let logits = held.map(0..half, state, head, |_, logits| logits.to_vec());
+        let sharpness = root(|sharpness| {
+            let slopes = logits.iter().zip(&picks).map(|(logits, pick)| slope(logits, *pick, sharpness));
+            slopes.fold((0.0, 0.0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
+        });
         let report = half..rows.rows();
         let untrained = |row: usize, logits: &[f32]| greatest(logits) == picks[row];
         let untrained = held.map(report.clone(), state, |hidden| model.logits(hidden), untrained);

@@ -115,6 +115,11 @@ impl ExitsRecipe {
         if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("`{key}` of [exits] must be above zero"));
         }
+        self.schedule.check("exits")?;
+        self.optimizer.check("exits")?;
+        if self.optimizer.muon.is_some() {
+            return Err("`optimizer.muon` is for matrices inside of layers; leave it out of [exits]".to_owned());
+        }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err("`temperature` of [exits] must be a number above 0".to_owned());
         }
