@@ -166,6 +166,9 @@ proptest! {
         spoiled.append(&mut cache, spoiled.len);
         for kernels in all_kernels() {
             prop_assert_eq!(&bits(&spoiled.attend(&kernels, &cache, row, 1)), &expected);
+            // Nor by rows that see it and are taken together with one that does not.
+            let together = spoiled.attend(&kernels, &cache, row, (spoiled.len - row).min(5));
+            prop_assert_eq!(&bits(&together[..width]), &expected);
         }
     }
 
