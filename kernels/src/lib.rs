@@ -61,5 +61,5 @@ pub use kernels::Kernels;
 pub use packed::PackedWeights;
 pub use pool::ThreadPool;
 pub use product::Product;
-pub use training::{AdamWSettings, CausalAttention, MatrixLayout, RotaryDirection, SoftTargets, TrainingPrecision};
+pub use training::{AdamWSettings, CausalAttention, MatrixLayout, RotaryDirection, TrainingPrecision};
 pub use weights::{FloatFormat, Weights, WeightsError};

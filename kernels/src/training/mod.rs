@@ -28,4 +28,3 @@ pub use arithmetic::TrainingPrecision;
 pub use attention::CausalAttention;
 pub use gemm::MatrixLayout;
 pub use rotary::RotaryDirection;
-pub use soft_targets::SoftTargets;

@@ -1,6 +1,6 @@
 //! Losses over logits against a naive pass in f64, with their gradients.
 
-use paceline_kernels::{Kernels, SoftTargets};
+use paceline_kernels::Kernels;
 use proptest::prelude::*;
 
 use crate::common::{all_give_its_bits, all_kernels, reference, values};
@@ -14,47 +14,32 @@ struct Batch {
     targets: Vec<u32>,
     /// Probabilities of all tokens.
     all: Vec<f32>,
-    /// Some tokens and their probabilities.
-    tokens: Vec<u32>,
-    probabilities: Vec<f32>,
-    /// How many tokens a row has there.
-    given: usize,
+    temperature: f32,
 }
 
 impl Batch {
-    fn new(seed: u64, rows: usize, vocabulary: usize, given: usize) -> Self {
+    fn new(seed: u64, rows: usize, vocabulary: usize, temperature: f32) -> Self {
         let random = values(seed ^ 9, rows * vocabulary, 0.5);
         let mut all = Vec::new();
-        let (mut tokens, mut probabilities) = (Vec::new(), Vec::new());
         for row in random.chunks_exact(vocabulary) {
             let total: f32 = row.iter().map(|value| value + 0.5).sum();
             all.extend(row.iter().map(|value| (value + 0.5) / total.max(1e-6)));
-            let first = (row[0].to_bits() as usize >> 4) % vocabulary;
-            for i in 0..given {
-                let token = (first + i) % vocabulary;
-                tokens.push(token as u32);
-                probabilities.push(all[all.len() - vocabulary + token]);
-            }
         }
         let mut weights: Vec<f32> = values(seed ^ 1, rows, 0.5).iter().map(|weight| weight + 0.6).collect();
         weights[rows / 2] = 0.0;
         let targets = values(seed ^ 2, rows, 0.5).into_iter().map(|value| ((value + 0.5) * vocabulary as f32) as u32);
         let targets = targets.map(|token| token.min(vocabulary as u32 - 1)).collect();
         let logits = values(seed, rows * vocabulary, 8.0);
-        Self { vocabulary, logits, weights, targets, all, tokens, probabilities, given }
+        Self { vocabulary, logits, weights, targets, all, temperature }
     }
 
-    /// The gradient, the losses and the low and high half of their sum.
+    /// The gradient by the logits, or for soft targets by the logits over the temperature, and the losses.
     fn run(&self, kernels: &Kernels, kind: Kind) -> Vec<f32> {
         let (mut logits, mut losses) = (self.logits.clone(), vec![f32::NAN; self.weights.len()]);
         let sum = match kind {
             Kind::Hard => kernels.softmax_cross_entropy(&mut logits, &self.targets, &self.weights, &mut losses),
-            Kind::All => {
-                kernels.soft_cross_entropy(&mut logits, SoftTargets::All(&self.all), &self.weights, &mut losses)
-            }
-            Kind::Some => {
-                let targets = SoftTargets::Some { tokens: &self.tokens, probabilities: &self.probabilities };
-                kernels.soft_cross_entropy(&mut logits, targets, &self.weights, &mut losses)
+            Kind::Soft => {
+                kernels.soft_cross_entropy(&mut logits, self.temperature, &self.all, &self.weights, &mut losses)
             }
         };
         assert_eq!(sum, losses.iter().map(|loss| f64::from(*loss)).sum::<f64>());
@@ -65,26 +50,15 @@ impl Batch {
     fn naive(&self, logits: &[f64], kind: Kind) -> Vec<f64> {
         let rows = logits.chunks_exact(self.vocabulary).enumerate();
         let losses = rows.map(|(row, logits)| {
-            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
-            let chance = |token: usize| logits[token].exp() / sum;
+            let temperature = if kind == Kind::Soft { f64::from(self.temperature) } else { 1.0 };
+            let power = |logit: f64| (logit / temperature).exp();
+            let sum: f64 = logits.iter().map(|logit| power(*logit)).sum();
+            let chance = |token: usize| power(logits[token]) / sum;
             let loss = match kind {
                 Kind::Hard => -chance(self.targets[row] as usize).ln(),
-                Kind::All => {
+                Kind::Soft => {
                     let targets = &self.all[row * self.vocabulary..][..self.vocabulary];
                     targets.iter().enumerate().map(|(token, q)| -f64::from(*q) * chance(token).ln()).sum()
-                }
-                Kind::Some => {
-                    let part = row * self.given..(row + 1) * self.given;
-                    let (mut loss, mut rest, mut others) = (0.0, 1.0, 0.0);
-                    for (token, q) in self.tokens[part.clone()].iter().zip(&self.probabilities[part.clone()]) {
-                        loss -= f64::from(*q) * chance(*token as usize).ln();
-                        rest -= f64::from(*q);
-                    }
-                    for token in 0..self.vocabulary {
-                        let is_given = self.tokens[part.clone()].contains(&(token as u32));
-                        others += if is_given { 0.0 } else { chance(token) };
-                    }
-                    if rest > 0.0 && others > 0.0 { loss - rest * others.ln() } else { loss }
                 }
             };
             f64::from(self.weights[row]) * loss
@@ -93,19 +67,18 @@ impl Batch {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Hard,
-    All,
-    Some,
+    Soft,
 }
-const KINDS: [Kind; 3] = [Kind::Hard, Kind::All, Kind::Some];
+const KINDS: [Kind; 2] = [Kind::Hard, Kind::Soft];
 
 #[test]
 fn losses_of_many_rows() {
     let (reference, all) = (reference(), all_kernels());
-    for (rows, vocabulary, given) in [(40, 1000, 5), (300, 37, 37), (2, 16, 1)] {
-        let batch = Batch::new(5, rows, vocabulary, given);
+    for (rows, vocabulary, temperature) in [(40, 1000, 1.0), (300, 37, 2.5), (2, 16, 0.5)] {
+        let batch = Batch::new(5, rows, vocabulary, temperature);
         for kind in KINDS {
             let what = || format!("{kind:?}, {rows} rows of {vocabulary}");
             all_give_its_bits(&reference, &all, |kernels| batch.run(kernels, kind), what);
@@ -147,33 +120,36 @@ fn a_softmax_and_its_entropy() {
 fn losses_far_out() {
     let kernels = reference();
     let mut losses = [0.0; 1];
-    // The only given token has all of the probability and hardly any chance, and the other way round.
-    for (logits, q, loss) in [([-200.0, 0.0, 0.0], 1.0, 200.0), ([200.0, 0.0, 0.0], 0.0, 87.3)] {
-        let mut logits = logits;
-        let targets = SoftTargets::Some { tokens: &[0], probabilities: &[q] };
-        kernels.soft_cross_entropy(&mut logits, targets, &[1.0], &mut losses);
-        assert!((losses[0] - loss).abs() < 1.0, "{losses:?}");
-        assert!(logits.iter().all(|gradient| gradient.abs() <= 1.0 + 1e-6), "{logits:?}");
-    }
+    // A token has all of the probability and hardly any chance.
+    let mut logits = [-200.0, 0.0, 0.0];
+    kernels.soft_cross_entropy(&mut logits, 1.0, &[1.0, 0.0, 0.0], &[1.0], &mut losses);
+    assert!((losses[0] - 200.7).abs() < 0.1, "{losses:?}");
+    assert!(logits.iter().all(|gradient| gradient.abs() <= 1.0 + 1e-6), "{logits:?}");
     let mut logits = [0.0, f32::NAN, 0.0];
     assert!(kernels.softmax_cross_entropy(&mut logits, &[0], &[1.0], &mut losses).is_nan());
     // A row that does not count may hold anything.
     let mut logits = [0.0, f32::NAN, 0.0];
     assert_eq!(kernels.softmax_cross_entropy(&mut logits, &[u32::MAX], &[0.0], &mut losses), 0.0);
     assert_eq!(logits, [0.0; 3]);
-    assert_eq!(kernels.soft_cross_entropy(&mut [], SoftTargets::All(&[]), &[], &mut []), 0.0);
+    assert_eq!(kernels.soft_cross_entropy(&mut [], 1.0, &[], &[], &mut []), 0.0);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn gradients_are_those_of_the_differences(rows in 1_usize..4, vocabulary in 2_usize..50, given in 0_usize..50, seed: u64) {
-        let batch = Batch::new(seed, rows, vocabulary, given.min(vocabulary));
+    fn gradients_are_those_of_the_differences(
+        rows in 1_usize..4,
+        vocabulary in 2_usize..50,
+        temperature in prop_oneof![Just(1.0_f32), 0.5..3.0_f32],
+        seed: u64,
+    ) {
+        let batch = Batch::new(seed, rows, vocabulary, temperature);
         let kernels = Kernels::new(2).expect("threads start");
         for kind in KINDS {
             let exact = differences(&wide(&batch.logits), |logits| batch.naive(logits, kind).iter().sum());
-            let found = &batch.run(&kernels, kind)[..rows * vocabulary];
-            assert_close(found, &exact, 2e-6, &format!("{kind:?}"));
+            let by = if kind == Kind::Soft { temperature } else { 1.0 };
+            let found: Vec<f32> = batch.run(&kernels, kind)[..rows * vocabulary].iter().map(|d| d / by).collect();
+            assert_close(&found, &exact, 2e-6, &format!("{kind:?}"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{Kernels, SoftTargets};
+use paceline_kernels::Kernels;
 
 use super::differentiable::{Differentiable, Values, apply, dims, slice, tensor};
 
@@ -64,12 +64,8 @@ impl Differentiable for SoftCrossEntropy {
         let (kernels, temperature) = (&self.kernels, self.temperature);
         let (mut losses, mut entropies) = (vec![0.0; self.weights.len()], vec![0.0; self.weights.len()]);
         kernels.softmax_with_entropy(teacher.storage_mut(), temperature, &mut entropies);
-        let logits_now: &mut [f32] = logits.storage_mut();
-        if temperature != 1.0 {
-            logits_now.iter_mut().for_each(|logit| *logit /= temperature);
-        }
-        let targets = SoftTargets::All(slice(&teacher));
-        let sum = kernels.soft_cross_entropy(logits_now, targets, &self.weights, &mut losses);
+        let (logits_now, teacher) = (logits.storage_mut(), slice(&teacher));
+        let sum = kernels.soft_cross_entropy(logits_now, temperature, teacher, &self.weights, &mut losses);
         let weighed =
             self.weights.iter().zip(&entropies).map(|(weight, entropy)| f64::from(*weight) * f64::from(*entropy));
         // Cross-entropy is above the divergence by the teacher's entropy.
