@@ -198,3 +198,39 @@ fn what_does_not_fit_is_told_in_a_sentence() {
     place.step(&["tokens"]).succeeds(&[]);
     place.step(&["pretrain"]).fails(1, &["target/checkpoint.safetensors was made by another recipe"]);
 }
+
+/// Files may not grow beyond what a full disk would leave room for: checkpoints, models, answers and activations stay as
+/// they were, and with room again everything ends as if nothing had been.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_last_good_files_and_is_gone_on_from() {
+    // Checkpoints at steps 2 and 4, of which the second is of a deeper model and larger.
+    let changes = [&TINY[..], &[("save_every = 5", "save_every = 2")]].concat();
+    let whole = Place::new(&changes);
+    whole.step(&["family"]).succeeds(&[]);
+    let place = Place::tiny(&[("save_every = 5", "save_every = 2")]);
+    let full = |step: &str, bytes: u64| {
+        let blocks = bytes / 512;
+        let line = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let program = env!("CARGO_BIN_EXE_paceline-train");
+        let arguments = ["-c", &line, "sh", program, step, "smoke.toml", "--out", "made"];
+        Run::of(Command::new("sh").args(arguments).current_dir(place.0.path()))
+    };
+    let size = |name: &str| whole.read(name).len() as u64;
+    let checkpoint = "target/checkpoint.safetensors";
+    full("pretrain", size(checkpoint) * 8 / 10)
+        .fails(1, &["checkpoint.safetensors cannot be written and stays as it was"]);
+    let kept = place.read(checkpoint);
+    assert!(!kept.is_empty() && !place.path("models/target").exists());
+    full("pretrain", size(checkpoint) * 8 / 10)
+        .fails(1, &["checkpoint.safetensors cannot be written and stays as it was"]);
+    assert!(place.read(checkpoint) == kept);
+    place.step(&["pretrain"]).succeeds(&[]);
+    full("distill", size("answers/answers-64.jsonl") / 2).fails(1, &["answers-64.jsonl cannot be kept", "make room"]);
+    full("exits", size("exits/training.rows") / 2).fails(1, &["training.rows cannot be written", "make room"]);
+    place.step(&["family"]).succeeds(&[]);
+    for name in ["models/target/model.safetensors", "models/small/model.safetensors", "models/target/exits.safetensors"]
+    {
+        assert!(whole.read(name) == place.read(name), "{name} differs");
+    }
+}
