@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::simd::{Op, Simd};
 
-/// What the inputs of [`crate::Kernels::gemm_with_precision`] are rounded to. Sums are f32 in either case.
+/// What the inputs of [`crate::Kernels::gemm`] are rounded to. Sums are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrainingPrecision {
     /// As they are.

@@ -48,33 +48,13 @@ impl Kernels {
     /// An operand whose layout is [`MatrixLayout::Transposed`] is stored as `[k, m]` or `[n, k]`. So with weights
     /// `[out, in]` and rows of activations, the three products of training are
     ///
-    /// - `y = x w^T`: `gemm(x, Plain, w, Transposed, rows, out, in, false, y)`,
-    /// - `dx = dy w`: `gemm(dy, Plain, w, Plain, rows, in, out, false, dx)`,
-    /// - `dw += dy^T x`: `gemm(dy, Transposed, x, Plain, out, in, rows, true, dw)`.
+    /// - `y = x w^T`: `gemm(precision, x, Plain, w, Transposed, rows, out, in, false, y)`,
+    /// - `dx = dy w`: `gemm(precision, dy, Plain, w, Plain, rows, in, out, false, dx)`,
+    /// - `dw += dy^T x`: `gemm(precision, dy, Transposed, x, Plain, out, in, rows, true, dw)`.
     ///
-    /// Every value is summed by fused multiply-adds in order of k in blocks of 256, and the blocks in order (to what
-    /// was there first), so it has the same bits on every instruction set, number of threads, and whatever the other
+    /// In f32 every value is summed by fused multiply-adds in order of k in blocks of 256, and the blocks in order (to
+    /// what was there first), so it has the same bits on every instruction set, number of threads, and whatever the other
     /// rows and columns are.
-    ///
-    /// # Panics
-    /// Where a slice does not have its shape's length.
-    #[allow(clippy::too_many_arguments)] // as many as the operation has everywhere
-    pub fn gemm(
-        &self,
-        a: &[f32],
-        a_layout: MatrixLayout,
-        b: &[f32],
-        b_layout: MatrixLayout,
-        m: usize,
-        n: usize,
-        k: usize,
-        accumulate: bool,
-        out: &mut [f32],
-    ) {
-        self.gemm_with_precision(TrainingPrecision::F32, a, a_layout, b, b_layout, m, n, k, accumulate, out);
-    }
-
-    /// As [`Kernels::gemm`], in a given precision.
     ///
     /// With [`TrainingPrecision::Bf16`] a and b are rounded to bf16 (8 bits of precision) first and the blocks of k are
     /// of 512. On a machine with AVX-512 BF16 pairs of products are added by its instruction, which takes subnormal
@@ -85,7 +65,7 @@ impl Kernels {
     /// # Panics
     /// Where a slice does not have its shape's length.
     #[allow(clippy::too_many_arguments)] // as many as the operation has everywhere
-    pub fn gemm_with_precision(
+    pub fn gemm(
         &self,
         precision: TrainingPrecision,
         a: &[f32],

@@ -36,19 +36,16 @@ impl Case {
         Self { m, n, k, accumulate, a: values(1, m * k, 1.0), b: values(2, k * n, 1.0), out }
     }
 
-    fn product(&self, kernels: &Kernels, [a_layout, b_layout]: [MatrixLayout; 2]) -> Vec<f32> {
+    fn product(
+        &self,
+        kernels: &Kernels,
+        precision: TrainingPrecision,
+        [a_layout, b_layout]: [MatrixLayout; 2],
+    ) -> Vec<f32> {
         let Self { m, n, k, accumulate, .. } = *self;
         let (a, b) = (stored(&self.a, k, a_layout), stored(&self.b, n, b_layout));
         let mut out = self.out.clone();
-        kernels.gemm(&a, a_layout, &b, b_layout, m, n, k, accumulate, &mut out);
-        out
-    }
-
-    fn rounded_product(&self, kernels: &Kernels, [a_layout, b_layout]: [MatrixLayout; 2]) -> Vec<f32> {
-        let Self { m, n, k, accumulate, .. } = *self;
-        let (a, b) = (stored(&self.a, k, a_layout), stored(&self.b, n, b_layout));
-        let (precision, mut out) = (TrainingPrecision::Bf16, self.out.clone());
-        kernels.gemm_with_precision(precision, &a, a_layout, &b, b_layout, m, n, k, accumulate, &mut out);
+        kernels.gemm(precision, &a, a_layout, &b, b_layout, m, n, k, accumulate, &mut out);
         out
     }
 
@@ -62,7 +59,7 @@ impl Case {
             for kernels in all.iter().filter(|kernels| kernels.instruction_set() == set) {
                 for a_layout in LAYOUTS {
                     for b_layout in LAYOUTS {
-                        let found = self.rounded_product(kernels, [a_layout, b_layout]);
+                        let found = self.product(kernels, TrainingPrecision::Bf16, [a_layout, b_layout]);
                         let what = format!("[{}, {}] x [{}, {}] {kernels:?}", self.m, self.k, self.k, self.n);
                         assert_close(&found, &exact, 1e-5, &what);
                         let first = first.get_or_insert_with(|| bits(&found));
@@ -94,16 +91,25 @@ impl Case {
         for a_layout in LAYOUTS {
             for b_layout in LAYOUTS {
                 let layouts = [a_layout, b_layout];
-                assert_close(&self.product(&all[all.len() - 1], layouts), &self.exact(), 1e-5, &what());
+                assert_close(
+                    &self.product(&all[all.len() - 1], TrainingPrecision::F32, layouts),
+                    &self.exact(),
+                    1e-5,
+                    &what(),
+                );
                 // The reference takes one layout: the others must not make a difference either.
                 let plain = [MatrixLayout::Plain; 2];
-                let expected = self.product(reference, plain);
+                let expected = self.product(reference, TrainingPrecision::F32, plain);
                 all_give_its_bits(
                     reference,
                     all,
                     |kernels| {
                         let is_reference = std::ptr::eq(kernels, reference);
-                        if is_reference { expected.clone() } else { self.product(kernels, layouts) }
+                        if is_reference {
+                            expected.clone()
+                        } else {
+                            self.product(kernels, TrainingPrecision::F32, layouts)
+                        }
                     },
                     || format!("{} {layouts:?}", what()),
                 );
@@ -141,12 +147,12 @@ fn products_of_nothing() {
     let kernels = reference();
     let [plain, transposed] = LAYOUTS;
     let mut out = [1.0; 6];
-    kernels.gemm(&[], plain, &[], transposed, 2, 3, 0, true, &mut out);
+    kernels.gemm(TrainingPrecision::F32, &[], plain, &[], transposed, 2, 3, 0, true, &mut out);
     assert_eq!(out, [1.0; 6]);
-    kernels.gemm(&[], plain, &[], transposed, 2, 3, 0, false, &mut out);
+    kernels.gemm(TrainingPrecision::F32, &[], plain, &[], transposed, 2, 3, 0, false, &mut out);
     assert_eq!(out, [0.0; 6]);
-    kernels.gemm(&[], plain, &[1.0; 6], transposed, 0, 3, 2, false, &mut []);
-    kernels.gemm(&[1.0; 4], plain, &[], transposed, 2, 0, 2, false, &mut []);
+    kernels.gemm(TrainingPrecision::F32, &[], plain, &[1.0; 6], transposed, 0, 3, 2, false, &mut []);
+    kernels.gemm(TrainingPrecision::F32, &[1.0; 4], plain, &[], transposed, 2, 0, 2, false, &mut []);
 }
 
 proptest! {

@@ -75,7 +75,7 @@ impl Linear {
     fn product(&self, a: (&[f32], MatrixLayout), b: (&[f32], MatrixLayout), shape: [usize; 2], k: usize) -> Values {
         let [m, n] = shape;
         let mut out = vec![0.0; m * n];
-        self.kernels.gemm_with_precision(self.precision, a.0, a.1, b.0, b.1, m, n, k, false, &mut out);
+        self.kernels.gemm(self.precision, a.0, a.1, b.0, b.1, m, n, k, false, &mut out);
         tensor(out, m, n)
     }
 }

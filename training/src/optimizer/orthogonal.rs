@@ -21,7 +21,7 @@ pub(super) fn orthogonalized(kernels: &Kernels, matrix: &[f32], rows: usize, col
     let mut square = vec![0.0; side * side];
     let mut fourth = vec![0.0; side * side];
     let product = |a: &[f32], a_layout, b: &[f32], b_layout, [m, n, k]: [usize; 3], out: &mut [f32]| {
-        kernels.gemm_with_precision(TrainingPrecision::Bf16, a, a_layout, b, b_layout, m, n, k, false, out);
+        kernels.gemm(TrainingPrecision::Bf16, a, a_layout, b, b_layout, m, n, k, false, out);
     };
     for _ in 0..STEPS {
         // With S = x x^T (or x^T x, whichever is smaller) the polynomial is (A + B S + C S^2) x.
