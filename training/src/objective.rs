@@ -148,10 +148,12 @@ pub fn measure(model: &Trainable, objective: &Objective, sample: &Sample) -> Mea
 fn picks(logits: &Tensor<2>) -> impl Iterator<Item = usize> {
     let [_, vocabulary] = logits.dims();
     let values = into_values(logits.clone().inner());
-    let of_row = move |row: usize| {
-        let logits = &values[row * vocabulary..][..vocabulary];
-        (1..vocabulary).fold(0, |best, token| if logits[token] > logits[best] { token } else { best })
-    };
     let [rows, _] = logits.dims();
-    (0..rows).map(of_row)
+    (0..rows).map(move |row| greatest(&values[row * vocabulary..][..vocabulary]))
+}
+
+/// The place of the greatest value, the first of equals.
+pub fn greatest(logits: &[f32]) -> usize {
+    let better = |best: usize, (place, logit): (usize, &f32)| if *logit > logits[best] { place } else { best };
+    logits.iter().enumerate().fold(0, better)
 }

@@ -9,7 +9,6 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use burn::tensor::Tensor;
 use paceline::command::output;
 use paceline::files::write_file;
 use paceline::model::{Model, Trainable};
@@ -146,7 +145,7 @@ impl Cache<'_> {
         let mut before = 0;
         for depth in self.recipe.depths.iter().copied().chain([self.trunk.config().layers]) {
             hidden = model.forward_layers(before..depth, &sample.batch, hidden, None);
-            states.push(values(&hidden));
+            states.push(into_values(hidden.clone().inner()));
             before = depth;
         }
         let width = self.trunk.config().hidden_size;
@@ -154,10 +153,6 @@ impl Cache<'_> {
         let of_row = |(row, _): (usize, &f32)| states.iter().flat_map(move |state| &state[row * width..][..width]);
         counted.flat_map(of_row).flat_map(|value| value.to_le_bytes()).collect()
     }
-}
-
-fn values(tensor: &Tensor<2>) -> Vec<f32> {
-    into_values(tensor.clone().inner())
 }
 
 /// A file of activations.

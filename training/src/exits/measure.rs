@@ -7,6 +7,7 @@ use paceline::model::{Parameters, Trainable};
 
 use super::Activations;
 use super::heads::CHUNK;
+use crate::objective::greatest;
 use crate::optimizer::into_values;
 
 /// What was measured of an exit, on rows that neither its head nor its temperature was fitted on.
@@ -95,12 +96,6 @@ impl Held<'_> {
         }
         results
     }
-}
-
-/// The place of the greatest value, the first of equals.
-fn greatest(logits: &[f32]) -> usize {
-    let better = |best: usize, (place, logit): (usize, &f32)| if *logit > logits[best] { place } else { best };
-    logits.iter().enumerate().fold(0, better)
 }
 
 /// The probability of `pick`, which has the greatest logit, after all were multiplied by `sharpness`.
