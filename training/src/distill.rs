@@ -23,7 +23,7 @@ use crate::job::{Job, Outcome};
 use crate::objective::{Distillation, Objective};
 use crate::packing::Source;
 use crate::pretrain::{TARGET, TrainingFlags};
-use crate::recipe::{Fields, TASKS};
+use crate::recipe::{Fields, TASKS, is_generated};
 use crate::settings::DraftRecipe;
 use crate::sources::{self, Row, Rows};
 use crate::tasks::prepare;
@@ -221,7 +221,7 @@ impl Lessons {
             shard: &tokens.train,
             weight: recipe.data_weight * tokens.weight / all,
         });
-        let texts = tokens.iter().filter(|tokens| tokens.name != TASKS);
+        let texts = tokens.iter().filter(|tokens| !is_generated(&tokens.name));
         let texts = texts.filter_map(|tokens| source(&tokens.name, &tokens.validation, tokens.weight));
         let train = train.into_iter().flatten().chain(data).filter(|source| source.weight > 0.0);
         (train.collect(), source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect())
@@ -261,7 +261,7 @@ fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Fai
 /// their weights. The beginnings of a smaller `count` are the first of those of a larger one.
 fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
     let texts: Vec<&SourceTokens> =
-        tokens.iter().filter(|source| source.name != TASKS && source.train.documents() > 0).collect();
+        tokens.iter().filter(|source| !is_generated(&source.name) && source.train.documents() > 0).collect();
     // As in training, a source's weight is its share of the tokens.
     let weight =
         |source: &&SourceTokens| source.weight * source.train.documents() as f64 / source.train.tokens().max(1) as f64;

@@ -29,7 +29,8 @@ enum Step<'a> {
 impl<'a> Step<'a> {
     /// What a recipe asks for, in order.
     fn of(recipe: &'a Recipe) -> Vec<Self> {
-        let tasks = recipe.data.tasks.iter().map(|_| Self::Tasks);
+        let generated = recipe.data.tasks.as_ref().or(recipe.data.focus.as_ref());
+        let tasks = generated.into_iter().map(|_| Self::Tasks);
         let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
         let exits = recipe.exits.iter().map(|_| Self::Exits);
         tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).chain(exits).collect()

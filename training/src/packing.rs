@@ -4,6 +4,8 @@
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use paceline::model::Batch;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -73,6 +75,8 @@ pub struct PackingState {
 /// whole, in an order of its own for every pass, before a document of it comes again.
 pub struct Packer<'a> {
     sources: &'a [Source<'a>],
+    /// The sources' weights, as they are drawn now.
+    weights: Vec<f64>,
     drawing: Drawing,
     state: PackingState,
     /// Every source's order in its present pass.
@@ -91,7 +95,14 @@ impl<'a> Packer<'a> {
     pub fn new(sources: &'a [Source<'a>], drawing: Drawing, mut state: PackingState) -> Self {
         state.taken.resize(sources.len(), 0);
         let orders = sources.iter().map(|_| Order::default()).collect();
-        Self { sources, drawing, state, orders }
+        let weights = sources.iter().map(|source| source.weight).collect();
+        Self { sources, weights, drawing, state, orders }
+    }
+
+    /// From now on draws sources by these weights, by name; the others by their own.
+    pub fn weigh(&mut self, weights: &BTreeMap<String, f64>) {
+        let weight = |source: &Source<'_>| weights.get(source.name).copied().unwrap_or(source.weight);
+        self.weights = self.sources.iter().map(weight).collect();
     }
 
     /// Where it stands.
@@ -161,13 +172,13 @@ impl<'a> Packer<'a> {
         random.set_stream(self.state.drawn);
         self.state.drawn += 1;
         // A source's share is one of tokens, so the longer its documents are, the fewer are drawn.
-        let weight = |source: &Source<'_>| {
+        let weight = |(source, weight): (&Source<'_>, &f64)| {
             if source.shard.documents() == 0 {
                 return 0.0;
             }
-            source.weight * source.shard.documents() as f64 / source.shard.tokens().max(1) as f64
+            weight * source.shard.documents() as f64 / source.shard.tokens().max(1) as f64
         };
-        let weights: Vec<f64> = self.sources.iter().map(weight).collect();
+        let weights: Vec<f64> = self.sources.iter().zip(&self.weights).map(weight).collect();
         let mut point = random.random::<f64>() * weights.iter().sum::<f64>();
         let drawn = weights.iter().position(|weight| {
             point -= weight;

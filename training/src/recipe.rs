@@ -18,7 +18,8 @@ pub use self::parameters::Parameter;
 use crate::distill;
 use crate::exits::ExitsRecipe;
 use crate::pretrain::TARGET;
-use crate::settings::{DraftRecipe, ModelRecipe};
+use crate::settings::{DraftRecipe, ModelRecipe, Phase, TrainingRecipe};
+use crate::tasks::{Category, Level};
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,11 +109,13 @@ pub struct DataRecipe {
     pub text: Vec<TextSource>,
     /// `[data.tasks]`: generated tasks.
     pub tasks: Option<TaskSource>,
+    /// `[data.focus]`: more of them, of the categories and levels that are to be learned better.
+    pub focus: Option<TaskSource>,
 }
 
 impl Default for DataRecipe {
     fn default() -> Self {
-        Self { document_tokens: 1024, text: Vec::new(), tasks: None }
+        Self { document_tokens: 1024, text: Vec::new(), tasks: None, focus: None }
     }
 }
 
@@ -163,9 +166,23 @@ impl Default for Fields {
 pub struct TaskSource {
     /// How many to train on.
     pub train: usize,
-    /// Their share in what is learned, relative to the other sources'.
+    /// Their share in what is learned, relative to the other sources'. It may be 0 for `focus`, until a phase names it.
     #[serde(default = "one")]
     pub weight: f64,
+    /// Their categories.
+    #[serde(default = "all_categories")]
+    pub categories: Vec<Category>,
+    /// Their levels.
+    #[serde(default = "all_levels")]
+    pub levels: Vec<Level>,
+}
+
+fn all_categories() -> Vec<Category> {
+    Category::ALL.to_vec()
+}
+
+fn all_levels() -> Vec<Level> {
+    Level::ALL.to_vec()
 }
 
 fn one() -> f64 {
@@ -206,6 +223,10 @@ impl Recipe {
     fn check(&self) -> Result<(), String> {
         self.data.check()?;
         self.target.iter().try_for_each(|target| target.check("target"))?;
+        let sources = self.data.weights();
+        if let Some(target) = &self.target {
+            check_phases(&target.training, "target.training", &sources)?;
+        }
         let (tasks, texts) = (self.data.tasks.as_ref().map_or(0, |tasks| tasks.train), self.data.text.len());
         for (name, draft) in &self.drafts {
             let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
@@ -215,6 +236,10 @@ impl Recipe {
                 ));
             }
             draft.check(&format!("drafts.{name}"), tasks, texts)?;
+            let own = [(distill::ANSWERS, draft.answers), (distill::CONTINUATIONS, draft.continuations)];
+            let own = own.iter().map(|(name, count)| (*name, *count as f64));
+            let sources: Vec<_> = sources.iter().copied().chain(own).collect();
+            check_phases(&draft.model.training, &format!("drafts.{name}.model.training"), &sources)?;
         }
         self.exits.iter().try_for_each(|exits| {
             // Of a model that lies elsewhere the layers are not known yet.
@@ -229,7 +254,7 @@ impl DataRecipe {
             return Err("`document_tokens` of [data] must be at least 8".to_owned());
         }
         // What the generated tasks are called, and what the target writes for its drafts.
-        let mut names = vec![TASKS, distill::ANSWERS, distill::CONTINUATIONS];
+        let mut names = vec![TASKS, FOCUS, distill::ANSWERS, distill::CONTINUATIONS];
         for source in &self.text {
             let (path, name) = (&source.path, source.name());
             check_weight(source.weight, path)?;
@@ -246,17 +271,57 @@ impl DataRecipe {
             }
             names.push(name);
         }
-        self.tasks.as_ref().map_or(Ok(()), |tasks| match tasks.train {
-            0 => {
-                Err("`train` of [data.tasks] must be above zero; leave the section out to do without tasks".to_owned())
+        for (name, source) in [(TASKS, &self.tasks), (FOCUS, &self.focus)] {
+            let Some(TaskSource { train, weight, categories, levels }) = source else { continue };
+            if *train == 0 {
+                return Err(format!(
+                    "`train` of [data.{name}] must be above zero; leave the section out to do without tasks"
+                ));
             }
-            _ => check_weight(tasks.weight, "[data.tasks]"),
-        })
+            if categories.is_empty() || levels.is_empty() {
+                return Err(format!("`categories` and `levels` of [data.{name}] need one at least"));
+            }
+            if name == FOCUS && *weight == 0.0 {
+                continue;
+            }
+            check_weight(*weight, &format!("[data.{name}]"))?;
+        }
+        Ok(())
     }
+
+    /// The names of all sources, with their weights.
+    fn weights(&self) -> Vec<(&str, f64)> {
+        let texts = self.text.iter().map(|source| (source.name(), source.weight));
+        let generated = [(TASKS, &self.tasks), (FOCUS, &self.focus)];
+        let generated = generated.into_iter().filter_map(|(name, source)| Some((name, source.as_ref()?.weight)));
+        texts.chain(generated).collect()
+    }
+}
+
+/// Whether every phase of a training has something to draw from.
+fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)]) -> Result<(), String> {
+    for Phase { weights, .. } in &training.phases {
+        if let Some(unknown) = weights.keys().find(|name| sources.iter().all(|(known, _)| known != name)) {
+            let known: Vec<_> = sources.iter().map(|(name, _)| *name).collect();
+            let known = known.join(", ");
+            return Err(format!("`{unknown}` in the weights of [[{section}.phases]] is no source; there are {known}"));
+        }
+        if sources.iter().all(|(name, weight)| weights.get(*name).unwrap_or(weight) == &0.0) {
+            return Err(format!("[[{section}.phases]] gives every source the weight 0: leave one above it"));
+        }
+    }
+    Ok(())
 }
 
 /// What the generated tasks are called as a source.
 pub const TASKS: &str = "tasks";
+/// What the further ones are called.
+pub const FOCUS: &str = "focus";
+
+/// Whether a source is one of generated tasks.
+pub fn is_generated(source: &str) -> bool {
+    [TASKS, FOCUS].contains(&source)
+}
 
 fn check_weight(weight: f64, what: &str) -> Result<(), String> {
     match weight.is_finite() && weight > 0.0 {
@@ -358,6 +423,29 @@ mod tests {
             ),
             ("[[data.text]]\npath = \"answers.jsonl\"", "another source is called `answers`"),
             ("[data.tasks]\ntrain = 0", "`train` of [data.tasks] must be above zero"),
+            ("[data.tasks]\ntrain = 9\nweight = 0", "the `weight` of [data.tasks] must be a number above 0"),
+            ("[data.tasks]\ntrain = 9\nlevels = []", "`categories` and `levels` of [data.tasks] need one"),
+            ("[data.focus]\ntrain = 9\nweight = -1", "the `weight` of [data.focus] must be a number above 0"),
+            (
+                "[data.focus]\ntrain = 9\ncategories = [\"fact\"]",
+                "line 3: `categories` cannot be used: unknown variant `fact`, expected one of `facts`",
+            ),
+            (
+                &with("[[target.training.phases]]\nsteps = 0"),
+                "`steps` of [[target.training.phases]] must be above zero",
+            ),
+            (
+                &with("[[target.training.phases]]\nsteps = 1\nweights = { task = 1 }\n[data.tasks]\ntrain = 9"),
+                "`task` in the weights of [[target.training.phases]] is no source; there are tasks",
+            ),
+            (
+                &with("[[target.training.phases]]\nsteps = 1\nweights = { tasks = 0 }\n[data.tasks]\ntrain = 9"),
+                "[[target.training.phases]] gives every source the weight 0",
+            ),
+            (
+                &with("[[target.training.phases]]\nsteps = 1\nweights = { tasks = nan }\n[data.tasks]\ntrain = 9"),
+                "the weight of `tasks` in [[target.training.phases]] must be a number from 0",
+            ),
             (
                 &with("[target.training]\noptimizer = { muon = 95 }"),
                 "`optimizer.muon` of [target.training] must be a number from 0",

@@ -1,5 +1,7 @@
 //! What models look like and how they are trained: the sections of a recipe that say so.
 
+use std::collections::BTreeMap;
+
 use paceline::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
 use paceline_kernels::TrainingPrecision;
 use serde::{Deserialize, Serialize};
@@ -39,7 +41,7 @@ fn rope_theta() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingRecipe {
-    /// Steps of the optimizer.
+    /// Steps of the optimizer, those of `phases` not counted.
     pub steps: u64,
     /// Sequences that are computed together.
     pub sequences: usize,
@@ -67,6 +69,8 @@ pub struct TrainingRecipe {
     pub growth: Vec<Growth>,
     /// Training for early exits along with the rest.
     pub early_exits: Option<EarlyExits>,
+    /// What comes after `steps`.
+    pub phases: Vec<Phase>,
 }
 
 impl Default for TrainingRecipe {
@@ -86,7 +90,74 @@ impl Default for TrainingRecipe {
             save_every: 200,
             growth: Vec::new(),
             early_exits: None,
+            phases: Vec::new(),
         }
+    }
+}
+
+/// A further phase of a training: the learning rate starts again (warm restarts, Loshchilov and Hutter 2017), and sources
+/// can be drawn by other weights, as for what is not learned yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Its steps.
+    pub steps: u64,
+    /// The learning rate, over its steps.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// The weights of sources by their names; the others keep theirs.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
+}
+
+impl TrainingRecipe {
+    /// The steps of all phases.
+    pub fn total_steps(&self) -> u64 {
+        self.steps + self.phases.iter().map(|phase| phase.steps).sum::<u64>()
+    }
+
+    /// The learning rate of a step, counted from 0.
+    pub fn rate(&self, step: u64) -> f64 {
+        match self.phase(step) {
+            None => self.schedule.at(step, self.steps),
+            Some((phase, first)) => phase.schedule.at(step - first, phase.steps),
+        }
+    }
+
+    /// The weights that a step gives to sources by name, instead of their own.
+    pub fn weights(&self, step: u64) -> Option<&BTreeMap<String, f64>> {
+        self.phase(step).map(|(phase, _)| &phase.weights)
+    }
+
+    /// The further phase that a step lies in, and the step that it began with.
+    fn phase(&self, step: u64) -> Option<(&Phase, u64)> {
+        let mut first = self.steps;
+        let mut begun = None;
+        for phase in &self.phases {
+            if step < first {
+                break;
+            }
+            begun = Some((phase, first));
+            first += phase.steps;
+        }
+        begun
+    }
+
+    /// What serde cannot check of the phases.
+    fn check_phases(&self, section: &str) -> Result<(), String> {
+        for Phase { steps, schedule, weights } in &self.phases {
+            let section = format!("{section}.phases");
+            if *steps == 0 {
+                return Err(format!(
+                    "`steps` of [[{section}]] must be above zero; leave the phase out to do without it"
+                ));
+            }
+            schedule.check(&section)?;
+            if let Some((name, _)) = weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight >= 0.0)) {
+                return Err(format!("the weight of `{name}` in [[{section}]] must be a number from 0 on"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -280,6 +351,7 @@ impl ModelRecipe {
         let section = format!("{name}.training");
         self.training.optimizer.check(&section)?;
         self.training.schedule.check(&section)?;
+        self.training.check_phases(&section)?;
         if !(prompt_weight.is_finite() && *prompt_weight >= 0.0) {
             return Err(format!("`prompt_weight` of [{section}] must be a number from 0 on"));
         }
@@ -302,5 +374,35 @@ impl ModelRecipe {
             before = (*layers, *until);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_follow_each_other_with_rates_and_weights_of_their_own() {
+        let schedule = |learning_rate| Schedule { learning_rate, warm_up: 0.0, floor: 0.0 };
+        let phase = |steps, rate, source: &str| Phase {
+            steps,
+            schedule: schedule(rate),
+            weights: BTreeMap::from([(source.to_owned(), 1.0)]),
+        };
+        let recipe = TrainingRecipe {
+            steps: 1000,
+            schedule: schedule(1.0),
+            phases: vec![phase(500, 3.0, "a"), phase(200, 2.0, "b")],
+            ..TrainingRecipe::default()
+        };
+        assert_eq!(recipe.total_steps(), 1700);
+        let near = |step, rate: f64| assert!((recipe.rate(step) - rate).abs() < 0.01, "{step}: {}", recipe.rate(step));
+        for (step, rate) in [(0, 1.0), (999, 0.0), (1000, 3.0), (1249, 1.5), (1499, 0.0), (1500, 2.0), (1699, 0.0)] {
+            near(step, rate);
+        }
+        let named = |step| recipe.weights(step).map(|weights| weights.keys().next().unwrap().as_str());
+        let named = [0, 999, 1000, 1499, 1500, 1699].map(named);
+        assert_eq!(named, [None, None, Some("a"), Some("a"), Some("b"), Some("b")]);
     }
 }

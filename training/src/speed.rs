@@ -37,7 +37,7 @@ pub fn run(flags: &SpeedFlags) -> Result<(), Failure> {
     let place = flags.training.open()?;
     let rate = tokens_per_second(target, recipe.tokenizer.vocabulary, &place, flags.repeats);
     let training = &target.training;
-    let tokens = training.steps as f64 * (training.accumulate * training.sequences * training.length) as f64;
+    let tokens = training.total_steps() as f64 * (training.accumulate * training.sequences * training.length) as f64;
     let whole = time(std::time::Duration::from_secs_f64(tokens / rate));
     output::print(&format!(
         "target: {} tokens a second, {} tokens in {whole} (without growth, validation and checkpoints)\n",

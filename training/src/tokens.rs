@@ -21,7 +21,7 @@ pub use self::shard::{ANSWER, Document, PROMPT, Shard, ShardError, ShardWriter, 
 use crate::checksum::Checksum;
 use crate::job::{Job, Outcome};
 use crate::progress::{Progress, grouped};
-use crate::recipe::{Fields, TASKS};
+use crate::recipe::{FOCUS, Fields, TASKS};
 use crate::sources::{self, Paragraphs, Rows, SourceError};
 use crate::tasks::prepare;
 use crate::tokenizer::ChatTokenizer;
@@ -39,7 +39,7 @@ pub struct SourceTokens {
     pub validation: Option<Shard>,
 }
 
-/// Opens the tokens of all sources, in the recipe's order, tasks last.
+/// Opens the tokens of all sources, in the recipe's order, generated tasks last.
 ///
 /// # Errors
 /// When some are not there yet, damaged, or made with another tokenizer.
@@ -119,7 +119,13 @@ fn sources_of(job: &Job) -> Vec<Source> {
         fields: Fields::default(),
         period: None,
     });
-    texts.chain(tasks).collect()
+    let focus = data.focus.iter().map(|tasks| Source {
+        name: FOCUS.to_owned(),
+        weight: tasks.weight,
+        fields: Fields::default(),
+        period: Some(0),
+    });
+    texts.chain(tasks).chain(focus).collect()
 }
 
 /// The files of all sources, in the same order.
@@ -128,6 +134,9 @@ fn files_of(job: &Job) -> Result<Vec<Vec<PathBuf>>, SourceError> {
     let mut files: Vec<_> = data.text.iter().map(|source| sources::files(&source.path)).collect::<Result<_, _>>()?;
     if data.tasks.is_some() {
         files.push(vec![job.tasks(TRAIN), job.tasks(VALIDATION)]);
+    }
+    if data.focus.is_some() {
+        files.push(vec![job.tasks(FOCUS)]);
     }
     if files.is_empty() { Err(SourceError::NoSources) } else { Ok(files) }
 }

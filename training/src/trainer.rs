@@ -93,7 +93,7 @@ impl Training<'_> {
         let mut picture = Picture::of_losses(&format!("{}: loss by step", self.name));
         picture.hidden.extend(self.validation.iter().map(|source| agreement_column(source.name)));
         let mut curve = Curve::open(&self.folder, "loss", picture, step)?;
-        let steps = self.recipe.steps;
+        let steps = self.recipe.total_steps();
         let tokens_per_step = (self.recipe.accumulate * self.recipe.sequences * self.recipe.length) as u64;
         let mut progress = Progress::start(self.name, "tokens", step * tokens_per_step, steps * tokens_per_step);
         if step == 0 && matches!(self.objective, Objective::Distillation(_)) {
@@ -101,9 +101,13 @@ impl Training<'_> {
         }
         while step < steps {
             self.grow(&mut model, &mut optimizer, step);
-            let done = step as f64 / steps as f64;
+            if let Some(weights) = self.recipe.weights(step) {
+                packer.weigh(weights);
+            }
+            // Of the first phase: what grows has grown by then.
+            let done = step as f64 / self.recipe.steps.max(1) as f64;
             let (loss, gradients) = self.gradients(&model, &mut packer, step, done);
-            let rate = self.recipe.schedule.at(step, steps);
+            let rate = self.recipe.rate(step);
             let norm = optimizer.step(model.parameters_mut(), &gradients, rate);
             if !loss.is_finite() || !norm.is_finite() {
                 bail!(

@@ -82,7 +82,8 @@ impl Place {
     }
 }
 
-const TINY: [(&str, &str); 4] = [
+const TINY: [(&str, &str); 5] = [
+    ("steps = 40\n", "steps = 2\n"),
     ("train = 2000", "train = 200"),
     ("steps = 200", "steps = 4"),
     ("steps = 100", "steps = 4"),
@@ -108,6 +109,8 @@ fn the_family_is_made_once_and_killed_runs_make_the_same() {
         let held_out = whole.column(curve, validation);
         assert!(held_out.len() > 1 && held_out.windows(2).all(|pair| pair[1] < pair[0]), "{curve}: {held_out:?}");
     }
+    let rates = whole.column(TARGET, "learning rate");
+    assert!(rates.len() == 240 && rates[199] < 5e-4 && rates[210] > 1.5e-3, "the second phase starts again: {rates:?}");
     let agreement = whole.column(DRAFT, "agreement, answers");
     assert!(agreement[agreement.len() - 1] > agreement[0] + 0.2, "{agreement:?}");
 
@@ -135,6 +138,10 @@ fn the_family_is_made_once_and_killed_runs_make_the_same() {
     // A second time, when it has grown.
     let grown = whole.read("target/checkpoint.safetensors").len() as u64 * 9 / 10;
     killed.kill("pretrain", "target/checkpoint.safetensors", grown);
+    // And a third time, in the second phase.
+    let curve = String::from_utf8(whole.read(TARGET)).unwrap();
+    let first_phase: usize = curve.split_inclusive('\n').take(206).map(str::len).sum();
+    killed.kill("pretrain", TARGET, first_phase as u64);
     killed.step(&["pretrain"]).succeeds(&[]);
     let same = |name: &str| assert!(whole.read(name) == killed.read(name), "{name} differs");
     same("models/target/model.safetensors");
@@ -166,6 +173,18 @@ fn a_loss_that_is_no_number_stops_at_its_step_and_leaves_the_checkpoint() {
     let rates = [("learning_rate = 4e-3", "learning_rate = 1e8")];
     place.change(&[&TINY[..], &rates].concat());
     place.step(&["pretrain"]).fails(1, &["made by another recipe", "delete it to begin anew"]);
+}
+
+#[test]
+fn a_phase_draws_by_its_own_weights() {
+    let losses = |weights: &str| {
+        let place = Place::tiny(&[("{ tasks = 0.5, focus = 0.5 }", weights)]);
+        place.step(&["pretrain"]).succeeds(&[]);
+        place.column(TARGET, "train")
+    };
+    let (tasks, focus) = (losses("{ tasks = 1 }"), losses("{ tasks = 0, focus = 1 }"));
+    assert_eq!((tasks.len(), &tasks[..4]), (6, &focus[..4]));
+    assert!(tasks[4..] != focus[4..], "{tasks:?}");
 }
 
 #[test]

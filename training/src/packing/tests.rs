@@ -109,6 +109,26 @@ fn shares_are_shares_of_tokens() {
 }
 
 #[test]
+fn weights_can_change_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (shard(dir.path(), "first", &[9; 40]), shard(dir.path(), "second", &[17; 40]));
+    let sources =
+        [Source { name: "first", shard: &first, weight: 1.0 }, Source { name: "second", shard: &second, weight: 0.0 }];
+    let mut packer = Packer::new(&sources, drawing(5), PackingState::default());
+    let mut of_second = || {
+        let sample = packer.next(2, 400, 0.0);
+        let of_second = sample.batch.tokens().iter().any(|token| token % 64 > 8);
+        packer.weigh(&BTreeMap::from([("second".to_owned(), 1.0)]));
+        of_second
+    };
+    assert_eq!([of_second(), of_second()], [false, true]);
+    packer.weigh(&BTreeMap::new());
+    // What was drawn before and waits for room comes first.
+    packer.next(2, 400, 0.0);
+    assert!(packer.next(2, 400, 0.0).batch.tokens().iter().all(|token| token % 64 <= 8));
+}
+
+#[test]
 fn short_documents_come_first() {
     let dir = tempfile::tempdir().unwrap();
     let lengths: Vec<usize> = (0..60).map(|document| 4 + document).collect();

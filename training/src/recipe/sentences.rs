@@ -17,7 +17,9 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
     } else if message.starts_with("missing field") {
         let named = if section.is_empty() { "the recipe" } else { &section };
         format!("{named} lacks the setting `{}`", quoted.next().unwrap_or_default())
-    } else if message.starts_with("invalid ") && message.contains(", expected ") && !message.starts_with("invalid key")
+    } else if ["invalid value", "invalid type", "invalid length", "unknown variant"]
+        .iter()
+        .any(|start| message.starts_with(start) && message.contains(", expected "))
     {
         match key_of(text, line) {
             Some(key) => format!("`{key}` cannot be used: {message}"),
