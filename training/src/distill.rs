@@ -24,7 +24,7 @@ use crate::objective::{Distillation, Objective};
 use crate::packing::Source;
 use crate::pretrain::{TARGET, TrainingFlags};
 use crate::recipe::{Fields, TASKS, is_generated};
-use crate::settings::DraftRecipe;
+use crate::settings::{DraftRecipe, ModelRecipe, TrainingRecipe};
 use crate::sources::{self, Row, Rows};
 use crate::tasks::prepare;
 use crate::tokenizer::ChatTokenizer;
@@ -62,7 +62,8 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
     let tokens = tokens::open(job, &target.tokenizer)?;
     let path = job.model(name);
     let fingerprint = fingerprint(job, recipe, &target, &tokens);
-    let (step, key) = (format!("distill-{name}"), Checksum::of(fingerprint.as_bytes()));
+    let key = Checksum::of(format!("{fingerprint} {:?}", recipe.model.training).as_bytes());
+    let step = format!("distill-{name}");
     AtomicFolder::recover(&path)?;
     if job.is_done(&step, key) && Checkpoint::open(&path).is_ok() {
         return Ok(Outcome::Kept);
@@ -146,9 +147,11 @@ impl OpenTarget {
     }
 }
 
-/// All that decides what a draft becomes, as text.
+/// All that decides what a draft becomes but for how it is trained, as text.
 fn fingerprint(job: &Job, recipe: &DraftRecipe, target: &OpenTarget, tokens: &[SourceTokens]) -> String {
     let (seed, context) = (job.recipe.seed, job.recipe.data.document_tokens);
+    let model = ModelRecipe { training: TrainingRecipe::default(), ..recipe.model.clone() };
+    let recipe = DraftRecipe { model, ..recipe.clone() };
     format!("{recipe:?} {seed} {context} {:x} {}", target.hash, tokens::fingerprint(tokens))
 }
 

@@ -68,9 +68,9 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let (sources, validation) = sources(&tokens);
     let (config, seed) = (recipe.config(&tokenizer, job.recipe.data.document_tokens), job.recipe.seed);
     let (vocabulary, data) = (tokenizer.hash(), tokens::fingerprint(&tokens));
-    let fingerprint = format!("{recipe:?} {config:?} {seed} {vocabulary:x} {data}");
+    let fingerprint = format!("{config:?} {seed} {vocabulary:x} {data}");
     let path = job.model(TARGET);
-    let key = Checksum::of(fingerprint.as_bytes());
+    let key = Checksum::of(format!("{fingerprint} {recipe:?}").as_bytes());
     AtomicFolder::recover(&path)?;
     if job.is_done(STEP, key) && Checkpoint::open(&path).is_ok() {
         return Ok(Outcome::Kept);

@@ -129,6 +129,17 @@ impl TrainingRecipe {
         self.phase(step).map(|(phase, _)| &phase.weights)
     }
 
+    /// The further phases that have begun after so many steps.
+    pub fn begun(&self, steps: u64) -> &[Phase] {
+        let mut first = self.steps;
+        let ended = self.phases.iter().take_while(|phase| {
+            let begun = first < steps;
+            first += phase.steps;
+            begun
+        });
+        &self.phases[..ended.count()]
+    }
+
     /// The further phase that a step lies in, and the step that it began with.
     fn phase(&self, step: u64) -> Option<(&Phase, u64)> {
         let mut first = self.steps;
@@ -400,6 +411,9 @@ mod tests {
         let near = |step, rate: f64| assert!((recipe.rate(step) - rate).abs() < 0.01, "{step}: {}", recipe.rate(step));
         for (step, rate) in [(0, 1.0), (999, 0.0), (1000, 3.0), (1249, 1.5), (1499, 0.0), (1500, 2.0), (1699, 0.0)] {
             near(step, rate);
+        }
+        for (steps, begun) in [(0, 0), (1000, 0), (1001, 1), (1500, 1), (1501, 2), (1700, 2)] {
+            assert_eq!(recipe.begun(steps), &recipe.phases[..begun], "{steps}");
         }
         let named = |step| recipe.weights(step).map(|weights| weights.keys().next().unwrap().as_str());
         let named = [0, 999, 1000, 1499, 1500, 1699].map(named);

@@ -120,8 +120,8 @@ impl State {
     /// Reads the state at `path`; `None` if there is none.
     ///
     /// # Errors
-    /// If it cannot be read, or is of another training than that of `recipe`.
-    pub fn load(path: &Path, recipe: &str) -> Result<Option<Self>, StateError> {
+    /// If it cannot be read, or is of another training than that of `recipe`, which is told the steps that were done.
+    pub fn load(path: &Path, recipe: impl FnOnce(u64) -> String) -> Result<Option<Self>, StateError> {
         let unreadable = |reason: String| StateError::Unreadable { path: path.to_owned(), reason };
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -130,10 +130,10 @@ impl State {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry = |key: &str| metadata.get(key).ok_or_else(|| unreadable(format!("it lacks `{key}`")));
-        if entry("recipe")? != recipe {
+        let number = |key: &str| entry(key)?.parse::<u64>().map_err(|error| unreadable(format!("`{key}`: {error}")));
+        if *entry("recipe")? != recipe(number("steps")?) {
             return Err(StateError::OtherRecipe { path: path.to_owned(), what: "the model, its data or its settings" });
         }
-        let number = |key: &str| entry(key)?.parse::<u64>().map_err(|error| unreadable(format!("`{key}`: {error}")));
         let packing = serde_json::from_str(entry("packing")?).map_err(|error| unreadable(error.to_string()))?;
         let mut state = Self {
             steps: number("steps")?,

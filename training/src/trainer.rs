@@ -52,7 +52,7 @@ pub struct Training<'a> {
     pub place: Place,
     /// Where its checkpoint and its curve go.
     pub folder: PathBuf,
-    /// The settings as text, by which a checkpoint of another recipe is told.
+    /// All that decides what is computed but for `recipe`, as text, by which a checkpoint of another training is told.
     pub fingerprint: String,
 }
 
@@ -81,7 +81,7 @@ impl Training<'_> {
     /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
     pub fn run(&self) -> anyhow::Result<Trained> {
         let path = self.folder.join("checkpoint.safetensors");
-        let state = State::load(&path, &self.fingerprint)?;
+        let state = State::load(&path, |steps| self.fingerprint(steps))?;
         let mut step = state.as_ref().map_or(0, |state| state.steps);
         if let Some(state) = &state {
             let shapes = tensors_of(&self.config_at(state)).into_iter();
@@ -129,12 +129,19 @@ impl Training<'_> {
             if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
                 // The curve first: rows past the checkpoint are measured again, but none before it.
                 curve.save()?;
-                State::of(step, model.parameters(), &optimizer, packer.state()).save(&path, &self.fingerprint)?;
+                State::of(step, model.parameters(), &optimizer, packer.state()).save(&path, &self.fingerprint(step))?;
             }
             progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));
         }
         progress.finish("");
         Ok(Trained { model, curve })
+    }
+
+    /// All that decided the first steps, as text. Phases that come later may still change: so a training that is done is
+    /// gone on with when its recipe gets another phase.
+    fn fingerprint(&self, steps: u64) -> String {
+        let first = TrainingRecipe { phases: Vec::new(), ..self.recipe.clone() };
+        format!("{} {first:?} {:?}", self.fingerprint, self.recipe.begun(steps))
     }
 
     fn begin(&self, state: Option<State>) -> (Trainable, Optimizer, PackingState) {

@@ -188,6 +188,25 @@ fn a_phase_draws_by_its_own_weights() {
 }
 
 #[test]
+fn a_training_that_is_done_is_gone_on_with_when_it_gets_a_phase() {
+    const MORE: &str = "[[target.training.phases]]\nsteps = 3\n\n[drafts.small]\n";
+    let place = Place::tiny(&[]);
+    place.step(&["pretrain"]).succeeds(&[]);
+    let once = place.read("models/target/model.safetensors");
+    place.change(&[&TINY[..], &[("[drafts.small]\n", MORE)]].concat());
+    place.step(&["pretrain"]).succeeds(&[]);
+    let whole = Place::tiny(&[("[drafts.small]\n", MORE)]);
+    whole.step(&["pretrain"]).succeeds(&[]);
+    let losses = place.column(TARGET, "train");
+    assert_eq!((losses.len(), losses), (9, whole.column(TARGET, "train")));
+    let model = place.read("models/target/model.safetensors");
+    assert!(model == whole.read("models/target/model.safetensors") && model != once);
+    // What has begun cannot change any more.
+    place.change(&[&TINY[..], &[("learning_rate = 2e-3", "learning_rate = 1e-3")]].concat());
+    place.step(&["pretrain"]).fails(1, &["made by another recipe"]);
+}
+
+#[test]
 fn what_does_not_fit_is_told_in_a_sentence() {
     let place = Place::tiny(&[]);
     place
