@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use super::flags::parse_setting;
 use super::prompts::{self, Task};
+use super::shipped;
 
 const MEASURES: &str = "\
 What is measured, at each precision:
@@ -52,9 +53,9 @@ where seconds, share_of_read and seconds_per_token are {smallest, median, larges
 #[derive(Args)]
 #[command(after_help = MEASURES)]
 pub(super) struct BenchFlags {
-    /// Directory of the target model
+    /// Directory of the target model [default: the one that ships, and its drafts]
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Directory of a draft model with the same tokenizer; may be given several times
     #[arg(long, value_name = "DIR")]
     draft: Vec<PathBuf>,
@@ -134,23 +135,24 @@ struct DrafterBench {
 
 /// Runs the command.
 pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
+    let models = shipped::or_shipped(flags.model.as_deref(), &flags.draft)?;
     let engine_config = EngineConfig {
-        draft: flags.draft.clone(),
+        draft: models.drafts,
         threads: flags.threads,
         kv_cache: flags.kv_cache,
-        ..EngineConfig::new(&flags.model)
+        ..EngineConfig::new(&models.target)
     };
     let cache_format = flags.kv_cache.format();
     let threads = engine_config.resolved_threads();
     let repeats = usize::from(flags.repeats);
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, false)],
-        (None, Some(path)) => prompts::from_file(path, false)?,
+        (Some(text), _) => vec![Task::new(text, models.shipped)],
+        (None, Some(path)) => prompts::from_file(path, models.shipped)?,
         (None, None) => Vec::new(),
     };
 
     let compute = Compute::open(engine_config.device, threads)?;
-    let checkpoint = Checkpoint::open(&flags.model)?;
+    let checkpoint = Checkpoint::open(&models.target)?;
     // Drafters come last and are made then; what cannot be made is said before anything is timed.
     if let Some(plan) = &flags.skip_plan {
         plan.check(checkpoint.config().layers).map_err(Error::Skip)?;
@@ -185,7 +187,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     progress::clear();
 
     let measured = Measured {
-        model: flags.model.display().to_string(),
+        model: models.target.display().to_string(),
         kv_cache: cache_format.to_string(),
         threads,
         repeats: flags.repeats,

@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 
 const EXAMPLES: &str = "\
 Examples:
+  A question to the small model that ships, which drafts with two smaller ones:
+    paceline generate --prompt 'Sort these words: pear fig apple'
   A prompt; the answer streams as it comes:
     paceline generate --model DIR --prompt 'Once upon a time' --max-new-tokens 100
   A conversation, ended with Ctrl-D:
@@ -41,7 +43,8 @@ Exit codes: 0 done, 1 something failed (a sentence on standard error says what),
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GenerateFlags {
-    /// Directory of the target model (config.json, model.safetensors, tokenizer.json)
+    /// Directory of the target model (config.json, model.safetensors, tokenizer.json) [default: the one that ships, and
+    /// its drafts]
     #[arg(long, help_heading = "Model", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Prompt", value_name = "FILE.jsonl")]
     #[serde(skip)]
     pub(super) prompts: Option<PathBuf>,
-    /// Render prompts with the model's chat template
+    /// Render prompts with the model's chat template; always so with the model that ships
     #[arg(long, help_heading = "Prompt")]
     #[serde(skip)]
     pub(super) chat: bool,
@@ -172,8 +175,8 @@ is the share of tokens that a draft gets right, its cost that of a plain step's 
 #[derive(Args)]
 #[command(after_help = SEARCH)]
 pub(super) struct InspectFlags {
-    /// The model's directory
-    #[arg(value_name = "DIR", required_unless_present = "model")]
+    /// The model's directory [default: the model that ships]
+    #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
     /// The model's directory, as the other commands take it
     #[arg(long, value_name = "DIR", conflicts_with = "directory")]
@@ -199,9 +202,9 @@ pub(super) struct InspectFlags {
 }
 
 impl InspectFlags {
-    /// The model's directory, whichever way it was given; the parser has seen to it that it was.
-    pub(super) fn directory(&self) -> &Path {
-        self.directory.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."))
+    /// The model's directory, whichever way it was given, if it was.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref().or(self.model.as_deref())
     }
 }
 
@@ -221,7 +224,7 @@ pub(super) fn parse_setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<
     serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
 }
 
-/// The settings that flags and config file amount to.
+/// The settings that flags and config file amount to. They may name no model.
 pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, GenerationConfig), Failure> {
     let mut settings = match &flags.config {
         Some(path) => read_file(path)?,
@@ -243,13 +246,6 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
         engine.self_draft.push(format.into());
     }
     generation.validate().map_err(Failure::usage)?;
-    if engine.model.is_none() {
-        return Err(Failure::usage(anyhow!(
-            "No model was named: give `--model DIR`, a directory with config.json, model.safetensors and tokenizer.json, as \
-             transformers' save_pretrained writes it or a download from Hugging Face holds it. For a first try, the \
-             repository has one: `--model tests/fixtures/llama-tied`."
-        )));
-    }
     Ok((engine, generation))
 }
 
@@ -395,7 +391,6 @@ mod tests {
             (&["--model", "m", "--draft-len", "17"], "draft-len"),
             (&["--model", "m", "--drafter", "magic"], "drafter"),
             (&["--model", "m", "--stop", ""], "stop"),
-            (&["--seed", "1"], "--model"),
         ] {
             let error = parse(arguments).unwrap_err();
             assert!(error.contains(named), "{arguments:?}: {error}");

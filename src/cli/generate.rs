@@ -11,16 +11,20 @@ use serde_json::{Map, Value};
 
 use super::flags::{GenerateFlags, resolve};
 use super::prompts::{self, Task};
+use super::shipped;
 
 /// Runs the command.
 pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
-    let (engine_config, generation) = resolve(flags)?;
+    let (mut engine_config, generation) = resolve(flags)?;
+    let models = shipped::or_shipped(engine_config.model.as_deref(), &engine_config.draft)?;
+    let chat = flags.chat || models.shipped;
+    (engine_config.model, engine_config.draft) = (Some(models.target), models.drafts);
     let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, flags.chat)],
-        (None, Some(path)) => prompts::from_file(path, flags.chat)?,
+        (Some(text), _) => vec![Task::new(text, chat)],
+        (None, Some(path)) => prompts::from_file(path, chat)?,
         (None, None) if from_terminal => Vec::new(),
-        (None, None) => vec![prompts::from_standard_input(flags.chat)?],
+        (None, None) => vec![prompts::from_standard_input(chat)?],
     };
 
     let mut progress = Progress::new();
@@ -30,7 +34,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     progress::clear();
 
     if from_terminal {
-        if flags.chat && !engine.can_chat() {
+        if chat && !engine.can_chat() {
             return Err(Error::NoChatTemplate.into());
         }
         converse(&engine, &generation, flags.json)?;

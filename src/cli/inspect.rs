@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::flags::InspectFlags;
+use super::shipped;
 use super::skip_search::{Found, search};
 
 /// What `inspect` says, as `--json` prints it.
@@ -55,7 +56,10 @@ struct TokenizerFacts {
 
 /// Runs the command.
 pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
-    let directory = flags.directory();
+    let directory = &match flags.directory() {
+        Some(directory) => directory.to_owned(),
+        None => shipped::target()?,
+    };
     let checkpoint = Checkpoint::open(directory)?;
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();

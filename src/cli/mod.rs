@@ -8,6 +8,7 @@ mod flags;
 mod generate;
 mod inspect;
 mod prompts;
+mod shipped;
 mod skip_search;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use paceline::command;
 
 const EXAMPLES: &str = "\
 Examples:
+  paceline generate --prompt 'Sort these words: pear fig apple'   an answer of the small model that ships
   paceline inspect DIR                                            what a model directory holds
   paceline generate --model DIR --prompt 'Once upon a time'       an answer, as it comes
   paceline generate --model DIR                                   a conversation

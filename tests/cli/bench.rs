@@ -110,8 +110,7 @@ fn what_cannot_be_timed_gets_a_sentence() {
     }
     let untold = directory.path().to_str().unwrap().to_owned();
     for (arguments, code, word) in [
-        (&["bench"][..], 2, "--model"),
-        (&["bench", "--model", &target, "--precision", "int3"], 2, "--precision"),
+        (&["bench", "--model", &target, "--precision", "int3"][..], 2, "--precision"),
         (&["bench", "--model", &target, "--kv-cache", "f64"], 2, "--kv-cache"),
         (&["bench", "--model", &target, "--repeats", "0"], 2, "--repeats"),
         (&["bench", "--model", "nowhere"], 1, "nowhere"),

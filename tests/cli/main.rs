@@ -15,6 +15,7 @@ mod closed_output;
 mod conversation;
 mod models;
 mod prompt_files;
+mod shipped;
 mod usage;
 
 use std::ffi::OsStr;

@@ -226,8 +226,11 @@ impl Lessons {
         });
         let texts = tokens.iter().filter(|tokens| !is_generated(&tokens.name));
         let texts = texts.filter_map(|tokens| source(&tokens.name, &tokens.validation, tokens.weight));
-        let train = train.into_iter().flatten().chain(data).filter(|source| source.weight > 0.0);
-        (train.collect(), source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect())
+        // Those without weight too: a later phase may give them one.
+        (
+            train.into_iter().flatten().chain(data).collect(),
+            source(ANSWERS, &self.held_out, 1.0).into_iter().chain(texts).collect(),
+        )
     }
 }
 

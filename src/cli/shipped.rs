@@ -1,0 +1,138 @@
+//! The models that ship: in the program itself, so that it has them wherever it was installed.
+//!
+//! Models are opened as directories. So the files are written to the user's cache once, and again where they are no
+//! longer what the program holds.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use paceline::command::Failure;
+use paceline::files::AtomicFolder;
+
+/// A model's name and files.
+type Model = (&'static str, &'static [(&'static str, &'static [u8])]);
+
+macro_rules! model {
+    ($name:literal: $($file:literal),*) => {
+        ($name, &[$(($file, include_bytes!(concat!("../../models/", $name, "/", $file)))),*])
+    };
+}
+
+/// The model that answers where none is named.
+const TARGET: Model = model!("target": "config.json", "generation_config.json", "model.safetensors", "exits.safetensors",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
+
+/// Its draft models.
+const DRAFTS: [Model; 2] = [
+    model!("small": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "special_tokens_map.json"),
+    model!("tiny": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "special_tokens_map.json"),
+];
+
+/// The models to work with.
+pub(super) struct Models {
+    /// The target's directory.
+    pub(super) target: PathBuf,
+    /// Those of its draft models.
+    pub(super) drafts: Vec<PathBuf>,
+    /// Whether the target is the one that ships: a chat model, whose prompts are meant to be rendered.
+    pub(super) shipped: bool,
+}
+
+/// The models that were named; the target that ships where none was, and its drafts where none were either.
+///
+/// # Errors
+/// When they cannot be written to the cache.
+pub(super) fn or_shipped(target: Option<&Path>, drafts: &[PathBuf]) -> Result<Models, Failure> {
+    let named = drafts.to_vec();
+    Ok(match target {
+        Some(target) => Models { target: target.to_owned(), drafts: named, shipped: false },
+        None if !drafts.is_empty() => Models { target: self::target()?, drafts: named, shipped: true },
+        None => {
+            let drafts = DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?;
+            Models { target: self::target()?, drafts, shipped: true }
+        }
+    })
+}
+
+/// The directory of the target that ships.
+///
+/// # Errors
+/// When it cannot be written to the cache.
+pub(super) fn target() -> Result<PathBuf, Failure> {
+    place(&cache(), &TARGET)
+}
+
+/// Where programs keep what they can make again, and this one its models.
+fn cache() -> PathBuf {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let all = named.or_else(|| Some(std::env::home_dir()?.join(".cache"))).unwrap_or_else(std::env::temp_dir);
+    all.join("paceline").join(env!("CARGO_PKG_VERSION"))
+}
+
+/// A model's directory in `folder`, which holds its files afterwards.
+fn place(folder: &Path, model: &Model) -> Result<PathBuf, Failure> {
+    let path = folder.join(model.0);
+    if !holds(&path, model) {
+        write(folder, &path, model).map_err(|error| {
+            anyhow!(
+                "The models that ship cannot be written to {}: {error}; make room there, name another place in the \
+                 environment variable XDG_CACHE_HOME, or name a model of yours with `--model`.",
+                path.display()
+            )
+        })?;
+    }
+    Ok(path)
+}
+
+/// Writes a model's directory, unless another program has done so meanwhile.
+fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let lock = File::create(folder.join("in-use.lock"))?;
+    lock.lock()?;
+    if holds(path, model) {
+        return Ok(());
+    }
+    let made = AtomicFolder::create(path).map_err(io::Error::other)?;
+    for (name, bytes) in model.1 {
+        fs::write(made.part().join(name), bytes)?;
+    }
+    made.commit().map_err(io::Error::other)
+}
+
+/// Whether a directory holds a model's files.
+fn holds(path: &Path, model: &Model) -> bool {
+    model.1.iter().all(|(name, bytes)| fs::read(path.join(name)).is_ok_and(|found| found == *bytes))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_written_once_and_again_when_a_file_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let model: Model = ("small", &[("a", b"first"), ("b", b"second")]);
+        let path = place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
+        assert_eq!(fs::read(path.join("b")).unwrap(), b"second");
+        let written = fs::metadata(path.join("a")).unwrap().modified().unwrap();
+
+        place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
+        assert_eq!(fs::metadata(path.join("a")).unwrap().modified().unwrap(), written);
+
+        fs::write(path.join("b"), "damaged").unwrap();
+        place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
+        assert_eq!(fs::read(path.join("b")).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let failure = place(file.path(), &("small", &[("a", b"first")])).unwrap_err();
+        assert!(failure.error.to_string().contains(file.path().to_str().unwrap()), "{}", failure.error);
+    }
+}
