@@ -18,11 +18,11 @@ const HYSTERESIS: f64 = 1.03;
 /// The draft length of introductions and probes.
 const SHORT: usize = 2;
 /// Rounds after which a drafter is no newcomer any more.
-const INTRODUCTION: u32 = 10;
+const INTRODUCTION: u32 = 4;
 /// The most that introductions may lose, as a share of the time that the answer would take plainly at full
 /// length, and of its time so far.
 const INTRODUCTION_SHARE: f64 = 0.04;
-const INTRODUCTION_PACE: f64 = 0.10;
+const INTRODUCTION_PACE: f64 = 0.25;
 /// The most that probes may lose, as a share of all time.
 const PROBE_SHARE: f64 = 0.01;
 /// Rounds after which a drafter that was not asked may be probed.
@@ -232,12 +232,18 @@ impl Planner {
         scored.into_iter().map(|(_, plan)| plan).collect()
     }
 
-    /// A short round of the newcomer that was tried least, if what it may lose is within bounds.
+    /// A short round of the newcomer that promises most, if what it may lose is within bounds: most answers are short, and
+    /// one good drafter is worth more in them than knowing all.
     fn introduction(&self, situation: &Situation<'_>, room: usize, plain: f64) -> Option<Plan> {
         let newcomers = situation.usable.iter().copied().filter(|&index| self.candidates[index].is_newcomer());
         let plans = newcomers.map(|candidate| Plan { candidate, length: room.min(SHORT) });
-        let hopeful = plans.filter(|plan| self.speedup(*plan, situation) > 1.0);
-        let plan = hopeful.min_by_key(|plan| self.candidates[plan.candidate].tries)?;
+        let hopeful = plans.map(|plan| (self.speedup(plan, situation), plan)).filter(|(speedup, _)| *speedup > 1.0);
+        // Those that were asked and found nothing to draft wait for the others.
+        let silent = |plan: &Plan| {
+            let Candidate { tries, rounds, .. } = self.candidates[plan.candidate];
+            tries.saturating_sub(rounds)
+        };
+        let (_, plan) = hopeful.min_by(|(a, one), (b, other)| silent(one).cmp(&silent(other)).then(b.total_cmp(a)))?;
         let lost = self.answer.introductions_lost + self.loss_if_refused(plan, situation);
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
         (lost <= most).then_some(plan)
@@ -352,6 +358,7 @@ mod tests {
         price: Vec<f64>,
         right_up_to: Vec<usize>,
         every_other_round: Option<usize>,
+        never: Option<usize>,
         backlog: usize,
         rounds: Vec<Round>,
         tokens: usize,
@@ -370,6 +377,7 @@ mod tests {
                 price: drafters.iter().map(|d| d.0).collect(),
                 right_up_to: drafters.iter().map(|d| d.1).collect(),
                 every_other_round: None,
+                never: None,
                 backlog: 0,
                 rounds: Vec::new(),
                 tokens: 0,
@@ -384,8 +392,10 @@ mod tests {
                 let backlog = self.backlog;
                 let situation = Situation { usable: &usable, backlog: &|_| backlog, remaining: 1000 };
                 let plans = self.planner.plans(&situation, DraftLength::Auto);
-                let silent =
-                    |plan: &Plan| Some(plan.candidate) == self.every_other_round && self.rounds.len().is_multiple_of(2);
+                let silent = |plan: &Plan| {
+                    let now = self.rounds.len().is_multiple_of(2) && Some(plan.candidate) == self.every_other_round;
+                    now || Some(plan.candidate) == self.never
+                };
                 let plan = plans.into_iter().find(|plan| !silent(plan));
                 let drafted = plan.map_or(0, |plan| plan.length);
                 let accepted = plan.map_or(0, |plan| drafted.min(self.right_up_to[plan.candidate]));
@@ -460,6 +470,21 @@ mod tests {
         // The second is right for three tokens, then wrong; the others are wrong at once or dear.
         let plan = Machine::new(0.1, &[(0.1, 0), (0.05, 3), (0.9, MAX_DRAFT)]).play(600);
         assert!(plan.is_some_and(|plan| plan.candidate == 1 && (3..=4).contains(&plan.length)), "{plan:?}");
+    }
+
+    #[test]
+    fn what_promises_most_drafts_in_a_short_answer_already() {
+        let mut machine = Machine::new(0.2, &[(0.4, 0), (0.2, 0), (0.05, MAX_DRAFT), (0.3, 0)]);
+        let plan = machine.play(16);
+        assert!(plan.is_some_and(|plan| plan.candidate == 2), "{plan:?}");
+        assert!(machine.tokens > 25, "{}", machine.tokens);
+    }
+
+    #[test]
+    fn one_that_finds_nothing_does_not_keep_the_others_from_being_tried() {
+        let mut machine = Machine::new(0.1, &[(0.0, MAX_DRAFT), (0.1, MAX_DRAFT)]);
+        machine.never = Some(0);
+        assert!(machine.play(40).is_some_and(|plan| plan.candidate == 1));
     }
 
     #[test]
