@@ -47,15 +47,13 @@ pub(super) struct Models {
 /// # Errors
 /// When they cannot be written to the cache.
 pub(super) fn or_shipped(target: Option<&Path>, drafts: &[PathBuf]) -> Result<Models, Failure> {
-    let named = drafts.to_vec();
-    Ok(match target {
-        Some(target) => Models { target: target.to_owned(), drafts: named, shipped: false },
-        None if !drafts.is_empty() => Models { target: self::target()?, drafts: named, shipped: true },
-        None => {
-            let drafts = DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?;
-            Models { target: self::target()?, drafts, shipped: true }
-        }
-    })
+    let shipped = target.is_none();
+    let drafts = match drafts {
+        [] if shipped => DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?,
+        named => named.to_vec(),
+    };
+    let target = target.map_or_else(self::target, |named| Ok(named.to_owned()))?;
+    Ok(Models { target, drafts, shipped })
 }
 
 /// The directory of the target that ships.

@@ -268,9 +268,7 @@ fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Fai
 fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
     let texts: Vec<&SourceTokens> =
         tokens.iter().filter(|source| !is_generated(&source.name) && source.train.documents() > 0).collect();
-    // As in training, a source's weight is its share of the tokens.
-    let weight =
-        |source: &&SourceTokens| source.weight * source.train.documents() as f64 / source.train.tokens().max(1) as f64;
+    let weight = |source: &&SourceTokens| source.train.documents_for(source.weight);
     let all: f64 = texts.iter().map(weight).sum();
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x636f_6e74_696e_7565);
     let mut prompt = || {

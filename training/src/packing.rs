@@ -171,14 +171,8 @@ impl<'a> Packer<'a> {
         let mut random = ChaCha8Rng::seed_from_u64(self.drawing.seed);
         random.set_stream(self.state.drawn);
         self.state.drawn += 1;
-        // A source's share is one of tokens, so the longer its documents are, the fewer are drawn.
-        let weight = |(source, weight): (&Source<'_>, &f64)| {
-            if source.shard.documents() == 0 {
-                return 0.0;
-            }
-            weight * source.shard.documents() as f64 / source.shard.tokens().max(1) as f64
-        };
-        let weights: Vec<f64> = self.sources.iter().zip(&self.weights).map(weight).collect();
+        let weights = self.sources.iter().zip(&self.weights);
+        let weights: Vec<f64> = weights.map(|(source, weight)| source.shard.documents_for(*weight)).collect();
         let mut point = random.random::<f64>() * weights.iter().sum::<f64>();
         let drawn = weights.iter().position(|weight| {
             point -= weight;

@@ -142,16 +142,8 @@ impl TrainingRecipe {
 
     /// The further phase that a step lies in, and the step that it began with.
     fn phase(&self, step: u64) -> Option<(&Phase, u64)> {
-        let mut first = self.steps;
-        let mut begun = None;
-        for phase in &self.phases {
-            if step < first {
-                break;
-            }
-            begun = Some((phase, first));
-            first += phase.steps;
-        }
-        begun
+        let (phase, before) = self.begun(step + 1).split_last()?;
+        Some((phase, self.steps + before.iter().map(|phase| phase.steps).sum::<u64>()))
     }
 
     /// What serde cannot check of the phases.

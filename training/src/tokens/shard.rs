@@ -240,6 +240,11 @@ impl Shard {
         self.header.documents as usize
     }
 
+    /// How many documents to draw for a share of the tokens, relative to other shards: the longer they are, the fewer.
+    pub fn documents_for(&self, share: f64) -> f64 {
+        share * self.documents() as f64 / self.tokens().max(1) as f64
+    }
+
     /// How many tokens all documents have.
     pub fn tokens(&self) -> u64 {
         self.header.tokens
