@@ -22,7 +22,7 @@ impl ExitDrafter {
 impl Drafter for ExitDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         let mut token = request.last();
-        while !request.is_full() {
+        while request.wants_another() {
             let Some(logits) = request.target.draft_early(token, self.depth) else { break };
             token = request.propose(&logits)?;
         }

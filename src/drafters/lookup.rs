@@ -13,6 +13,9 @@ use crate::sampling::SamplingError;
 /// The longest suffix looked for, in tokens.
 const LONGEST: usize = 3;
 
+/// The longest agreement of what came before with what comes now that makes a draft surer.
+const LONGEST_AGREEMENT: usize = 16;
+
 /// `LONGEST` ids of which the unused leading ones are `u32::MAX`, no token's id.
 type Ngram = [u32; LONGEST];
 
@@ -55,15 +58,23 @@ fn suffixes(text: &[u32]) -> impl Iterator<Item = Ngram> + '_ {
     })
 }
 
+/// How many tokens before `follow` are the text's last ones too, so far as that matters.
+fn agreement(text: &[u32], follow: usize) -> usize {
+    let pairs = text[..follow].iter().rev().zip(text.iter().rev());
+    pairs.take(LONGEST_AGREEMENT).take_while(|(before, now)| before == now).count().max(1)
+}
+
 impl Drafter for LookupDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         self.index(request.accepted());
         if let Some(start) = self.find(request.accepted()) {
             // Reading on into the draft itself continues a repetition for as long as asked.
-            let mut next = start;
-            while !request.is_full() {
-                request.push(request.history()[next]);
+            let (mut next, mut agreed) = (start, agreement(request.accepted(), start));
+            while request.wants_another() {
+                // The odds of Laplace's rule of succession, that what agreed so far goes on agreeing.
+                request.push(request.history()[next], (agreed as f32 + 1.0).ln());
                 next += 1;
+                agreed += 1;
             }
         }
         Ok(())

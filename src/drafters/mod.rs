@@ -22,8 +22,8 @@ use crate::sampling::{Sampler, SamplingError};
 
 /// Guesses the next tokens of one answer. Made anew for every answer.
 pub trait Drafter {
-    /// Drafts with [`DraftRequest::push`] or [`DraftRequest::propose`] until the request is full or it knows
-    /// no further.
+    /// Drafts with [`DraftRequest::push`] or [`DraftRequest::propose`] until no further token is wanted or it knows
+    /// none.
     ///
     /// # Errors
     /// If its own logits cannot be sampled.
@@ -37,6 +37,27 @@ pub trait Drafter {
     }
 }
 
+/// Decides how far a draft goes.
+pub trait DraftJudge {
+    /// Whether a further token is worth drafting.
+    fn wants_another(&self) -> bool;
+
+    /// Whether a token that was drafted is worth verifying, if its drafter gives such log-odds, in nats, that it is right.
+    /// If not, the draft ends before it.
+    fn takes(&mut self, log_odds: f32) -> bool;
+}
+
+/// A draft.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// The tokens to verify.
+    pub tokens: Vec<u32>,
+    /// What log-odds the drafter gave each of them.
+    pub log_odds: Vec<f32>,
+    /// Tokens that the drafter worked for: those, and one that was not worth verifying.
+    pub attempted: usize,
+}
+
 /// What a drafter may see, and where its draft goes.
 pub struct DraftRequest<'a> {
     /// The target's sequence, for drafters that run ahead of it. What they leave there is used by verification if
@@ -48,73 +69,92 @@ pub struct DraftRequest<'a> {
     /// Whether the answer is no longer wanted. Drafters with long work ask between its parts.
     pub cancelled: &'a dyn Fn() -> bool,
     sampler: &'a mut Sampler,
-    history: &'a mut Vec<u32>,
-    accepted: usize,
-    prompt: usize,
-    length: usize,
+    text: DraftText<'a>,
+    judge: &'a mut dyn DraftJudge,
+    draft: Draft,
+    ended: bool,
+}
+
+/// The text that a draft continues.
+pub struct DraftText<'a> {
+    /// Prompt and answer so far. The newest token has not been through the target yet. Drafted tokens are put behind it, and
+    /// removed again when the draft is taken.
+    pub history: &'a mut Vec<u32>,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Tokens that end the answer: nothing is drafted behind them.
+    pub stop_tokens: &'a [u32],
 }
 
 impl<'a> DraftRequest<'a> {
-    /// Asks for up to `length` tokens after `history` (prompt and answer so far, of which the first `prompt`
-    /// are the prompt). The newest token of the history has not been through the target yet. Drafted tokens
-    /// are put behind the history; [`DraftRequest::take`] removes them again.
-    #[allow(clippy::too_many_arguments)]
+    /// Asks for as many tokens behind the text as the judge wants.
     pub fn new(
         target: &'a mut Sequence,
         hidden: Option<&'a Tensor<2>>,
         sampler: &'a mut Sampler,
         cancelled: &'a dyn Fn() -> bool,
-        history: &'a mut Vec<u32>,
-        prompt: usize,
-        length: usize,
+        text: DraftText<'a>,
+        judge: &'a mut dyn DraftJudge,
     ) -> Self {
-        let accepted = history.len();
-        Self { target: DraftAccess::to(target), hidden, cancelled, sampler, history, accepted, prompt, length }
+        let (target, draft) = (DraftAccess::to(target), Draft::default());
+        Self { target, hidden, cancelled, sampler, text, judge, draft, ended: false }
     }
 
     /// Prompt and answer so far, without the draft.
     pub fn accepted(&self) -> &[u32] {
-        &self.history[..self.accepted]
+        let history = self.history();
+        &history[..history.len() - self.draft.log_odds.len()]
     }
 
     /// Prompt, answer so far and draft.
     pub fn history(&self) -> &[u32] {
-        self.history
+        self.text.history
     }
 
     /// The newest token, drafted or not.
     pub fn last(&self) -> u32 {
-        self.history.last().copied().unwrap_or(0)
+        self.history().last().copied().unwrap_or(0)
     }
 
-    /// Whether no more tokens are wanted.
-    pub fn is_full(&self) -> bool {
-        self.history.len() - self.accepted >= self.length
+    /// Whether a further token is wanted.
+    pub fn wants_another(&self) -> bool {
+        !self.ended && self.judge.wants_another()
     }
 
-    /// Drafts a token. Beyond the length asked for it is dropped in the end.
-    pub fn push(&mut self, token: u32) {
-        self.history.push(token);
+    /// Drafts a token with what the drafter believes of it: the log-odds, in nats, that it is right. What that is worth is
+    /// learned, so that a drafter that knows nothing of odds may say 0. Once no further token is wanted, it is dropped.
+    pub fn push(&mut self, token: u32, log_odds: f32) {
+        if !self.wants_another() {
+            return;
+        }
+        self.draft.attempted += 1;
+        if self.judge.takes(log_odds) {
+            self.text.history.push(token);
+            self.draft.log_odds.push(log_odds);
+            self.ended = self.text.stop_tokens.contains(&token);
+        } else {
+            self.ended = true;
+        }
     }
 
     /// Drafts the token that the answer's sampler picks from the drafter's logits `[vocabulary]` (of which
     /// those beyond the target's vocabulary are padding and are left out): with the same penalties, filters
     /// and noise as the target's own pick at this place, which is what makes the two agree most often
-    /// (Daliri, Musco and Suresh 2024). Returns it.
+    /// (Daliri, Musco and Suresh 2024). Its lead over the runner-up is what the drafter believes of it. Returns it.
     ///
     /// # Errors
     /// If the logits are not numbers.
     pub fn propose(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        let index = (self.history.len() - self.prompt) as u64;
+        let index = (self.history().len() - self.text.prompt) as u64;
         let known = logits.len().min(self.target.decoder().config().vocab_size);
-        let token = self.sampler.pick(&logits[..known], self.history, index)?;
-        self.push(token);
+        let (token, lead) = self.sampler.pick_with_lead(&logits[..known], self.text.history, index)?;
+        self.push(token, lead);
         Ok(token)
     }
 
-    /// Ends the request: the draft, removed from the history, and no longer than asked for.
-    pub fn take(self) -> Vec<u32> {
-        self.history.truncate(self.accepted + self.length);
-        self.history.split_off(self.accepted)
+    /// Ends the request: the draft, removed from the history.
+    pub fn take(self) -> Draft {
+        let accepted = self.accepted().len();
+        Draft { tokens: self.text.history.split_off(accepted), ..self.draft }
     }
 }

@@ -51,7 +51,7 @@ impl Drafter for ModelDrafter {
         if request.accepted()[self.settled..].iter().any(unknown) {
             return Ok(());
         }
-        if request.is_full() || room == 0 || !self.catch_up(request.accepted(), request.cancelled) {
+        if !request.wants_another() || room == 0 || !self.catch_up(request.accepted(), request.cancelled) {
             return Ok(());
         }
         for _ in 0..room {
@@ -59,7 +59,7 @@ impl Drafter for ModelDrafter {
             let logits = self.sequence.next_logits(unseen);
             self.cached.extend_from_slice(unseen);
             request.propose(&logits)?;
-            if request.is_full() {
+            if !request.wants_another() {
                 break;
             }
         }

@@ -26,7 +26,7 @@ impl Drafter for ViewDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         // The first token to run is the newest of the text, which the target has not seen yet.
         let mut token = request.last();
-        while !request.is_full() {
+        while request.wants_another() {
             let Some(logits) = request.target.draft_through(&self.view, &[token]) else { break };
             token = request.propose(&logits)?;
         }

@@ -108,6 +108,7 @@ impl Worker {
             tokens: &mut tokens,
             prompt: prompt.len(),
             limit,
+            stop_tokens,
         };
         decode.run(&mut record)?;
         if events.is_closed() {

@@ -19,6 +19,13 @@ const DOMAIN: u32 = 0x5041_4345;
 /// the skip rule must hold without such a promise.
 const BOUND_MARGIN: f64 = 1e-9;
 
+/// A token and its logit over the temperature plus its noise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scored {
+    pub(super) id: u32,
+    pub(super) score: f64,
+}
+
 /// The noise of one seed.
 #[derive(Debug, Clone)]
 pub(super) struct GumbelNoise {
@@ -46,10 +53,11 @@ impl GumbelNoise {
 
     /// `argmax_i (z_i / temperature + g_i)` over `candidates`, the smallest id on ties.
     ///
-    /// `best` is the candidate with the largest logit (it may occur in `candidates` again). All logits are finite or
-    /// -inf, `temperature` is positive.
+    /// `start` is one of the candidates (it may occur in `candidates` again), best the one with the largest logit; it is only
+    /// where the search begins. All logits are finite or -inf, `temperature` is positive. Without any candidate the score
+    /// is -inf.
     ///
-    /// The skip rule: the search starts from `best`, and a token is passed over when its `z / T + bound` is below the
+    /// The skip rule: the search starts from `start`, and a token is passed over when its `z / T + bound` is below the
     /// best score so far, first with the bound over all words (no random number needed), then with the bound over
     /// words that start with as many ones as the token's own word (no logarithm needed). Rounding keeps order, so
     /// `g <= bound` gives `fl(z / T + g) <= fl(z / T + bound) < best`: a token that is passed over can neither win nor
@@ -58,13 +66,13 @@ impl GumbelNoise {
         &self,
         index: u64,
         temperature: f64,
-        best: Candidate,
+        start: Option<Candidate>,
         candidates: impl Iterator<Item = Candidate>,
-    ) -> u32 {
-        let mut quad = best.id / 4;
+    ) -> Scored {
+        let mut quad = start.map_or(0, |start| start.id / 4);
         let mut words = self.words(index, quad);
-        let mut winner = best.id;
-        let mut top = f64::from(best.logit) / temperature + gumbel(words[(best.id % 4) as usize]);
+        let score = |start: Candidate| f64::from(start.logit) / temperature + gumbel(words[(start.id % 4) as usize]);
+        let (mut winner, mut top) = start.map_or((u32::MAX, f64::NEG_INFINITY), |start| (start.id, score(start)));
         for Candidate { logit, id } in candidates {
             let scaled = f64::from(logit) / temperature;
             if scaled + self.bounds[32] < top {
@@ -84,7 +92,7 @@ impl GumbelNoise {
                 winner = id;
             }
         }
-        winner
+        Scored { id: winner, score: top }
     }
 }
 
@@ -118,7 +126,7 @@ mod tests {
         let best = all().fold(Candidate { logit: f32::NEG_INFINITY, id: 0 }, |best, candidate| {
             if candidate.logit > best.logit { candidate } else { best }
         });
-        noise.argmax(index, temperature, best, all())
+        noise.argmax(index, temperature, Some(best), all()).id
     }
 
     fn logit() -> impl Strategy<Value = f32> {
@@ -165,7 +173,7 @@ mod tests {
         let noise = GumbelNoise::new(0);
         let tied = [5, 3, 9, 4].map(|id| Candidate { logit: 1e20, id });
         for best in tied {
-            assert_eq!(noise.argmax(0, 1.0, best, tied.into_iter()), 3);
+            assert_eq!(noise.argmax(0, 1.0, Some(best), tied.into_iter()).id, 3);
         }
     }
 

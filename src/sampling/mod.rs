@@ -22,7 +22,7 @@ mod tests;
 pub use config::SamplingConfig;
 
 use filters::TokenSet;
-use gumbel::GumbelNoise;
+use gumbel::{GumbelNoise, Scored};
 
 /// A token and its logit after the penalties.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -141,14 +141,48 @@ impl Sampler {
         if self.config.temperature == 0.0 {
             return Ok(best.id);
         }
-        let temperature = f64::from(self.config.temperature);
         if self.has_filters() {
             self.select(logits, best);
-            return Ok(self.noise.argmax(index, temperature, best, self.candidates.iter().copied()));
         }
-        let scores = if self.has_penalties() { &self.scores } else { logits };
-        let all = (0u32..).zip(scores).map(|(id, &logit)| Candidate { logit, id });
-        Ok(self.noise.argmax(index, temperature, best, all))
+        Ok(self.draw(logits, index, best, None).id)
+    }
+
+    /// What [`Sampler::pick`] returns, and its lead: by how much its score (the logit, or at a temperature above 0 the logit over
+    /// the temperature plus the noise) is above the runner-up's, in nats; infinite if there is no other. Logits that come
+    /// near enough to these have the same pick, so a large lead says that another model probably agrees.
+    ///
+    /// # Errors
+    /// As [`Sampler::pick`].
+    pub fn pick_with_lead(&mut self, logits: &[f32], history: &[u32], index: u64) -> Result<(u32, f32), SamplingError> {
+        let best = self.prepare(logits, history, index)?;
+        if self.config.temperature == 0.0 {
+            let (before, after) = self.scores(logits).split_at(best.id as usize);
+            return Ok((best.id, best.logit - largest(before).max(largest(&after[1..]))));
+        }
+        if self.has_filters() {
+            self.select(logits, best);
+        }
+        let first = self.draw(logits, index, best, None);
+        let second = self.draw(logits, index, best, Some(first.id));
+        Ok((first.id, (first.score - second.score) as f32))
+    }
+
+    /// The candidate with the highest score, but for one that is left out.
+    fn draw(&self, logits: &[f32], index: u64, best: Candidate, without: Option<u32>) -> Scored {
+        let temperature = f64::from(self.config.temperature);
+        let start = Some(best).filter(|best| Some(best.id) != without);
+        let allowed = |candidate: &Candidate| Some(candidate.id) != without;
+        if self.has_filters() {
+            let candidates = self.candidates.iter().copied().filter(allowed);
+            return self.noise.argmax(index, temperature, start, candidates);
+        }
+        let all = (0u32..).zip(self.scores(logits)).map(|(id, &logit)| Candidate { logit, id });
+        self.noise.argmax(index, temperature, start, all.filter(allowed))
+    }
+
+    /// The logits after the penalties.
+    fn scores<'a>(&'a self, logits: &'a [f32]) -> &'a [f32] {
+        if self.has_penalties() { &self.scores } else { logits }
     }
 
     /// The distribution that [`Sampler::pick`] draws from for the same arguments: the tokens that can be drawn with
@@ -225,16 +259,32 @@ impl Sampler {
 
 /// The likeliest token, the smallest id on ties; none if every logit is -inf. The error is the first NaN or +inf.
 fn likeliest(logits: &[f32]) -> Result<Option<Candidate>, Candidate> {
-    let mut best = Candidate { logit: f32::NEG_INFINITY, id: 0 };
-    for (id, &logit) in (0u32..).zip(logits) {
-        if logit > best.logit {
-            best = Candidate { logit, id };
-            if logit == f32::INFINITY {
-                return Err(best);
-            }
-        } else if logit.is_nan() {
-            return Err(Candidate { logit, id });
+    // Two passes without branches take a tenth of the time of one that keeps the best id.
+    let unusable = |logit: f32| logit.is_nan() || logit == f32::INFINITY;
+    let is_usable = logits.iter().fold(true, |usable, &logit| usable & !unusable(logit));
+    let logit = largest(logits);
+    let found = if is_usable {
+        logits.iter().position(|&other| other == logit)
+    } else {
+        logits.iter().position(|&logit| unusable(logit))
+    };
+    let candidate = found.map(|place| Candidate { logit: logits[place], id: place as u32 });
+    if is_usable {
+        Ok(candidate.filter(|best| best.logit != f32::NEG_INFINITY))
+    } else {
+        candidate.map_or(Ok(None), Err)
+    }
+}
+
+/// The largest of some logits, none of them NaN; -inf if there are none.
+fn largest(logits: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = logits.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
         }
     }
-    Ok((best.logit != f32::NEG_INFINITY).then_some(best))
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }

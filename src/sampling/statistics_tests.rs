@@ -140,7 +140,7 @@ fn chi_square_catches_noise_shared_between_tokens() {
         let first = |group: usize| likeliest(&logits[4 * group..4 * group + 4]).unwrap().unwrap();
         let groups = [0u32, 1].map(|group| Candidate { logit: first(group as usize).logit, id: 4 * group });
         let best = if groups[1].logit > groups[0].logit { groups[1] } else { groups[0] };
-        let group = noise.argmax(index, 1.0, best, groups.into_iter()) / 4;
+        let group = noise.argmax(index, 1.0, Some(best), groups.into_iter()).id / 4;
         4 * group + first(group as usize).id
     };
     let p = p_value(&expected, (0..DRAWS).map(|index| shared(index) as usize));

@@ -110,6 +110,42 @@ proptest! {
             prop_assert_eq!(reused.pick(logits, history, *index), fresh);
         }
     }
+
+    #[test]
+    fn the_lead_is_what_the_pick_can_lose_before_another_is_picked(
+        logits in logits(),
+        temperature in prop_oneof![Just(0.0f32), 0.1f32..3.0],
+        penalty in prop_oneof![Just(0.0f32), Just(0.5f32)],
+        seed: u64,
+    ) {
+        let mut sampler = sampler(|config| {
+            (config.temperature, config.seed, config.presence_penalty) = (temperature, seed, penalty);
+        });
+        let history = [1, 2, 0];
+        let (token, lead) = sampler.pick_with_lead(&logits, &history, 2).unwrap();
+        prop_assert_eq!(token, sampler.pick(&logits, &history, 2).unwrap());
+        prop_assert!(lead >= 0.0);
+        let others = logits.iter().enumerate().filter(|(id, z)| *id != token as usize && z.is_finite()).count();
+        prop_assert_eq!(lead == f32::INFINITY, others == 0);
+        if lead.is_finite() {
+            let unit = if temperature == 0.0 { 1.0 } else { temperature };
+            let mut picked_after_losing = |loss: f32| {
+                let mut logits = logits.clone();
+                logits[token as usize] -= loss * unit;
+                sampler.pick(&logits, &history, 2).unwrap()
+            };
+            prop_assert!(lead < 1e-2 || picked_after_losing(lead - 1e-3) == token);
+            prop_assert_ne!(picked_after_losing(lead + 1e-3), token);
+        }
+    }
+
+    #[test]
+    fn filters_leave_the_pick_with_a_lead_what_it_is(logits in logits(), top_k in 1usize..5, seed: u64) {
+        let mut sampler = sampler(|config| (config.temperature, config.top_k, config.seed) = (1.0, top_k, seed));
+        let (token, lead) = sampler.pick_with_lead(&logits, &[], 0).unwrap();
+        prop_assert_eq!(token, sampler.pick(&logits, &[], 0).unwrap());
+        prop_assert_eq!(lead == f32::INFINITY, kept(&mut sampler, &logits).len() == 1);
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ pub const MAX_ROWS: usize = MAX_DRAFT + 1;
 const FIRST: u32 = 3;
 /// The weight of a later observation.
 const RATE: f64 = 0.1;
-/// A later observation counts at most this many times the value it updates: one hiccup must not decide.
-const OUTLIER: f64 = 3.0;
+/// A later observation counts at most this many times the value it updates: hiccups must not decide.
+const OUTLIER: f64 = 1.5;
 /// What a row is assumed to add to a step, in steps, as long as only one row count was seen.
 const GUESS: f64 = 0.25;
 
@@ -79,26 +79,23 @@ impl VerifyCosts {
         self.estimates?.get(rows.wrapping_sub(1)).copied()
     }
 
+    /// [`VerifyCosts::seconds`] of every row count.
+    pub fn all(&self) -> Option<[f64; MAX_ROWS]> {
+        self.estimates
+    }
+
+    /// A count that has not settled may look cheaper than the line through those that have, never dearer: its first steps
+    /// are cold, and what looks dear is not asked for again, so that it would stay so.
     fn estimate(&self) -> Option<[f64; MAX_ROWS]> {
-        let (first, last) = (self.observed().next()?, self.observed().last()?);
-        let mut estimates = [0.0; MAX_ROWS];
-        if first.0 == last.0 {
-            let step = first.1 / (1.0 + GUESS * (first.0 - 1) as f64);
-            for (index, estimate) in estimates.iter_mut().enumerate() {
-                *estimate = step * (1.0 + GUESS * index as f64);
-            }
-            return Some(estimates);
+        let is_settled = |rows: usize| self.rows[rows - 1].is_settled();
+        let settled: Vec<(usize, f64)> = self.observed().filter(|&(rows, _)| is_settled(rows)).collect();
+        if settled.is_empty() {
+            return line(&self.observed().collect::<Vec<_>>());
         }
-        // Between two counts the line through them; outside the line through all that is known, end to end.
-        let mut pairs = self.observed().zip(self.observed().skip(1)).peekable();
-        for (index, estimate) in estimates.iter_mut().enumerate() {
-            let rows = index + 1;
-            while pairs.next_if(|(_, high)| high.0 < rows).is_some() {}
-            let inside = pairs.peek().filter(|(low, _)| low.0 <= rows).copied();
-            let (low, high) = inside.unwrap_or((first, last));
-            let slope = ((high.1 - low.1) / (high.0 - low.0) as f64).max(0.0);
-            let exact = self.rows[index].seconds();
-            *estimate = exact.unwrap_or((low.1 + slope * (rows as f64 - low.0 as f64)).max(0.0));
+        let mut estimates = line(&settled)?;
+        for (rows, seconds) in self.observed() {
+            let estimate = &mut estimates[rows - 1];
+            *estimate = if is_settled(rows) { seconds } else { seconds.min(*estimate) };
         }
         Some(estimates)
     }
@@ -112,6 +109,30 @@ impl VerifyCosts {
     pub fn observed(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.rows.iter().enumerate().filter_map(|(index, cost)| cost.seconds().map(|seconds| (index + 1, seconds)))
     }
+}
+
+/// Costs of all row counts from those of some, in order: between two counts the line through them, outside the line through
+/// all that is known, end to end.
+fn line(known: &[(usize, f64)]) -> Option<[f64; MAX_ROWS]> {
+    let (first, last) = (*known.first()?, *known.last()?);
+    let mut estimates = [0.0; MAX_ROWS];
+    if first.0 == last.0 {
+        let step = first.1 / (1.0 + GUESS * (first.0 - 1) as f64);
+        for (index, estimate) in estimates.iter_mut().enumerate() {
+            *estimate = step * (1.0 + GUESS * index as f64);
+        }
+        return Some(estimates);
+    }
+    let mut pairs = known.iter().zip(&known[1..]).peekable();
+    for (index, estimate) in estimates.iter_mut().enumerate() {
+        let rows = index + 1;
+        while pairs.next_if(|(_, high)| high.0 < rows).is_some() {}
+        let inside = pairs.peek().filter(|(low, _)| low.0 <= rows).copied();
+        let (low, high) = inside.unwrap_or((&first, &last));
+        let slope = ((high.1 - low.1) / (high.0 - low.0) as f64).max(0.0);
+        *estimate = (low.1 + slope * (rows as f64 - low.0 as f64)).max(0.0);
+    }
+    Some(estimates)
 }
 
 #[cfg(test)]
@@ -161,6 +182,17 @@ mod tests {
         (0..200).for_each(|_| costs.observe(1, 3.0));
         assert!(costs.seconds(1).is_some_and(|cost| (cost - 3.0).abs() < 1e-3));
         assert!(costs.seconds(5).is_some_and(|cost| (cost - 6.0).abs() < 1e-2), "{:?}", costs.seconds(5));
+    }
+
+    #[test]
+    fn a_count_that_looks_dear_at_first_is_not_believed_before_it_settles() {
+        let plain = [(1, 1.0), (1, 1.0), (1, 1.0)];
+        let mut costs = table(&[&plain[..], &[(3, 6.0)]].concat());
+        assert_eq!(costs.seconds(3), Some(1.5));
+        assert_eq!(table(&[&plain[..], &[(3, 1.2)]].concat()).seconds(3), Some(1.2));
+        costs.observe(3, 6.0);
+        costs.observe(3, 6.0);
+        assert_eq!((costs.seconds(3), costs.seconds(5)), (Some(6.0), Some(11.0)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 
 use super::DraftLength;
 use super::planner::{Planner, Round, Situation};
-use crate::drafters::{DraftRequest, Drafter};
+use crate::drafters::{Draft, DraftRequest, DraftText, Drafter};
 use crate::model::Sequence;
 use crate::sampling::{Sampler, SamplingError};
 
@@ -57,6 +57,8 @@ pub struct Decode<'a> {
     pub prompt: usize,
     /// Tokens that `tokens` may grow to.
     pub limit: usize,
+    /// Tokens that end the answer, for drafts to end there too.
+    pub stop_tokens: &'a [u32],
 }
 
 impl Decode<'_> {
@@ -68,13 +70,13 @@ impl Decode<'_> {
         let mut hidden: Option<Tensor<2>> = None;
         while self.tokens.len() < self.limit && !listener.is_cancelled() {
             let started = Instant::now();
-            let (candidate, draft) = self.draft(hidden.as_ref(), listener);
+            let Drafted { candidate, backlog, draft } = self.draft(hidden.as_ref(), listener);
             let draft_seconds = started.elapsed().as_secs_f64();
 
             // Verify: the newest token and the draft go through the target together.
             let started = Instant::now();
             let newest = self.tokens.len() - 1;
-            let rows: Vec<u32> = self.tokens[newest..].iter().chain(&draft).copied().collect();
+            let rows: Vec<u32> = self.tokens[newest..].iter().chain(&draft.tokens).copied().collect();
             let verified = self.target.verify(&rows);
             let verify_seconds = started.elapsed().as_secs_f64();
 
@@ -85,7 +87,7 @@ impl Decode<'_> {
                 let token = self.sampler.pick(verified.row(accepted), self.tokens, index)?;
                 self.tokens.push(token);
                 flow = listener.token(token);
-                let Some(&drafted) = draft.get(accepted) else { break };
+                let Some(&drafted) = draft.tokens.get(accepted) else { break };
                 evaluated += 1;
                 if drafted != token {
                     break;
@@ -96,9 +98,10 @@ impl Decode<'_> {
             // Roll back what was not accepted, and learn.
             self.target.truncate(newest + 1 + accepted);
             hidden = Some(verified.hidden.narrow(0, 0, accepted + 1));
-            let drafted = draft.len();
-            let round = Round { candidate, drafted, evaluated, accepted, draft_seconds, verify_seconds };
-            self.planner.observe(&round);
+            let (attempted, drafted) = (draft.attempted, draft.tokens.len());
+            let round =
+                Round { candidate, attempted, drafted, evaluated, accepted, backlog, draft_seconds, verify_seconds };
+            self.planner.observe(&round, &draft.log_odds);
             listener.round(&round);
             if flow == Flow::Stop {
                 break;
@@ -107,27 +110,39 @@ impl Decode<'_> {
         Ok(())
     }
 
-    /// Asks the planned drafters, best first, until one has something to draft: its candidate index and the draft.
-    fn draft(&mut self, hidden: Option<&Tensor<2>>, listener: &mut dyn Listener) -> (Option<usize>, Vec<u32>) {
+    /// Asks the planned drafters, best first, until one has something to draft.
+    fn draft(&mut self, hidden: Option<&Tensor<2>>, listener: &mut dyn Listener) -> Drafted {
         let usable: Vec<usize> = (0..self.drafters.len()).filter(|&index| self.drafters[index].is_some()).collect();
         let known = self.tokens.len();
         let backlog = |index: usize| self.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
         let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };
         for plan in self.planner.plans(&situation, self.length) {
             let Some(drafter) = &mut self.drafters[plan.candidate] else { continue };
+            let backlog = drafter.backlog(known);
             let cancelled = || listener.is_cancelled();
-            let mut request =
-                DraftRequest::new(self.target, hidden, self.sampler, &cancelled, self.tokens, self.prompt, plan.length);
+            let text = DraftText { history: self.tokens, prompt: self.prompt, stop_tokens: self.stop_tokens };
+            let mut judge = self.planner.judge(plan, self.length);
+            let mut request = DraftRequest::new(self.target, hidden, self.sampler, &cancelled, text, judge.as_mut());
             let result = drafter.draft(&mut request);
             let draft = request.take();
+            drop(judge);
             if let Err(error) = result {
                 self.drafters[plan.candidate] = None;
                 listener.drafter_failed(plan.candidate, &error);
             }
-            if !draft.is_empty() {
-                return (Some(plan.candidate), draft);
+            if !draft.tokens.is_empty() || !self.planner.passes_on(plan, &draft) {
+                return Drafted { candidate: Some(plan.candidate), backlog, draft };
             }
         }
-        (None, Vec::new())
+        Drafted::default()
     }
+}
+
+/// A draft and whose it is.
+#[derive(Default)]
+struct Drafted {
+    candidate: Option<usize>,
+    /// Tokens that the drafter had to read before.
+    backlog: usize,
+    draft: Draft,
 }

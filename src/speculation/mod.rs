@@ -1,16 +1,18 @@
 //! Speculation: how far to draft, with what, and which tokens come out.
 //!
-//! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides drafter and draft length
-//! before every round by the cost model of `acceptance` (learned from what was accepted) and [`costs`]
-//! (measured on this machine). What it decides depends on clocks; what comes out does not.
+//! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides before every round who drafts, by
+//! what its rounds brought so far ([`yields`]) at the prices of this machine ([`costs`]); [`stopping`] decides after every
+//! drafted token whether another pays, by how sure the drafter is and what that was worth so far ([`calibration`]). What
+//! they decide depends on clocks; what comes out does not.
 
-pub mod acceptance;
+pub mod calibration;
 pub mod costs;
 pub mod decode;
 pub mod length;
 pub mod planner;
+pub mod stopping;
+pub mod yields;
 
-pub use acceptance::Acceptance;
 pub use costs::VerifyCosts;
 pub use length::DraftLength;
 pub use planner::{Planner, Round};

@@ -41,7 +41,7 @@ struct Asking;
 impl Drafter for Asking {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         assert!(!(request.cancelled)(), "an answer that is no longer wanted gets no draft");
-        request.push(1);
+        request.push(1, 0.0);
         Ok(())
     }
 }
@@ -62,6 +62,7 @@ fn decoding_ends_with_the_step_in_which_it_is_cancelled() {
             tokens: &mut tokens,
             prompt: 1,
             limit: 100,
+            stop_tokens: &[],
         };
         decode.run(&mut listener).unwrap();
         assert_eq!(listener.rounds, wanted);

@@ -267,6 +267,7 @@ impl Task<'_> {
             tokens: &mut tokens,
             prompt: self.prompt.len(),
             limit: self.prompt.len() + self.new_tokens,
+            stop_tokens: &[],
         };
         decode.run(&mut rounds).unwrap();
         (tokens.split_off(self.prompt.len()), rounds.0)
@@ -304,7 +305,7 @@ impl Drafter for Chaos {
         let depths = request.target.decoder().layer_count();
         let honesty = self.numbers.within(0..11);
         let excess = self.numbers.within(0..10) == 0;
-        while (excess || !request.is_full()) && self.numbers.within(0..8) > 0 {
+        while (excess || request.wants_another()) && self.numbers.within(0..8) > 0 {
             if self.numbers.within(0..2) == 0 {
                 let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
                 let depth = self.numbers.within(1..depths);
@@ -313,7 +314,8 @@ impl Drafter for Chaos {
             let at = request.history().len();
             let guess = self.numbers.within(0..self.vocabulary) as u32;
             let honest = self.numbers.within(0..10) < honesty;
-            request.push(if honest { self.right.get(at).copied().unwrap_or(guess) } else { guess });
+            let log_odds = self.numbers.within(0..8) as f32 - 2.0;
+            request.push(if honest { self.right.get(at).copied().unwrap_or(guess) } else { guess }, log_odds);
         }
         Ok(())
     }
