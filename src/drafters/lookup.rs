@@ -13,7 +13,7 @@ use crate::sampling::SamplingError;
 /// The longest suffix looked for, in tokens.
 const LONGEST: usize = 3;
 
-/// The longest agreement of what came before with what comes now that makes a draft surer.
+/// How far back it is looked whether what came before agrees with what comes now: more makes a draft no surer.
 const LONGEST_AGREEMENT: usize = 16;
 
 /// `LONGEST` ids of which the unused leading ones are `u32::MAX`, no token's id.
@@ -61,7 +61,7 @@ fn suffixes(text: &[u32]) -> impl Iterator<Item = Ngram> + '_ {
 /// How many tokens before `follow` are the text's last ones too, so far as that matters.
 fn agreement(text: &[u32], follow: usize) -> usize {
     let pairs = text[..follow].iter().rev().zip(text.iter().rev());
-    pairs.take(LONGEST_AGREEMENT).take_while(|(before, now)| before == now).count().max(1)
+    pairs.take(LONGEST_AGREEMENT).take_while(|(before, now)| before == now).count()
 }
 
 impl Drafter for LookupDrafter {
@@ -78,6 +78,10 @@ impl Drafter for LookupDrafter {
             }
         }
         Ok(())
+    }
+
+    fn backlog(&self, known: usize) -> usize {
+        known.saturating_sub(self.indexed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Drafters: what may come next, guessed cheaply.
 //!
-//! A drafter is asked for up to so many tokens and answers with as many as it likes. It cannot change what
-//! comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. A new
+//! A drafter is asked for as many tokens as a judge wants ([`DraftJudge`]) and answers with those or fewer. It cannot change
+//! what comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. A new
 //! drafter is one new file with an implementation of [`Drafter`], a name in [`DrafterChoice`] and a line in
 //! [`catalog`].
 
@@ -54,8 +54,15 @@ pub struct Draft {
     pub tokens: Vec<u32>,
     /// What log-odds the drafter gave each of them.
     pub log_odds: Vec<f32>,
-    /// Tokens that the drafter worked for: those, and one that was not worth verifying.
-    pub attempted: usize,
+    /// What it gave a last one that was not worth verifying.
+    pub declined: Option<f32>,
+}
+
+impl Draft {
+    /// Tokens that the drafter worked for, to be verified or not.
+    pub fn attempted(&self) -> usize {
+        self.tokens.len() + usize::from(self.declined.is_some())
+    }
 }
 
 /// What a drafter may see, and where its draft goes.
@@ -127,12 +134,12 @@ impl<'a> DraftRequest<'a> {
         if !self.wants_another() {
             return;
         }
-        self.draft.attempted += 1;
         if self.judge.takes(log_odds) {
             self.text.history.push(token);
             self.draft.log_odds.push(log_odds);
             self.ended = self.text.stop_tokens.contains(&token);
         } else {
+            self.draft.declined = Some(log_odds);
             self.ended = true;
         }
     }
@@ -140,7 +147,8 @@ impl<'a> DraftRequest<'a> {
     /// Drafts the token that the answer's sampler picks from the drafter's logits `[vocabulary]` (of which
     /// those beyond the target's vocabulary are padding and are left out): with the same penalties, filters
     /// and noise as the target's own pick at this place, which is what makes the two agree most often
-    /// (Daliri, Musco and Suresh 2024). Its lead over the runner-up is what the drafter believes of it. Returns it.
+    /// (Daliri, Musco and Suresh 2024). Its lead over the runner-up is what the drafter believes of it. Returns it, also where
+    /// it was not worth verifying.
     ///
     /// # Errors
     /// If the logits are not numbers.

@@ -58,6 +58,8 @@ impl Drafter for ModelDrafter {
             let unseen = &request.history()[self.cached.len()..];
             let logits = self.sequence.next_logits(unseen);
             self.cached.extend_from_slice(unseen);
+            // It has run all of the text now, and of that nothing is taken back.
+            self.settled = self.settled.max(request.accepted().len());
             request.propose(&logits)?;
             if !request.wants_another() {
                 break;

@@ -158,7 +158,7 @@ impl Listener for Record<'_> {
     fn round(&mut self, round: &Round) {
         let drafter = round.candidate.filter(|_| round.drafted > 0).map(|index| self.names[index].as_str());
         self.speculation.add(drafter, round.drafted, round.evaluated, round.accepted);
-        self.draft_ms += round.draft_seconds * 1e3;
+        self.draft_ms += (round.asking_seconds + round.draft_seconds) * 1e3;
         self.verify_ms += round.verify_seconds * 1e3;
     }
 

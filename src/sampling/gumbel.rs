@@ -53,14 +53,14 @@ impl GumbelNoise {
 
     /// `argmax_i (z_i / temperature + g_i)` over `candidates`, the smallest id on ties.
     ///
-    /// `start` is one of the candidates (it may occur in `candidates` again), best the one with the largest logit; it is only
+    /// `start` is one of the candidates (it may occur in `candidates` again), preferably the one with the largest logit; it is only
     /// where the search begins. All logits are finite or -inf, `temperature` is positive. Without any candidate the score
     /// is -inf.
     ///
     /// The skip rule: the search starts from `start`, and a token is passed over when its `z / T + bound` is below the
     /// best score so far, first with the bound over all words (no random number needed), then with the bound over
     /// words that start with as many ones as the token's own word (no logarithm needed). Rounding keeps order, so
-    /// `g <= bound` gives `fl(z / T + g) <= fl(z / T + bound) < best`: a token that is passed over can neither win nor
+    /// `g <= bound` gives `fl(z / T + g) <= fl(z / T + bound) < top`: a token that is passed over can neither win nor
     /// tie, and the result is that of the full search.
     pub(super) fn argmax(
         &self,

@@ -1,4 +1,7 @@
 //! What a drafter's own odds are worth: how often tokens that it gave such odds were accepted.
+//!
+//! Requests at different temperatures share a histogram, although a lead means less once noise is in it: what is observed
+//! follows the requests.
 
 /// Where one class of log-odds, in nats, ends and the next begins.
 const EDGES: [f32; 13] = [-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
@@ -6,7 +9,8 @@ const EDGES: [f32; 13] = [-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0
 const BELIEVED: [f32; 14] = [-1.0, -0.25, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 5.5, 7.0, 9.0, 12.0];
 /// How many observations that belief weighs.
 const WEIGHT: f64 = 4.0;
-/// After this many observations of a class an observation counts half.
+/// After this many observations of any class an observation counts half: a class that is no longer drafted for, since it was
+/// worth little, is believed again in time.
 const HALF_LIFE: f64 = 400.0;
 
 /// Acceptance by the drafter's log-odds: a histogram, each class with a conjugate prior that takes the drafter at its word.
@@ -19,10 +23,11 @@ pub struct Calibration {
 impl Calibration {
     /// Learns whether a token with such log-odds was accepted.
     pub fn observe(&mut self, log_odds: f32, accepted: bool) {
-        let class = class(log_odds);
         let fade = 0.5_f64.powf(1.0 / HALF_LIFE);
-        self.evaluated[class] = fade * self.evaluated[class] + 1.0;
-        self.accepted[class] = fade * self.accepted[class] + f64::from(u8::from(accepted));
+        self.evaluated.iter_mut().chain(&mut self.accepted).for_each(|count| *count *= fade);
+        let class = class(log_odds);
+        self.evaluated[class] += 1.0;
+        self.accepted[class] += f64::from(u8::from(accepted));
     }
 
     /// The estimated probability that a token with such log-odds is accepted, given that those drafted before it were.
@@ -60,5 +65,8 @@ mod tests {
         assert_eq!(calibration.probability(4.0), Calibration::default().probability(4.0));
         (0..2000).for_each(|_| calibration.observe(3.3, false));
         assert!(calibration.probability(3.3) < 0.1);
+        // A class that is not drafted for any more returns to what the drafter says of it.
+        (0..6000).for_each(|_| calibration.observe(9.0, true));
+        assert!((calibration.probability(3.3) - Calibration::default().probability(3.3)).abs() < 0.05);
     }
 }

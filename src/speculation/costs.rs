@@ -13,6 +13,10 @@ const FIRST: u32 = 3;
 const RATE: f64 = 0.1;
 /// A later observation counts at most this many times the value it updates: hiccups must not decide.
 const OUTLIER: f64 = 1.5;
+/// After this many other steps an observation is old.
+const RECENT: u64 = 256;
+/// After this many other steps a plain one is due.
+const PLAIN_AGAIN: u64 = 64;
 /// What a row is assumed to add to a step, in steps, as long as only one row count was seen.
 const GUESS: f64 = 0.25;
 
@@ -24,20 +28,16 @@ pub struct RunningCost {
 }
 
 impl RunningCost {
-    /// Learns an observation. Returns by which factor the mean moved, 1 while it still settles.
-    pub fn observe(&mut self, seconds: f64) -> f64 {
-        let before = self.mean;
+    /// Learns an observation.
+    pub fn observe(&mut self, seconds: f64) {
         self.count = self.count.saturating_add(1);
         if self.count == 1 {
             self.mean = seconds;
         } else if self.count <= FIRST {
             self.mean = self.mean.min(seconds);
         } else {
-            let bounded = if before > 0.0 { seconds.min(OUTLIER * before) } else { seconds };
-            self.mean += RATE * (bounded - before);
-            return if before > 0.0 { self.mean / before } else { 1.0 };
+            self.mean += RATE * (seconds.min(OUTLIER * self.mean) - self.mean);
         }
-        1.0
     }
 
     /// The mean, if anything was observed.
@@ -55,22 +55,26 @@ impl RunningCost {
 #[derive(Clone, Debug, Default)]
 pub struct VerifyCosts {
     rows: [RunningCost; MAX_ROWS],
+    /// Steps so far, and after how many of them each row count was last observed.
+    steps: u64,
+    observed_at: [u64; MAX_ROWS],
     /// What follows from them for every row count.
     estimates: Option<[f64; MAX_ROWS]>,
 }
 
 impl VerifyCosts {
-    /// Learns how long a step over `rows` rows took. The whole table moves with it: what changes a settled cost
-    /// is the length of the context or the load of the machine, and both change all row counts alike.
+    /// Learns how long a step over `rows` rows took.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
         let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) else { return };
-        let factor = cost.observe(seconds);
-        for (index, other) in self.rows.iter_mut().enumerate() {
-            if index + 1 != rows {
-                other.mean *= factor;
-            }
-        }
+        cost.observe(seconds);
+        self.steps += 1;
+        self.observed_at[rows - 1] = self.steps;
         self.estimates = self.estimate();
+    }
+
+    /// Whether a plain step, which all others are compared with, should be measured again.
+    pub fn is_plain_stale(&self) -> bool {
+        self.rows[0].is_settled() && self.steps - self.observed_at[0] >= PLAIN_AGAIN
     }
 
     /// The cost of a step over `rows` rows: as observed, or on a line through observed counts. `None` as long as
@@ -84,16 +88,19 @@ impl VerifyCosts {
         self.estimates
     }
 
-    /// A count that has not settled may look cheaper than the line through those that have, never dearer: its first steps
-    /// are cold, and what looks dear is not asked for again, so that it would stay so.
+    /// What was observed long ago says nothing of the context and the load of today, unless there is nothing newer: the line
+    /// through what is recent does. A count that has not settled may look cheaper than that line, never dearer: its first
+    /// steps are cold, and what looks dear is not asked for again, so that it would stay so.
     fn estimate(&self) -> Option<[f64; MAX_ROWS]> {
+        let is_recent = |rows: usize| rows == 1 || self.steps - self.observed_at[rows - 1] < RECENT;
         let is_settled = |rows: usize| self.rows[rows - 1].is_settled();
-        let settled: Vec<(usize, f64)> = self.observed().filter(|&(rows, _)| is_settled(rows)).collect();
+        let recent: Vec<(usize, f64)> = self.observed().filter(|&(rows, _)| is_recent(rows)).collect();
+        let settled: Vec<(usize, f64)> = recent.iter().copied().filter(|&(rows, _)| is_settled(rows)).collect();
         if settled.is_empty() {
-            return line(&self.observed().collect::<Vec<_>>());
+            return line(&recent);
         }
         let mut estimates = line(&settled)?;
-        for (rows, seconds) in self.observed() {
+        for (rows, seconds) in recent {
             let estimate = &mut estimates[rows - 1];
             *estimate = if is_settled(rows) { seconds } else { seconds.min(*estimate) };
         }
@@ -175,13 +182,38 @@ mod tests {
     }
 
     #[test]
-    fn one_hiccup_moves_a_cost_little_and_a_lasting_change_moves_the_whole_table() {
-        let mut costs = table(&[(5, 2.0), (1, 1.0), (1, 1.0), (1, 1.0)]);
+    fn one_hiccup_moves_a_cost_little_and_a_lasting_change_reaches_what_is_not_observed() {
+        let mut costs =
+            table(&[(1, 1.0), (1, 1.0), (1, 1.0), (3, 1.2), (3, 1.2), (3, 1.2), (9, 2.0), (9, 2.0), (9, 2.0)]);
         costs.observe(1, 1000.0);
-        assert!(costs.seconds(1).is_some_and(|cost| cost <= 1.2 + 1e-12));
-        (0..200).for_each(|_| costs.observe(1, 3.0));
+        assert!(costs.seconds(1).is_some_and(|cost| cost <= 1.05 + 1e-12));
+        for _ in 0..RECENT {
+            costs.observe(1, 3.0);
+            costs.observe(3, 3.6);
+        }
         assert!(costs.seconds(1).is_some_and(|cost| (cost - 3.0).abs() < 1e-3));
-        assert!(costs.seconds(5).is_some_and(|cost| (cost - 6.0).abs() < 1e-2), "{:?}", costs.seconds(5));
+        // 0.3 a row from there on.
+        assert!(costs.seconds(9).is_some_and(|cost| (cost - 5.4).abs() < 1e-2), "{:?}", costs.seconds(9));
+    }
+
+    #[test]
+    fn noise_in_one_count_does_not_move_another() {
+        let mut costs = table(&[(1, 1.0), (1, 1.0), (1, 1.0)]);
+        for round in 0..100 {
+            for rows in 2..=MAX_ROWS {
+                costs.observe(rows, rows as f64 * if round < 3 { 0.9 } else { 1.1 });
+            }
+        }
+        assert_eq!(costs.seconds(1), Some(1.0));
+    }
+
+    #[test]
+    fn a_plain_step_is_due_now_and_then() {
+        let mut costs = table(&[(1, 1.0), (1, 1.0), (1, 1.0)]);
+        (0..PLAIN_AGAIN).for_each(|_| costs.observe(5, 2.0));
+        assert!(costs.is_plain_stale());
+        costs.observe(1, 1.0);
+        assert!(!costs.is_plain_stale());
     }
 
     #[test]

@@ -69,9 +69,8 @@ impl Decode<'_> {
     pub fn run(mut self, listener: &mut dyn Listener) -> Result<(), SamplingError> {
         let mut hidden: Option<Tensor<2>> = None;
         while self.tokens.len() < self.limit && !listener.is_cancelled() {
-            let started = Instant::now();
-            let Drafted { candidate, backlog, draft } = self.draft(hidden.as_ref(), listener);
-            let draft_seconds = started.elapsed().as_secs_f64();
+            let Drafted { candidate, backlog, draft, draft_seconds, asking_seconds } =
+                self.draft(hidden.as_ref(), listener);
 
             // Verify: the newest token and the draft go through the target together.
             let started = Instant::now();
@@ -98,10 +97,18 @@ impl Decode<'_> {
             // Roll back what was not accepted, and learn.
             self.target.truncate(newest + 1 + accepted);
             hidden = Some(verified.hidden.narrow(0, 0, accepted + 1));
-            let (attempted, drafted) = (draft.attempted, draft.tokens.len());
-            let round =
-                Round { candidate, attempted, drafted, evaluated, accepted, backlog, draft_seconds, verify_seconds };
-            self.planner.observe(&round, &draft.log_odds);
+            let round = Round {
+                candidate,
+                drafted: draft.tokens.len(),
+                evaluated,
+                accepted,
+                tokens: self.tokens.len() - 1 - newest,
+                backlog,
+                draft_seconds,
+                asking_seconds,
+                verify_seconds,
+            };
+            self.planner.observe(&round, &draft);
             listener.round(&round);
             if flow == Flow::Stop {
                 break;
@@ -116,12 +123,14 @@ impl Decode<'_> {
         let known = self.tokens.len();
         let backlog = |index: usize| self.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
         let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };
+        let mut asking_seconds = 0.0;
         for plan in self.planner.plans(&situation, self.length) {
+            let started = Instant::now();
             let Some(drafter) = &mut self.drafters[plan.candidate] else { continue };
             let backlog = drafter.backlog(known);
             let cancelled = || listener.is_cancelled();
             let text = DraftText { history: self.tokens, prompt: self.prompt, stop_tokens: self.stop_tokens };
-            let mut judge = self.planner.judge(plan, self.length);
+            let mut judge = self.planner.judge(plan);
             let mut request = DraftRequest::new(self.target, hidden, self.sampler, &cancelled, text, judge.as_mut());
             let result = drafter.draft(&mut request);
             let draft = request.take();
@@ -131,10 +140,12 @@ impl Decode<'_> {
                 listener.drafter_failed(plan.candidate, &error);
             }
             if !draft.tokens.is_empty() || !self.planner.passes_on(plan, &draft) {
-                return Drafted { candidate: Some(plan.candidate), backlog, draft };
+                let (candidate, draft_seconds) = (Some(plan.candidate), started.elapsed().as_secs_f64());
+                return Drafted { candidate, backlog, draft, draft_seconds, asking_seconds };
             }
+            asking_seconds += started.elapsed().as_secs_f64();
         }
-        Drafted::default()
+        Drafted { asking_seconds, ..Drafted::default() }
     }
 }
 
@@ -145,4 +156,7 @@ struct Drafted {
     /// Tokens that the drafter had to read before.
     backlog: usize,
     draft: Draft,
+    draft_seconds: f64,
+    /// Spent on drafters that had nothing.
+    asking_seconds: f64,
 }

@@ -11,7 +11,7 @@ use super::MAX_DRAFT;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "LengthText", into = "LengthText")]
 pub enum DraftLength {
-    /// By the cost model, 0 included.
+    /// As far as it pays, 0 included.
     #[default]
     Auto,
     /// Always this many tokens, `1..=MAX_DRAFT`.

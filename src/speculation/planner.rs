@@ -47,7 +47,7 @@ pub struct Candidate {
     calibration: Calibration,
     /// What a drafted token is guessed to cost before it is measured, in plain steps of the target.
     guess: f64,
-    /// Rounds in which it drafted.
+    /// Rounds in which it worked on a draft.
     rounds: u32,
     /// Rounds for which it was tried out.
     tries: u32,
@@ -73,6 +73,11 @@ impl Candidate {
     /// Whether its work is part of the verification's.
     fn shares_layers(&self) -> bool {
         matches!(self.name, DrafterChoice::Exit(_))
+    }
+
+    /// Whether asking it costs next to nothing, as it computes nothing.
+    fn is_free(&self) -> bool {
+        self.guess == 0.0
     }
 
     fn is_newcomer(&self) -> bool {
@@ -106,18 +111,20 @@ pub struct Situation<'a> {
 pub struct Round {
     /// The candidate that worked on a draft, if one did.
     pub candidate: Option<usize>,
-    /// Tokens that it worked for: those drafted, and one that was not worth verifying.
-    pub attempted: usize,
     /// Tokens drafted and verified.
     pub drafted: usize,
     /// Of them looked at: those accepted, and the first that was not.
     pub evaluated: usize,
     /// Of them accepted.
     pub accepted: usize,
-    /// Tokens of the text that it had to read before.
+    /// Tokens that came out: those accepted and the target's own, which is missing where an accepted one ended the answer.
+    pub tokens: usize,
+    /// Tokens of the text that the candidate had to read before.
     pub backlog: usize,
-    /// Seconds spent drafting.
+    /// Seconds that it spent drafting.
     pub draft_seconds: f64,
+    /// Seconds that others spent before, who had nothing to draft.
+    pub asking_seconds: f64,
     /// Seconds of the target's step.
     pub verify_seconds: f64,
 }
@@ -130,6 +137,9 @@ pub struct Planner {
     lasting: usize,
     /// The candidate that drafts; `None` is plain decoding.
     current: Option<usize>,
+    /// The best of those that draft in every round, if they pay: what a token takes on average is what it takes with them. Of a
+    /// drafter that finds something now and then, only those rounds are known.
+    pace: Option<usize>,
     /// The candidate that is tried out in this round, and why.
     trial: Option<(usize, Trial)>,
     /// Seconds of all rounds, and what probes lost of them.
@@ -162,6 +172,7 @@ impl Planner {
             lasting: candidates.len(),
             candidates,
             current: None,
+            pace: None,
             trial: None,
             seconds: 0.0,
             probes_lost: 0.0,
@@ -175,7 +186,8 @@ impl Planner {
         if self.candidates.iter().all(|candidate| candidate.name != *name) {
             self.candidates.truncate(self.lasting);
             self.candidates.push(Candidate::new(name.clone(), guess));
-            self.current = self.current.filter(|&candidate| candidate < self.lasting);
+            let stays = |candidate: &usize| *candidate < self.lasting;
+            (self.current, self.pace) = (self.current.filter(stays), self.pace.filter(stays));
         }
     }
 
@@ -207,10 +219,10 @@ impl Planner {
             let speeds = situation.usable.iter().map(|&candidate| (self.speed(candidate, situation), candidate));
             return best_first(speeds).map(|(_, candidate)| Plan { candidate, length, least: length }).collect();
         }
-        // As long as a plain step is not measured, plain steps are what is needed.
-        let Some(plain) = self.costs.plain() else { return Vec::new() };
+        // As long as a plain step is not measured, or not lately, plain steps are what is needed.
+        let Some(plain) = self.costs.plain().filter(|_| !self.costs.is_plain_stale()) else { return Vec::new() };
         let chosen = self.choose(situation);
-        let best = chosen.first().map_or(1.0, |(speed, _)| *speed);
+        let best = chosen.iter().find(|(_, candidate)| Some(*candidate) == self.pace).map_or(1.0, |(speed, _)| *speed);
         let introduction = self.introduction(situation, room, plain, best).map(|plan| (plan, Trial::Introduction));
         let trial = introduction.or_else(|| Some((self.probe(situation, room, plain, best)?, Trial::Probe)));
         let chosen = chosen.into_iter().map(|(_, candidate)| Plan { candidate, length: room, least: 0 });
@@ -224,12 +236,13 @@ impl Planner {
     }
 
     /// Decides how far the draft of a plan goes.
-    pub fn judge(&self, plan: Plan, length: DraftLength) -> Box<dyn DraftJudge + '_> {
-        match (length, self.prices(plan.candidate)) {
-            (DraftLength::Auto, Some(prices)) => {
+    pub fn judge(&self, plan: Plan) -> Box<dyn DraftJudge + '_> {
+        match self.prices(plan.candidate) {
+            Some(prices) if plan.least < plan.length => {
                 let candidate = &self.candidates[plan.candidate];
-                // Where its own rounds bring more than the choice of the time, a token is worth less.
-                let own = candidate.yields.seconds_per_token(&prices, false);
+                // Where its own rounds bring more than those of the choice, a token is worth less.
+                let own =
+                    if candidate.is_free() { f64::INFINITY } else { candidate.yields.seconds_per_token(&prices, 0) };
                 let token_seconds = self.token_seconds().min(own);
                 let (acceptance, bounds) = (candidate.yields.acceptance(), (plan.least, plan.length));
                 Box::new(WhileItPays::new(&candidate.calibration, acceptance, prices, token_seconds, bounds))
@@ -241,7 +254,7 @@ impl Planner {
     /// Whether a drafter that has nothing worth verifying leaves the round to the next one: one that works for its drafts has spent
     /// the time that a second opinion might save.
     pub fn passes_on(&self, plan: Plan, draft: &Draft) -> bool {
-        draft.attempted == 0 || self.candidates[plan.candidate].guess == 0.0
+        draft.attempted() == 0 || self.candidates[plan.candidate].is_free()
     }
 
     /// The candidates that pay by what is known, with their speeds, best first.
@@ -264,11 +277,12 @@ impl Planner {
             }
         }
         self.current = scored.first().map(|(_, candidate)| *candidate);
+        self.pace = scored.iter().map(|(_, candidate)| *candidate).find(|&index| !self.candidates[index].is_free());
         scored
     }
 
-    /// The newcomer that promises most, if that is more than the best does and what it may lose is within bounds: most answers
-    /// are short, and one good drafter is worth more in them than knowing all.
+    /// Of the newcomers that promise more than the best does, the one that promises most and may lose no more than is within
+    /// bounds: most answers are short, and one good drafter is worth more in them than knowing all.
     fn introduction(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
         let newcomers = situation.usable.iter().copied().filter(|&index| self.candidates[index].is_newcomer());
         let speeds = newcomers.map(|candidate| (self.speed(candidate, situation), candidate));
@@ -278,22 +292,27 @@ impl Planner {
             tries.saturating_sub(rounds)
         };
         let hopeful = best_first(speeds.filter(|(speed, _)| *speed > best)).map(|(_, candidate)| candidate);
-        let candidate = hopeful.min_by_key(|&candidate| silent(candidate))?;
+        let mut hopeful: Vec<usize> = hopeful.collect();
+        hopeful.sort_by_key(|&candidate| silent(candidate));
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
-        self.trial_within(most - self.answer.introductions_lost, candidate, room, situation)
+        let left = most - self.answer.introductions_lost;
+        hopeful.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
     }
 
-    /// The candidate that was not asked for longest, if it could be better than the best and what it may lose is within bounds.
+    /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
+    /// no more than is within bounds.
     fn probe(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
         let hopeful = |candidate: &usize| {
             let (tokens, seconds) = self.prices(*candidate).map_or((0.0, 1.0), |prices| prices.best_round(HOPED));
             plain * tokens > seconds * best * HYSTERESIS
         };
-        let others = situation.usable.iter().copied().filter(|&index| Some(index) != self.current).filter(hopeful);
-        let candidate = others.max_by_key(|&index| self.candidates[index].idle)?;
-        let due = self.candidates[candidate].idle > PROBE_AFTER;
-        let most = PROBE_SHARE * self.seconds - self.probes_lost;
-        due.then(|| self.trial_within(most, candidate, room, situation))?
+        let due = |candidate: &usize| {
+            Some(*candidate) != self.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
+        };
+        let mut due: Vec<usize> = situation.usable.iter().copied().filter(due).collect();
+        due.sort_by_key(|&candidate| std::cmp::Reverse(self.candidates[candidate].idle));
+        let left = PROBE_SHARE * self.seconds - self.probes_lost;
+        due.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
     }
 
     /// A trial that loses at most so many seconds beside the tokens of the choice of the time, even if nothing is accepted.
@@ -305,13 +324,13 @@ impl Planner {
         (length >= room.min(SHORT)).then_some(Plan { candidate, length, least: room.min(SHORT) })
     }
 
-    /// Learns from a round, whose draft its drafter gave such log-odds.
-    pub fn observe(&mut self, round: &Round, log_odds: &[f32]) {
-        let seconds = round.draft_seconds + round.verify_seconds;
+    /// Learns from a round and its draft.
+    pub fn observe(&mut self, round: &Round, draft: &Draft) {
+        let seconds = round.asking_seconds + round.draft_seconds + round.verify_seconds;
         self.seconds += seconds;
         self.answer.seconds += seconds;
         if let Some((_, why)) = self.trial.filter(|trial| Some(trial.0) == round.candidate) {
-            let lost = seconds - self.token_seconds() * (round.accepted + 1) as f64;
+            let lost = seconds - self.token_seconds() * round.tokens as f64;
             let account = match why {
                 Trial::Introduction => &mut self.answer.introductions_lost,
                 Trial::Probe => &mut self.probes_lost,
@@ -334,21 +353,24 @@ impl Planner {
             _ => 0.0,
         };
         let drafting = (round.draft_seconds - saved).max(0.0);
-        let attempted = round.attempted.max(1) as f64;
+        let attempted = draft.attempted().max(1) as f64;
+        candidate.yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens);
         // A round that began with reading says little of what a draft costs, and more of what it costs to begin.
-        let reading = if round.backlog > MAX_DRAFT {
+        if round.backlog > MAX_DRAFT {
             let expected = candidate.draft_cost.seconds().or_else(|| Some(candidate.guess * plain?));
-            (drafting - attempted * expected.unwrap_or(0.0)).max(0.0)
+            let reading = (drafting - attempted * expected.unwrap_or(0.0)).max(0.0);
+            candidate.yields.observe_reading(round.backlog, reading);
         } else {
             candidate.draft_cost.observe(drafting / attempted);
-            0.0
-        };
-        let declined = round.attempted.saturating_sub(round.drafted);
-        candidate.yields.observe(round.drafted, declined, round.evaluated, round.accepted, reading);
+        }
+        if let Some(declined) = draft.declined {
+            let is_next = round.accepted == round.drafted && round.tokens > round.drafted;
+            candidate.yields.observe_declined(is_next.then(|| candidate.calibration.probability(declined)));
+        }
         if !candidate.is_newcomer() {
             candidate.yields.settle();
         }
-        for (place, &log_odds) in log_odds.iter().enumerate().take(round.evaluated) {
+        for (place, &log_odds) in draft.log_odds.iter().enumerate().take(round.evaluated) {
             candidate.calibration.observe(log_odds, place < round.accepted);
         }
         if !candidate.shares_layers() {
@@ -368,28 +390,30 @@ impl Planner {
     fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
         let Some(prices) = self.prices(candidate) else { return 1.0 };
         let yields = &self.candidates[candidate].yields;
-        let backlog = self.backlog_seconds(candidate, situation);
-        let drafting = yields.seconds_per_token(&prices, false);
-        let spread = drafting + backlog / situation.remaining.max(1) as f64;
-        let seconds = if backlog > 0.0 { spread.max(yields.seconds_per_token(&prices, true)) } else { drafting };
-        prices.steps[0] / seconds
+        let spread = self.backlog_seconds(candidate, situation) / situation.remaining.max(1) as f64;
+        let as_planned = yields.seconds_per_token(&prices, 0) + spread;
+        let as_before = yields.seconds_per_token(&prices, unread(candidate, situation));
+        prices.steps[0] / as_planned.max(as_before)
     }
 
-    /// Seconds that a candidate needs to run what it has not seen; what a usual round leaves behind is part of
-    /// its draft cost.
+    /// Seconds that a candidate needs to run what it has not seen.
     fn backlog_seconds(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
-        let backlog = (situation.backlog)(candidate).saturating_sub(MAX_DRAFT);
-        backlog as f64 * self.candidates[candidate].guess * self.answer.prefill_seconds_per_token
+        unread(candidate, situation) as f64 * self.candidates[candidate].guess * self.answer.prefill_seconds_per_token
     }
 
-    /// Seconds per token of the current choice.
+    /// Seconds per token of what is best in every round.
     fn token_seconds(&self) -> f64 {
         let plain = self.costs.seconds(1).unwrap_or(0.0);
-        let drafting = self.current.and_then(|candidate| {
-            Some(self.candidates[candidate].yields.seconds_per_token(&self.prices(candidate)?, false))
+        let drafting = self.pace.and_then(|candidate| {
+            Some(self.candidates[candidate].yields.seconds_per_token(&self.prices(candidate)?, 0))
         });
         drafting.map_or(plain, |drafting| drafting.min(plain))
     }
+}
+
+/// Tokens that a candidate has to run before it drafts; what a usual round leaves behind is part of its draft cost.
+fn unread(candidate: usize, situation: &Situation<'_>) -> usize {
+    (situation.backlog)(candidate).saturating_sub(MAX_DRAFT)
 }
 
 /// Candidates with their speeds, the fastest first.

@@ -1,8 +1,8 @@
 //! When a draft stops.
 //!
 //! A further token costs its drafting and a row of the verification; it brings a token's time if it and all before it are
-//! accepted. A round should go on for as long as that pays against `t`, the seconds that a token takes otherwise: where
-//! `t` is that of the best rounds, this is the rule that makes tokens per second largest (renewal reward; Dinkelbach 1967).
+//! accepted. A round should go on for as long as that pays against `t`, the seconds that a token takes on average: this is the
+//! rule that makes tokens per second largest (renewal reward; Dinkelbach 1967).
 //! What the chance of a token is, its drafter says (the lead of its pick), and experience corrects ([`Calibration`]).
 
 use super::calibration::Calibration;
@@ -35,25 +35,21 @@ impl DraftJudge for FixedLength {
 
 /// A draft for as long as it pays.
 pub struct WhileItPays<'a> {
-    /// What the drafter's odds are worth.
-    pub calibration: &'a Calibration,
-    /// The probability that a token is accepted of which nothing is known yet.
-    pub acceptance: f64,
-    /// What tokens and rows take.
-    pub prices: Prices,
-    /// Seconds that a token takes otherwise.
-    pub token_seconds: f64,
-    /// Tokens that are drafted in any case, to learn from.
-    pub least: usize,
-    /// Tokens that may be drafted.
-    pub most: usize,
+    calibration: &'a Calibration,
+    acceptance: f64,
+    prices: Prices,
+    token_seconds: f64,
+    least: usize,
+    most: usize,
     /// Tokens drafted so far, and the probability that all of them are accepted.
     length: usize,
     survival: f64,
 }
 
 impl<'a> WhileItPays<'a> {
-    /// A draft of at most `most` tokens, of which `least` are drafted in any case.
+    /// A draft of at most `most` tokens, of which `least` are drafted in any case. `calibration` says what the drafter's odds are
+    /// worth and `acceptance` the probability that a token is accepted of which no odds are known yet; `token_seconds` is what a
+    /// token takes that no draft brings.
     pub fn new(
         calibration: &'a Calibration,
         acceptance: f64,

@@ -58,8 +58,10 @@ pub struct Yield {
     declined: f64,
     /// Tokens that came out.
     tokens: f64,
-    /// Seconds of reading what came before the draft.
-    reading: f64,
+    /// Times that it had to read before it drafted, the tokens it read, and the seconds that took.
+    readings: f64,
+    read: f64,
+    reading_seconds: f64,
     accepted: f64,
     evaluated: f64,
     /// What the prior still weighs, in rounds.
@@ -72,7 +74,9 @@ impl Default for Yield {
             lengths: [0.0; MAX_DRAFT + 1],
             declined: 0.0,
             tokens: 0.0,
-            reading: 0.0,
+            readings: 0.0,
+            read: 0.0,
+            reading_seconds: 0.0,
             accepted: 0.0,
             evaluated: 0.0,
             prior: NEWCOMER_ROUNDS,
@@ -81,19 +85,36 @@ impl Default for Yield {
 }
 
 impl Yield {
-    /// Learns from a round: `length` tokens were verified, `declined` ones drafted besides, the first `accepted` of them
-    /// kept and `evaluated` looked at; before it, so many seconds went into reading.
-    pub fn observe(&mut self, length: usize, declined: usize, evaluated: usize, accepted: usize, reading: f64) {
+    /// Learns from a round: `length` tokens were verified, `evaluated` of them looked at, the first `accepted` kept, and `tokens`
+    /// came out.
+    pub fn observe(&mut self, length: usize, evaluated: usize, accepted: usize, tokens: usize) {
         let fade = 0.5_f64.powf(1.0 / HALF_LIFE);
-        let Self { lengths, declined: all_declined, tokens, reading: all_reading, .. } = self;
-        let counts = [all_declined, tokens, all_reading, &mut self.accepted, &mut self.evaluated, &mut self.prior];
+        let Self { lengths, declined, tokens: all_tokens, readings, read, reading_seconds, .. } = self;
+        let counts = [declined, all_tokens, readings, read, reading_seconds];
+        let counts = counts.into_iter().chain([&mut self.accepted, &mut self.evaluated, &mut self.prior]);
         lengths.iter_mut().chain(counts).for_each(|count| *count *= fade);
         self.lengths[length.min(MAX_DRAFT)] += 1.0;
-        self.declined += declined as f64;
-        self.tokens += (accepted + 1) as f64;
-        self.reading += reading;
+        self.tokens += tokens as f64;
         self.accepted += accepted as f64;
         self.evaluated += evaluated as f64;
+    }
+
+    /// Learns that in the round a token was drafted besides that was not worth verifying. Where all before it were accepted, it
+    /// was the next token, and would have been right with such a probability: leaving out the doubtful ones would make the next
+    /// token look surer than it is.
+    pub fn observe_declined(&mut self, probability_if_next: Option<f64>) {
+        self.declined += 1.0;
+        if let Some(probability) = probability_if_next {
+            self.accepted += probability;
+            self.evaluated += 1.0;
+        }
+    }
+
+    /// Learns that before the round so many tokens were read, in so many seconds.
+    pub fn observe_reading(&mut self, tokens: usize, seconds: f64) {
+        self.readings += 1.0;
+        self.read += tokens as f64;
+        self.reading_seconds += seconds;
     }
 
     /// From now on the rounds speak nearly alone.
@@ -101,12 +122,13 @@ impl Yield {
         self.prior = self.prior.min(SETTLED_ROUNDS);
     }
 
-    /// Seconds a token, at such prices. `must_read` adds what was spent on reading: a drafter that has read the text already
-    /// does not do it again.
-    pub fn seconds_per_token(&self, prices: &Prices, must_read: bool) -> f64 {
+    /// Seconds a token, at such prices, of a drafter that has `unread` tokens before it: as many tokens come after them as did
+    /// so far after what it had to read.
+    pub fn seconds_per_token(&self, prices: &Prices, unread: usize) -> f64 {
         let (tokens, seconds) = prices.best_round(PRIOR);
         let rounds: f64 = self.lengths.iter().enumerate().map(|(length, count)| count * prices.round(length)).sum();
-        let reading = if must_read { self.reading } else { 0.0 };
+        let reading =
+            if self.read > 0.0 { self.reading_seconds * self.readings * unread as f64 / self.read } else { 0.0 };
         let spent = self.prior * seconds + rounds + self.declined * prices.token + reading;
         spent / (self.prior * tokens + self.tokens)
     }
@@ -131,7 +153,7 @@ mod tests {
         let (tokens, seconds) = prices().best_round(PRIOR);
         // 1 + 0.8 + 0.64 + 0.512 in 1.75 + 0.3 is better than one token less or more.
         assert!((tokens - 2.952).abs() < 1e-9 && (seconds - 2.05).abs() < 1e-9, "{tokens} in {seconds}");
-        assert!((Yield::default().seconds_per_token(&prices(), true) - seconds / tokens).abs() < 1e-12);
+        assert!((Yield::default().seconds_per_token(&prices(), 0) - seconds / tokens).abs() < 1e-12);
         assert_eq!(Yield::default().acceptance(), PRIOR);
     }
 
@@ -139,19 +161,39 @@ mod tests {
     fn rounds_speak_for_themselves_and_fade() {
         let mut counts = Yield::default();
         // Six tokens drafted, five verified and kept.
-        (0..2000).for_each(|_| counts.observe(5, 1, 5, 5, 0.0));
-        assert!((counts.seconds_per_token(&prices(), true) - (2.25 + 0.6) / 6.0).abs() < 1e-6);
+        (0..2000).for_each(|_| {
+            counts.observe(5, 5, 5, 6);
+            counts.observe_declined(None);
+        });
+        assert!((counts.seconds_per_token(&prices(), 0) - (2.25 + 0.6) / 6.0).abs() < 1e-6);
         assert!(counts.acceptance() > 0.97);
-        (0..2000).for_each(|_| counts.observe(1, 0, 1, 0, 0.0));
-        assert!((counts.seconds_per_token(&prices(), true) - 1.35).abs() < 1e-6);
+        (0..2000).for_each(|_| counts.observe(1, 1, 0, 1));
+        assert!((counts.seconds_per_token(&prices(), 0) - 1.35).abs() < 1e-6);
         assert!(counts.acceptance() < 0.15);
     }
 
     #[test]
-    fn reading_counts_for_those_who_have_it_before_them() {
+    fn what_was_declined_counts_for_what_the_next_token_is_expected_to_be() {
         let mut counts = Yield::default();
-        (0..2000).for_each(|_| counts.observe(1, 0, 1, 1, 0.5));
-        let apart = counts.seconds_per_token(&prices(), true) - counts.seconds_per_token(&prices(), false);
-        assert!((apart - 0.25).abs() < 1e-6, "{apart}");
+        (0..2000).for_each(|_| {
+            counts.observe(3, 3, 3, 4);
+            counts.observe_declined(Some(0.2));
+        });
+        assert!((counts.acceptance() - 3.2 / 4.0).abs() < 1e-3, "{}", counts.acceptance());
+    }
+
+    #[test]
+    fn reading_counts_for_those_who_have_it_before_them_by_its_length() {
+        let mut counts = Yield::default();
+        // Answers of ten rounds of two tokens, each after a prompt of 100 tokens.
+        for round in 0..2000 {
+            counts.observe(1, 1, 1, 2);
+            if round % 10 == 9 {
+                counts.observe_reading(100, 0.5);
+            }
+        }
+        let apart = |unread| counts.seconds_per_token(&prices(), unread) - counts.seconds_per_token(&prices(), 0);
+        assert!((apart(100) / (0.5 / 20.0) - 1.0).abs() < 0.1, "{}", apart(100));
+        assert!((apart(200) - 2.0 * apart(100)).abs() < 1e-9);
     }
 }

@@ -121,13 +121,26 @@ proptest! {
         for (name, drafter) in drafters {
             let mut sequence = Sequence::new(other.clone(), capacity);
             let length = DraftLength::Fixed(numbers.within(1..17));
-            let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], length, numbers.within(1..20));
+            let length = numbers.choose(&[length, length, DraftLength::Auto]);
+            let stop_tokens: Vec<u32> = (0..numbers.within(0..5)).map(|_| numbers.within(0..vocabulary) as u32).collect();
+            let chunk = numbers.within(1..20);
+            let (tokens, rounds) = task.speculative_until(&stop_tokens, &mut sequence, vec![drafter], length, chunk);
             prop_assert_eq!(&tokens, &expected, "{} with {:?}, {:?}: {}", name, length, task.sampling, description);
+            let mut at = 0;
+            for round in &rounds {
+                // Of a draft all is kept, or looked at up to what is not; a stop token has nothing behind it.
+                prop_assert!(round.tokens <= round.accepted + 1 && round.evaluated <= round.drafted);
+                let kept = &tokens[at..at + round.accepted];
+                let stop = kept.iter().position(|token| stop_tokens.contains(token));
+                prop_assert!(stop.is_none_or(|stop| stop + 1 == round.drafted), "{:?}: {}", round, description);
+                at += round.tokens;
+            }
             if name.starts_with("itself") {
                 // Its drafts are the target's picks, so every one is kept: the coupling holds between models,
                 // not only within one.
                 prop_assert!(rounds.iter().all(|round| round.accepted == round.drafted), "{:?}: {}", rounds, description);
-                prop_assert!(tokens.len() < 3 || rounds.iter().any(|round| round.drafted > 0), "{}", description);
+                let must_draft = tokens.len() >= 3 && length != DraftLength::Auto;
+                prop_assert!(!must_draft || rounds.iter().any(|round| round.drafted > 0), "{}", description);
             }
         }
     }

@@ -249,6 +249,18 @@ impl Task<'_> {
         length: DraftLength,
         chunk: usize,
     ) -> (Vec<u32>, Vec<Round>) {
+        self.speculative_until(&[], target, drafters, length, chunk)
+    }
+
+    /// The same, with tokens behind which drafts end (but not the answer).
+    pub(crate) fn speculative_until(
+        &self,
+        stop_tokens: &[u32],
+        target: &mut Sequence,
+        drafters: Vec<Box<dyn Drafter>>,
+        length: DraftLength,
+        chunk: usize,
+    ) -> (Vec<u32>, Vec<Round>) {
         target.truncate(0);
         let most = &self.prompt[..self.prompt.len() - 1];
         assert_eq!(target.prefill(most, chunk, |_| true), most.len());
@@ -267,7 +279,7 @@ impl Task<'_> {
             tokens: &mut tokens,
             prompt: self.prompt.len(),
             limit: self.prompt.len() + self.new_tokens,
-            stop_tokens: &[],
+            stop_tokens,
         };
         decode.run(&mut rounds).unwrap();
         (tokens.split_off(self.prompt.len()), rounds.0)

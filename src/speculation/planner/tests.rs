@@ -54,31 +54,34 @@ impl Machine {
                 now || Some(plan.candidate) == self.never
             };
             let plan = plans.into_iter().find(|plan| !silent(plan));
-            let (mut log_odds, mut attempted) = (Vec::new(), 0);
+            let mut draft = Draft::default();
             if let Some(plan) = plan {
-                let mut judge = self.planner.judge(plan, DraftLength::Auto);
-                while judge.wants_another() {
-                    attempted += 1;
-                    let odds = if log_odds.len() < self.right_up_to[plan.candidate] { SURE } else { self.doubt };
-                    if !judge.takes(odds) {
-                        break;
+                let mut judge = self.planner.judge(plan);
+                while judge.wants_another() && draft.declined.is_none() {
+                    let is_right = draft.tokens.len() < self.right_up_to[plan.candidate];
+                    let odds = if is_right { SURE } else { self.doubt };
+                    if judge.takes(odds) {
+                        draft.tokens.push(0);
+                        draft.log_odds.push(odds);
+                    } else {
+                        draft.declined = Some(odds);
                     }
-                    log_odds.push(odds);
                 }
             }
-            let drafted = log_odds.len();
+            let drafted = draft.tokens.len();
             let accepted = plan.map_or(0, |plan| drafted.min(self.right_up_to[plan.candidate]));
             let round = Round {
                 candidate: plan.map(|plan| plan.candidate),
-                attempted,
                 drafted,
                 evaluated: drafted.min(accepted + 1),
                 accepted,
-                backlog: 0,
-                draft_seconds: plan.map_or(0.0, |plan| self.price[plan.candidate] * attempted as f64),
+                tokens: accepted + 1,
+                backlog,
+                asking_seconds: 0.0,
+                draft_seconds: plan.map_or(0.0, |plan| self.price[plan.candidate] * draft.attempted() as f64),
                 verify_seconds: 1.0 + self.slope * drafted as f64,
             };
-            self.planner.observe(&round, &log_odds);
+            self.planner.observe(&round, &draft);
             self.rounds.push(round);
             self.tokens += accepted + 1;
             self.seconds += round.draft_seconds + round.verify_seconds;
@@ -126,7 +129,9 @@ fn drafters_that_are_always_wrong_are_given_up_and_cost_what_is_stated() {
 fn a_drafter_that_is_always_right_drafts_far_where_verification_is_cheap() {
     let mut machine = Machine::new(0.02, &[(0.05, MAX_DRAFT)]);
     machine.play(200);
-    assert!(machine.rounds[100..].iter().all(|round| round.drafted == MAX_DRAFT), "{:?}", machine.rounds.last());
+    // But for the plain step that is measured again now and then.
+    let far = machine.rounds[100..].iter().filter(|round| round.drafted == MAX_DRAFT).count();
+    assert!(far >= 98, "{far} of 100 rounds");
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn a_drafter_that_becomes_good_is_found_again() {
     let mut machine = Machine::new(0.05, &[(0.1, 0)]);
     assert_eq!(machine.play(300), None);
     machine.right_up_to[0] = MAX_DRAFT;
-    assert!(machine.play(20_000).is_some());
+    assert!(machine.play(400).is_some());
 }
 
 #[test]
@@ -197,21 +202,11 @@ fn a_long_backlog_is_not_run_for_a_short_gain() {
 #[test]
 fn what_an_exit_saves_in_verification_counts_for_it() {
     let mut planner = Planner::new(vec![Candidate::new(DrafterChoice::Exit(2), 0.5)]);
-    let plain = |rows: usize| Round {
-        candidate: None,
-        drafted: rows - 1,
-        attempted: 0,
-        evaluated: 0,
-        accepted: 0,
-        backlog: 0,
-        draft_seconds: 0.0,
-        verify_seconds: 1.0,
-    };
-    (1..=MAX_DRAFT + 1).for_each(|rows| planner.observe(&plain(rows), &[]));
+    (1..=MAX_DRAFT + 1).for_each(|rows| planner.observe(&plain(rows), &Draft::default()));
     // Half of the layers run while drafting, one token at a time; verification runs the other half.
     let (draft_seconds, verify_seconds) = (2.0, 0.6);
-    let round = Round { candidate: Some(0), attempted: 4, draft_seconds, verify_seconds, ..plain(5) };
-    (0..50).for_each(|_| planner.observe(&round, &[]));
+    let round = Round { candidate: Some(0), draft_seconds, verify_seconds, ..plain(5) };
+    (0..50).for_each(|_| planner.observe(&round, &four()));
     let cost = planner.candidates()[0].draft_cost.seconds();
     assert!(cost.is_some_and(|cost| (cost - (2.0 + 0.6 - 1.0) / 4.0).abs() < 1e-9), "{cost:?}");
     assert_eq!(planner.costs().seconds(5), Some(1.0), "a shortened verification says nothing about whole ones");
@@ -219,12 +214,19 @@ fn what_an_exit_saves_in_verification_counts_for_it() {
 
 #[test]
 fn a_fixed_length_is_kept_whatever_it_costs_and_never_exceeds_the_room() {
-    let mut planner = Machine::new(1.0, &[(5.0, 0)]).planner;
-    let mut length = |remaining| {
-        let situation = Situation { usable: &[0], backlog: &|_| 0, remaining };
-        planner.plans(&situation, DraftLength::Fixed(8)).first().map(|plan| plan.length)
-    };
-    assert_eq!((length(17), length(4), length(1)), (Some(8), Some(3), None));
+    let mut machine = Machine::new(1.0, &[(5.0, 0)]);
+    // Before anything is measured, and after.
+    for rounds in [0, 50] {
+        machine.play(rounds);
+        let planner = &mut machine.planner;
+        let mut length = |remaining| {
+            let situation = Situation { usable: &[0], backlog: &|_| 0, remaining };
+            let plan = *planner.plans(&situation, DraftLength::Fixed(8)).first()?;
+            let mut judge = planner.judge(plan);
+            Some((0..100).take_while(|_| judge.wants_another() && judge.takes(-9.0)).count())
+        };
+        assert_eq!((length(17), length(4), length(1)), (Some(8), Some(3), None));
+    }
 }
 
 #[test]
@@ -272,20 +274,59 @@ fn reading_the_prompt_is_no_part_of_what_a_draft_costs() {
     planner.begin_answer(256, 0.1);
     let round = |backlog, draft_seconds| Round {
         candidate: Some(0),
-        attempted: 4,
         drafted: 4,
         evaluated: 4,
         accepted: 4,
+        tokens: 5,
         backlog,
         draft_seconds,
+        asking_seconds: 0.0,
         verify_seconds: 1.0,
     };
-    (0..10).for_each(|_| planner.observe(&round(0, 0.4), &[]));
-    planner.observe(&round(100, 5.0), &[]);
+    (0..10).for_each(|_| planner.observe(&round(0, 0.4), &four()));
+    planner.observe(&round(100, 20.0), &four());
     assert!(planner.candidates()[0].draft_cost.seconds().is_some_and(|cost| (cost - 0.1).abs() < 1e-9));
-    let slow = |backlog: usize| {
-        let situation = Situation { usable: &[0], backlog: &|_| backlog, remaining: 1000 };
-        planner.speed(0, &situation)
-    };
-    assert!(slow(100) < slow(0), "what reading took is expected again");
+    let speed = |backlog: usize| planner.speed(0, &Situation { usable: &[0], backlog: &|_| backlog, remaining: 1000 });
+    assert!(speed(100) < 0.7 * speed(0), "what reading took is expected again: {} {}", speed(100), speed(0));
+}
+
+#[test]
+fn one_that_is_good_now_and_then_leaves_the_other_rounds_to_others() {
+    // The first is free and right for sixteen tokens, every other round; the second would do in all of them.
+    let mut machine = Machine::new(0.1, &[(0.0, MAX_DRAFT), (0.05, 6)]);
+    machine.every_other_round = Some(0);
+    machine.play(600);
+    let drafted = |who| machine.rounds[300..].iter().filter(|round| round.candidate == Some(who)).count();
+    assert!(drafted(0) > 120 && drafted(1) > 120, "{} and {} of 300 rounds", drafted(0), drafted(1));
+}
+
+#[test]
+fn who_cannot_be_afforded_does_not_keep_others_from_being_tried() {
+    let mut planner = Machine::new(0.1, &[(0.05, 0), (0.1, 0)]).planner;
+    (0..100).for_each(|_| planner.observe(&plain(1), &Draft::default()));
+    // The first promises more, but has so much to read that an introduction would lose more than it may.
+    let backlog = |candidate: usize| if candidate == 0 { 10_000 } else { 0 };
+    let situation = Situation { usable: &[0, 1], backlog: &backlog, remaining: 1_000_000 };
+    let plans = planner.plans(&situation, DraftLength::Auto);
+    assert_eq!(plans.first().map(|plan| plan.candidate), Some(1));
+}
+
+/// Four tokens.
+fn four() -> Draft {
+    Draft { tokens: vec![0; 4], log_odds: vec![SURE; 4], declined: None }
+}
+
+/// A step of plain decoding, or of so many rows.
+fn plain(rows: usize) -> Round {
+    Round {
+        candidate: None,
+        drafted: rows - 1,
+        evaluated: 0,
+        accepted: 0,
+        tokens: 1,
+        backlog: 0,
+        draft_seconds: 0.0,
+        asking_seconds: 0.0,
+        verify_seconds: 1.0,
+    }
 }
