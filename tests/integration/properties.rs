@@ -9,7 +9,7 @@ use paceline::drafters::model::ModelDrafter;
 use paceline::drafters::view::ViewDrafter;
 use paceline::model::{Decoder, DraftView, Sequence};
 use paceline::sampling::SamplingConfig;
-use paceline::speculation::DraftLength;
+use paceline::speculation::{DraftLength, MAX_DRAFT};
 use proptest::prelude::*;
 
 use crate::support::{Chaos, Numbers, Task, random_model, random_plan};
@@ -134,6 +134,11 @@ proptest! {
                 let stop = kept.iter().position(|token| stop_tokens.contains(token));
                 prop_assert!(stop.is_none_or(|stop| stop + 1 == round.drafted), "{:?}: {}", round, description);
                 at += round.tokens;
+            }
+            if name == "itself" && length != DraftLength::Auto {
+                // What it ran for a draft it does not run again: before each draft it reads what the last round brought.
+                let knows_the_text = rounds.iter().skip(1).all(|round| round.backlog <= MAX_DRAFT);
+                prop_assert!(knows_the_text, "{:?}: {}", rounds, description);
             }
             if name.starts_with("itself") {
                 // Its drafts are the target's picks, so every one is kept: the coupling holds between models,
