@@ -298,12 +298,14 @@ fn one_that_is_good_now_and_then_leaves_the_other_rounds_to_others() {
     machine.play(600);
     let drafted = |who| machine.rounds[300..].iter().filter(|round| round.candidate == Some(who)).count();
     assert!(drafted(0) > 120 && drafted(1) > 120, "{} and {} of 300 rounds", drafted(0), drafted(1));
+    // It drafts first, but what a token takes on average is not what it takes in the rounds of the first.
+    assert_eq!((machine.planner.current, machine.planner.pace), (Some(0), Some(1)));
 }
 
 #[test]
 fn who_cannot_be_afforded_does_not_keep_others_from_being_tried() {
     let mut planner = Machine::new(0.1, &[(0.05, 0), (0.1, 0)]).planner;
-    (0..100).for_each(|_| planner.observe(&plain(1), &Draft::default()));
+    (0..30).for_each(|_| planner.observe(&plain(1), &Draft::default()));
     // The first promises more, but has so much to read that an introduction would lose more than it may.
     let backlog = |candidate: usize| if candidate == 0 { 10_000 } else { 0 };
     let situation = Situation { usable: &[0, 1], backlog: &backlog, remaining: 1_000_000 };
