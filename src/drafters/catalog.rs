@@ -11,6 +11,9 @@ use super::view::ViewDrafter;
 use super::{Drafter, DrafterChoice};
 use crate::model::{Decoder, DraftView, Sequence, SkipPlan};
 
+/// What a further row is guessed to add to a step of the target, in plain steps.
+pub const ROW_GUESS: f64 = 0.25;
+
 /// A draft model and what it is called.
 pub struct DraftModel {
     /// Its name, as in `model:NAME`.
@@ -54,7 +57,11 @@ impl Catalog {
     pub fn guess(&self, drafter: &DrafterChoice) -> f64 {
         let step = self.target.bytes_per_step() as f64;
         match drafter {
-            DrafterChoice::Exit(depth) => self.target.bytes_per_exit(*depth) as f64 / step,
+            // Its layers are not run again for the rows that are verified.
+            DrafterChoice::Exit(depth) => {
+                let saved = ROW_GUESS * *depth as f64 / self.target.layer_count() as f64;
+                (self.target.bytes_per_exit(*depth) as f64 / step - saved).max(0.0)
+            }
             DrafterChoice::Skip(plan) => self.target.bytes_per_step_without(plan) as f64 / step,
             drafter => self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_step() as f64 / step),
         }

@@ -4,6 +4,7 @@
 //! them yields tokens, so measuring costs nothing.
 
 use super::MAX_DRAFT;
+use crate::drafters::catalog::ROW_GUESS;
 
 /// The most rows verified at once.
 pub const MAX_ROWS: usize = MAX_DRAFT + 1;
@@ -17,8 +18,6 @@ const OUTLIER: f64 = 1.5;
 const RECENT: u64 = 256;
 /// After this many other steps a plain one is due.
 const PLAIN_AGAIN: u64 = 64;
-/// What a row is assumed to add to a step, in steps, as long as only one row count was seen.
-const GUESS: f64 = 0.25;
 
 /// A running mean of durations, in seconds, robust to single hiccups.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,9 +123,9 @@ fn line(known: &[(usize, f64)]) -> Option<[f64; MAX_ROWS]> {
     let (first, last) = (*known.first()?, *known.last()?);
     let mut estimates = [0.0; MAX_ROWS];
     if first.0 == last.0 {
-        let step = first.1 / (1.0 + GUESS * (first.0 - 1) as f64);
+        let step = first.1 / (1.0 + ROW_GUESS * (first.0 - 1) as f64);
         for (index, estimate) in estimates.iter_mut().enumerate() {
-            *estimate = step * (1.0 + GUESS * index as f64);
+            *estimate = step * (1.0 + ROW_GUESS * index as f64);
         }
         return Some(estimates);
     }

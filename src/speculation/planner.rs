@@ -286,12 +286,14 @@ impl Planner {
     fn introduction(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
         let newcomers = situation.usable.iter().copied().filter(|&index| self.candidates[index].is_newcomer());
         let speeds = newcomers.map(|candidate| (self.speed(candidate, situation), candidate));
+        // Who was asked for alone is tried whatever it promises: that is a guess.
+        let is_alone = situation.usable.len() == 1;
         // Those that were asked and found nothing to draft wait for the others.
         let silent = |candidate: usize| {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
             tries.saturating_sub(rounds)
         };
-        let hopeful = best_first(speeds.filter(|(speed, _)| *speed > best)).map(|(_, candidate)| candidate);
+        let hopeful = best_first(speeds.filter(|(speed, _)| is_alone || *speed > best)).map(|(_, candidate)| candidate);
         let mut hopeful: Vec<usize> = hopeful.collect();
         hopeful.sort_by_key(|&candidate| silent(candidate));
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);

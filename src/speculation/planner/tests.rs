@@ -257,6 +257,14 @@ fn who_promises_less_than_the_choice_is_not_introduced() {
 }
 
 #[test]
+fn who_was_asked_for_alone_is_tried_whatever_is_guessed() {
+    // A token is guessed to cost 0.9 of a step, and costs 0.05.
+    let mut machine = Machine::new(0.1, &[(0.9, MAX_DRAFT)]);
+    machine.price[0] = 0.05;
+    assert_eq!(machine.play(100), Some(0));
+}
+
+#[test]
 fn one_cold_step_does_not_decide_against_drafting() {
     let mut machine = Machine::new(0.1, &[(0.05, MAX_DRAFT)]);
     machine.play(20);
