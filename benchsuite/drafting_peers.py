@@ -48,10 +48,14 @@ def llama(a, texts, flags, program, pattern):
             prompt.write(text)
             prompt.flush()
             command = [os.path.join(a.llama, program), "-m", a.gguf, "-f", prompt.name, "-n", "256", "-t", str(a.threads), "--temp", "0", "-c", "1024", *flags]
-            done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, LD_LIBRARY_PATH=a.llama))
-        found = re.search(pattern, done.stdout + done.stderr)
+            # llama-speculative-simple ends early now and then, on a prompt that works the next time.
+            for _ in range(4):
+                done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, LD_LIBRARY_PATH=a.llama))
+                found = re.search(pattern, done.stdout + done.stderr)
+                if done.returncode == 0 and found:
+                    break
         if done.returncode != 0 or not found:
-            sys.exit(f"`{' '.join(command)}` failed: {done.stderr.strip()[-500:]}")
+            sys.exit(f"`{' '.join(command)}` failed (exit status {done.returncode}): {done.stderr.strip()[-500:]}")
         fields = {name: float(value) for name, value in found.groupdict().items()}
         tokens += fields["tokens"]
         seconds += fields.get("seconds", 0) + fields.get("ms", 0) / 1e3
