@@ -217,7 +217,8 @@ impl Planner {
         if let DraftLength::Fixed(length) = length {
             let length = length.min(room);
             let speeds = situation.usable.iter().map(|&candidate| (self.speed(candidate, situation), candidate));
-            return best_first(speeds).map(|(_, candidate)| Plan { candidate, length, least: length }).collect();
+            let plan = |(_, candidate)| Plan { candidate, length, least: length };
+            return best_first(speeds).into_iter().map(plan).collect();
         }
         // As long as a plain step is not measured, or not lately, plain steps are what is needed.
         let Some(plain) = self.costs.plain().filter(|_| !self.costs.is_plain_stale()) else { return Vec::new() };
@@ -261,7 +262,7 @@ impl Planner {
     fn choose(&mut self, situation: &Situation<'_>) -> Vec<(f64, usize)> {
         let known = situation.usable.iter().copied().filter(|&index| !self.candidates[index].is_newcomer());
         let speeds = known.map(|index| (self.speed(index, situation), index));
-        let mut scored: Vec<(f64, usize)> = best_first(speeds.filter(|(speed, _)| *speed > 1.0)).collect();
+        let mut scored = best_first(speeds.filter(|(speed, _)| *speed > 1.0));
         // The current choice stays unless the best is better by more than the noise of the estimates. Plain
         // decoding is a choice too.
         let current = self.current.filter(|candidate| situation.usable.contains(candidate));
@@ -289,16 +290,15 @@ impl Planner {
         // Who was asked for alone is tried whatever it promises: that is a guess.
         let is_alone = situation.usable.len() == 1;
         // Those that were asked and found nothing to draft wait for the others.
-        let silent = |candidate: usize| {
+        let silent = |&(_, candidate): &(f64, usize)| {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
             tries.saturating_sub(rounds)
         };
-        let hopeful = best_first(speeds.filter(|(speed, _)| is_alone || *speed > best)).map(|(_, candidate)| candidate);
-        let mut hopeful: Vec<usize> = hopeful.collect();
-        hopeful.sort_by_key(|&candidate| silent(candidate));
+        let mut hopeful = best_first(speeds.filter(|(speed, _)| is_alone || *speed > best));
+        hopeful.sort_by_key(silent);
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
         let left = most - self.answer.introductions_lost;
-        hopeful.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
+        hopeful.into_iter().find_map(|(_, candidate)| self.trial_within(left, candidate, room, situation))
     }
 
     /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
@@ -392,10 +392,15 @@ impl Planner {
     fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
         let Some(prices) = self.prices(candidate) else { return 1.0 };
         let yields = &self.candidates[candidate].yields;
-        let spread = self.backlog_seconds(candidate, situation) / situation.remaining.max(1) as f64;
-        let as_planned = yields.seconds_per_token(&prices, 0) + spread;
-        let as_before = yields.seconds_per_token(&prices, unread(candidate, situation));
-        prices.steps[0] / as_planned.max(as_before)
+        let drafting = yields.seconds_per_token(&prices, 0);
+        let seconds = match unread(candidate, situation) {
+            0 => drafting,
+            unread => {
+                let spread = self.backlog_seconds(candidate, situation) / situation.remaining.max(1) as f64;
+                yields.seconds_per_token(&prices, unread).max(drafting + spread)
+            }
+        };
+        prices.steps[0] / seconds
     }
 
     /// Seconds that a candidate needs to run what it has not seen.
@@ -419,10 +424,10 @@ fn unread(candidate: usize, situation: &Situation<'_>) -> usize {
 }
 
 /// Candidates with their speeds, the fastest first.
-fn best_first(speeds: impl Iterator<Item = (f64, usize)>) -> impl Iterator<Item = (f64, usize)> {
+fn best_first(speeds: impl Iterator<Item = (f64, usize)>) -> Vec<(f64, usize)> {
     let mut speeds: Vec<(f64, usize)> = speeds.collect();
     speeds.sort_by(|a, b| b.0.total_cmp(&a.0));
-    speeds.into_iter()
+    speeds
 }
 
 #[cfg(test)]
