@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::attention::{Attention, Units};
 use crate::buffer::SharedOutput;
+use crate::caches::largest_cache;
 use crate::elementwise::{AddRmsNorm, GatedSilu, HeadTransform, Heads, RmsNorm};
 use crate::isa::Isa;
 use crate::{InstructionSet, LayerCache, ThreadPool};
@@ -50,6 +52,10 @@ impl Shares {
 pub struct Kernels {
     pool: ThreadPool,
     pub(crate) isa: Isa,
+    /// Bytes of all weights that were packed.
+    packed: AtomicUsize,
+    /// Bytes of the largest cache.
+    cache: usize,
 }
 
 impl Kernels {
@@ -58,7 +64,7 @@ impl Kernels {
     /// # Errors
     /// What starting the threads failed with; `InvalidInput` for 0 threads.
     pub fn new(threads: usize) -> io::Result<Self> {
-        Ok(Self { pool: ThreadPool::new(threads)?, isa: Isa::best() })
+        Ok(Self::of(ThreadPool::new(threads)?, Isa::best()))
     }
 
     /// As [`Kernels::new`], with threads bound to processors: see [`ThreadPool::pinned`].
@@ -66,7 +72,7 @@ impl Kernels {
     /// # Errors
     /// As for [`ThreadPool::pinned`].
     pub fn pinned(threads: usize) -> io::Result<Self> {
-        Ok(Self { pool: ThreadPool::pinned(threads)?, isa: Isa::best() })
+        Ok(Self::of(ThreadPool::pinned(threads)?, Isa::best()))
     }
 
     /// Kernels with a chosen instruction set.
@@ -77,7 +83,21 @@ impl Kernels {
         let isa = Isa::of(set).ok_or_else(|| {
             io::Error::new(io::ErrorKind::Unsupported, format!("this machine does not have the instruction set {set}"))
         })?;
-        Ok(Self { pool: ThreadPool::new(threads)?, isa })
+        Ok(Self::of(ThreadPool::new(threads)?, isa))
+    }
+
+    fn of(pool: ThreadPool, isa: Isa) -> Self {
+        Self { pool, isa, packed: AtomicUsize::new(0), cache: largest_cache() }
+    }
+
+    pub(crate) fn note_packed(&self, bytes: usize) {
+        self.packed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a cache has room for all weights that were packed; they are then expected to be there. Decides nothing but
+    /// how fast products are.
+    pub(crate) fn weights_fit_a_cache(&self) -> bool {
+        self.packed.load(Ordering::Relaxed) <= self.cache
     }
 
     /// Threads, the caller included.

@@ -15,7 +15,7 @@
 //!   A cache rounds what it is given, if its format is narrow, value by value.
 //! - Products and gradients for training have the same bits on every number of threads and instruction set too; sums over
 //!   rows are cut into pieces of a fixed size.
-//! - The exponential is the crate's own, and tails go through the same instructions as full vectors.
+//! - The exponential is the crate's own, and tails compute, value by value, what full vectors do.
 
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and read in place");
@@ -28,6 +28,7 @@ mod arena;
 mod attention;
 mod buffer;
 mod cache;
+mod caches;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;

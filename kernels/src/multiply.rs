@@ -39,6 +39,32 @@ pub(crate) trait Multiply: Copy {
         true
     }
 
+    /// Whether [`Multiply::groups`] makes sums side by side.
+    const SIDE_BY_SIDE: bool;
+
+    /// Adds the products of `N` groups from `first` on, which have all their lines, to the totals, in order. Their sums may be
+    /// made side by side: a sum is a chain, and where rows are few, there are fewer chains than the processor can work on.
+    ///
+    /// # Safety
+    /// As for [`Multiply::group`], of each.
+    #[inline(always)]
+    unsafe fn groups<const ROWS: usize, const N: usize>(
+        self,
+        totals: &mut [<Self::F as Simd>::V; ROWS],
+        scales: *const u8,
+        first: usize,
+        lines: *const u8,
+        words: *const u32,
+    ) {
+        for n in 0..N {
+            // SAFETY: by the caller.
+            unsafe {
+                let (lines, words) = (lines.add(n * Self::LINES * LINE), words.add(n * ROWS * Self::WORDS));
+                self.group::<ROWS>(totals, scales, first + n, lines, Self::LINES, words);
+            }
+        }
+    }
+
     /// Adds the products of group `group` with `count` lines to the totals.
     ///
     /// # Safety
@@ -82,6 +108,8 @@ pub(crate) trait ByLine: Copy {
     const HEADER: usize;
     /// Bytes of a group's scales.
     const SCALES: usize;
+    /// As in [`Multiply`].
+    const SIDE_BY_SIDE: bool;
 
     fn floats(self) -> Self::F;
 
@@ -116,6 +144,7 @@ impl<L: ByLine> Multiply for L {
     const ROWS: usize = L::ROWS;
     const LINES: usize = L::LINES;
     const WORDS: usize = L::HEADER + L::PER_GROUP;
+    const SIDE_BY_SIDE: bool = L::SIDE_BY_SIDE;
 
     #[inline(always)]
     fn floats(self) -> L::F {
@@ -154,6 +183,45 @@ impl<L: ByLine> Multiply for L {
             totals[r] = unsafe { self.finish(totals[r], sums[r], scales.add(group * L::SCALES), words, r) };
         }
     }
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // as for `Multiply::group`
+    unsafe fn groups<const ROWS: usize, const N: usize>(
+        self,
+        totals: &mut [<L::F as Simd>::V; ROWS],
+        scales: *const u8,
+        first: usize,
+        lines: *const u8,
+        words: *const u32,
+    ) {
+        // SAFETY: by the caller, here and below.
+        let words: [*const u32; N] = std::array::from_fn(|n| unsafe { words.add(n * ROWS * <L as Multiply>::WORDS) });
+        // SAFETY: as above.
+        let mut sums = [[unsafe { self.start(words[0], 0) }; ROWS]; N];
+        for n in 0..N {
+            for r in 0..ROWS {
+                // SAFETY: as above.
+                sums[n][r] = unsafe { self.start(words[n], r) };
+            }
+        }
+        for line in 0..<L as ByLine>::LINES {
+            for n in 0..N {
+                // SAFETY: as above; a byte array has no alignment.
+                unsafe {
+                    // Asked for in order.
+                    prefetch(ByLine::floats(self), lines.add((N * line + n) * LINE));
+                    let from = lines.add((n * <L as ByLine>::LINES + line) * LINE);
+                    self.add::<ROWS>(&mut sums[n], &*from.cast(), words[n].add(ROWS * L::HEADER + line * L::PER_LINE));
+                }
+            }
+        }
+        for n in 0..N {
+            for r in 0..ROWS {
+                // SAFETY: as above.
+                totals[r] =
+                    unsafe { self.finish(totals[r], sums[n][r], scales.add((first + n) * L::SCALES), words[n], r) };
+            }
+        }
+    }
 }
 
 /// 8-bit integers.
@@ -171,6 +239,8 @@ impl<D: Dot> ByLine for Int8<D> {
     const PER_LINE: usize = 1;
     const HEADER: usize = HEADER;
     const SCALES: usize = SCALES;
+    // Its chains are a quarter as long, and nothing was gained.
+    const SIDE_BY_SIDE: bool = false;
 
     #[inline(always)]
     fn floats(self) -> D::F {
@@ -213,6 +283,7 @@ impl<D: Dot> Multiply for Int4<D> {
     const ROWS: usize = D::F::ROWS;
     const LINES: usize = AFFINE_HEAD + GROUP / 8;
     const WORDS: usize = HEADER + GROUP / 4;
+    const SIDE_BY_SIDE: bool = false;
 
     #[inline(always)]
     fn floats(self) -> D::F {
@@ -304,6 +375,7 @@ macro_rules! floats {
             const PER_LINE: usize = $per_line;
             const HEADER: usize = 0;
             const SCALES: usize = 0;
+            const SIDE_BY_SIDE: bool = true;
 
             #[inline(always)]
             fn floats(self) -> S {

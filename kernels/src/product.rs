@@ -45,6 +45,12 @@ fn rows_for_free(kind: Kind) -> usize {
     }
 }
 
+/// Rows of the largest tile whose sums are made for two groups of k side by side: of more rows there are chains enough.
+const SIDE_BY_SIDE: usize = 6;
+/// Rows up to which that costs more than it brings where weights come from memory: nothing is waited for there but them, and
+/// they come best in order.
+const IN_ORDER: usize = 2;
+
 thread_local! {
     static WORDS: Cell<Vec<u32>> = Cell::default();
 }
@@ -72,6 +78,7 @@ impl Kernels {
     pub fn pack(&self, source: &Weights, format: MatrixFormat, arena: &mut WeightArena) -> io::Result<PackedWeights> {
         let layout = Layout::new(format, source.out_features(), source.in_features());
         let mut packed = PackedWeights::zeroed(layout, arena)?;
+        self.note_packed(layout.bytes());
         let out = SharedOutput::new(packed.data_mut());
         self.split(layout.blocks(), 1, 16 * layout.bytes(), &|range| {
             self.isa.enter(Pack { source, layout, range, out: &out });
@@ -109,7 +116,7 @@ impl Kernels {
     /// As [`Kernels::matmul`] of what comes out of `input`, with the same bits as if that had been computed before.
     ///
     /// # Panics
-    /// Where a slice does not have its shape's length, or there are no products and so no shape.
+    /// Where a slice does not have its shape's length. Without products nothing is done, sums of `input` included.
     pub fn matmul_of(&self, input: Input<'_>, rows: usize, products: &mut [Product<'_>]) {
         let Some(k) = products.first().map(|product| product.weights.in_features()) else { return };
         for product in products.iter() {
@@ -170,8 +177,9 @@ impl Kernels {
             .collect();
         let bytes: usize = targets.iter().map(|target| target.weights.bytes()).sum();
         let shares = self.shares(bytes / 4 * tiles.rows.div_ceil(rows_for_free(kind)));
+        let cached = self.weights_fit_a_cache();
         self.run(shares, &|part| {
-            let job = Blocks { words, row_words, tiles, groups, targets: &targets, shares, part };
+            let job = Blocks { words, row_words, tiles, groups, targets: &targets, cached, shares, part };
             match kind {
                 Kind::Floats => self.isa.enter(job),
                 Kind::Integers => self.isa.enter_dots(job),
@@ -196,6 +204,8 @@ struct Blocks<'a> {
     tiles: Tiles,
     groups: usize,
     targets: &'a [Target<'a>],
+    /// Whether weights are expected in a cache.
+    cached: bool,
     shares: Shares,
     part: usize,
 }
@@ -284,8 +294,19 @@ impl<'a> Blocks<'a> {
         for (block, weights) in blocks.zip(weights.chunks_exact(block_bytes)) {
             let scales = weights.as_ptr();
             let mut totals = [s.splat(0.0); ROWS];
-            for group in 0..whole {
+            let mut first = 0;
+            let side_by_side = M::SIDE_BY_SIDE && ROWS <= SIDE_BY_SIDE && (ROWS > IN_ORDER || self.cached);
+            while side_by_side && first + 2 <= whole {
                 // SAFETY: `whole` groups have all their lines, as asserted.
+                unsafe {
+                    let lines = scales.add(scales_bytes + first * M::LINES * LINE);
+                    let words = words.as_ptr().add(first * group_words);
+                    m.groups::<ROWS, 2>(&mut totals, scales, first, lines, words);
+                }
+                first += 2;
+            }
+            for group in first..whole {
+                // SAFETY: as above.
                 unsafe {
                     let lines = scales.add(scales_bytes + group * M::LINES * LINE);
                     let words = words.as_ptr().add(group * group_words);
