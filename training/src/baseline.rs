@@ -19,7 +19,6 @@ use crate::job::{Job, JobFlags};
 use crate::likelihood::{Loss, measure, of_model};
 use crate::pretrain::TARGET;
 use crate::progress::{Progress, grouped};
-use crate::recipe::is_generated;
 use crate::score::load_decoder;
 use crate::tokenizer::ChatTokenizer;
 use crate::tokens::{self, Document, Shard, SourceTokens};
@@ -57,7 +56,7 @@ pub fn run(flags: &BaselineFlags) -> Result<(), Failure> {
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
     let texts: Vec<SourceTokens> = tokens::open(&job, &tokenizer)?
         .into_iter()
-        .filter(|source| !is_generated(&source.name) && source.validation.is_some())
+        .filter(|source| !source.generated && source.validation.is_some())
         .collect();
     if texts.is_empty() {
         return Err(anyhow!(

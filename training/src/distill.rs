@@ -23,7 +23,7 @@ use crate::job::{Job, Outcome};
 use crate::objective::{Distillation, Objective};
 use crate::packing::Source;
 use crate::pretrain::{TARGET, TrainingFlags};
-use crate::recipe::{Fields, TASKS, is_generated};
+use crate::recipe::{Fields, TASKS};
 use crate::settings::{DraftRecipe, ModelRecipe, TrainingRecipe};
 use crate::sources::{self, Row, Rows};
 use crate::tasks::prepare;
@@ -224,7 +224,7 @@ impl Lessons {
             shard: &tokens.train,
             weight: recipe.data_weight * tokens.weight / all,
         });
-        let texts = tokens.iter().filter(|tokens| !is_generated(&tokens.name));
+        let texts = tokens.iter().filter(|tokens| !tokens.generated);
         let texts = texts.filter_map(|tokens| source(&tokens.name, &tokens.validation, tokens.weight));
         // Those without weight too: a later phase may give them one.
         (
@@ -267,7 +267,7 @@ fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Fai
 /// their weights. The beginnings of a smaller `count` are the first of those of a larger one.
 fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
     let texts: Vec<&SourceTokens> =
-        tokens.iter().filter(|source| !is_generated(&source.name) && source.train.documents() > 0).collect();
+        tokens.iter().filter(|source| !source.generated && source.train.documents() > 0).collect();
     let weight = |source: &&SourceTokens| source.train.documents_for(source.weight);
     let all: f64 = texts.iter().map(weight).sum();
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x636f_6e74_696e_7565);

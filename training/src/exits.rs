@@ -62,8 +62,26 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
             directory.display()
         ))?;
     }
+    let (own, known) = (tokenizer.tokenizer().vocab_size(), config.vocab_size);
+    if own > known {
+        Err(anyhow::anyhow!(
+            "The tokenizer of {} has {own} tokens, and its model knows {known}: put the tokenizer there that the model was made with.",
+            directory.display()
+        ))?;
+    }
+    if recipe.length > config.context {
+        Err(anyhow::anyhow!(
+            "`length` of [exits] is {}, and the context of the model in {} is {}: lower it.",
+            recipe.length,
+            directory.display(),
+            config.context
+        ))?;
+    }
     let tokens = tokens::open(job, &tokenizer)?;
     let (train, held_out) = sources(&tokens);
+    if held_out.iter().all(|source| source.shard.documents() == 0) {
+        Err(anyhow::anyhow!("{NOTHING_HELD_OUT}"))?;
+    }
     let fingerprint = checkpoint.fingerprint();
     let of_model = format!("{fingerprint:016x} {} {}", tokens::fingerprint(&tokens), job.recipe.seed);
     let key = Checksum::of(format!("{recipe:?} {of_model}").as_bytes());
@@ -83,6 +101,10 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     job.mark_done("exits", key)?;
     Ok(Outcome::Made)
 }
+
+/// Said before and after what is held out was looked at.
+const NOTHING_HELD_OUT: &str =
+    "No answers are held out to measure exits on: raise `validation` of the recipe's sources.";
 
 /// What the step does with a model.
 struct Work<'a> {
@@ -113,7 +135,7 @@ impl Work<'_> {
         let known = cache("training", train, self.seed ^ SEED, recipe.rows, false).fill()?;
         let new = cache("held-out", held_out, 0, recipe.held_out, true).fill()?;
         if new.rows() < 2 {
-            bail!("No answers are held out to measure exits on: raise `validation` of the recipe's sources.");
+            bail!("{NOTHING_HELD_OUT}");
         }
         let training = HeadTraining {
             recipe,

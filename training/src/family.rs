@@ -29,8 +29,8 @@ enum Step<'a> {
 impl<'a> Step<'a> {
     /// What a recipe asks for, in order.
     fn of(recipe: &'a Recipe) -> Vec<Self> {
-        let generated = recipe.data.tasks.as_ref().or(recipe.data.focus.as_ref());
-        let tasks = generated.into_iter().map(|_| Self::Tasks);
+        let generates = recipe.data.tasks.is_some() || !recipe.data.focus.is_empty();
+        let tasks = generates.then_some(Self::Tasks).into_iter();
         let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
         let exits = recipe.exits.iter().map(|_| Self::Exits);
         tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).chain(exits).collect()

@@ -95,8 +95,11 @@ impl Exits {
         let skipped = sublayers.fold(None, |plan: Option<SkipPlan>, sublayer| {
             Some(plan.map_or_else(|| SkipPlan::of(sublayer), |plan| plan.with(sublayer)))
         });
-        let exit = 1 + (step % (layers.max(2) as u64 - 1)) as usize;
-        Self { skipped, exit: (exit, recipe.loss) }
+        let exit = match recipe.depths.as_slice() {
+            [] => 1 + (step % (layers.max(2) as u64 - 1)) as usize,
+            depths => depths[(step % depths.len() as u64) as usize],
+        };
+        Self { skipped, exit: (exit.min(layers - 1), recipe.loss) }
     }
 }
 
@@ -156,4 +159,104 @@ fn picks(logits: &Tensor<2>) -> impl Iterator<Item = usize> {
 pub fn greatest(logits: &[f32]) -> usize {
     let better = |best: usize, (place, logit): (usize, &f32)| if *logit > logits[best] { place } else { best };
     logits.iter().enumerate().fold(0, better)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use std::sync::Arc;
+
+    use paceline::model::Compute;
+    use paceline_kernels::Kernels;
+
+    use super::*;
+    use crate::initial::initial;
+    use crate::settings::{ModelRecipe, TrainingRecipe};
+
+    /// A model of three layers, and its lowest ones alone.
+    fn models(lower: usize) -> (Trainable, Trainable) {
+        let compute = Compute::Kernels(Arc::new(Kernels::new(1).unwrap()));
+        let recipe = |layers| ModelRecipe {
+            layers,
+            hidden: 16,
+            intermediate: 24,
+            heads: 2,
+            kv_heads: None,
+            rope_theta: 100.0,
+            training: TrainingRecipe::default(),
+        };
+        let config = recipe(3).shape(20, 8);
+        let whole = Trainable::new(config.clone(), &compute, initial(&config, 7));
+        let values = whole.parameters().values();
+        let lower = Trainable::new(recipe(lower).shape(20, 8), &compute, |name, _| values[name].clone());
+        (whole, lower)
+    }
+
+    fn sample() -> Sample {
+        let tokens: Vec<u32> = (0..16).map(|place| place * 7 % 20).collect();
+        let targets = tokens.iter().map(|token| (token * 3 + 1) % 20).collect();
+        Sample { batch: Batch::whole(tokens, 8), targets, weights: vec![0.25; 16] }
+    }
+
+    /// The loss of an exit is that of the model that ends there, with the same parameters.
+    #[test]
+    fn an_exits_gradients_are_those_of_the_model_that_ends_there() {
+        let (whole, lower) = models(2);
+        let exits = Exits { skipped: None, exit: (2, 0.5) };
+        let objective = Objective::NextToken;
+        let (loss, with_exit) = gradients(&whole, &objective, &sample(), Some(&exits));
+        let (alone, of_whole) = gradients(&whole, &objective, &sample(), None);
+        let (_, of_lower) = gradients(&lower, &objective, &sample(), None);
+        assert_eq!(loss, alone, "the loss that is told is the last layer's");
+        for (name, gradient) in &with_exit {
+            let lower = of_lower.get(name).cloned().unwrap_or_else(|| vec![0.0; gradient.len()]);
+            for ((sum, whole), lower) in gradient.iter().zip(&of_whole[name]).zip(lower) {
+                assert!((sum - (whole + 0.5 * lower)).abs() < 1e-5, "{name}: {sum} {whole} {lower}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_that_is_left_out_learns_nothing_and_changes_nothing() {
+        let (whole, lower) = models(2);
+        let last = SkipPlan::of(Sublayer::Attention(2)).with(Sublayer::Mlp(2));
+        let exits = Exits { skipped: Some(last), exit: (1, 0.0) };
+        let (loss, found) = gradients(&whole, &Objective::NextToken, &sample(), Some(&exits));
+        let (expected, of_lower) = gradients(&lower, &Objective::NextToken, &sample(), None);
+        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+        for (name, gradient) in &found {
+            let expected = of_lower.get(name).cloned().unwrap_or_else(|| vec![0.0; gradient.len()]);
+            assert!(gradient.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+        }
+    }
+
+    #[test]
+    fn exits_take_part_in_turns() {
+        let depths = |depths: &[usize], layers| -> Vec<usize> {
+            let recipe = EarlyExits { dropout: 0.0, loss: 0.5, depths: depths.to_vec() };
+            (0..6).map(|step| Exits::of_step(&recipe, 3, step, layers).exit.0).collect()
+        };
+        assert_eq!(depths(&[], 4), [1, 2, 3, 1, 2, 3]);
+        assert_eq!(depths(&[1, 3], 4), [1, 3, 1, 3, 1, 3]);
+        // A model that has yet to grow.
+        assert_eq!(depths(&[1, 3], 2), [1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn upper_layers_are_left_out_more_often_and_the_first_never() {
+        let recipe = EarlyExits { dropout: 0.5, loss: 0.5, depths: Vec::new() };
+        let mut skipped = [0_i32; 4];
+        for step in 0..2000 {
+            if let Some(plan) = Exits::of_step(&recipe, 3, step, 4).skipped {
+                for (layer, skipped) in skipped.iter_mut().enumerate() {
+                    *skipped += i32::from(plan.skips(Sublayer::Attention(layer)) && plan.skips(Sublayer::Mlp(layer)));
+                }
+            }
+        }
+        // dropout * (2^(layer / 3) - 1) of 2,000; three standard deviations are 67 at most.
+        for (skipped, expected) in skipped.into_iter().zip([0, 260, 587, 1000]) {
+            assert!((skipped - expected).abs() < 67, "{skipped} for {expected}");
+        }
+        assert_eq!(skipped[0], 0);
+    }
 }

@@ -173,6 +173,7 @@ impl<'a> Packer<'a> {
         self.state.drawn += 1;
         let weights = self.sources.iter().zip(&self.weights);
         let weights: Vec<f64> = weights.map(|(source, weight)| source.shard.documents_for(*weight)).collect();
+        debug_assert!(weights.iter().any(|weight| *weight > 0.0), "the trainer looks after that");
         let mut point = random.random::<f64>() * weights.iter().sum::<f64>();
         let drawn = weights.iter().position(|weight| {
             point -= weight;

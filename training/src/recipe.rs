@@ -7,7 +7,7 @@
 mod parameters;
 mod sentences;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -109,13 +109,13 @@ pub struct DataRecipe {
     pub text: Vec<TextSource>,
     /// `[data.tasks]`: generated tasks.
     pub tasks: Option<TaskSource>,
-    /// `[data.focus]`: more of them, of the categories and levels that are to be learned better.
-    pub focus: Option<TaskSource>,
+    /// `[[data.focus]]`: more of them, of some categories and levels alone, for phases that practise these.
+    pub focus: Vec<FocusSource>,
 }
 
 impl Default for DataRecipe {
     fn default() -> Self {
-        Self { document_tokens: 1024, text: Vec::new(), tasks: None, focus: None }
+        Self { document_tokens: 1024, text: Vec::new(), tasks: None, focus: Vec::new() }
     }
 }
 
@@ -166,8 +166,21 @@ impl Default for Fields {
 pub struct TaskSource {
     /// How many to train on.
     pub train: usize,
-    /// Their share in what is learned, relative to the other sources'. It may be 0 for `focus`, until a phase names it.
+    /// Their share in what is learned, relative to the other sources'.
     #[serde(default = "one")]
+    pub weight: f64,
+}
+
+/// More generated tasks, others than those of `[data.tasks]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FocusSource {
+    /// What they are called in curves, file names and the weights of phases.
+    pub name: String,
+    /// How many to train on.
+    pub train: usize,
+    /// Their share in what is learned, relative to the other sources'; 0 until a phase gives them one.
+    #[serde(default)]
     pub weight: f64,
     /// Their categories.
     #[serde(default = "all_categories")]
@@ -175,6 +188,9 @@ pub struct TaskSource {
     /// Their levels.
     #[serde(default = "all_levels")]
     pub levels: Vec<Level>,
+    /// Of these, only those whose last message has this text, and of every `LOOKED_THROUGH` at most one.
+    #[serde(default)]
+    pub containing: Option<String>,
 }
 
 fn all_categories() -> Vec<Category> {
@@ -254,7 +270,7 @@ impl DataRecipe {
             return Err("`document_tokens` of [data] must be at least 8".to_owned());
         }
         // What the generated tasks are called, and what the target writes for its drafts.
-        let mut names = vec![TASKS, FOCUS, distill::ANSWERS, distill::CONTINUATIONS];
+        let mut names = vec![TASKS, distill::ANSWERS, distill::CONTINUATIONS];
         for source in &self.text {
             let (path, name) = (&source.path, source.name());
             check_weight(source.weight, path)?;
@@ -271,30 +287,43 @@ impl DataRecipe {
             }
             names.push(name);
         }
-        for (name, source) in [(TASKS, &self.tasks), (FOCUS, &self.focus)] {
-            let Some(TaskSource { train, weight, categories, levels }) = source else { continue };
+        for FocusSource { name, train, weight, categories, levels, .. } in &self.focus {
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+                return Err("a [[data.focus]] needs a `name` of letters, digits, `-` and `_`".to_owned());
+            }
+            if ["train", "validation"].contains(&name.as_str()) || names.contains(&name.as_str()) {
+                return Err(format!("a [[data.focus]] cannot be called `{name}`: another source or file is"));
+            }
+            names.push(name);
             if *train == 0 {
-                return Err(format!(
-                    "`train` of [data.{name}] must be above zero; leave the section out to do without tasks"
-                ));
+                return Err(format!("`train` of the focus `{name}` must be above zero"));
             }
             if categories.is_empty() || levels.is_empty() {
-                return Err(format!("`categories` and `levels` of [data.{name}] need one at least"));
+                return Err(format!("`categories` and `levels` of the focus `{name}` need one at least"));
             }
-            if name == FOCUS && *weight == 0.0 {
-                continue;
+            let different =
+                [categories.iter().collect::<BTreeSet<_>>().len(), levels.iter().collect::<BTreeSet<_>>().len()];
+            if different != [categories.len(), levels.len()] {
+                return Err(format!("`categories` or `levels` of the focus `{name}` name one twice"));
             }
-            check_weight(*weight, &format!("[data.{name}]"))?;
+            if !(weight.is_finite() && *weight >= 0.0) {
+                return Err(format!("the `weight` of the focus `{name}` must be a number from 0 on"));
+            }
         }
-        Ok(())
+        self.tasks.as_ref().map_or(Ok(()), |tasks| match tasks.train {
+            0 => {
+                Err("`train` of [data.tasks] must be above zero; leave the section out to do without tasks".to_owned())
+            }
+            _ => check_weight(tasks.weight, "[data.tasks]"),
+        })
     }
 
     /// The names of all sources, with their weights.
     fn weights(&self) -> Vec<(&str, f64)> {
         let texts = self.text.iter().map(|source| (source.name(), source.weight));
-        let generated = [(TASKS, &self.tasks), (FOCUS, &self.focus)];
-        let generated = generated.into_iter().filter_map(|(name, source)| Some((name, source.as_ref()?.weight)));
-        texts.chain(generated).collect()
+        let tasks = self.tasks.iter().map(|source| (TASKS, source.weight));
+        let focus = self.focus.iter().map(|source| (source.name.as_str(), source.weight));
+        texts.chain(tasks).chain(focus).collect()
     }
 }
 
@@ -315,13 +344,6 @@ fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)
 
 /// What the generated tasks are called as a source.
 pub const TASKS: &str = "tasks";
-/// What the further ones are called.
-pub const FOCUS: &str = "focus";
-
-/// Whether a source is one of generated tasks.
-pub fn is_generated(source: &str) -> bool {
-    [TASKS, FOCUS].contains(&source)
-}
 
 fn check_weight(weight: f64, what: &str) -> Result<(), String> {
     match weight.is_finite() && weight > 0.0 {
@@ -379,6 +401,9 @@ mod tests {
         let mut recipes = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
             let text = std::fs::read_to_string(&path).unwrap();
             let used = ["TEXT", "DATA"].into_iter().filter(|name| text.contains(&format!("${{{name}}}")));
             let set: Vec<Parameter> = used.map(|name| format!("{name}=x").parse().unwrap()).collect();
@@ -424,11 +449,29 @@ mod tests {
             ("[[data.text]]\npath = \"answers.jsonl\"", "another source is called `answers`"),
             ("[data.tasks]\ntrain = 0", "`train` of [data.tasks] must be above zero"),
             ("[data.tasks]\ntrain = 9\nweight = 0", "the `weight` of [data.tasks] must be a number above 0"),
-            ("[data.tasks]\ntrain = 9\nlevels = []", "`categories` and `levels` of [data.tasks] need one"),
-            ("[data.focus]\ntrain = 9\nweight = -1", "the `weight` of [data.focus] must be a number above 0"),
+            ("[[data.focus]]\nname = \"a\"\ntrain = 0", "`train` of the focus `a` must be above zero"),
+            ("[[data.focus]]\nname = \"a b\"\ntrain = 9", "a [[data.focus]] needs a `name` of letters"),
+            ("[[data.focus]]\nname = \"tasks\"\ntrain = 9", "a [[data.focus]] cannot be called `tasks`"),
             (
-                "[data.focus]\ntrain = 9\ncategories = [\"fact\"]",
-                "line 3: `categories` cannot be used: unknown variant `fact`, expected one of `facts`",
+                "[[data.focus]]\nname = \"a\"\ntrain = 9\nlevels = []",
+                "`categories` and `levels` of the focus `a` need one",
+            ),
+            (
+                "[[data.focus]]\nname = \"a\"\ntrain = 9\nlevels = [\"simple\", \"simple\"]",
+                "`categories` or `levels` of the focus `a` name one twice",
+            ),
+            (&with("[target.training]\nsteps = 0"), "`training.steps` of [target] must be above zero"),
+            (
+                &with("[target.training]\nsteps = 10\ngrowth = [{ layers = 1, until = 0.95 }]"),
+                "`training.growth` of [target] is not over in the last of 10 steps",
+            ),
+            (
+                "[[data.focus]]\nname = \"a\"\ntrain = 9\nweight = -1",
+                "the `weight` of the focus `a` must be a number from 0",
+            ),
+            (
+                "[[data.focus]]\nname = \"a\"\ntrain = 9\ncategories = [\"fact\"]",
+                "line 4: `categories` cannot be used: unknown variant `fact`, expected one of `facts`",
             ),
             (
                 &with("[[target.training.phases]]\nsteps = 0"),
@@ -462,6 +505,16 @@ mod tests {
                 &with("[target.training]\nprompt_weight = -1"),
                 "`prompt_weight` of [target.training] must be a number from 0 on",
             ),
+            (
+                &with("[target.training]\nearly_exits = { dropout = 2, loss = 1 }"),
+                "`early_exits` of [target.training] needs a `dropout` from 0 to 1",
+            ),
+            (
+                &with(
+                    "[[target.training.phases]]\nsteps = 1\nearly_exits = { dropout = 0, loss = 1, depths = [1, 2] }",
+                ),
+                "`early_exits.depths` of [target.training.phases] has 2, where only 1 to 1 can be",
+            ),
             (&with("[exits]\ndepths = [1]\noptimizer = { muon = 0.9 }"), "leave it out of [exits]"),
             (&with("[exits]\ndepths = [2]"), "`depths` of [exits] has 2, but the model has 2 layers"),
             (
@@ -477,5 +530,40 @@ mod tests {
         assert!(message.contains("does not use ${TEXT}"), "{message}");
         let message = Recipe::read(Path::new("/nowhere/x.toml"), &[]).unwrap_err().to_string();
         assert!(message.contains("`/nowhere/x.toml` cannot be read"), "{message}");
+    }
+
+    /// `recipes/README.md` lists every key that a recipe of this repository has, written out or as a default.
+    #[test]
+    fn every_key_is_explained() {
+        fn keys<'a>(value: &'a toml::Value, found: &mut BTreeSet<&'a str>) {
+            match value {
+                toml::Value::Table(table) => table.iter().for_each(|(key, value)| {
+                    found.insert(key);
+                    // Names of sources and drafts are the recipe's own.
+                    match (key.as_str(), value) {
+                        ("weights", _) => {}
+                        ("drafts", toml::Value::Table(drafts)) => drafts.values().for_each(|draft| keys(draft, found)),
+                        _ => keys(value, found),
+                    }
+                }),
+                toml::Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+                _ => {}
+            }
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let explained = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        let words: BTreeSet<&str> = explained.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+        for (name, parameter) in [("family", "DATA"), ("own-text", "TEXT"), ("smoke", "")] {
+            let set: Vec<Parameter> =
+                if parameter.is_empty() { Vec::new() } else { vec![format!("{parameter}=x").parse().unwrap()] };
+            let recipe = Recipe::read(&folder.join(name).with_extension("toml"), &set).unwrap();
+            let shown = toml::Value::try_from(&recipe).unwrap();
+            let mut found = BTreeSet::new();
+            keys(&shown, &mut found);
+            assert!(found.len() > 20, "{found:?}");
+            for key in found {
+                assert!(words.contains(key), "recipes/README.md does not explain `{key}` of {name}.toml");
+            }
+        }
     }
 }

@@ -102,12 +102,15 @@ impl Default for TrainingRecipe {
 pub struct Phase {
     /// Its steps.
     pub steps: u64,
-    /// The learning rate, over its steps.
+    /// The learning rate, over its steps; that of the steps before `phases`, begun anew, where there is none.
     #[serde(default)]
-    pub schedule: Schedule,
+    pub schedule: Option<Schedule>,
     /// The weights of sources by their names; the others keep theirs.
     #[serde(default)]
     pub weights: BTreeMap<String, f64>,
+    /// Training for early exits along with the rest; none where it is left out, whatever the steps before did.
+    #[serde(default)]
+    pub early_exits: Option<EarlyExits>,
 }
 
 impl TrainingRecipe {
@@ -120,13 +123,21 @@ impl TrainingRecipe {
     pub fn rate(&self, step: u64) -> f64 {
         match self.phase(step) {
             None => self.schedule.at(step, self.steps),
-            Some((phase, first)) => phase.schedule.at(step - first, phase.steps),
+            Some((phase, first)) => phase.schedule.as_ref().unwrap_or(&self.schedule).at(step - first, phase.steps),
         }
     }
 
     /// The weights that a step gives to sources by name, instead of their own.
     pub fn weights(&self, step: u64) -> Option<&BTreeMap<String, f64>> {
         self.phase(step).map(|(phase, _)| &phase.weights)
+    }
+
+    /// What a step does for early exits.
+    pub fn early_exits(&self, step: u64) -> Option<&EarlyExits> {
+        match self.phase(step) {
+            None => self.early_exits.as_ref(),
+            Some((phase, _)) => phase.early_exits.as_ref(),
+        }
     }
 
     /// The further phases that have begun after so many steps.
@@ -146,16 +157,17 @@ impl TrainingRecipe {
         Some((phase, self.steps + before.iter().map(|phase| phase.steps).sum::<u64>()))
     }
 
-    /// What serde cannot check of the phases.
-    fn check_phases(&self, section: &str) -> Result<(), String> {
-        for Phase { steps, schedule, weights } in &self.phases {
+    /// What serde cannot check of the phases, in a model of `layers`.
+    fn check_phases(&self, section: &str, layers: usize) -> Result<(), String> {
+        for Phase { steps, schedule, weights, early_exits } in &self.phases {
             let section = format!("{section}.phases");
             if *steps == 0 {
                 return Err(format!(
                     "`steps` of [[{section}]] must be above zero; leave the phase out to do without it"
                 ));
             }
-            schedule.check(&section)?;
+            schedule.as_ref().map_or(Ok(()), |schedule| schedule.check(&section))?;
+            early_exits.as_ref().map_or(Ok(()), |exits| exits.check(&section, layers))?;
             if let Some((name, _)) = weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight >= 0.0)) {
                 return Err(format!("the weight of `{name}` in [[{section}]] must be a number from 0 on"));
             }
@@ -191,17 +203,50 @@ pub struct Growth {
     pub layers: usize,
     /// The share of the steps, from 0 to 1.
     pub until: f64,
+    /// Where the layers go that are added then.
+    #[serde(default)]
+    pub added: Added,
+}
+
+/// Where a model that grows gets its new layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Added {
+    /// On top of those that it has, so that the lower ones alone go on to know what they knew: early exits live on that.
+    #[default]
+    OnTop,
+    /// Behind the one that each is a copy of.
+    Between,
 }
 
 /// LayerSkip's training (Elhoushi et al. 2024): upper layers are left out now and then, and the model's own output is
 /// asked of lower layers too.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyExits {
     /// How often the last layer is left out; lower ones less often, the first never.
     pub dropout: f64,
     /// The weight of an exit's loss, where the last layer's is 1. One exit takes part in a step, in turns.
     pub loss: f64,
+    /// The layers whose output takes part; none stands for all but the last.
+    #[serde(default)]
+    pub depths: Vec<usize>,
+}
+
+impl EarlyExits {
+    /// What serde cannot check, in a model of `layers`; the rest of a sentence.
+    fn check(&self, section: &str, layers: usize) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.dropout) || self.loss.is_nan() || self.loss < 0.0 {
+            return Err(format!("`early_exits` of [{section}] needs a `dropout` from 0 to 1 and a `loss` from 0 on"));
+        }
+        if let Some(depth) = self.depths.iter().find(|depth| !(1..layers).contains(*depth)) {
+            return Err(format!(
+                "`early_exits.depths` of [{section}] has {depth}, where only 1 to {} can be",
+                layers - 1
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A draft model: what it looks like, and what of the target it is taught.
@@ -338,6 +383,7 @@ impl ModelRecipe {
             ("training.sequences", self.training.sequences),
             ("training.length", self.training.length),
             ("training.accumulate", self.training.accumulate),
+            ("training.steps", usize::try_from(self.training.steps).unwrap_or(usize::MAX)),
         ];
         if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("`{key}` of [{name}] must be above zero"));
@@ -354,20 +400,16 @@ impl ModelRecipe {
         let section = format!("{name}.training");
         self.training.optimizer.check(&section)?;
         self.training.schedule.check(&section)?;
-        self.training.check_phases(&section)?;
+        self.training.check_phases(&section, self.layers)?;
         if !(prompt_weight.is_finite() && *prompt_weight >= 0.0) {
             return Err(format!("`prompt_weight` of [{section}] must be a number from 0 on"));
         }
         if curriculum.is_some_and(|curriculum| !(0.0..=1.0).contains(&curriculum.until)) {
             return Err(format!("`curriculum.until` of [{section}] must be a number from 0 to 1"));
         }
-        if early_exits
-            .is_some_and(|exits| !(0.0..=1.0).contains(&exits.dropout) || exits.loss.is_nan() || exits.loss < 0.0)
-        {
-            return Err(format!("`early_exits` of [{section}] needs a `dropout` from 0 to 1 and a `loss` from 0 on"));
-        }
+        early_exits.as_ref().map_or(Ok(()), |exits| exits.check(&section, self.layers))?;
         let mut before = (0, 0.0);
-        for Growth { layers, until } in &self.training.growth {
+        for Growth { layers, until, .. } in &self.training.growth {
             if *layers <= before.0 || *layers >= self.layers || !(*until > before.1 && *until < 1.0) {
                 return Err(format!(
                     "`training.growth` of [{name}] must rise in `layers`, below {}, and in `until`, between 0 and 1",
@@ -375,6 +417,13 @@ impl ModelRecipe {
                 ));
             }
             before = (*layers, *until);
+        }
+        let last = self.training.steps - 1;
+        if before.1 > last as f64 / self.training.steps as f64 {
+            return Err(format!(
+                "`training.growth` of [{name}] is not over in the last of {} steps: lower its last `until`",
+                last + 1
+            ));
         }
         Ok(())
     }
@@ -390,18 +439,20 @@ mod tests {
         let schedule = |learning_rate| Schedule { learning_rate, warm_up: 0.0, floor: 0.0 };
         let phase = |steps, rate, source: &str| Phase {
             steps,
-            schedule: schedule(rate),
+            schedule: (source == "a").then(|| schedule(rate)),
             weights: BTreeMap::from([(source.to_owned(), 1.0)]),
+            early_exits: (source == "b").then_some(EarlyExits { dropout: 0.0, loss: 0.5, depths: vec![1] }),
         };
         let recipe = TrainingRecipe {
+            early_exits: Some(EarlyExits { dropout: 0.5, loss: 1.0, depths: Vec::new() }),
             steps: 1000,
             schedule: schedule(1.0),
-            phases: vec![phase(500, 3.0, "a"), phase(200, 2.0, "b")],
+            phases: vec![phase(500, 3.0, "a"), phase(200, 1.0, "b")],
             ..TrainingRecipe::default()
         };
         assert_eq!(recipe.total_steps(), 1700);
         let near = |step, rate: f64| assert!((recipe.rate(step) - rate).abs() < 0.01, "{step}: {}", recipe.rate(step));
-        for (step, rate) in [(0, 1.0), (999, 0.0), (1000, 3.0), (1249, 1.5), (1499, 0.0), (1500, 2.0), (1699, 0.0)] {
+        for (step, rate) in [(0, 1.0), (999, 0.0), (1000, 3.0), (1249, 1.5), (1499, 0.0), (1500, 1.0), (1699, 0.0)] {
             near(step, rate);
         }
         for (steps, begun) in [(0, 0), (1000, 0), (1001, 1), (1500, 1), (1501, 2), (1700, 2)] {
@@ -410,5 +461,7 @@ mod tests {
         let named = |step| recipe.weights(step).map(|weights| weights.keys().next().unwrap().as_str());
         let named = [0, 999, 1000, 1499, 1500, 1699].map(named);
         assert_eq!(named, [None, None, Some("a"), Some("a"), Some("b"), Some("b")]);
+        let losses = [0, 999, 1000, 1499, 1500, 1699].map(|step| recipe.early_exits(step).map(|exits| exits.loss));
+        assert_eq!(losses, [Some(1.0), Some(1.0), None, None, Some(0.5), Some(0.5)]);
     }
 }

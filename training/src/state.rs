@@ -41,14 +41,14 @@ pub enum StateError {
     },
     /// It is of another training.
     #[error(
-        "The checkpoint {} was made by another recipe: {what} differs; name another folder with `--out`, or delete it to begin anew.",
+        "The checkpoint {} was made by another recipe: it has {what}; name another folder with `--out`, or delete it to begin anew.",
         path.display()
     )]
     OtherRecipe {
         /// The file.
         path: PathBuf,
-        /// What differs.
-        what: &'static str,
+        /// Where the first difference is.
+        what: String,
     },
 }
 
@@ -131,8 +131,9 @@ impl State {
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry = |key: &str| metadata.get(key).ok_or_else(|| unreadable(format!("it lacks `{key}`")));
         let number = |key: &str| entry(key)?.parse::<u64>().map_err(|error| unreadable(format!("`{key}`: {error}")));
-        if *entry("recipe")? != recipe(number("steps")?) {
-            return Err(StateError::OtherRecipe { path: path.to_owned(), what: "the model, its data or its settings" });
+        let (made_by, recipe) = (entry("recipe")?, recipe(number("steps")?));
+        if *made_by != recipe {
+            return Err(StateError::OtherRecipe { path: path.to_owned(), what: first_difference(made_by, &recipe) });
         }
         let packing = serde_json::from_str(entry("packing")?).map_err(|error| unreadable(error.to_string()))?;
         let mut state = Self {
@@ -169,5 +170,33 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+/// The place of the first difference of two texts as `{:?}` makes them, with what each has there.
+fn first_difference(before: &str, now: &str) -> String {
+    let same = before.bytes().zip(now.bytes()).take_while(|(a, b)| a == b).count();
+    // From the beginning of the field or the word that differs.
+    let start = before[..before.floor_char_boundary(same)].rfind([',', '{', '[']).map_or(0, |at| at + 1);
+    let part = |text: &str| -> String {
+        let rest = text.get(start..).unwrap_or_default().trim_start();
+        let part = rest.split(',').next().unwrap_or_default().trim_end_matches(['}', ']', ' ']);
+        part.chars().take(80).collect()
+    };
+    format!("`{}` where this one has `{}`", part(before), part(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_told_with_its_field() {
+        let [before, now] = ["12", "8"].map(|sequences| {
+            format!("seed 3 Recipe {{ steps: 5, sequences: {sequences}, optimizer: O {{ clip: 1.0 }} }}")
+        });
+        assert_eq!(first_difference(&before, &now), "`sequences: 12` where this one has `sequences: 8`");
+        assert_eq!(first_difference("a", "a, b"), "`a` where this one has `a`");
+        assert_eq!(first_difference("", "ä"), "`` where this one has `ä`");
     }
 }

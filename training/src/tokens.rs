@@ -21,7 +21,7 @@ pub use self::shard::{ANSWER, Document, PROMPT, Shard, ShardError, ShardWriter, 
 use crate::checksum::Checksum;
 use crate::job::{Job, Outcome};
 use crate::progress::{Progress, grouped};
-use crate::recipe::{FOCUS, Fields, TASKS};
+use crate::recipe::{Fields, TASKS};
 use crate::sources::{self, Paragraphs, Rows, SourceError};
 use crate::tasks::prepare;
 use crate::tokenizer::ChatTokenizer;
@@ -33,6 +33,8 @@ pub struct SourceTokens {
     pub name: String,
     /// Its share in what is learned, relative to the others'.
     pub weight: f64,
+    /// Whether it is generated tasks.
+    pub generated: bool,
     /// What is trained on.
     pub train: Shard,
     /// What was held out; none if nothing was.
@@ -50,6 +52,7 @@ pub fn open(job: &Job, tokenizer: &ChatTokenizer) -> Result<Vec<SourceTokens>, S
         Ok(SourceTokens {
             name: source.name.clone(),
             weight: source.weight,
+            generated: job.recipe.data.text.iter().all(|text| text.name() != source.name),
             train: shard(TRAIN)?,
             validation: (validation.documents() > 0).then_some(validation),
         })
@@ -119,9 +122,9 @@ fn sources_of(job: &Job) -> Vec<Source> {
         fields: Fields::default(),
         period: None,
     });
-    let focus = data.focus.iter().map(|tasks| Source {
-        name: FOCUS.to_owned(),
-        weight: tasks.weight,
+    let focus = data.focus.iter().map(|focus| Source {
+        name: focus.name.clone(),
+        weight: focus.weight,
         fields: Fields::default(),
         period: Some(0),
     });
@@ -135,9 +138,7 @@ fn files_of(job: &Job) -> Result<Vec<Vec<PathBuf>>, SourceError> {
     if data.tasks.is_some() {
         files.push(vec![job.tasks(TRAIN), job.tasks(VALIDATION)]);
     }
-    if data.focus.is_some() {
-        files.push(vec![job.tasks(FOCUS)]);
-    }
+    files.extend(data.focus.iter().map(|focus| vec![job.tasks(&focus.name)]));
     if files.is_empty() { Err(SourceError::NoSources) } else { Ok(files) }
 }
 
@@ -195,6 +196,13 @@ fn make(job: &Job, source: &Source, files: &[PathBuf], tokenizer: &ChatTokenizer
                 source.name, job.recipe.data.document_tokens
             ).into(),
         });
+    }
+    if splitter.train.documents() == 0 {
+        return Err(anyhow!(
+            "All documents of `{}` are held out, and none is left to train on: lower its `validation`, or give it more text.",
+            source.name
+        )
+        .into());
     }
     let (train, validation) = (splitter.train.finish()?, splitter.validation.finish()?);
     let mut detail = format!("{} tokens, {} more held out", grouped(train), grouped(validation));

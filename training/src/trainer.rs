@@ -3,6 +3,7 @@
 //! Everything that a step computes follows from the recipe and the state before it, so a training that was ended at any
 //! moment and called again ends with the same bits as one that was not.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::objective::{Exits, Measured, Objective, Sample, gradients, measure};
 use crate::optimizer::{Gradients, Optimizer};
 use crate::packing::{Drawing, Packer, PackingState, Source};
 use crate::progress::Progress;
-use crate::settings::TrainingRecipe;
+use crate::settings::{Added, TrainingRecipe};
 use crate::state::State;
 
 /// What is validated on is the same for all models, so that their losses can be compared, and answers alone count.
@@ -80,6 +81,7 @@ impl Training<'_> {
     /// # Errors
     /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
     pub fn run(&self) -> anyhow::Result<Trained> {
+        self.check_weights()?;
         let path = self.folder.join("checkpoint.safetensors");
         let state = State::load(&path, |steps| self.fingerprint(steps))?;
         let mut step = state.as_ref().map_or(0, |state| state.steps);
@@ -137,10 +139,30 @@ impl Training<'_> {
         Ok(Trained { model, curve })
     }
 
+    /// Every part of the training must have something to draw from: only here is known which sources there are.
+    fn check_weights(&self) -> anyhow::Result<()> {
+        let none = BTreeMap::new();
+        let of_phases = self.recipe.phases.iter().map(|phase| &phase.weights);
+        for (number, weights) in std::iter::once(&none).chain(of_phases).enumerate() {
+            let drawn = |source: &Source<'_>| weights.get(source.name).copied().unwrap_or(source.weight) > 0.0;
+            if !self.sources.iter().any(drawn) {
+                let part = if number == 0 { "its first steps".to_owned() } else { format!("its phase {number}") };
+                let there: Vec<&str> = self.sources.iter().map(|source| source.name).collect();
+                let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+                bail!(
+                    "The training of {} has nothing to learn from in {part}: give one of its sources a weight above 0; there are {there}.",
+                    self.name
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// All that decided the first steps, as text. Phases that come later may still change: so a training that is done is
     /// gone on with when its recipe gets another phase.
     fn fingerprint(&self, steps: u64) -> String {
-        let first = TrainingRecipe { phases: Vec::new(), ..self.recipe.clone() };
+        // How often a checkpoint is written changes nothing.
+        let first = TrainingRecipe { phases: Vec::new(), save_every: 0, ..self.recipe.clone() };
         format!("{} {first:?} {:?}", self.fingerprint, self.recipe.begun(steps))
     }
 
@@ -176,7 +198,10 @@ impl Training<'_> {
             return;
         }
         let config = ModelConfig { layers, ..self.config.clone() };
-        let (values, moments) = deepened(model, optimizer.moments(), layers);
+        // The stage that ends here.
+        let stage = self.recipe.growth.iter().rfind(|stage| stage.layers == model.config().layers);
+        let added = stage.map_or(Added::default(), |stage| stage.added);
+        let (values, moments) = deepened(model, optimizer.moments(), layers, added);
         *model = self.trainable(config, |name, _| values.get(name).cloned().unwrap_or_default());
         *optimizer = Optimizer::new(self.recipe.optimizer.clone(), Arc::clone(&self.place.kernels))
             .resume(optimizer.steps(), moments);
@@ -190,8 +215,8 @@ impl Training<'_> {
         for weight in samples.iter_mut().flat_map(|sample| &mut sample.weights) {
             *weight = (f64::from(*weight) / total.max(f64::MIN_POSITIVE)) as f32;
         }
-        let exits =
-            self.recipe.early_exits.map(|recipe| Exits::of_step(&recipe, self.seed, step, model.config().layers));
+        let exits = self.recipe.early_exits(step);
+        let exits = exits.map(|recipe| Exits::of_step(recipe, self.seed, step, model.config().layers));
         let mut sum = Gradients::new();
         let mut loss = 0.0;
         for sample in &samples {

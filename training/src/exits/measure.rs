@@ -31,6 +31,8 @@ pub struct Measured {
 
 /// Bins of confidence, as is usual (Guo et al. 2017).
 const BINS: usize = 15;
+/// Logits that are kept to fit a temperature on, at most: 256 MB.
+const LOGITS: usize = 64 << 20;
 /// Between which temperatures' reciprocals one is looked for.
 const SHARPNESS: Range<f64> = 0.05..20.0;
 
@@ -44,7 +46,9 @@ pub fn measure(trunk: &Trainable, heads: &Parameters, depths: &[usize], rows: &A
     let half = rows.rows() / 2;
     let of_depth = |(state, depth): (usize, &usize)| {
         let head = |hidden| model.exit(heads, *depth, hidden).1;
-        let logits = held.map(0..half, state, head, |_, logits| logits.to_vec());
+        // The search for the temperature passes over these logits again and again, so they stay in memory.
+        let fitted = half.min(LOGITS / trunk.config().vocab_size).max(1);
+        let logits = held.map(0..fitted, state, head, |_, logits| logits.to_vec());
         let sharpness = root(|sharpness| {
             let slopes = logits.iter().zip(&picks).map(|(logits, pick)| slope(logits, *pick, sharpness));
             slopes.fold((0.0, 0.0), |sum, row| (sum.0 + row.0, sum.1 + row.1))

@@ -62,7 +62,15 @@ impl Greedy {
             )
         })?;
         let sampler = Sampler::new(&SamplingConfig::default())?;
-        Ok(Self { decoder, tokenizer: Tokenizer::from_dir(dir)?, template, sampler })
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let (tokens, known) = (tokenizer.vocab_size(), decoder.config().vocab_size);
+        if tokens > known {
+            bail!(
+                "The tokenizer of {} has {tokens} tokens, and its model knows {known}: put the tokenizer there that the model was made with.",
+                dir.display()
+            );
+        }
+        Ok(Self { decoder, tokenizer, template, sampler })
     }
 
     /// The tokens of a task's prompt.

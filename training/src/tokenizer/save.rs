@@ -17,11 +17,11 @@ pub const USER: &str = "<|user|>";
 pub const ASSISTANT: &str = "<|assistant|>";
 /// Begins instructions.
 pub const SYSTEM: &str = "<|system|>";
-/// Fills up rows of a batch; no text has it.
+/// Fills up rows of a batch; no text has it. It is token 0, which programs take for padding when nobody tells them.
 pub const PAD: &str = "<|pad|>";
 
 /// The special tokens in the order of their ids, which begin at 0.
-pub const SPECIAL: [&str; 6] = [BEGIN, END, USER, ASSISTANT, SYSTEM, PAD];
+pub const SPECIAL: [&str; 6] = [PAD, BEGIN, END, USER, ASSISTANT, SYSTEM];
 
 /// A conversation as a text: each message after a mark for who speaks, with an end behind it. Nothing stands between
 /// marks and words, so a text has the same tokens whether it is cut at the marks before or after it is encoded.

@@ -23,8 +23,8 @@ fn message(role: &str, content: &str) -> Message {
 fn prompts_begin_with_the_mark_and_the_end_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let tokenizer = make(dir.path());
-    assert_eq!(tokenizer.text("").unwrap(), [0]);
-    assert_eq!(tokenizer.end(), 1);
+    assert_eq!(tokenizer.text("").unwrap(), [1]);
+    assert_eq!(tokenizer.end(), 2);
     let inner = tokenizer.tokenizer();
     assert_eq!(inner.vocab_size(), 300);
     assert!((0..6).all(|id| inner.is_special(id)) && !inner.is_special(6));
@@ -42,23 +42,23 @@ proptest! {
             (make(dir.path()), ChatTemplate::from_dir(dir.path()).unwrap().unwrap())
         });
         let (tokenizer, template) = &*MADE;
-        let roles = [("system", 4), ("user", 2), ("assistant", 3), ("user", 2)];
+        let roles = [("system", 5), ("user", 3), ("assistant", 4), ("user", 3)];
         let messages: Vec<Message> = roles.iter().zip(&contents).map(|((role, _), content)| message(role, content)).collect();
         let words = |text: &str| tokenizer.text(text).unwrap()[1..].to_vec();
-        let mut expected = vec![0];
+        let mut expected = vec![1];
         for ((_, mark), content) in roles.iter().zip(&contents) {
             expected.push(*mark);
             expected.extend(words(content));
-            expected.push(1);
+            expected.push(2);
         }
-        expected.push(3);
+        expected.push(4);
         let conversation = tokenizer.conversation(&messages, &answer).unwrap();
         prop_assert_eq!(&conversation.tokens[..conversation.prompt], &expected[..]);
         // What the runtime gives to a model that is asked this.
         let asked = tokenizer.tokenizer().encode_chat(&template.render(&messages, true).unwrap()).unwrap();
         prop_assert_eq!(asked, expected.iter().map(|&id| u32::from(id)).collect::<Vec<u32>>());
         expected.extend(words(&answer));
-        expected.push(1);
+        expected.push(2);
         prop_assert_eq!(conversation.tokens, expected);
     }
 }
@@ -103,6 +103,6 @@ fn the_files_are_those_that_transformers_looks_for() {
     assert_eq!((&tokenizer["pre_tokenizer"], &tokenizer["decoder"]), (&expected, &expected));
     assert_eq!(tokenizer["model"]["type"], "BPE");
     assert_eq!(tokenizer["normalizer"], serde_json::Value::Null);
-    assert_eq!(read("generation_config.json")["eos_token_id"], 1);
+    assert_eq!(read("generation_config.json")["eos_token_id"], 2);
     assert_eq!(read("tokenizer_config.json")["model_max_length"], 64);
 }
