@@ -33,6 +33,8 @@ BARS = [
     ("idle", "smol135", "int8", None, "<=", 0.001),
 ]
 PROMPT = 256
+# Nanoseconds that a cache line takes between two threads and back, from which on their cores are taken to share no cache.
+FAR = 200
 
 
 class Round:
@@ -40,12 +42,16 @@ class Round:
 
     def __init__(self, sides, a):
         self.ours, self.theirs, self.benches = {}, {}, {}
-        decoded = {(shape, precision) for what, shape, precision, *_ in BARS if what == "decode"}
-        for shape, precision in sorted(decoded):
-            self.ours[shape, precision] = sides.decode(shape, precision, a.threads, a.tokens)
-            self.theirs[shape, precision] = sides.llama_decode(shape, precision, a.threads, a.tokens)
+        decoded = sorted({(shape, precision) for what, shape, precision, *_ in BARS if what == "decode"})
+        # Our precisions of a shape one after the other: they are compared too.
+        for shape in sorted({shape for shape, _ in decoded}):
+            for precision in [precision for of, precision in decoded if of == shape]:
+                self.ours[shape, precision] = sides.decode(shape, precision, a.threads, a.tokens)
+            for precision in [precision for of, precision in decoded if of == shape]:
+                self.theirs[shape, precision] = sides.llama_decode(shape, precision, a.threads, a.tokens)
         for shape, precision in sorted({(shape, precision) for what, shape, precision, *_ in BARS if what != "decode"}):
             self.benches[shape, precision] = sides.bench(shape, precision, a.threads, a.repeats)
+        self.exchanges = [ns for *_, exchanges in self.benches.values() for ns in exchanges]
         self.prefill = {(shape, precision): sides.llama_prefill(shape, precision, a.threads, PROMPT)
                         for what, shape, precision, *_ in BARS if what == "prefill"}
 
@@ -54,7 +60,7 @@ class Round:
         if what == "decode":
             against = self.theirs[shape, precision] if other == "peer" else self.ours[shape, other]
             return against / self.ours[shape, precision]
-        load, steps = self.benches[shape, precision]
+        load, steps, _ = self.benches[shape, precision]
         if what == "share":
             return steps["share_of_read"]["median"]
         if what == "v":
@@ -93,6 +99,26 @@ def judge(values, relation, bar):
     return f"{median:.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]", "yes" if met else "no", not met
 
 
+def by_distance(rounds):
+    """What depends on one run of steps alone, by where the threads were before it and after it."""
+    said = "; ".join(" ".join(f"{ns:.0f}" for ns in round.exchanges) for round in rounds)
+    print(f"\nA cache line between two threads, there and back, before and after each run of steps, by rounds, ns: {said}.")
+    print(f"\n| what, by where the threads were | near: under {FAR} ns | far: {FAR} ns and more |\n|---|---|---|")
+    for what, shape, precision, other, *_ in BARS:
+        if what not in ("share", "v"):
+            continue
+        near, far = [], []
+        for round in rounds:
+            exchanges = round.benches[shape, precision][2]
+            value = round.value(what, shape, precision, other)
+            if max(exchanges) < FAR:
+                near.append(value)
+            elif min(exchanges) >= FAR:
+                far.append(value)
+        cell = lambda values: f"{statistics.median(values):.3f} [{min(values):.3f}, {max(values):.3f}], {len(values)} runs" if values else "-"
+        print(f"| {name(what, shape, precision, other)} | {cell(near)} | {cell(far)} |")
+
+
 def main():
     parser = arguments(__doc__, None, 7)
     parser.add_argument("--threads", type=count, default=2)
@@ -114,9 +140,11 @@ def main():
         missed += misses
         print(f"| {name(*about)} | {about[1]} | {'at least' if relation == '>=' else 'at most'} {bar:g} | {measured} | {met} |")
 
+    if any(round.exchanges for round in rounds):
+        by_distance(rounds)
     print("\n| shape, precision | weights a step reads, MB: Paceline, llama.cpp | cache, kB a token: Paceline, llama.cpp | resident, MB: anonymous, files |")
     print("|---|---|---|---|")
-    for (shape, precision), (load, steps) in rounds[-1].benches.items():
+    for (shape, precision), (load, steps, _) in rounds[-1].benches.items():
         weights, cache = sides.llama_sizes(shape, precision)
         resident = load["resident"]
         resident = f"{resident['anonymous'] / 1e6:.1f}, {resident['file'] / 1e6:.1f}" if resident else "-"

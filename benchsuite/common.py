@@ -56,10 +56,10 @@ class Sides:
         return (report["latency_ms"] - report["prefill_ms"]) / len(answer["tokens"])
 
     def bench(self, shape, precision, threads, repeats):
-        """What `paceline bench` measured: of loading and of steps."""
+        """What `paceline bench` measured: of loading and of steps, and how far its threads were from each other (nanoseconds)."""
         command = ["bench", "--model", self.model(shape), "--precision", precision, "--repeats", str(repeats), "--threads", str(threads), "--json"]
         measured = run([self.paceline_binary, *command, *self.paceline_cache])
-        return measured["loads"][0], measured["steps"][0]
+        return measured["loads"][0], measured["steps"][0], [1e9 * seconds for seconds in measured["exchange_seconds"]]
 
     def llama(self, shape, precision, threads, *flags):
         """llama-bench's runs, in the order of the flags."""

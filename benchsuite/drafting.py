@@ -3,9 +3,10 @@
 usage: drafting.py PACELINE TARGET --draft DIR.. [--drafters auto lookup model:NAME exit:6 ..] [--tasks datasets/tasks/test.jsonl] [--each 8]
                    [--precision auto] [--temperature 0] [--rounds 5] [--threads 2]
 
-All sides run in turns, `--rounds` times, each over the same prompts: the first `--each` of every category and level. A prompt's speed is the ratio
-of decode times per token, plain decoding's over the drafter's, of the same round; decode time is latency without prefill. Medians over rounds are
-averaged over prompts. Tokens of all drafters are compared with those of plain decoding; a difference ends the script.
+All sides run in turns, `--rounds` times, each over the same prompts: the first `--each` of every category and level. Every round has another order,
+and plain decoding runs twice in it, so that no side has a place of its own. A prompt's speed is the ratio of decode times per token, the mean of plain
+decoding's two over the drafter's, of the same round; decode time is latency without prefill. Medians over rounds are averaged over prompts; the two rows
+of plain decoding show what is noise. Tokens of all drafters are compared with those of plain decoding; a difference ends the script.
 """
 import argparse
 import json
@@ -18,6 +19,7 @@ import tempfile
 from common import count, machine
 
 LEVELS = ["simple", "medium", "complex"]
+PLAIN = ["none", "none again"]
 
 
 def chosen(path, each):
@@ -49,6 +51,10 @@ def decode_ms(answer):
     return (report["latency_ms"] - report["prefill_ms"]) / len(answer["tokens"])
 
 
+def latency_ms(answer):
+    return answer["report"]["latency_ms"]
+
+
 class Side:
     """What was measured of a drafter: per prompt, a value for each round."""
 
@@ -56,9 +62,10 @@ class Side:
         self.speed, self.latency, self.last = [[] for _ in range(prompts)], [[] for _ in range(prompts)], None
 
     def add(self, plain, found):
-        for place, (before, now) in enumerate(zip(plain, found)):
-            self.speed[place].append(decode_ms(before) / decode_ms(now))
-            self.latency[place].append(before["report"]["latency_ms"] / now["report"]["latency_ms"])
+        """`plain` is all runs of plain decoding in the round."""
+        for place, (now, *before) in enumerate(zip(found, *plain)):
+            self.speed[place].append(statistics.mean(map(decode_ms, before)) / decode_ms(now))
+            self.latency[place].append(statistics.mean(map(latency_ms, before)) / latency_ms(now))
         self.last = found
 
     def over(self, places, values):
@@ -87,7 +94,7 @@ def work(a, side, places):
         for drafter, part in said["by_drafter"].items():
             kind, _, name = drafter.partition(":")
             if kind == "model":
-                draft = drafts.get(name) or next(iter(drafts.values()))
+                draft = drafts[name]
                 read += part["drafted"] * draft["weight_bytes"][draft["stored_precision"]]
                 multiplied += part["drafted"] * draft["parameters"]
             elif kind == "exit":
@@ -128,6 +135,13 @@ def table(a, rows, sides):
         print(f"| {drafter} | {side.over(everything, side.latency):.2f} | {acceptance} | {costs} |")
 
 
+def order(sides, number, rounds):
+    """The sides in the order of round `number`: each round begins elsewhere, and every other goes backwards."""
+    shift = number * len(sides) // rounds
+    sides = sides[shift:] + sides[:shift]
+    return sides[::-1] if number % 2 else sides
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paceline", help="the built program")
@@ -144,18 +158,17 @@ def main():
     a = parser.parse_args()
 
     rows = chosen(a.tasks, a.each)
-    sides = {drafter: Side(len(rows)) for drafter in ["none", *a.drafters]}
+    sides = {side: Side(len(rows)) for side in [*PLAIN, *a.drafters]}
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as prompts:
         prompts.writelines(json.dumps(row) + "\n" for row in rows)
         prompts.flush()
         for number in range(a.rounds):
-            plain = answers(a, prompts.name, "none")
-            # The second run of plain decoding shows what is noise.
-            for drafter, side in sides.items():
-                found = answers(a, prompts.name, drafter)
-                if [answer["tokens"] for answer in found] != [answer["tokens"] for answer in plain]:
-                    sys.exit(f"{drafter} prints other tokens than plain decoding")
-                side.add(plain, found)
+            found = {side: answers(a, prompts.name, "none" if side in PLAIN else side) for side in order(list(sides), number, a.rounds)}
+            plain = [found[side] for side in PLAIN]
+            for side in sides:
+                if [answer["tokens"] for answer in found[side]] != [answer["tokens"] for answer in plain[0]]:
+                    sys.exit(f"{side} prints other tokens than plain decoding")
+                sides[side].add(plain, found[side])
             print(f"round {number + 1} of {a.rounds}", file=sys.stderr)
     print(f"{machine()}; {a.threads} threads; precision {a.precision}; temperature {a.temperature:g}; {len(rows)} prompts; {a.rounds} rounds\n")
     table(a, rows, sides)

@@ -1,10 +1,11 @@
 //! Measurements of a model on this machine: what loading takes and what a loaded engine keeps ([`load`]), what a step
 //! costs by its number of rows, how fast a prompt is read and how near the reading of weights comes to what the memory
-//! gives ([`steps`]), and the [`perplexity`] of a text.
+//! gives ([`steps`]), the [`perplexity`] of a text, and how near two threads are to each other ([`exchange`]).
 //!
 //! Repeats go round: each visits every row count once, so that a machine whose speed drifts does not favour one.
 //! Medians are what to quote.
 
+mod exchange;
 mod loading;
 mod perplexity;
 mod plain_read;
@@ -13,6 +14,7 @@ mod steps;
 
 use serde::Serialize;
 
+pub use exchange::exchange;
 pub use loading::{LoadBench, load};
 pub use perplexity::{WINDOW, perplexity};
 pub use process::Resident;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
-use paceline::bench::{LoadBench, Spread, StepBench, load, perplexity, steps};
+use paceline::bench::{LoadBench, Spread, StepBench, exchange, load, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::output::print_line;
 use paceline::command::progress::{self, Progress};
-use paceline::model::{Compute, Decoder};
+use paceline::model::{Compute, Decoder, DeviceError, MatrixFormat};
 use paceline::report::Speculation;
 use paceline::text::Tokenizer;
 use paceline::{
@@ -36,9 +36,16 @@ What is measured, at each precision:
               read of as many bytes as the weights that a step reads, by as many threads, next to
               the step that it is compared with.
   perplexity  Of the text of --text.
-  drafters    On the prompts of --prompt or --prompts, once and not at each precision.
+  drafters    On the prompts of --prompt or --prompts: plain decoding, every drafter, auto. The
+              target in --self-draft only where that is lower than the target's own precision.
+And once, before everything else and after it:
+  exchange    A cache line that two threads hand to each other, there and back. On shared machines
+              it tells where the system has put them: a few hundred nanoseconds are cores that
+              share no cache, where a step of several rows costs more plain steps than between
+              neighbours.
 
-The object of --json has the keys model, kv_cache, threads, repeats, and these lists of objects:
+The object of --json has the keys model, kv_cache, threads, repeats, exchange_seconds (before and
+after, or empty for a single thread), and these lists of objects:
   loads       precision, seconds_to_load, seconds_to_first_token, weight_bytes, cache_bytes,
               resident and resident_before {anonymous, file} (bytes, or null),
               idle_share (of a core, or null)
@@ -46,7 +53,8 @@ The object of --json has the keys model, kv_cache, threads, repeats, and these l
               prefill_tokens_per_second, bytes_per_step (weights), cache_bytes_per_token,
               read_bytes_per_second, share_of_read
   perplexity  precision, tokens, perplexity
-  drafters    drafter, seconds_per_token, speedup, tokens_per_step, acceptance, same_tokens
+  drafters    precision, drafter, seconds_per_token, speedup, tokens_per_step, acceptance,
+              same_tokens
 where seconds, share_of_read and seconds_per_token are {smallest, median, largest} of rounds.";
 
 /// Flags of `paceline bench`.
@@ -104,6 +112,7 @@ struct Measured {
     kv_cache: String,
     threads: usize,
     repeats: u16,
+    exchange_seconds: Vec<f64>,
     loads: Vec<LoadBench>,
     steps: Vec<StepBench>,
     perplexity: Vec<PerplexityBench>,
@@ -121,6 +130,8 @@ struct PerplexityBench {
 /// A drafter on the given prompts.
 #[derive(Serialize)]
 struct DrafterBench {
+    /// The target's precision.
+    precision: String,
     drafter: String,
     /// Seconds per token.
     seconds_per_token: Spread,
@@ -153,11 +164,33 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
 
     let compute = Compute::open(engine_config.device, threads)?;
     let checkpoint = Checkpoint::open(&models.target)?;
-    // Drafters come last and are made then; what cannot be made is said before anything is timed.
+    // Drafters are timed last; what is wrong with them is said before anything is timed.
     if let Some(plan) = &flags.skip_plan {
         plan.check(checkpoint.config().layers).map_err(Error::Skip)?;
     }
-    if tasks.is_empty() && (flags.skip_plan.is_some() || !flags.self_draft.is_empty()) {
+    let generation = GenerationConfig {
+        max_new_tokens: flags.max_new_tokens,
+        sampling: SamplingConfig { temperature: flags.temperature, ..SamplingConfig::default() },
+        ignore_eos: true,
+        ..GenerationConfig::default()
+    };
+    generation.validate()?;
+    for draft in &engine_config.draft {
+        Checkpoint::open(draft)?;
+    }
+    let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
+    let drafters_are_named = flags.skip_plan.is_some() || !flags.self_draft.is_empty() || !flags.draft.is_empty();
+    let stored = MatrixFormat::Float(checkpoint.stored_format());
+    let is_lower = |draft: &SelfDraft, target: Precision| {
+        MatrixFormat::Quantized(draft.format()).bits() < target.format().unwrap_or(stored).bits()
+    };
+    if let Some(draft) =
+        flags.self_draft.iter().find(|draft| !flags.precision.iter().any(|target| is_lower(draft, *target)))
+    {
+        let target = flags.precision.first().and_then(|precision| precision.format()).unwrap_or(stored);
+        return Err(Error::SelfDraftNotLower { draft: draft.format(), target }.into());
+    }
+    if prompts.is_empty() && drafters_are_named {
         return Err(
             anyhow!("Drafters are compared on prompts, and there are none: add `--prompt` or `--prompts`.").into()
         );
@@ -166,6 +199,14 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         Some(path) => Some(read_tokens(path, &checkpoint)?),
         None => None,
     };
+    let mut exchange_seconds = Vec::new();
+    let mut time_exchange = || -> Result<(), Error> {
+        if threads > 1 {
+            exchange_seconds.push(exchange().map_err(DeviceError::Threads)?);
+        }
+        Ok(())
+    };
+    time_exchange()?;
     let (mut loads, mut timed, mut judged) = (Vec::new(), Vec::new(), Vec::new());
     for &precision in &flags.precision {
         // First, so that as little as possible has been in memory before.
@@ -183,7 +224,16 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         }
     }
     drop((checkpoint, compute));
-    let drafters = if tasks.is_empty() { Vec::new() } else { compare(flags, &engine_config, tasks)? };
+    let mut drafters = Vec::new();
+    if !prompts.is_empty() {
+        let engine_config = EngineConfig { skip_plan: flags.skip_plan.clone(), ..engine_config };
+        for &precision in &flags.precision {
+            let self_draft = flags.self_draft.iter().copied().filter(|draft| is_lower(draft, precision)).collect();
+            let engine = Engine::load(&EngineConfig { precision, self_draft, ..engine_config.clone() })?;
+            drafters.extend(compare(&engine, &prompts, &generation, repeats)?);
+        }
+    }
+    time_exchange()?;
     progress::clear();
 
     let measured = Measured {
@@ -191,6 +241,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         kv_cache: cache_format.to_string(),
         threads,
         repeats: flags.repeats,
+        exchange_seconds,
         loads,
         steps: timed,
         perplexity: judged,
@@ -256,9 +307,10 @@ impl Tally {
     }
 
     /// What is told of it, beside the seconds per token of plain decoding in the same rounds.
-    fn told(self, drafter: &DrafterChoice, plain: &[f64]) -> DrafterBench {
+    fn told(self, precision: &str, drafter: &DrafterChoice, plain: &[f64]) -> DrafterBench {
         let ratios = plain.iter().zip(&self.seconds_per_token).map(|(plain, own)| plain / own);
         DrafterBench {
+            precision: precision.to_owned(),
             drafter: drafter.to_string(),
             speedup: Spread::of(ratios.collect()).median,
             seconds_per_token: Spread::of(self.seconds_per_token),
@@ -270,37 +322,29 @@ impl Tally {
 }
 
 /// Times every drafter on the prompts, going round.
-fn compare(flags: &BenchFlags, config: &EngineConfig, tasks: Vec<Task>) -> Result<Vec<DrafterBench>, Failure> {
-    let engine = Engine::load(&EngineConfig {
-        self_draft: flags.self_draft.clone(),
-        skip_plan: flags.skip_plan.clone(),
-        ..config.clone()
-    })?;
+fn compare(
+    engine: &Engine,
+    prompts: &[Prompt],
+    generation: &GenerationConfig,
+    rounds: usize,
+) -> Result<Vec<DrafterBench>, Failure> {
     let mut drafters = vec![DrafterChoice::None, DrafterChoice::Auto];
     drafters.extend_from_slice(&engine.info().drafters);
-    let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
-
+    let precision = engine.info().format.to_string();
     let mut tallies: Vec<Tally> = drafters.iter().map(|_| Tally::default()).collect();
-    let mut progress = Progress::new();
-    let (rounds, runs) = (usize::from(flags.repeats), drafters.len());
+    let (mut progress, what) = (Progress::new(), format!("timing drafters at {precision}, runs"));
     for round in 0..rounds {
         let mut plain = None;
         for (index, (drafter, tally)) in drafters.iter().zip(&mut tallies).enumerate() {
-            progress.show("timing drafters, runs", round * runs + index, rounds * runs);
-            let generation = GenerationConfig {
-                max_new_tokens: flags.max_new_tokens,
-                sampling: SamplingConfig { temperature: flags.temperature, ..SamplingConfig::default() },
-                ignore_eos: true,
-                drafter: drafter.clone(),
-                ..GenerationConfig::default()
-            };
-            let answers = tally.round(&engine, &prompts, &generation)?;
+            progress.show(&what, round * drafters.len() + index, rounds * drafters.len());
+            let answers =
+                tally.round(engine, prompts, &GenerationConfig { drafter: drafter.clone(), ..generation.clone() })?;
             // Plain decoding comes first in every round.
             tally.differs |= *plain.get_or_insert_with(|| answers.clone()) != answers;
         }
     }
     let plain = tallies[0].seconds_per_token.clone();
-    Ok(drafters.iter().zip(tallies).map(|(drafter, tally)| tally.told(drafter, &plain)).collect())
+    Ok(drafters.iter().zip(tallies).map(|(drafter, tally)| tally.told(&precision, drafter, &plain)).collect())
 }
 
 fn describe(measured: &Measured) -> String {
@@ -308,6 +352,13 @@ fn describe(measured: &Measured) -> String {
     let mut lines = vec![format!(
         "{model}, cache in {kv_cache}, {threads} threads, medians of {repeats} rounds [smallest, largest]"
     )];
+    if let [before, after] = measured.exchange_seconds[..] {
+        lines.push(format!(
+            "a cache line between two threads, there and back: {:.0} ns before, {:.0} ns after",
+            before * 1e9,
+            after * 1e9
+        ));
+    }
     for (load, bench) in measured.loads.iter().zip(&measured.steps) {
         lines.push(format!("\n{}: {}", bench.precision, describe_load(load)));
         lines.extend(describe_steps(bench));
@@ -321,10 +372,15 @@ fn describe(measured: &Measured) -> String {
         lines.push("\nWith `--prompt` or `--prompts`, plain decoding is compared with every drafter.".to_owned());
         return lines.join("\n");
     }
-    lines.push(
-        "\n  drafter            ms a token                    speedup   tokens a step   accepted   same tokens".into(),
-    );
+    let mut precision = "";
     for row in &measured.drafters {
+        if row.precision != precision {
+            precision = &row.precision;
+            lines.push(format!(
+                "\n  {:<18} ms a token                    speedup   tokens a step   accepted   same tokens",
+                format!("at {precision}")
+            ));
+        }
         let Spread { smallest, median, largest } = row.seconds_per_token;
         let times = format!("{:.3} [{:.3}, {:.3}]", median * 1e3, smallest * 1e3, largest * 1e3);
         let accepted = row.acceptance.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", 100.0 * share));

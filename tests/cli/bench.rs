@@ -34,9 +34,13 @@ fn every_row_count_and_every_drafter_is_measured() {
     check_loads(&measured);
     let drafters = measured["drafters"].as_array().unwrap();
     let names: Vec<&str> = drafters.iter().map(|row| row["drafter"].as_str().unwrap()).collect();
-    assert_eq!(names, ["none", "auto", "lookup", "model:llama-draft", "self:int8", "skip:a0,m2", "exit:1", "exit:2"]);
+    let (plain, exits) = (["none", "auto", "lookup", "model:llama-draft"], ["skip:a0,m2", "exit:1", "exit:2"]);
+    // A target of int8 has no lower one that was asked for.
+    assert_eq!(names, [&plain[..], &["self:int8"], &exits, &plain, &exits].concat());
+    let at: Vec<&str> = drafters.iter().map(|row| row["precision"].as_str().unwrap()).collect();
+    assert_eq!(at, [vec!["f32"; 8], vec!["int8"; 7]].concat());
     assert!(drafters.iter().all(|row| row["same_tokens"] == Value::Bool(true)));
-    assert_eq!(drafters[0]["speedup"].as_f64(), Some(1.0));
+    assert_eq!(measured["exchange_seconds"].as_array().unwrap().len(), 2);
 
     assert_eq!(measured["kv_cache"], "f32");
 
@@ -51,6 +55,8 @@ fn every_row_count_and_every_drafter_is_measured() {
         "model:llama-draft",
         "exit:2",
         "same tokens",
+        "at int8",
+        "there and back",
         "int8: perplexity",
     ] {
         assert!(out.contains(word), "{word} is not in {out}");
@@ -121,6 +127,9 @@ fn what_cannot_be_timed_gets_a_sentence() {
             1,
             "max-new-tokens",
         ),
+        (&["bench", "--model", &target, "--draft", "nowhere", "--prompt", "x"], 1, "nowhere"),
+        (&["bench", "--model", &target, "--draft", &target], 1, "--prompt"),
+        (&["bench", "--model", &target, "--self-draft", "int8", "--precision", "int4", "--prompt", "x"], 1, "int8"),
     ] {
         Run::new(arguments).fails(code, &[word]);
     }
