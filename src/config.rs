@@ -115,7 +115,7 @@ impl CachePrecision {
 pub enum SelfDraft {
     /// 8-bit integers in groups with a scale each.
     Int8,
-    /// 4-bit integers in groups with a scale each.
+    /// 4-bit integers in groups with a scale and a minimum each.
     Int4,
 }
 

@@ -230,11 +230,14 @@ fn a_cache_counts_what_it_holds() {
     }
 }
 
-/// With one visible position the output is that position's value: what a cache gives back.
-fn read_back(format: CacheFormat, values: &[f32]) -> Vec<f32> {
+/// With one visible position the output is that position's value: what a cache gives back, filled by these kernels. `values`
+/// are an even number.
+fn read_back(kernels: &Kernels, format: CacheFormat, values: &[f32]) -> Vec<f32> {
     let mut cache = LayerCache::new(1, values.len(), 1, format);
-    cache.append(&vec![0.0; values.len()], values, 1);
-    let (q, mut out) = (vec![0.0; values.len()], vec![f32::NAN; values.len()]);
+    let (mut q, mut keys, mut out) = (vec![0.0; values.len()], vec![0.0; values.len()], vec![f32::NAN; values.len()]);
+    let (cos, sin) = (vec![1.0; values.len() / 2], vec![0.0; values.len() / 2]);
+    let transform = HeadTransform { norms: None, cos: &cos, sin: &sin };
+    kernels.append_rotated(&mut q, &mut keys, values, 1, transform, &mut cache);
     reference().attention(&q, 1, 1, &cache, 0, None, 1.0, &mut out);
     out
 }
@@ -244,17 +247,22 @@ fn f16_rounds_to_the_nearest_and_to_even_at_ties() {
     let tie = |units: f32| 1.0 + units / 2048.0;
     let values = [tie(1.0), tie(3.0), tie(1.0) + f32::EPSILON, -tie(3.0), 65519.0, 65520.0, -1e9, 6e-8, 2.9e-8, 0.1];
     let expected = [1.0, tie(4.0), tie(2.0), -tie(4.0), 65504.0, f32::INFINITY, f32::NEG_INFINITY, 5.9604645e-8, 0.0];
-    assert_eq!(read_back(CacheFormat::F16, &values)[..9], expected);
-    assert_eq!(read_back(CacheFormat::F32, &values), values);
+    for kernels in all_kernels() {
+        assert_eq!(read_back(&kernels, CacheFormat::F16, &values)[..9], expected, "{kernels:?}");
+        assert_eq!(read_back(&kernels, CacheFormat::F32, &values), values, "{kernels:?}");
+    }
 }
 
 proptest! {
     #[test]
     fn f16_rounds_as_software_does(bits in proptest::collection::vec(any::<u32>(), 1..200)) {
-        let values: Vec<f32> = bits.into_iter().map(f32::from_bits).filter(|value| !value.is_nan()).collect();
+        let mut values: Vec<f32> = bits.into_iter().map(f32::from_bits).filter(|value| !value.is_nan()).collect();
+        values.truncate(values.len() / 2 * 2);
         prop_assume!(!values.is_empty());
         let expected: Vec<f32> = values.iter().map(|value| f16::from_f32_const(*value).to_f32_const()).collect();
-        prop_assert_eq!(read_back(CacheFormat::F16, &values), expected);
+        for kernels in all_kernels() {
+            prop_assert_eq!(&read_back(&kernels, CacheFormat::F16, &values), &expected, "{:?}", kernels);
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! The models that ship: in the program itself, so that it has them wherever it was installed.
 //!
 //! Models are opened as directories. So the files are written to the user's cache once, and again where they are no
-//! longer what the program holds.
+//! longer what the program holds. Programs with other models have other places there: one never replaces what another
+//! may be reading.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use paceline::checksum::Checksum;
 use paceline::command::Failure;
 use paceline::files::AtomicFolder;
 
@@ -68,7 +70,20 @@ pub(super) fn target() -> Result<PathBuf, Failure> {
 fn cache() -> PathBuf {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let all = named.or_else(|| Some(std::env::home_dir()?.join(".cache"))).unwrap_or_else(std::env::temp_dir);
-    all.join("paceline").join(env!("CARGO_PKG_VERSION"))
+    all.join("paceline").join(format!("{}-{:08x}", env!("CARGO_PKG_VERSION"), contents() as u32))
+}
+
+/// A number that other models would most likely not have: of their files' sizes and beginnings, as hashing all of them would
+/// take longer than starting may. (Whether a directory holds them is a question for [`holds`], which looks at every byte.)
+fn contents() -> u64 {
+    const BEGINNING: usize = 1 << 16;
+    let mut sum = Checksum::default();
+    for (name, bytes) in std::iter::once(&TARGET).chain(&DRAFTS).flat_map(|model| model.1) {
+        sum.text(name);
+        sum.update(&(bytes.len() as u64).to_le_bytes());
+        sum.update(&bytes[..bytes.len().min(BEGINNING)]);
+    }
+    sum.finish()
 }
 
 /// A model's directory in `folder`, which holds its files afterwards.

@@ -102,7 +102,10 @@ impl Catalog {
             (DrafterChoice::Skip(plan), _) => {
                 Box::new(ViewDrafter::new(DraftView::new(Arc::clone(&self.target), Some(plan.clone()))))
             }
-            (DrafterChoice::Exit(depth), _) => Box::new(ExitDrafter::new(*depth)),
+            (DrafterChoice::Exit(depth), _) => {
+                let head = self.target.exits().find(|head| head.depth == *depth);
+                Box::new(ExitDrafter::new(*depth, head.map_or(1.0, |head| head.temperature)))
+            }
             _ => Box::new(LookupDrafter::new()),
         })
     }

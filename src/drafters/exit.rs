@@ -10,12 +10,16 @@ use crate::sampling::SamplingError;
 /// Drafts with the lowest `depth` layers of the target.
 pub struct ExitDrafter {
     depth: usize,
+    /// What the head's logits are divided by, so that they say how sure it can be.
+    temperature: f32,
 }
 
 impl ExitDrafter {
-    /// `depth` layers run, at least 1 and fewer than the target has.
-    pub fn new(depth: usize) -> Self {
-        Self { depth }
+    /// `depth` layers run, at least 1 and fewer than the target has, and logits are divided by `temperature`, 1 where none
+    /// was fitted: how sure a drafter is decides how far it drafts, and with noise also how often it picks what the target
+    /// picks.
+    pub fn new(depth: usize, temperature: f32) -> Self {
+        Self { depth, temperature }
     }
 }
 
@@ -23,7 +27,8 @@ impl Drafter for ExitDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
         let mut token = request.last();
         while request.wants_another() {
-            let Some(logits) = request.target.draft_early(token, self.depth) else { break };
+            let Some(mut logits) = request.target.draft_early(token, self.depth) else { break };
+            logits.iter_mut().for_each(|logit| *logit /= self.temperature);
             token = request.propose(&logits)?;
         }
         Ok(())

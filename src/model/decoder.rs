@@ -248,6 +248,9 @@ impl Decoder {
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`: the input of layer 0.
+    ///
+    /// # Panics
+    /// If a token is not in the vocabulary.
     pub fn embed(&self, tokens: &[u32]) -> Tensor<2> {
         match &self.body {
             Body::Executor(executor) => self.tensor(executor.embed(tokens), tokens.len()),
@@ -258,6 +261,9 @@ impl Decoder {
     /// Runs `layers`, without the sublayers that `skip` names, over `hidden` `[rows, hidden]` and appends their keys and
     /// values; a skipped attention appends nothing. The first row is at `position`, which is the number of positions that
     /// every layer whose attention runs has cached. The result is the last of these layers' output, `[rows, hidden]`.
+    ///
+    /// # Panics
+    /// If `position` is another, the cache has no room, there are no such layers, or `hidden` has another width.
     pub fn forward_layers(
         &self,
         layers: Range<usize>,
@@ -279,6 +285,9 @@ impl Decoder {
 
     /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left the last layer: the final norm
     /// and the output matrix.
+    ///
+    /// # Panics
+    /// If they have another width.
     pub fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.logits(&into_values(hidden)),
@@ -288,6 +297,9 @@ impl Decoder {
 
     /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left layer `depth - 1`: through the
     /// head that was trained for this exit, or, where none was, as if it were the last layer.
+    ///
+    /// # Panics
+    /// If they have another width.
     pub fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.exit_logits(depth, &into_values(hidden)),

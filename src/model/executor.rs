@@ -157,6 +157,7 @@ impl Executor {
             for index in layers {
                 let layer = &self.layers[index];
                 if Sublayer::Attention(index).runs(skip) {
+                    assert_eq!(cache.len(index), position, "layer {index} has cached what comes before");
                     self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
                 }
                 if Sublayer::Mlp(index).runs(skip) {

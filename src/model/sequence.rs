@@ -84,7 +84,7 @@ impl<'a> DraftAccess<'a> {
     /// As [`Sequence::draft_through`].
     ///
     /// # Panics
-    /// If the view's decoder has another shape than the sequence's.
+    /// If the view's decoder is of another model than the sequence's.
     pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
         self.0.draft_through(view, tokens)
     }
@@ -153,6 +153,9 @@ impl Sequence {
     /// Runs tokens through all layers without asking for logits, at most `chunk` at a time, and returns how
     /// many went through: all of them, unless `keep_going`, which hears the number done before every chunk,
     /// says no.
+    ///
+    /// # Panics
+    /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn prefill(&mut self, tokens: &[u32], chunk: usize, mut keep_going: impl FnMut(usize) -> bool) -> usize {
         self.forget_ahead();
         let mut done = 0;
@@ -199,8 +202,9 @@ impl Sequence {
     /// nothing is run, where the sequence has no room for them.
     ///
     /// # Panics
-    /// If the view's decoder has another shape than the sequence's.
+    /// If the view's decoder is of another model than the sequence's.
     pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
+        assert!(view.decoder.config() == self.decoder.config(), "a view is of the sequence's model");
         if !matches!(&self.ahead, Some(Ahead::View(current, _)) if Arc::ptr_eq(current, view)) {
             self.forget_ahead();
         }
@@ -217,6 +221,9 @@ impl Sequence {
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the
     /// logits of every row.
+    ///
+    /// # Panics
+    /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
         let hidden = self.advance(tokens);
         let logits = self.decoder.logits(hidden.clone());
@@ -227,7 +234,7 @@ impl Sequence {
     /// [`Sequence::verify`] for a caller that needs the last row alone.
     ///
     /// # Panics
-    /// If `tokens` is empty.
+    /// If `tokens` is empty, and as [`Sequence::verify`].
     pub fn next_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
         let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
         self.decoder.logits(last)

@@ -17,7 +17,7 @@ fn a_round_costs_k_plus_one_times_l_layer_evaluations() {
         for length in [1, 4, 8, 16] {
             let mut sequence = Sequence::new(decoder.clone(), 128);
             let task = Task { prompt: &prompt, new_tokens: 60, sampling: SamplingConfig::default() };
-            let drafter = Box::new(ExitDrafter::new(depth));
+            let drafter = Box::new(ExitDrafter::new(depth, 1.0));
             let (_, rounds) = task.speculative(&mut sequence, vec![drafter], DraftLength::Fixed(length), 3);
             let rows: usize = rounds.iter().map(|round| round.drafted + 1).sum();
             assert!(rounds.iter().any(|round| round.drafted == length));

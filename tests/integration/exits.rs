@@ -146,7 +146,7 @@ fn drafts_come_from_the_heads_and_answers_do_not() {
     let mut drafted = Vec::new();
     for decoder in [trained, plain] {
         let mut sequence = Sequence::new(decoder, 128);
-        let drafter = Box::new(ExitDrafter::new(1));
+        let drafter = Box::new(ExitDrafter::new(1, 1.0));
         let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], DraftLength::Fixed(4), 3);
         assert_eq!(tokens, expected);
         drafted.push(rounds.iter().map(|round| round.accepted).collect::<Vec<_>>());

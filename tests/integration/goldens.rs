@@ -61,7 +61,7 @@ fn check(directory: &Path) {
         }
 
         let task = Task { prompt: &prompt_ids, new_tokens: generated.len(), sampling: SamplingConfig::default() };
-        let exit: Box<dyn paceline::drafters::Drafter> = Box::new(ExitDrafter::new(1));
+        let exit: Box<dyn paceline::drafters::Drafter> = Box::new(ExitDrafter::new(1, 1.0));
         for drafters in [vec![], vec![exit]] {
             let (tokens, _) = task.speculative(&mut sequence, drafters, DraftLength::Fixed(4), 64);
             if tokens != generated {

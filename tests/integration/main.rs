@@ -11,6 +11,7 @@ mod exits;
 mod goldens;
 mod parity;
 mod properties;
+mod quantized;
 mod sampling;
 mod support;
 mod tidy;

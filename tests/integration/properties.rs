@@ -107,7 +107,7 @@ proptest! {
         let plan = random_plan(&mut numbers, plain.layer_count());
         let description = format!("{description}, skip:{plan}");
         let view = |decoder: &Arc<Decoder>, skip| Box::new(ViewDrafter::new(DraftView::new(decoder.clone(), skip)));
-        let exit = Box::new(ExitDrafter::new(numbers.within(1..plain.layer_count())));
+        let exit = Box::new(ExitDrafter::new(numbers.within(1..plain.layer_count()), 0.5));
         let drafters: [(&str, Box<dyn Drafter>); 8] = [
             ("chaos", chaos),
             ("itself", itself),

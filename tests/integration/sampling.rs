@@ -97,5 +97,5 @@ fn with_a_draft_model_the_loop_draws_from_the_targets_distribution() {
 
 #[test]
 fn with_an_exit_the_loop_draws_from_the_targets_distribution() {
-    check(0.7, || Box::new(ExitDrafter::new(1)), "exit:1");
+    check(0.7, || Box::new(ExitDrafter::new(1, 1.0)), "exit:1");
 }
