@@ -168,6 +168,18 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// The tokens that drafts choose from cannot be used.
+    #[error(
+        "The draft vocabulary {} cannot be used: {}; make it again with `paceline-train draft-vocabulary`, or move the file away to draft with all tokens.",
+        shown_path(.path),
+        shown(.reason)
+    )]
+    DraftVocabulary {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// [`tensor`](super::Checkpoint::tensor) was asked for a name that the model does not have.
     #[error("The model in {} has no tensor named \"{}\".", shown_path(.dir), shown(.tensor))]
     Unknown {

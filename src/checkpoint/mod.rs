@@ -6,6 +6,7 @@
 //! memory does not depend on what a damaged file claims.
 
 mod config;
+mod draft_vocabulary;
 mod error;
 mod exits;
 mod file;
@@ -28,6 +29,7 @@ use paceline_kernels::FloatFormat;
 use safetensors::Dtype;
 
 pub use self::config::{Family, ModelConfig, Windows};
+pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
 pub(crate) use self::error::{shown, shown_path};
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};

@@ -24,13 +24,13 @@ macro_rules! model {
 
 /// The model that answers where none is named.
 const TARGET: Model = model!("target": "config.json", "generation_config.json", "model.safetensors", "exits.safetensors",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
+    "draft_vocabulary.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
 
 /// Its draft models.
 const DRAFTS: [Model; 2] = [
-    model!("small": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+    model!("small": "config.json", "generation_config.json", "model.safetensors", "draft_vocabulary.json", "tokenizer.json",
         "tokenizer_config.json", "special_tokens_map.json"),
-    model!("tiny": "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+    model!("tiny": "config.json", "generation_config.json", "model.safetensors", "draft_vocabulary.json", "tokenizer.json",
         "tokenizer_config.json", "special_tokens_map.json"),
 ];
 

@@ -63,6 +63,9 @@ impl Catalog {
                 (self.target.bytes_per_exit(*depth) as f64 / step - saved).max(0.0)
             }
             DrafterChoice::Skip(plan) => self.target.bytes_per_step_without(plan) as f64 / step,
+            DrafterChoice::Model(_) => {
+                self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_draft() as f64 / step)
+            }
             drafter => self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_step() as f64 / step),
         }
     }

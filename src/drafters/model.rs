@@ -56,7 +56,7 @@ impl Drafter for ModelDrafter {
         }
         for _ in 0..room {
             let unseen = &request.history()[self.cached.len()..];
-            let logits = self.sequence.next_logits(unseen);
+            let logits = self.sequence.next_draft_logits(unseen);
             self.cached.extend_from_slice(unseen);
             // It has run all of the text now, and of that nothing is taken back.
             self.settled = self.settled.max(request.accepted().len());

@@ -118,10 +118,11 @@ impl Engine {
         };
         let exits = checkpoint.exits()?;
         let target = place(directory, &checkpoint, config.precision.format())?;
-        let target = Arc::new(match &exits {
+        let target = match &exits {
             Some(exits) => target.with_exits(&checkpoint, exits)?,
             None => target,
-        });
+        };
+        let target = Arc::new(with_draft_vocabulary(target, &checkpoint, config.precision.format())?);
         if let Some(plan) = &config.skip_plan {
             plan.check(target.layer_count())?;
         }
@@ -149,7 +150,9 @@ impl Engine {
             if !Tokenizer::from_dir(draft_directory)?.same_vocabulary(&tokenizer) {
                 return Err(Error::OtherVocabulary { draft: draft_directory.clone(), target: directory.to_owned() });
             }
-            let decoder = Arc::new(place(draft_directory, &checkpoint, config.draft_precision.format())?);
+            let format = config.draft_precision.format();
+            let decoder = with_draft_vocabulary(place(draft_directory, &checkpoint, format)?, &checkpoint, format)?;
+            let decoder = Arc::new(decoder);
             drafts.push(DraftModel { name, decoder });
         }
 
@@ -248,4 +251,16 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// The decoder with the draft vocabulary that lies beside its weights, if one does.
+fn with_draft_vocabulary(
+    decoder: Decoder,
+    checkpoint: &Checkpoint,
+    format: Option<MatrixFormat>,
+) -> Result<Decoder, Error> {
+    Ok(match checkpoint.draft_vocabulary()? {
+        Some(tokens) => decoder.with_draft_vocabulary(checkpoint, format, tokens)?,
+        None => decoder,
+    })
 }

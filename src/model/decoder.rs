@@ -78,6 +78,8 @@ pub struct Decoder {
     sublayer_bytes: Vec<[u64; 2]>,
     /// The trained exit heads, by rising depth, with their bytes.
     exits: Vec<(ExitConfig, u64)>,
+    /// The tokens that drafts choose from, and the bytes of the output matrix that they spare a drafted token.
+    drafted: Option<(Vec<u32>, u64)>,
 }
 
 /// Bytes of a value in a tensor.
@@ -136,6 +138,7 @@ impl Decoder {
             bytes_per_step: weight_bytes - looked_up,
             sublayer_bytes,
             exits: Vec::new(),
+            drafted: None,
             config,
             compute: compute.clone(),
             body,
@@ -180,17 +183,47 @@ impl Decoder {
         Ok(self)
     }
 
+    /// The same decoder with drafts that choose from `tokens` alone ([`Checkpoint::draft_vocabulary`]), of the `checkpoint`
+    /// that it was loaded from, in `format`, as it was.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn with_draft_vocabulary(
+        mut self,
+        checkpoint: &Checkpoint,
+        format: Option<MatrixFormat>,
+        tokens: Vec<u32>,
+    ) -> Result<Self, ModelError> {
+        let mut spared = 0;
+        if let Body::Executor(executor) = &mut self.body {
+            let packer = packer(&self.compute)?;
+            let mut loader = Loader::new(checkpoint, format, &packer);
+            let rows = loader.output_rows(&tokens)?;
+            let whole = rows.bytes() as u64 * self.config.vocab_size as u64 / tokens.len().max(1) as u64;
+            spared = whole.saturating_sub(rows.bytes() as u64);
+            self.weight_bytes += loader.bytes();
+            executor.set_drafted(tokens.clone(), rows);
+        }
+        self.drafted = Some((tokens, spared));
+        Ok(self)
+    }
+
     /// The trained exit heads, by rising depth.
     pub fn exits(&self) -> impl Iterator<Item = &ExitConfig> {
         self.exits.iter().map(|(exit, _)| exit)
     }
 
     /// Bytes of the weights that a step reads which leaves the model after `depth` layers: theirs, the output matrix, and
-    /// the head that was trained for this exit, if one was.
+    /// the head that was trained for this exit, if one was. Of the output matrix only what drafts choose from.
     pub fn bytes_per_exit(&self, depth: usize) -> u64 {
         let above: u64 = self.sublayer_bytes.iter().skip(depth).flatten().sum();
         let head = self.exits.iter().find(|(exit, _)| exit.depth == depth).map_or(0, |(_, bytes)| *bytes);
-        self.bytes_per_step - above + head
+        self.bytes_per_draft() - above + head
+    }
+
+    /// Bytes of the weights that a token reads which is drafted with this model.
+    pub fn bytes_per_draft(&self) -> u64 {
+        self.bytes_per_step - self.drafted.as_ref().map_or(0, |(_, spared)| *spared).min(self.bytes_per_step)
     }
 
     /// The model's shape and settings.
@@ -295,16 +328,38 @@ impl Decoder {
         }
     }
 
-    /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left layer `depth - 1`: through the
-    /// head that was trained for this exit, or, where none was, as if it were the last layer.
+    /// As [`Decoder::logits`], to draft from: minus infinity for tokens that drafts do not choose from.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn draft_logits(&self, hidden: Tensor<2>) -> Vec<f32> {
+        match &self.body {
+            Body::Executor(executor) => executor.draft_logits(&into_values(hidden)),
+            Body::Tensors(description) => self.only_drafted(into_values(description.logits(hidden))),
+        }
+    }
+
+    /// As [`Decoder::draft_logits`], of hidden states `[rows, hidden]` that left layer `depth - 1`: through the head that was
+    /// trained for this exit, or, where none was, as if it were the last layer.
     ///
     /// # Panics
     /// If they have another width.
     pub fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.exit_logits(depth, &into_values(hidden)),
-            Body::Tensors(description) => into_values(description.exit_logits(depth, hidden)),
+            Body::Tensors(description) => self.only_drafted(into_values(description.exit_logits(depth, hidden))),
         }
+    }
+
+    /// Logits without those of tokens that drafts do not choose from.
+    fn only_drafted(&self, mut logits: Vec<f32>) -> Vec<f32> {
+        if let Some((tokens, _)) = &self.drafted {
+            for row in logits.chunks_exact_mut(self.config.vocab_size) {
+                let left_out = row.iter_mut().zip(0_u32..).filter(|(_, token)| tokens.binary_search(token).is_err());
+                left_out.for_each(|(logit, _)| *logit = f32::NEG_INFINITY);
+            }
+        }
+        logits
     }
 
     fn tensor(&self, hidden: Vec<f32>, rows: usize) -> Tensor<2> {

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, Product, Weights};
+use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, PackedWeights, Product, Weights};
 
 use super::angles::Angles;
 use super::cache::KvCache;
@@ -24,6 +24,8 @@ pub(super) struct Executor {
     norm: Vec<f32>,
     output: LinearWeights,
     exits: ExitsByDepth<ExitWeights>,
+    /// The tokens that drafts choose from, with their rows of the output matrix; none for all of them.
+    drafted: Option<(Vec<u32>, LinearWeights)>,
     inverse_frequencies: Vec<f32>,
     norm_eps: f32,
     head_dim: usize,
@@ -105,6 +107,7 @@ impl Executor {
             norm: head.norm,
             output: LinearWeights { matrix: head.output, bias: None },
             exits: ExitsByDepth::new(),
+            drafted: None,
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             norm_eps: config.norm_eps,
             head_dim: config.head_dim,
@@ -122,6 +125,11 @@ impl Executor {
     /// Gives it trained exit heads.
     pub(super) fn set_exits(&mut self, exits: ExitsByDepth<ExitWeights>) {
         self.exits = exits;
+    }
+
+    /// Has drafts choose from these tokens alone, whose rows of the output matrix are given.
+    pub(super) fn set_drafted(&mut self, tokens: Vec<u32>, rows: PackedWeights) {
+        self.drafted = Some((tokens, LinearWeights { matrix: rows, bias: None }));
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`.
@@ -200,28 +208,48 @@ impl Executor {
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`.
     pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        let rows = hidden.len() / self.widths.hidden;
-        self.outputs(Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps }, rows)
+        self.outputs(self.final_norm(hidden), hidden.len() / self.widths.hidden, &self.output)
     }
 
-    /// As [`Self::logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
-    /// the model's own.
+    /// As [`Self::logits`], to draft from: minus infinity for tokens that drafts do not choose from.
+    pub(super) fn draft_logits(&self, hidden: &[f32]) -> Vec<f32> {
+        self.draft_outputs(self.final_norm(hidden), hidden.len() / self.widths.hidden)
+    }
+
+    /// As [`Self::draft_logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or
+    /// else the model's own.
     pub(super) fn exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
-        let Some(ExitWeights { norm, down, up }) = self.exits.get(&depth) else { return self.logits(hidden) };
+        let Some(ExitWeights { norm, down, up }) = self.exits.get(&depth) else { return self.draft_logits(hidden) };
         let rows = hidden.len() / self.widths.hidden;
         self.with_memory(|memory| {
             let [x, inner, delta] = carve(memory, [hidden.len(), rows * down.out_features(), hidden.len()]);
             x.copy_from_slice(hidden);
             self.kernels.matmul(x, rows, &mut [Product { weights: down, bias: None, out: inner }]);
             self.kernels.matmul(inner, rows, &mut [Product { weights: up, bias: None, out: delta }]);
-            self.outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
+            self.draft_outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
         })
     }
 
-    /// The output matrix's products with rows of its input.
-    fn outputs(&self, input: Input<'_>, rows: usize) -> Vec<f32> {
-        let mut logits = vec![0.0; rows * self.output.matrix.out_features()];
-        products(&self.kernels, input, rows, [(&self.output, &mut logits)]);
+    fn final_norm<'a>(&'a self, hidden: &'a [f32]) -> Input<'a> {
+        Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps }
+    }
+
+    /// The products of an output matrix with rows of its input.
+    fn outputs(&self, input: Input<'_>, rows: usize, matrix: &LinearWeights) -> Vec<f32> {
+        let mut logits = vec![0.0; rows * matrix.matrix.out_features()];
+        products(&self.kernels, input, rows, [(matrix, &mut logits)]);
+        logits
+    }
+
+    /// The logits that drafts choose by, `[rows, vocabulary]`.
+    fn draft_outputs(&self, input: Input<'_>, rows: usize) -> Vec<f32> {
+        let Some((tokens, matrix)) = &self.drafted else { return self.outputs(input, rows, &self.output) };
+        let chosen = self.outputs(input, rows, matrix);
+        let vocabulary = self.output.matrix.out_features();
+        let mut logits = vec![f32::NEG_INFINITY; rows * vocabulary];
+        for (logits, chosen) in logits.chunks_exact_mut(vocabulary).zip(chosen.chunks_exact(tokens.len())) {
+            tokens.iter().zip(chosen).for_each(|(&token, logit)| logits[token as usize] = *logit);
+        }
         logits
     }
 

@@ -240,6 +240,15 @@ impl Sequence {
         self.decoder.logits(last)
     }
 
+    /// As [`Sequence::next_logits`], to draft from: minus infinity for tokens that drafts do not choose from.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn next_draft_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
+        let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
+        self.decoder.draft_logits(last)
+    }
+
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.
     fn advance(&mut self, tokens: &[u32]) -> Tensor<2> {
         let layers = self.decoder.layer_count();

@@ -195,6 +195,28 @@ impl<'a> Loader<'a> {
         Ok(HeadWeights { norm, output, embedding: Some(embedding) })
     }
 
+    /// The rows of the output matrix that belong to `tokens`, in its format.
+    ///
+    /// # Errors
+    /// If the tensor is missing or does not fit.
+    pub(super) fn output_rows(&mut self, tokens: &[u32]) -> Result<PackedWeights, ModelError> {
+        let name = if self.checkpoint.config().tied_embeddings { EMBEDDING } else { OUTPUT };
+        let stored = self.stored(name)?;
+        let width = stored.in_features();
+        let mut rows = vec![0.0; tokens.len() * width];
+        for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
+            stored.row_to_f32(token as usize, row);
+        }
+        release(self.checkpoint.tensor(name)?);
+        let format = self.format.map_or(MatrixFormat::Float(stored.format()), |format| matrix_format(name, format));
+        let chosen = Weights::from_f32(rows, tokens.len(), width)
+            .map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
+        let memory = |source| ModelError::Memory { name: name.to_owned(), source };
+        let packed = self.packer.pack(&chosen, format, &mut self.arena).map_err(memory)?;
+        self.count(packed.bytes(), packed.in_features() * packed.out_features());
+        Ok(packed)
+    }
+
     /// Trained exit heads, in the precision that they are stored in: they are too small for another to save anything.
     ///
     /// # Errors

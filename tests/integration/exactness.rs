@@ -8,8 +8,9 @@ use paceline::{
     CachePrecision, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Precision, Prompt, SelfDraft,
 };
 
+use crate::draft_vocabulary;
 use crate::exits::ExitsFile;
-use crate::support::{fixture, shared};
+use crate::support::{copy_of, fixture, shared};
 
 /// What is compared on one target.
 struct Suite<'a> {
@@ -136,6 +137,28 @@ fn trained_exits_are_exact() {
         Suite {
             target: model.path(),
             drafts: &[],
+            precision,
+            kv_cache: CachePrecision::F32,
+            self_draft: &[],
+            skip_plans: &[],
+            prompts: &["A paceline is", "1 2 3 4 1 2 3 4 1 2"],
+            new_tokens: 60,
+            seeds: 2,
+        }
+        .check();
+    }
+}
+
+#[test]
+fn drafts_of_some_tokens_are_exact() {
+    let (target, draft) = (ExitsFile::new("llama-tied", 5).write(), copy_of("llama-draft"));
+    for model in [target.path(), draft.path()] {
+        draft_vocabulary::write(model);
+    }
+    for precision in [Precision::Auto, Precision::Int4] {
+        Suite {
+            target: target.path(),
+            drafts: &[draft.path().to_owned()],
             precision,
             kv_cache: CachePrecision::F32,
             self_draft: &[],

@@ -14,7 +14,7 @@ use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
 use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
-use crate::{distill, exits, family, tasks, tokenizer, tokens};
+use crate::{distill, exits, family, frequent, tasks, tokenizer, tokens};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,6 +111,15 @@ Example of a draft in a recipe:
 
 makes models/small/ beside models/target/, with the target's tokenizer.";
 
+const DRAFT_VOCABULARY_EXAMPLES: &str = "\
+Example of a recipe's section:
+  [draft_vocabulary]
+  tokens = 1024
+
+  paceline-train draft-vocabulary recipe.toml
+
+writes draft_vocabulary.json beside the target and its drafts. The target goes on to choose from all tokens.";
+
 const FAMILY_EXAMPLES: &str = "\
 Example: the smallest family, in about a minute, from generated tasks alone:
   paceline-train family training/recipes/smoke.toml
@@ -151,6 +160,9 @@ enum Command {
     /// Train heads by which the model can be left early.
     #[command(after_help = EXITS_EXAMPLES)]
     Exits(TrainingFlags),
+    /// Choose the tokens that drafts choose from, those that are learned most often, for the target's exits and its drafts.
+    #[command(after_help = DRAFT_VOCABULARY_EXAMPLES)]
+    DraftVocabulary(JobFlags),
     /// Say how fast the recipe's target trains here.
     Speed(SpeedFlags),
     /// Say how many prompts a model answers rightly, by category and level, and how well it predicts texts.
@@ -174,6 +186,7 @@ pub fn run() -> ExitCode {
             Command::Pretrain(flags) => pretrain::run(&Job::open(&flags.job)?, &flags)?.say("pretrain"),
             Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
             Command::Exits(flags) => exits::run(&Job::open(&flags.job)?, &flags)?.say("exits"),
+            Command::DraftVocabulary(flags) => frequent::run(&Job::open(&flags)?)?.say("draft-vocabulary"),
             Command::Family(flags) => family::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
             Command::Score(flags) => score::run(&flags)?,

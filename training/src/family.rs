@@ -13,7 +13,7 @@ use crate::pretrain::{self, TARGET, TrainingFlags};
 use crate::progress::{grouped, time};
 use crate::recipe::Recipe;
 use crate::trainer::validation_column;
-use crate::{exits, tasks, tokenizer, tokens};
+use crate::{exits, frequent, tasks, tokenizer, tokens};
 
 /// A step of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ enum Step<'a> {
     Pretrain,
     Distill(&'a str),
     Exits,
+    DraftVocabulary,
 }
 
 impl<'a> Step<'a> {
@@ -33,7 +34,13 @@ impl<'a> Step<'a> {
         let tasks = generates.then_some(Self::Tasks).into_iter();
         let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
         let exits = recipe.exits.iter().map(|_| Self::Exits);
-        tasks.chain([Self::Tokenizer, Self::Tokens, Self::Pretrain]).chain(drafts).chain(exits).collect()
+        let vocabulary = recipe.draft_vocabulary.iter().map(|_| Self::DraftVocabulary);
+        tasks
+            .chain([Self::Tokenizer, Self::Tokens, Self::Pretrain])
+            .chain(drafts)
+            .chain(exits)
+            .chain(vocabulary)
+            .collect()
     }
 
     fn name(self) -> String {
@@ -44,6 +51,7 @@ impl<'a> Step<'a> {
             Self::Pretrain => "pretrain".to_owned(),
             Self::Distill(name) => format!("distill {name}"),
             Self::Exits => "exits".to_owned(),
+            Self::DraftVocabulary => "draft-vocabulary".to_owned(),
         }
     }
 
@@ -55,6 +63,7 @@ impl<'a> Step<'a> {
             Self::Pretrain => pretrain::run(job, flags),
             Self::Distill(name) => distill::draft(job, flags, name),
             Self::Exits => exits::run(job, flags),
+            Self::DraftVocabulary => frequent::run(job),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod distill;
 pub mod exits;
 pub mod export;
 pub mod family;
+pub mod frequent;
 pub mod growth;
 pub mod initial;
 pub mod job;

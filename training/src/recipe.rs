@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::parameters::Parameter;
 use crate::distill;
 use crate::exits::ExitsRecipe;
+use crate::frequent::DraftVocabularyRecipe;
 use crate::pretrain::TARGET;
 use crate::settings::{DraftRecipe, ModelRecipe, Phase, TrainingRecipe};
 use crate::tasks::{Category, Level};
@@ -79,6 +80,9 @@ pub struct Recipe {
     /// `[exits]`: heads by which a model can be left early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exits: Option<ExitsRecipe>,
+    /// `[draft_vocabulary]`: the tokens that drafts choose from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft_vocabulary: Option<DraftVocabularyRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -256,6 +260,11 @@ impl Recipe {
             let own = own.iter().map(|(name, count)| (*name, *count as f64));
             let sources: Vec<_> = sources.iter().copied().chain(own).collect();
             check_phases(&draft.model.training, &format!("drafts.{name}.model.training"), &sources)?;
+        }
+        if self.draft_vocabulary.is_some_and(|drafted| drafted.tokens == 0) {
+            return Err(
+                "`tokens` of [draft_vocabulary] must be above zero; leave the section out to draft with all".to_owned()
+            );
         }
         self.exits.iter().try_for_each(|exits| {
             // Of a model that lies elsewhere the layers are not known yet.
@@ -460,6 +469,7 @@ mod tests {
                 "[[data.focus]]\nname = \"a\"\ntrain = 9\nlevels = [\"simple\", \"simple\"]",
                 "`categories` or `levels` of the focus `a` name one twice",
             ),
+            ("[draft_vocabulary]\ntokens = 0", "`tokens` of [draft_vocabulary] must be above zero"),
             (&with("[target.training]\nsteps = 0"), "`training.steps` of [target] must be above zero"),
             (
                 &with("[target.training]\nsteps = 10\ngrowth = [{ layers = 1, until = 0.95 }]"),
