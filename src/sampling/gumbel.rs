@@ -19,6 +19,9 @@ const DOMAIN: u32 = 0x5041_4345;
 /// the skip rule must hold without such a promise.
 const BOUND_MARGIN: f64 = 1e-9;
 
+/// What the bound of logits is lowered by, relative and absolute: far more than the rounding of f32.
+const LIMIT_MARGIN: f64 = 1e-6;
+
 /// A token and its logit over the temperature plus its noise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scored {
@@ -73,7 +76,14 @@ impl GumbelNoise {
         let mut words = self.words(index, quad);
         let score = |start: Candidate| f64::from(start.logit) / temperature + gumbel(words[(start.id % 4) as usize]);
         let (mut winner, mut top) = start.map_or((u32::MAX, f64::NEG_INFINITY), |start| (start.id, score(start)));
+        // The first bound again, for the score that the search begins with, as a bound of logits: without a division, and a little
+        // lower than it would be without rounding.
+        let limit = (top - self.bounds[32]) * temperature;
+        let limit = (limit - LIMIT_MARGIN * (1.0 + limit.abs())) as f32;
         for Candidate { logit, id } in candidates {
+            if logit < limit {
+                continue;
+            }
             let scaled = f64::from(logit) / temperature;
             if scaled + self.bounds[32] < top {
                 continue;

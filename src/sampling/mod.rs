@@ -170,12 +170,14 @@ impl Sampler {
     /// The candidate with the highest score, but for one that is left out.
     fn draw(&self, logits: &[f32], index: u64, best: Candidate, without: Option<u32>) -> Scored {
         let temperature = f64::from(self.config.temperature);
-        let start = Some(best).filter(|best| Some(best.id) != without);
         let allowed = |candidate: &Candidate| Some(candidate.id) != without;
         if self.has_filters() {
             let candidates = self.candidates.iter().copied().filter(allowed);
+            let start = candidates.clone().max_by(|a, b| a.logit.total_cmp(&b.logit));
             return self.noise.argmax(index, temperature, start, candidates);
         }
+        // The search is short where it begins with a good one.
+        let start = if Some(best.id) == without { second(self.scores(logits), best.id) } else { Some(best) };
         let all = (0u32..).zip(self.scores(logits)).map(|(id, &logit)| Candidate { logit, id });
         self.noise.argmax(index, temperature, start, all.filter(allowed))
     }
@@ -274,6 +276,14 @@ fn likeliest(logits: &[f32]) -> Result<Option<Candidate>, Candidate> {
     } else {
         candidate.map_or(Ok(None), Err)
     }
+}
+
+/// The likeliest token but for `first`, if any other is possible.
+fn second(logits: &[f32], first: u32) -> Option<Candidate> {
+    let (before, after) = logits.split_at(first as usize);
+    let logit = largest(before).max(largest(&after[1..]));
+    let place = (0u32..).zip(logits).find(|(id, other)| **other == logit && *id != first);
+    place.map(|(id, _)| Candidate { logit, id }).filter(|second| second.logit != f32::NEG_INFINITY)
 }
 
 /// The largest of some logits, none of them NaN; -inf if there are none.
