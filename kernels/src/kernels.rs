@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::attention::{Attention, Units};
 use crate::buffer::SharedOutput;
 use crate::caches::largest_cache;
+use crate::distance::Distance;
 use crate::elementwise::{AddRmsNorm, GatedSilu, HeadTransform, Heads, RmsNorm};
 use crate::isa::Isa;
 use crate::{InstructionSet, LayerCache, ThreadPool};
@@ -56,6 +57,7 @@ pub struct Kernels {
     packed: AtomicUsize,
     /// Bytes of the largest cache.
     cache: usize,
+    distance: Distance,
 }
 
 impl Kernels {
@@ -87,7 +89,7 @@ impl Kernels {
     }
 
     fn of(pool: ThreadPool, isa: Isa) -> Self {
-        Self { pool, isa, packed: AtomicUsize::new(0), cache: largest_cache() }
+        Self { pool, isa, packed: AtomicUsize::new(0), cache: largest_cache(), distance: Distance::default() }
     }
 
     pub(crate) fn note_packed(&self, bytes: usize) {
@@ -96,7 +98,8 @@ impl Kernels {
 
     /// Whether a cache has room for all weights that were packed; they are then expected to be there. Decides nothing but
     /// how fast products are.
-    pub(crate) fn weights_fit_a_cache(&self) -> bool {
+    #[must_use]
+    pub fn weights_fit_a_cache(&self) -> bool {
         self.packed.load(Ordering::Relaxed) <= self.cache
     }
 
@@ -110,6 +113,31 @@ impl Kernels {
     #[must_use]
     pub fn instruction_set(&self) -> InstructionSet {
         self.isa.name()
+    }
+
+    /// Whether the threads run on cores that share no cache, as far as was looked lately. Decides nothing but how fast work is
+    /// done.
+    #[must_use]
+    pub fn threads_are_far(&self) -> bool {
+        self.distance.is_far(&self.pool)
+    }
+
+    /// From now on takes the threads to be far from each other, or near, without looking: to measure and to test both.
+    pub fn assume_distance(&self, far: bool) {
+        self.distance.assume(far);
+    }
+
+    /// Calls `f` with every number below `parts`, each on one of the threads: kernels that it calls run on that thread alone. A
+    /// part may wait for those with smaller numbers, if there are no more parts than threads.
+    ///
+    /// # Panics
+    /// With the first panic of `f`, after all parts have ended.
+    pub fn side_by_side(&self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
+        match parts {
+            // The one part has all threads.
+            1 => f(0),
+            _ => self.pool.run(parts, f),
+        }
     }
 
     /// Calls `f` with ranges that cover `0..items`, split at multiples of `grain`, on as many threads as

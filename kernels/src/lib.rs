@@ -29,6 +29,7 @@ mod attention;
 mod buffer;
 mod cache;
 mod caches;
+mod distance;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;

@@ -5,6 +5,8 @@
 //! Appending writes in place and truncating only lowers a length: both take the same time however long the
 //! sequence is. What is past a length is stale and changes no result.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 use paceline_kernels::{CacheFormat, LayerCache};
 
@@ -104,12 +106,12 @@ impl KvCache {
         }
     }
 
-    /// A layer's keys and values on the processor.
-    pub(super) fn host_mut(&mut self, layer: usize) -> &mut LayerCache {
-        match &mut self.layers[layer] {
+    /// The keys and values of some layers on the processor.
+    pub(super) fn host_mut(&mut self, layers: Range<usize>) -> impl Iterator<Item = &mut LayerCache> {
+        self.layers[layers].iter_mut().map(|layer| match layer {
             LayerState::Host(cache) => cache,
             LayerState::Device(_) => unreachable!("a cache is made for its decoder's computation"),
-        }
+        })
     }
 
     /// A layer's keys and values in tensors.

@@ -12,6 +12,7 @@ use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, Pac
 use super::angles::Angles;
 use super::cache::KvCache;
 use super::skip::{SkipPlan, Sublayer};
+use super::turns::Turns;
 use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
@@ -61,6 +62,9 @@ struct Buffers<'a> {
     gate: &'a mut [f32],
     up: &'a mut [f32],
 }
+
+/// Rows of the largest step that is cut by rows: with more, products are long beside what is handed over between them.
+const MOST_BY_ROWS: usize = 34;
 
 /// f32 values of a cache line, on which every buffer begins.
 const LINE: usize = 16;
@@ -155,18 +159,68 @@ impl Executor {
         skip: Option<&SkipPlan>,
         cache: &mut KvCache,
     ) {
-        let rows = hidden.len() / self.widths.hidden;
+        let width = self.widths.hidden;
+        let rows = hidden.len() / width;
         if layers.is_empty() || rows == 0 {
             return;
         }
+        let turns = Turns::new(cache.host_mut(layers.clone()));
+        let parts = self.parts(rows);
+        let first = |part: usize| rows * part / parts;
+        let mut rest = hidden;
+        let hidden: Vec<Mutex<&mut [f32]>> = (0..parts)
+            .map(|part| {
+                let (own, others) = std::mem::take(&mut rest).split_at_mut((first(part + 1) - first(part)) * width);
+                rest = others;
+                Mutex::new(own)
+            })
+            .collect();
+        self.kernels.side_by_side(parts, &|part| {
+            let _promise = turns.promise();
+            // Locked once: each part has its own.
+            let hidden = &mut *hidden[part].lock().unwrap_or_else(PoisonError::into_inner);
+            self.forward_part(part, layers.clone(), position + first(part), hidden, skip, &turns);
+        });
+    }
+
+    /// Into how many parts the rows of a step are cut, each for a thread of its own. Mostly into one, with threads that share
+    /// every matrix, so that weights are read once. But where cores share no cache, handing activations over in every operation
+    /// costs more than it brings, and if each core's cache holds the weights, every thread can read all of them: then what it
+    /// computes stays with it, and threads meet once in a layer.
+    fn parts(&self, rows: usize) -> usize {
+        let threads = self.kernels.threads();
+        let may_pay = threads > 1 && (3 * threads..=MOST_BY_ROWS).contains(&rows);
+        if may_pay && self.kernels.weights_fit_a_cache() && self.kernels.threads_are_far() { threads } else { 1 }
+    }
+
+    /// Part number `part` of a step: its rows, the first of which is at `position`, through all of its layers.
+    fn forward_part(
+        &self,
+        part: usize,
+        layers: Range<usize>,
+        position: usize,
+        hidden: &mut [f32],
+        skip: Option<&SkipPlan>,
+        turns: &Turns<'_>,
+    ) {
+        let rows = hidden.len() / self.widths.hidden;
         let angles = Angles::new(&self.inverse_frequencies, position..position + rows);
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
-            for index in layers {
+            for (turn, index) in layers.enumerate() {
                 let layer = &self.layers[index];
                 if Sublayer::Attention(index).runs(skip) {
-                    assert_eq!(cache.len(index), position, "layer {index} has cached what comes before");
-                    self.attend(layer, &angles, cache.host_mut(index), &mut buffers);
+                    self.project(layer, &mut buffers);
+                    let attended = turns.take(turn, part, |cache| {
+                        assert_eq!(cache.len(), position, "layer {index} has cached what comes before");
+                        self.attend(layer, &angles, cache, &mut buffers);
+                    });
+                    if attended.is_none() {
+                        return;
+                    }
+                    let jobs = [(&layer.attention_output, &mut *buffers.delta)];
+                    products(&self.kernels, Input::Rows(buffers.attended), rows, jobs);
+                    buffers.has_delta = true;
                 }
                 if Sublayer::Mlp(index).runs(skip) {
                     self.feed_forward(layer, &mut buffers);
@@ -177,11 +231,15 @@ impl Executor {
         });
     }
 
-    /// The attention part of a layer, up to its residual sum.
-    fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
+    /// The queries, keys and values of a layer.
+    fn project(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
         let jobs = [(&layer.query, &mut *b.queries), (&layer.key, &mut *b.keys), (&layer.value, &mut *b.values)];
         let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.attention_norm, self.norm_eps);
         products(&self.kernels, input, b.rows, jobs);
+    }
+
+    /// The attention of a layer, whose cache gets its keys and values.
+    fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
         let norms = layer.head_norms.as_ref();
         let transform = HeadTransform {
             norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
@@ -192,8 +250,6 @@ impl Executor {
         self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
         let heads = self.widths.queries / self.head_dim;
         self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, self.scale, b.attended);
-        products(&self.kernels, Input::Rows(b.attended), b.rows, [(&layer.attention_output, &mut *b.delta)]);
-        b.has_delta = true;
     }
 
     /// The feed-forward part of a layer, up to its residual sum.

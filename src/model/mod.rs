@@ -21,6 +21,7 @@ pub mod precision;
 pub mod sequence;
 pub mod skip;
 mod trainable;
+mod turns;
 mod weights;
 
 pub use batch::Batch;

@@ -58,6 +58,10 @@ pub(crate) fn random_model(numbers: &mut Numbers) -> (Arc<Decoder>, Arc<Decoder>
     let cache = numbers.choose(&[CacheFormat::F32, CacheFormat::F16]);
     let plain = decoder_at(directory.path(), 1, format, cache);
     let other = decoder_at(directory.path(), numbers.within(1..4), format, cache);
+    if let Compute::Kernels(kernels) = other.compute() {
+        // Both ways to share out the rows of a step.
+        kernels.assume_distance(numbers.within(0..2) == 0);
+    }
     let rounded = decoder_at(directory.path(), numbers.within(1..3), numbers.choose(&quantized), CacheFormat::F32);
     (plain, other, rounded, format!("{description} at {format:?}, cache in {cache}"))
 }
