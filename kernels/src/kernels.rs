@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::attention::{Attention, Units};
@@ -53,8 +54,8 @@ impl Shares {
 pub struct Kernels {
     pool: ThreadPool,
     pub(crate) isa: Isa,
-    /// Bytes of all weights that were packed.
-    packed: AtomicUsize,
+    /// Bytes of all packed weights that there are.
+    pub(crate) packed: Arc<AtomicUsize>,
     /// Bytes of the largest cache.
     cache: usize,
     distance: Distance,
@@ -89,14 +90,10 @@ impl Kernels {
     }
 
     fn of(pool: ThreadPool, isa: Isa) -> Self {
-        Self { pool, isa, packed: AtomicUsize::new(0), cache: largest_cache(), distance: Distance::default() }
+        Self { pool, isa, packed: Arc::default(), cache: largest_cache(), distance: Distance::default() }
     }
 
-    pub(crate) fn note_packed(&self, bytes: usize) {
-        self.packed.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Whether a cache has room for all weights that were packed; they are then expected to be there. Decides nothing but
+    /// Whether a cache has room for all weights that are packed; they are then expected to be there. Decides nothing but
     /// how fast products are.
     #[must_use]
     pub fn weights_fit_a_cache(&self) -> bool {
@@ -303,5 +300,27 @@ fn check_norm(x: &[f32], weight: &[f32], out: &[f32]) -> usize {
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernels({}, {} threads)", self.instruction_set(), self.threads())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+    use crate::{FloatFormat, MatrixFormat, WeightArena, Weights};
+
+    #[test]
+    fn packed_weights_count_as_long_as_they_live() {
+        let kernels = Kernels::new(1).unwrap();
+        let source = Weights::from_f32(vec![1.0; 40 * 70], 40, 70).unwrap();
+        let mut arena = WeightArena::default();
+        let mut pack = || kernels.pack(&source, MatrixFormat::Float(FloatFormat::F32), &mut arena).unwrap();
+        let (first, second) = (pack(), pack());
+        let packed = || kernels.packed.load(Ordering::Relaxed);
+        assert_eq!(packed(), first.bytes() + second.bytes());
+        drop(first);
+        assert_eq!(packed(), second.bytes());
+        drop(second);
+        assert_eq!(packed(), 0);
     }
 }

@@ -21,6 +21,8 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::{bf16, f16};
 
@@ -130,6 +132,14 @@ impl Layout {
 pub struct PackedWeights {
     data: Part,
     layout: Layout,
+    /// Bytes of all matrices that are packed now, this one's among them as long as it lives.
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for PackedWeights {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.layout.bytes(), Ordering::Relaxed);
+    }
 }
 
 /// Packs some blocks of a matrix; `out` is all of the matrix, zeroed.
@@ -271,9 +281,11 @@ fn put_affine(lines: &mut [[u8; LINE]], sub: usize, affine: &Affine) {
 }
 
 impl PackedWeights {
-    /// A matrix of `layout` whose bytes are still zeros.
-    pub(crate) fn zeroed(layout: Layout, arena: &mut WeightArena) -> io::Result<Self> {
-        Ok(Self { data: arena.take(layout.bytes())?, layout })
+    /// A matrix of `layout` whose bytes are still zeros, and count among `all`.
+    pub(crate) fn zeroed(layout: Layout, arena: &mut WeightArena, all: &Arc<AtomicUsize>) -> io::Result<Self> {
+        let data = arena.take(layout.bytes())?;
+        all.fetch_add(layout.bytes(), Ordering::Relaxed);
+        Ok(Self { data, layout, all: Arc::clone(all) })
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -77,8 +77,7 @@ impl Kernels {
     /// What the system says where it has no more memory.
     pub fn pack(&self, source: &Weights, format: MatrixFormat, arena: &mut WeightArena) -> io::Result<PackedWeights> {
         let layout = Layout::new(format, source.out_features(), source.in_features());
-        let mut packed = PackedWeights::zeroed(layout, arena)?;
-        self.note_packed(layout.bytes());
+        let mut packed = PackedWeights::zeroed(layout, arena, &self.packed)?;
         let out = SharedOutput::new(packed.data_mut());
         self.split(layout.blocks(), 1, 16 * layout.bytes(), &|range| {
             self.isa.enter(Pack { source, layout, range, out: &out });

@@ -31,7 +31,7 @@ use crate::optimizer::into_values;
 use crate::packing::{Drawing, Source};
 use crate::pretrain::{TARGET, TrainingFlags, sources};
 use crate::progress::grouped;
-use crate::tokenizer::ChatTokenizer;
+use crate::tokenizer::{ChatTokenizer, check_vocabulary};
 use crate::tokens;
 use crate::trainer::Place;
 
@@ -62,13 +62,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
             directory.display()
         ))?;
     }
-    let (own, known) = (tokenizer.tokenizer().vocab_size(), config.vocab_size);
-    if own > known {
-        Err(anyhow::anyhow!(
-            "The tokenizer of {} has {own} tokens, and its model knows {known}: put the tokenizer there that the model was made with.",
-            directory.display()
-        ))?;
-    }
+    check_vocabulary(&directory, tokenizer.tokenizer(), config)?;
     if recipe.length > config.context {
         Err(anyhow::anyhow!(
             "`length` of [exits] is {}, and the context of the model in {} is {}: lower it.",

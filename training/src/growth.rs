@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::initial::initial;
     use crate::optimizer::into_values;
-    use crate::settings::{ModelRecipe, TrainingRecipe};
+    use crate::settings::ModelRecipe;
 
     #[test]
     fn layers_are_copied_to_where_they_are_wanted() {
@@ -93,16 +93,7 @@ mod tests {
     #[test]
     fn a_deepened_model_computes_what_it_did() {
         let compute = Compute::Kernels(Arc::new(Kernels::new(1).unwrap()));
-        let recipe = |layers| ModelRecipe {
-            layers,
-            hidden: 16,
-            intermediate: 24,
-            heads: 2,
-            kv_heads: None,
-            rope_theta: 100.0,
-            training: TrainingRecipe::default(),
-        };
-        let config = |layers| recipe(layers).shape(20, 8);
+        let config = |layers| ModelRecipe::smallest(layers).shape(20, 8);
         let shallow = Trainable::new(config(2), &compute, initial(&config(2), 1));
         let deep = |added| {
             let (values, moments) = deepened(&shallow, &BTreeMap::new(), 5, added);

@@ -171,24 +171,15 @@ mod tests {
 
     use super::*;
     use crate::initial::initial;
-    use crate::settings::{ModelRecipe, TrainingRecipe};
+    use crate::settings::ModelRecipe;
 
     /// A model of three layers, and its lowest ones alone.
     fn models(lower: usize) -> (Trainable, Trainable) {
         let compute = Compute::Kernels(Arc::new(Kernels::new(1).unwrap()));
-        let recipe = |layers| ModelRecipe {
-            layers,
-            hidden: 16,
-            intermediate: 24,
-            heads: 2,
-            kv_heads: None,
-            rope_theta: 100.0,
-            training: TrainingRecipe::default(),
-        };
-        let config = recipe(3).shape(20, 8);
-        let whole = Trainable::new(config.clone(), &compute, initial(&config, 7));
+        let config = |layers| ModelRecipe::smallest(layers).shape(20, 8);
+        let whole = Trainable::new(config(3), &compute, initial(&config(3), 7));
         let values = whole.parameters().values();
-        let lower = Trainable::new(recipe(lower).shape(20, 8), &compute, |name, _| values[name].clone());
+        let lower = Trainable::new(config(lower), &compute, |name, _| values[name].clone());
         (whole, lower)
     }
 

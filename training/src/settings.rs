@@ -369,6 +369,20 @@ impl ModelRecipe {
         }
     }
 
+    /// The smallest model that has everything, for tests.
+    #[cfg(test)]
+    pub fn smallest(layers: usize) -> Self {
+        Self {
+            layers,
+            hidden: 16,
+            intermediate: 24,
+            heads: 2,
+            kv_heads: None,
+            rope_theta: 100.0,
+            training: TrainingRecipe::default(),
+        }
+    }
+
     /// What serde cannot check.
     ///
     /// # Errors

@@ -9,8 +9,13 @@ mod save;
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests;
 
+use std::path::Path;
+
+use anyhow::bail;
+use paceline::checkpoint::ModelConfig;
 use paceline::command::Failure;
 use paceline::files::AtomicFolder;
+use paceline::text::Tokenizer;
 
 pub use self::chat::{ChatTokenizer, Conversation, TokenizerError};
 pub use self::learn::{LearnError, learn};
@@ -20,6 +25,21 @@ use crate::checksum::Checksum;
 use crate::job::{Job, Outcome};
 use crate::progress::{Progress, grouped};
 use crate::tasks::prepare;
+
+/// Whether a model knows all tokens of the tokenizer beside it; both are of `dir`.
+///
+/// # Errors
+/// If not.
+pub fn check_vocabulary(dir: &Path, tokenizer: &Tokenizer, config: &ModelConfig) -> anyhow::Result<()> {
+    let (tokens, known) = (tokenizer.vocab_size(), config.vocab_size);
+    if tokens > known {
+        bail!(
+            "The tokenizer of {} has {tokens} tokens, and its model knows {known}: put the tokenizer there that the model was made with.",
+            dir.display()
+        );
+    }
+    Ok(())
+}
 
 /// Learns the vocabulary, unless that is done already or the recipe takes one over.
 ///

@@ -11,6 +11,7 @@ use paceline::text::{ChatTemplate, Tokenizer};
 
 use crate::likelihood::entropy;
 use crate::tasks::Task;
+use crate::tokenizer::check_vocabulary;
 
 /// Prompt tokens that go through the model together.
 const PREFILL_CHUNK: usize = 256;
@@ -63,13 +64,7 @@ impl Greedy {
         })?;
         let sampler = Sampler::new(&SamplingConfig::default())?;
         let tokenizer = Tokenizer::from_dir(dir)?;
-        let (tokens, known) = (tokenizer.vocab_size(), decoder.config().vocab_size);
-        if tokens > known {
-            bail!(
-                "The tokenizer of {} has {tokens} tokens, and its model knows {known}: put the tokenizer there that the model was made with.",
-                dir.display()
-            );
-        }
+        check_vocabulary(dir, &tokenizer, decoder.config())?;
         Ok(Self { decoder, tokenizer, template, sampler })
     }
 
