@@ -5,11 +5,13 @@
 use std::path::PathBuf;
 
 use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
+use paceline_router::{Objective, Profile};
 use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
 use crate::model::{DeviceName, MatrixFormat, SkipPlan};
+use crate::routing::RequestHints;
 use crate::sampling::SamplingConfig;
 use crate::speculation::DraftLength;
 
@@ -38,6 +40,13 @@ pub struct EngineConfig {
     pub self_draft: Vec<SelfDraft>,
     /// Sublayers without which the target may draft for itself when `auto` chooses.
     pub skip_plan: Option<SkipPlan>,
+    /// Leave the router that lies beside the target out: `auto` then goes by measurements alone.
+    pub no_router: bool,
+    /// A file for what is learned while serving: how acceptance differs from what the router expects, and what work takes here.
+    /// Read at the start, written every few seconds and at the end. Without one all of that ends with the engine.
+    pub online_state: Option<PathBuf>,
+    /// Learn nothing of that while serving: the router's expectations stay as they are.
+    pub frozen: bool,
 }
 
 impl EngineConfig {
@@ -157,6 +166,12 @@ pub struct GenerationConfig {
     pub draft_len: DraftLength,
     /// What may be given up for speed.
     pub quality: Quality,
+    /// What matters: time, energy, both, or memory.
+    pub profile: Profile,
+    /// The same in weights of one's own, instead of the profile.
+    pub weights: Option<Objective>,
+    /// What the request says of itself to the router.
+    pub hints: RequestHints,
 }
 
 impl Default for GenerationConfig {
@@ -169,6 +184,9 @@ impl Default for GenerationConfig {
             drafter: DrafterChoice::Auto,
             draft_len: DraftLength::Auto,
             quality: Quality::Exact,
+            profile: Profile::Latency,
+            weights: None,
+            hints: RequestHints::default(),
         }
     }
 }
@@ -198,6 +216,16 @@ impl GenerationConfig {
                 "a `stop` text is empty, which would stop every answer at once; leave it out.".into(),
             ));
         }
+        let told = |(name, result): (&str, Result<(), String>)| {
+            result.map_err(|reason| Error::Config(format!("`{name}` cannot be used: {reason}.").replace("..", ".")))
+        };
+        let weights = self.weights.map_or(Ok(()), |weights| weights.check());
+        [("hints", self.hints.check()), ("weights", weights)].into_iter().try_for_each(told)?;
         Ok(self.sampling.validate()?)
+    }
+
+    /// What matters, in weights.
+    pub fn objective(&self) -> Objective {
+        self.weights.unwrap_or_else(|| self.profile.objective())
     }
 }

@@ -29,6 +29,8 @@ pub enum Error {
     #[error(transparent)]
     Sampling(#[from] SamplingError),
     #[error(transparent)]
+    Router(#[from] paceline_router::RouterError),
+    #[error(transparent)]
     Drafter(#[from] ChoiceError),
     #[error(
         "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."

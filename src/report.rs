@@ -15,6 +15,8 @@ pub struct Report {
     pub time_to_first_token_ms: Option<f64>,
     /// The part of it that the prompt's prefill took.
     pub prefill_ms: f64,
+    /// What the router took after that; `null` where none was asked.
+    pub routing_ms: Option<f64>,
     /// Time spent drafting.
     pub draft_ms: f64,
     /// Time spent in the target's steps.

@@ -12,7 +12,8 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
-use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig, Precision, SkipPlan};
+use paceline::routing::RequestHints;
+use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig, Objective, Precision, Profile, SkipPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -139,6 +140,33 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Drafting", value_name = "QUALITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<String>,
+    /// What matters: latency, balanced (time and energy), energy, or capacity (drafters without memory of their own)
+    /// [default: latency]
+    #[arg(long, help_heading = "Routing", value_name = "PROFILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
+    /// The same in weights of your own, as in time=1,energy=0.5,memory=0.1: in units of plain decoding's time and energy a
+    /// token, and of the target's size
+    #[arg(long, help_heading = "Routing", value_name = "WEIGHTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Objective>,
+    /// What is known of the request, for the router: turn=N (of the conversation), past-acceptance=S (of this user's drafts),
+    /// relevance=S (of retrieved passages), load=S (of the machine), shares from 0 to 1
+    #[arg(long, help_heading = "Routing", value_name = "HINTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hints: Option<RequestHints>,
+    /// Leave the router beside the model out: `auto` goes by measurements alone
+    #[arg(long, help_heading = "Routing")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_router: bool,
+    /// A file that keeps what is learned while answering, for the next time
+    #[arg(long, help_heading = "Routing", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    online_state: Option<PathBuf>,
+    /// Learn nothing while answering: the router and what is in the file of --online-state stay as they are
+    #[arg(long, help_heading = "Routing")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    frozen: bool,
     /// Processor threads [default: all that the process may use]
     #[arg(long, help_heading = "Machine", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -50,9 +50,10 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
 /// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
 /// leaves its error in its place.
 fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
-    let Task { prompt, seed, mut fields, place } = task;
+    let Task { prompt, seed, hints, mut fields, place } = task;
     let mut config = generation.clone();
     config.sampling.seed = seed.unwrap_or(config.sampling.seed);
+    config.hints = hints.unwrap_or(config.hints);
     let answer = prompt.and_then(|prompt| match answer(engine, prompt, &config, !json) {
         Ok(answer) => Ok(answer),
         Err(AnswerError::Output(error)) => Err(error.into()),

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use paceline::{Message, Prompt};
+use paceline::{Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
 
 /// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
@@ -21,6 +21,8 @@ pub(super) struct Task {
     pub(super) prompt: Result<Prompt, anyhow::Error>,
     /// The prompt's own seed.
     pub(super) seed: Option<u64>,
+    /// What its line says for the router.
+    pub(super) hints: Option<RequestHints>,
     /// The fields of its line, which come back with the answer.
     pub(super) fields: Map<String, Value>,
     /// Its line, if it is one of a file.
@@ -31,20 +33,21 @@ impl Task {
     /// A prompt by itself.
     pub(super) fn new(text: &str, chat: bool) -> Self {
         let fields = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
-        Self { prompt: Ok(prompt(text, chat)), seed: None, fields, place: None }
+        Self { prompt: Ok(prompt(text, chat)), seed: None, hints: None, fields, place: None }
     }
 
     /// A line of a prompts file.
     fn from_line(line: &[u8], place: String, chat: bool) -> Self {
         match object(line) {
-            Err(error) => Self { prompt: Err(error), seed: None, fields: Map::new(), place: Some(place) },
+            Err(error) => Self { prompt: Err(error), seed: None, hints: None, fields: Map::new(), place: Some(place) },
             Ok(mut fields) => {
                 fields.retain(|key, _| !ANSWER_FIELDS.contains(&key.as_str()));
-                let (seed, prompt) = match seed_of(&fields) {
-                    Ok(seed) => (seed, prompt_of(&fields, chat)),
-                    Err(error) => (None, Err(error)),
+                let settings = seed_of(&fields).and_then(|seed| Ok((seed, hints_of(&fields)?)));
+                let ((seed, hints), prompt) = match settings {
+                    Ok(settings) => (settings, prompt_of(&fields, chat)),
+                    Err(error) => ((None, None), Err(error)),
                 };
-                Self { prompt, seed, fields, place: Some(place) }
+                Self { prompt, seed, hints, fields, place: Some(place) }
             }
         }
     }
@@ -75,6 +78,15 @@ fn seed_of(fields: &Map<String, Value>) -> Result<Option<u64>, anyhow::Error> {
             None => bail!("the seed {seed} cannot be used: write a whole number from 0 to 2^64 - 1."),
         },
     }
+}
+
+fn hints_of(fields: &Map<String, Value>) -> Result<Option<RequestHints>, anyhow::Error> {
+    let Some(hints) = field(fields, "hints") else { return Ok(None) };
+    let read: Result<RequestHints, String> = serde_json::from_value(hints.clone()).map_err(|error| error.to_string());
+    let checked = read.and_then(|hints| hints.check().map(|()| hints));
+    checked
+        .map(Some)
+        .map_err(|reason| anyhow!("`hints` cannot be used ({reason}): write an object like {{\"load\": 0.5}}."))
 }
 
 fn prompt_of(fields: &Map<String, Value>, chat: bool) -> Result<Prompt, anyhow::Error> {

@@ -70,6 +70,15 @@ impl Catalog {
         }
     }
 
+    /// Bytes of memory that a drafter needs for an answer of so many tokens: weights that were loaded for it alone, and a cache
+    /// of its own.
+    pub fn bytes(&self, drafter: &DrafterChoice, positions: usize) -> u64 {
+        self.decoder(drafter).map_or(0, |decoder| {
+            let cached = if let DrafterChoice::Model(_) = drafter { positions as u64 } else { 0 };
+            decoder.weight_bytes() + cached * decoder.cache_bytes_per_token()
+        })
+    }
+
     /// Whether what was asked for allows a drafter of the catalog.
     pub fn allows(&self, asked: &DrafterChoice, drafter: &DrafterChoice) -> bool {
         let layers = self.target.layer_count();

@@ -33,6 +33,19 @@ impl LookupDrafter {
         Self::default()
     }
 
+    /// Where the text went on after the last earlier occurrence of its longest known suffix, and how many tokens agree before
+    /// that place and before the text's end. What was looked up before must be a beginning of this text.
+    pub fn look_up(&mut self, text: &[u32]) -> Option<(usize, usize)> {
+        self.index(text);
+        self.find(text).map(|follow| (follow, agreement(text, follow)))
+    }
+
+    /// The log-odds that a token is right which follows where so many agree: Laplace's rule of succession, that what agreed so
+    /// far goes on agreeing.
+    pub fn log_odds(agreed: usize) -> f32 {
+        (agreed as f32 + 1.0).ln()
+    }
+
     /// Indexes n-grams that end before the text's newest token; the newest has no continuation yet.
     fn index(&mut self, text: &[u32]) {
         for follow in self.indexed.max(1)..text.len() {
@@ -66,13 +79,10 @@ fn agreement(text: &[u32], follow: usize) -> usize {
 
 impl Drafter for LookupDrafter {
     fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        self.index(request.accepted());
-        if let Some(start) = self.find(request.accepted()) {
-            // Reading on into the draft itself continues a repetition for as long as asked.
-            let (mut next, mut agreed) = (start, agreement(request.accepted(), start));
+        // Reading on into the draft itself continues a repetition for as long as asked.
+        if let Some((mut next, mut agreed)) = self.look_up(request.accepted()) {
             while request.wants_another() {
-                // The odds of Laplace's rule of succession, that what agreed so far goes on agreeing.
-                request.push(request.history()[next], (agreed as f32 + 1.0).ln());
+                request.push(request.history()[next], Self::log_odds(agreed));
                 next += 1;
                 agreed += 1;
             }

@@ -21,6 +21,7 @@ use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
 use crate::model::{Compute, Decoder, MatrixFormat};
+use crate::routing::Advisor;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use worker::{Job, Worker};
 
@@ -69,6 +70,19 @@ pub struct EngineInfo {
     pub threads: usize,
     /// Whether the promise of identical bits holds on this device.
     pub exact: bool,
+    /// Whether a router judges prompts.
+    pub router: RouterState,
+}
+
+/// Whether a router judges prompts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouterState {
+    /// The one beside the target does.
+    Used,
+    /// There is none, or it was to be left out.
+    Absent,
+    /// The one beside the target cannot be used, and `auto` goes by measurements alone: why, in a sentence.
+    Refused(String),
 }
 
 /// A loaded target with what drafts for it. Dropping it ends its thread after the answers that were asked for.
@@ -137,6 +151,10 @@ impl Engine {
             }
             quantized.push((draft, Arc::new(place(directory, &checkpoint, Some(format))?)));
         }
+        let router = match config.no_router {
+            true => Ok(None),
+            false => Advisor::open(directory, &checkpoint, &tokenizer, &config.draft),
+        };
         drop(checkpoint);
 
         let mut drafts: Vec<DraftModel> = Vec::new();
@@ -156,6 +174,15 @@ impl Engine {
             drafts.push(DraftModel { name, decoder });
         }
 
+        // Without its router a target answers as rightly, and says so.
+        let (advisor, router) = match router {
+            Ok(advisor) => {
+                let state = if advisor.is_some() { RouterState::Used } else { RouterState::Absent };
+                (advisor.map(|advisor| advisor.with_state(config.online_state.as_deref(), config.frozen)), state)
+            }
+            Err(Error::Router(error)) => (None, RouterState::Refused(error.to_string())),
+            Err(other) => return Err(other),
+        };
         let draft_names = drafts.iter().map(|draft| draft.name.clone()).collect();
         let catalog = Catalog::new(Arc::clone(&target), drafts, quantized, config.skip_plan.clone());
         let info = EngineInfo {
@@ -169,8 +196,9 @@ impl Engine {
             drafters: catalog.all(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
+            router,
         };
-        let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), info.threads);
+        let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), advisor, &info);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
             .name("paceline-decode".into())
@@ -202,9 +230,13 @@ impl Engine {
     pub fn generate(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Generation, Error> {
         config.validate()?;
         self.check_drafter(&config.drafter)?;
+        let mut config = config.clone();
+        if let (Prompt::Messages(messages), None) = (&prompt, config.hints.turn) {
+            config.hints.turn = Some(messages.iter().filter(|message| message.role == "user").count() as f32);
+        }
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
-        let job = Job { prompt, config: config.clone(), events };
+        let job = Job { prompt, config, events };
         self.jobs.send(job).map_err(|_| Error::Stopped)?;
         Ok(Generation::new(answer))
     }

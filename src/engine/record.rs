@@ -44,6 +44,11 @@ pub(super) struct Circumstances<'a> {
     pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
     pub(super) exact: bool,
     pub(super) prefill_ms: f64,
+    /// What the router took, if there is one.
+    pub(super) routing_ms: Option<f64>,
+    /// What it takes the prompt's difficulty to be, and what it expects of the answer in words.
+    pub(super) difficulty: Option<&'static str>,
+    pub(super) expected: Option<String>,
     pub(super) step_costs_ms: BTreeMap<usize, f64>,
     pub(super) draft_costs_ms: BTreeMap<String, f64>,
     pub(super) layer_evaluations: u64,
@@ -78,6 +83,11 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Adds a sentence that deserves attention.
+    pub(super) fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
+    }
+
     /// The last event: the whole answer with its report.
     ///
     /// # Errors
@@ -96,6 +106,7 @@ impl<'a> Record<'a> {
             latency_ms,
             time_to_first_token_ms: self.time_to_first_token_ms,
             prefill_ms: circumstances.prefill_ms,
+            routing_ms: circumstances.routing_ms,
             draft_ms: self.draft_ms,
             verify_ms: self.verify_ms,
             energy_wh: None,
@@ -176,13 +187,16 @@ impl Listener for Record<'_> {
 fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> PlanReport {
     let asked = circumstances.asked;
     let target_precision = circumstances.precision.clone();
+    let difficulty = circumstances.difficulty.map(str::to_owned);
+    let expected = circumstances.expected.as_ref().map_or(String::new(), |expected| format!(" {expected}"));
     let Some((drafter, counts)) = speculation.main_drafter() else {
         let why = match asked {
             DrafterChoice::None => "Plain decoding was asked for.",
             DrafterChoice::Lookup => "Nothing drafted: no earlier occurrence was found, or drafting did not pay.",
             _ => "Nothing drafted: by the measured step costs and acceptance, drafting does not pay here.",
         };
-        return PlanReport { drafter: "none".into(), target_precision, why: why.into(), ..PlanReport::default() };
+        let why = format!("{why}{expected}");
+        return PlanReport { drafter: "none".into(), target_precision, difficulty, why, ..PlanReport::default() };
     };
     let accepted = 100.0 * counts.accepted as f64 / counts.evaluated.max(1) as f64;
     let (rounds, steps) = (counts.rounds, speculation.steps);
@@ -198,7 +212,9 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
         draft_precision: (circumstances.draft_precision)(&name),
         target_precision,
         layers_skipped: if let DrafterChoice::Skip(plan) = &name { plan.whole_layers() } else { 0 },
-        difficulty: None,
-        why: format!("{drafter} {reason}: in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted."),
+        difficulty,
+        why: format!(
+            "{drafter} {reason}: in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted.{expected}"
+        ),
     }
 }

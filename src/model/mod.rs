@@ -28,6 +28,7 @@ pub use batch::Batch;
 pub use cache::KvCache;
 pub use decoder::{Decoder, ModelError};
 pub use device::{Compute, DeviceError, DeviceName};
+pub use ops::into_values;
 pub use paceline_kernels::MatrixFormat;
 pub use parameters::Parameters;
 pub use precision::weight_bytes;

@@ -22,7 +22,7 @@ pub(super) fn from_values(values: Vec<f32>, rows: usize, width: usize, device: &
 }
 
 /// Takes the values out of a tensor, in row-major order; waits for the device.
-pub(super) fn into_values(x: Tensor<2>) -> Vec<f32> {
+pub fn into_values(x: Tensor<2>) -> Vec<f32> {
     let data = x.into_data();
     data.try_into_vec().expect("activations are f32")
 }

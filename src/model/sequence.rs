@@ -156,15 +156,36 @@ impl Sequence {
     ///
     /// # Panics
     /// If the sequence has no room for them, or one is not in the vocabulary.
-    pub fn prefill(&mut self, tokens: &[u32], chunk: usize, mut keep_going: impl FnMut(usize) -> bool) -> usize {
+    pub fn prefill(&mut self, tokens: &[u32], chunk: usize, keep_going: impl FnMut(usize) -> bool) -> usize {
+        self.prefill_seeing(tokens, chunk, None, keep_going)
+    }
+
+    /// As [`Sequence::prefill`], and shows what the tokens are after the lowest layers: `watch` is their number and what is
+    /// shown the hidden states `[rows, hidden]` of every chunk, in order.
+    ///
+    /// # Panics
+    /// As there, and if the model has fewer layers.
+    pub fn prefill_seeing(
+        &mut self,
+        tokens: &[u32],
+        chunk: usize,
+        mut watch: Option<(usize, &mut dyn FnMut(Tensor<2>))>,
+        mut keep_going: impl FnMut(usize) -> bool,
+    ) -> usize {
         self.forget_ahead();
         let mut done = 0;
         for part in tokens.chunks(chunk.max(1)) {
             if !keep_going(done) {
                 return done;
             }
-            let hidden = self.decoder.embed(part);
-            self.run(0..self.decoder.layer_count(), self.settled, hidden);
+            let mut hidden = self.decoder.embed(part);
+            let mut from = 0;
+            if let Some((depth, see)) = &mut watch {
+                hidden = self.run(0..*depth, self.settled, hidden);
+                see(hidden.clone());
+                from = *depth;
+            }
+            self.run(from..self.decoder.layer_count(), self.settled, hidden);
             self.settled += part.len();
             done += part.len();
         }

@@ -27,6 +27,11 @@ pub struct RunningCost {
 }
 
 impl RunningCost {
+    /// What was learned before.
+    pub fn known(seconds: f64) -> Self {
+        Self { mean: seconds, count: FIRST }
+    }
+
     /// Learns an observation.
     pub fn observe(&mut self, seconds: f64) {
         self.count = self.count.saturating_add(1);
@@ -66,6 +71,15 @@ impl VerifyCosts {
     pub fn observe(&mut self, rows: usize, seconds: f64) {
         let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) else { return };
         cost.observe(seconds);
+        self.steps += 1;
+        self.observed_at[rows - 1] = self.steps;
+        self.estimates = self.estimate();
+    }
+
+    /// Takes up what a step over `rows` rows took in an earlier run.
+    pub fn restore(&mut self, rows: usize, seconds: f64) {
+        let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) else { return };
+        *cost = RunningCost::known(seconds);
         self.steps += 1;
         self.observed_at[rows - 1] = self.steps;
         self.estimates = self.estimate();

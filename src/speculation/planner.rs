@@ -9,6 +9,9 @@
 //! `v(1)`. Then newcomers are introduced that promise more than the choice of the time, and later given-up drafters are probed
 //! that may have become better, both within stated shares of the time.
 
+use paceline_router::costs::DrafterCost;
+use paceline_router::{Choice, CostTable, Expected, Objective};
+
 use super::calibration::Calibration;
 use super::costs::RunningCost;
 use super::stopping::{FixedLength, WhileItPays};
@@ -20,6 +23,8 @@ use crate::drafters::{Draft, DraftJudge, DrafterChoice};
 const HYSTERESIS: f64 = 1.03;
 /// Tokens that introductions and probes draft in any case.
 const SHORT: usize = 2;
+/// By how much the speed of a drafter may be underestimated whose cost was never measured, only guessed from its size.
+const DOUBT: f64 = 1.25;
 /// Rounds after which a drafter is no newcomer any more.
 const INTRODUCTION: u32 = 4;
 /// The most that introductions may lose, as a share of the time that the answer would take plainly at full
@@ -43,10 +48,14 @@ pub struct Candidate {
     pub draft_cost: RunningCost,
     /// What its rounds brought.
     yields: Yield,
+    /// What its rounds brought in this answer, for which something was expected of it.
+    of_answer: Option<Yield>,
     /// What its odds are worth.
     calibration: Calibration,
     /// What a drafted token is guessed to cost before it is measured, in plain steps of the target.
     guess: f64,
+    /// Bytes of memory that it needs for itself.
+    bytes: u64,
     /// Rounds in which it worked on a draft.
     rounds: u32,
     /// Rounds for which it was tried out.
@@ -62,12 +71,20 @@ impl Candidate {
             name,
             draft_cost: RunningCost::default(),
             yields: Yield::default(),
+            of_answer: None,
             calibration: Calibration::default(),
             guess,
+            bytes: 0,
             rounds: 0,
             tries: 0,
             idle: 0,
         }
+    }
+
+    /// The same drafter, which needs so many bytes of memory for itself.
+    #[must_use]
+    pub fn needing(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
     }
 
     /// Whether its work is part of the verification's.
@@ -80,9 +97,40 @@ impl Candidate {
         self.guess == 0.0
     }
 
+    /// Whether it has yet to be tried. Of one that something is expected of, only the cost is to be found out.
     fn is_newcomer(&self) -> bool {
-        self.rounds < INTRODUCTION
+        match self.of_answer {
+            Some(_) => !self.draft_cost.is_settled(),
+            None => self.rounds < INTRODUCTION,
+        }
     }
+
+    fn each_yield(&mut self, learn: impl FnMut(&mut Yield)) {
+        [Some(&mut self.yields), self.of_answer.as_mut()].into_iter().flatten().for_each(learn);
+    }
+
+    /// What its rounds bring: in this answer, if something was expected of that, or on average.
+    fn yields(&self) -> &Yield {
+        self.of_answer.as_ref().unwrap_or(&self.yields)
+    }
+}
+
+/// What is expected of a drafter in an answer before it begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Its effective acceptance ([`paceline_router::Prices::effective_acceptance`]).
+    pub acceptance: f64,
+    /// How many rounds of the answer that weighs as much as.
+    pub rounds: f64,
+}
+
+/// What is expected of an answer before it begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// By candidate; nothing is expected of those that are missing.
+    pub forecasts: Vec<Option<Forecast>>,
+    /// Tokens of the answer.
+    pub tokens: Option<f64>,
 }
 
 /// One way to go on: a drafter, as an index into the planner's candidates, and how far it may draft.
@@ -162,6 +210,12 @@ struct AnswerSoFar {
     prefill_seconds_per_token: f64,
     seconds: f64,
     introductions_lost: f64,
+    /// Tokens so far, and how many there will be, if something was expected.
+    tokens: usize,
+    expected_tokens: Option<f64>,
+    /// What matters, and the bytes of the target's weights.
+    objective: Objective,
+    target_bytes: u64,
 }
 
 impl Planner {
@@ -201,9 +255,74 @@ impl Planner {
         &self.costs
     }
 
+    /// What work takes, as far as it is known.
+    pub fn cost_table(&self) -> CostTable {
+        let token = |candidate: &Candidate| {
+            let token = candidate.draft_cost.seconds()?;
+            Some((candidate.name.to_string(), DrafterCost { token, ..DrafterCost::default() }))
+        };
+        CostTable {
+            steps: {
+                let mut steps = vec![0.0; MAX_DRAFT + 1];
+                self.costs.observed().for_each(|(rows, seconds)| steps[rows - 1] = seconds);
+                steps
+            },
+            drafters: self.candidates.iter().take(self.lasting).filter_map(token).collect(),
+            ..CostTable::default()
+        }
+    }
+
+    /// Takes up what work took in an earlier run. It is as good as measured, until it is measured again.
+    pub fn restore(&mut self, known: &CostTable) {
+        for (rows, &seconds) in (1..).zip(&known.steps).filter(|(_, seconds)| **seconds > 0.0) {
+            self.costs.restore(rows, seconds);
+        }
+        for candidate in &mut self.candidates {
+            if let Some(cost) = known.drafters.get(&candidate.name.to_string()) {
+                candidate.draft_cost = RunningCost::known(cost.token);
+            }
+        }
+    }
+
     /// A new answer of at most `limit` tokens begins, after a prefill that took so long per token.
     pub fn begin_answer(&mut self, limit: usize, prefill_seconds_per_token: f64) {
         self.answer = AnswerSoFar { limit, prefill_seconds_per_token, ..AnswerSoFar::default() };
+        self.candidates.iter_mut().for_each(|candidate| candidate.of_answer = None);
+    }
+
+    /// Says what matters in the answer that begins, of a target of so many bytes: time alone otherwise.
+    pub fn aim(&mut self, objective: Objective, target_bytes: u64) {
+        (self.answer.objective, self.answer.target_bytes) = (objective, target_bytes);
+    }
+
+    /// Takes what is expected of the answer that begins: its drafters are chosen by that and by what its own rounds show, instead
+    /// of what other answers' rounds brought.
+    pub fn expect(&mut self, outlook: &Outlook) {
+        self.answer.expected_tokens = outlook.tokens;
+        for (candidate, forecast) in self.candidates.iter_mut().zip(&outlook.forecasts) {
+            candidate.of_answer = forecast.map(|forecast| Yield::expecting(forecast.acceptance, forecast.rounds));
+        }
+        // Another prompt may be another's.
+        (self.current, self.pace) = (None, None);
+    }
+
+    /// What the answer showed of each candidate that drafted in it: its effective acceptance, and the tokens that it drafted.
+    pub fn shown(&self) -> Vec<Option<(f64, f64)>> {
+        let shown =
+            |index: usize| self.candidates[index].of_answer.as_ref()?.effective_acceptance(&self.prices(index)?);
+        (0..self.candidates.len()).map(shown).collect()
+    }
+
+    /// What would be chosen for a whole answer by what is known and expected; `None` as long as no step was measured.
+    pub fn decide(&self, situation: &Situation<'_>) -> Option<Choice> {
+        self.costs.plain()?;
+        let mut plans = vec![None; self.candidates.len()];
+        for &candidate in situation.usable {
+            let seconds = 1.0 / self.speed(candidate, situation);
+            plans[candidate] = Some(Expected { seconds, joules: seconds, bytes: 0.0 });
+        }
+        // The speeds are by the objective already.
+        Some(Objective::default().choose(&plans, &Expected { seconds: 1.0, joules: 1.0, bytes: 0.0 }, 1.0))
     }
 
     /// The plans worth trying for the next round, best first: if the first has nothing to draft, the next may.
@@ -243,9 +362,9 @@ impl Planner {
                 let candidate = &self.candidates[plan.candidate];
                 // Where its own rounds bring more than those of the choice, a token is worth less.
                 let own =
-                    if candidate.is_free() { f64::INFINITY } else { candidate.yields.seconds_per_token(&prices, 0) };
+                    if candidate.is_free() { f64::INFINITY } else { candidate.yields().seconds_per_token(&prices, 0) };
                 let token_seconds = self.token_seconds().min(own);
-                let (acceptance, bounds) = (candidate.yields.acceptance(), (plan.least, plan.length));
+                let (acceptance, bounds) = (candidate.yields().acceptance(), (plan.least, plan.length));
                 Box::new(WhileItPays::new(&candidate.calibration, acceptance, prices, token_seconds, bounds))
             }
             _ => Box::new(FixedLength::new(plan.length)),
@@ -294,7 +413,10 @@ impl Planner {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
             tries.saturating_sub(rounds)
         };
-        let mut hopeful = best_first(speeds.filter(|(speed, _)| is_alone || *speed > best));
+        // What it costs is a guess as well where its acceptance is not.
+        let promise = |candidate: usize| if self.candidates[candidate].of_answer.is_some() { DOUBT } else { 1.0 };
+        let mut hopeful =
+            best_first(speeds.filter(|&(speed, candidate)| is_alone || speed * promise(candidate) > best));
         hopeful.sort_by_key(silent);
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
         let left = most - self.answer.introductions_lost;
@@ -331,6 +453,7 @@ impl Planner {
         let seconds = round.asking_seconds + round.draft_seconds + round.verify_seconds;
         self.seconds += seconds;
         self.answer.seconds += seconds;
+        self.answer.tokens += round.tokens;
         if let Some((_, why)) = self.trial.filter(|trial| Some(trial.0) == round.candidate) {
             let lost = seconds - self.token_seconds() * round.tokens as f64;
             let account = match why {
@@ -356,7 +479,7 @@ impl Planner {
         };
         let drafting = (round.draft_seconds - saved).max(0.0);
         let attempted = draft.attempted().max(1) as f64;
-        candidate.yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens);
+        candidate.each_yield(|yields| yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens));
         // A round that began with reading says little of what a draft costs, and more of what it costs to begin.
         if round.backlog > MAX_DRAFT {
             let expected = candidate.draft_cost.seconds().or_else(|| Some(candidate.guess * plain?));
@@ -367,7 +490,8 @@ impl Planner {
         }
         if let Some(declined) = draft.declined {
             let is_next = round.accepted == round.drafted && round.tokens > round.drafted;
-            candidate.yields.observe_declined(is_next.then(|| candidate.calibration.probability(declined)));
+            let probability = is_next.then(|| candidate.calibration.probability(declined));
+            candidate.each_yield(|yields| yields.observe_declined(probability));
         }
         if !candidate.is_newcomer() {
             candidate.yields.settle();
@@ -387,20 +511,32 @@ impl Planner {
         Some(Prices { steps, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
     }
 
-    /// Tokens per second of a candidate, in units of plain decoding. Its backlog is spread over the tokens to come, or counts
+    /// What a token costs plainly, in units of what it costs with a candidate: by time how many times as fast it is, or by whatever
+    /// matters. Its backlog is spread over the tokens to come, or counts
     /// as it did in the answers so far, whichever is more: most answers are shorter than they may be.
     fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
         let Some(prices) = self.prices(candidate) else { return 1.0 };
-        let yields = &self.candidates[candidate].yields;
-        let drafting = yields.seconds_per_token(&prices, 0);
+        let own = &self.candidates[candidate];
+        let drafting = own.yields().seconds_per_token(&prices, 0);
         let seconds = match unread(candidate, situation) {
             0 => drafting,
             unread => {
-                let spread = self.backlog_seconds(candidate, situation) / situation.remaining.max(1) as f64;
-                yields.seconds_per_token(&prices, unread).max(drafting + spread)
+                let expected = self.answer.expected_tokens.map(|tokens| tokens - self.answer.tokens as f64);
+                let remaining = situation.remaining.max(1) as f64;
+                let to_come = expected.map_or(remaining, |tokens| tokens.clamp(1.0, remaining));
+                let spread = self.backlog_seconds(candidate, situation) / to_come;
+                match expected {
+                    Some(_) => drafting + spread,
+                    None => own.yields.seconds_per_token(&prices, unread).max(drafting + spread),
+                }
             }
         };
-        prices.steps[0] / seconds
+        let expected = |seconds: f64, bytes: u64| {
+            // All threads are busy in every step, so energy goes with time.
+            Expected { seconds, joules: seconds, bytes: bytes as f64 }
+        };
+        let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
+        1.0 / objective.cost(&expected(seconds, own.bytes), &expected(prices.steps[0], 0), *target_bytes as f64)
     }
 
     /// Seconds that a candidate needs to run what it has not seen.
@@ -412,7 +548,7 @@ impl Planner {
     fn token_seconds(&self) -> f64 {
         let plain = self.costs.seconds(1).unwrap_or(0.0);
         let drafting = self.pace.and_then(|candidate| {
-            Some(self.candidates[candidate].yields.seconds_per_token(&self.prices(candidate)?, 0))
+            Some(self.candidates[candidate].yields().seconds_per_token(&self.prices(candidate)?, 0))
         });
         drafting.map_or(plain, |drafting| drafting.min(plain))
     }

@@ -4,6 +4,8 @@
 //! round of each length takes is asked of the tables of this machine's costs: those move with the machine, the counts
 //! with the text.
 
+use paceline_router::costs;
+
 use super::MAX_DRAFT;
 use super::costs::MAX_ROWS;
 
@@ -28,24 +30,19 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// A round that drafts and verifies `length` tokens.
-    fn round(&self, length: usize) -> f64 {
-        self.token * length as f64 + self.steps[length]
+    /// As the router's costs know them.
+    pub fn costs(&self) -> costs::Prices<'_> {
+        costs::Prices { steps: &self.steps, token: self.token }
     }
 
-    /// Tokens and seconds of the best round there could be if a token is accepted with such a probability whatever came before it:
-    /// `1 + sum_{i <= k} a^i` tokens in `k c + v(k + 1)`, for the best `k` (Leviathan, Kalman and Matias 2023).
+    /// A round that drafts and verifies `length` tokens.
+    fn round(&self, length: usize) -> f64 {
+        self.costs().round(length)
+    }
+
+    /// As [`costs::Prices::best_round`].
     pub fn best_round(&self, acceptance: f64) -> (f64, f64) {
-        let (mut survival, mut tokens, mut best) = (1.0, 1.0, (1.0, f64::INFINITY));
-        for length in 1..=MAX_DRAFT {
-            survival *= acceptance;
-            tokens += survival;
-            let seconds = self.round(length);
-            if tokens * best.1 > best.0 * seconds {
-                best = (tokens, seconds);
-            }
-        }
-        best
+        self.costs().best_round(acceptance)
     }
 }
 
@@ -64,12 +61,20 @@ pub struct Yield {
     reading_seconds: f64,
     accepted: f64,
     evaluated: f64,
-    /// What the prior still weighs, in rounds.
+    /// The acceptance that is expected as long as nothing is known, and what that still weighs, in rounds.
+    expected: f64,
     prior: f64,
 }
 
 impl Default for Yield {
     fn default() -> Self {
+        Self::expecting(PRIOR, NEWCOMER_ROUNDS)
+    }
+}
+
+impl Yield {
+    /// Nothing known but that such an acceptance is expected, which weighs as much as so many rounds.
+    pub fn expecting(acceptance: f64, rounds: f64) -> Self {
         Self {
             lengths: [0.0; MAX_DRAFT + 1],
             declined: 0.0,
@@ -79,12 +84,11 @@ impl Default for Yield {
             reading_seconds: 0.0,
             accepted: 0.0,
             evaluated: 0.0,
-            prior: NEWCOMER_ROUNDS,
+            expected: acceptance,
+            prior: rounds,
         }
     }
-}
 
-impl Yield {
     /// Learns from a round: `length` tokens were verified, `evaluated` of them looked at, the first `accepted` kept, and `tokens`
     /// came out.
     pub fn observe(&mut self, length: usize, evaluated: usize, accepted: usize, tokens: usize) {
@@ -125,7 +129,7 @@ impl Yield {
     /// Seconds a token, at such prices, of a drafter that has `unread` tokens before it: as many tokens come after them as did
     /// so far after what it had to read.
     pub fn seconds_per_token(&self, prices: &Prices, unread: usize) -> f64 {
-        let (tokens, seconds) = prices.best_round(PRIOR);
+        let (tokens, seconds) = prices.best_round(self.expected);
         let rounds: f64 = self.lengths.iter().enumerate().map(|(length, count)| count * prices.round(length)).sum();
         let reading =
             if self.read > 0.0 { self.reading_seconds * self.readings * unread as f64 / self.read } else { 0.0 };
@@ -135,7 +139,18 @@ impl Yield {
 
     /// The probability that a drafted token is accepted, before anything is known of it but that those before it are.
     pub fn acceptance(&self) -> f64 {
-        (self.accepted + PRIOR_TOKENS * PRIOR) / (self.evaluated + PRIOR_TOKENS)
+        (self.accepted + PRIOR_TOKENS * self.expected) / (self.evaluated + PRIOR_TOKENS)
+    }
+
+    /// The effective acceptance that explains what its rounds brought, and the tokens that were drafted in them; `None` if there
+    /// were none. What was expected is not in it.
+    pub fn effective_acceptance(&self, prices: &Prices) -> Option<(f64, f64)> {
+        let drafted: f64 = self.lengths.iter().zip(0_u32..).map(|(count, length)| count * f64::from(length)).sum();
+        let rounds: f64 = self.lengths.iter().enumerate().map(|(length, count)| count * prices.round(length)).sum();
+        let spent = rounds + self.declined * prices.token;
+        let drafted = drafted + self.declined;
+        (drafted > 0.0 && self.tokens > 0.0)
+            .then(|| (prices.costs().effective_acceptance(spent / self.tokens), drafted))
     }
 }
 

@@ -45,13 +45,14 @@ fn files_stay_readable() {
     }
 }
 
-/// Kernels know nothing of models; models nothing of drafting; only kernels are unsafe.
+/// Kernels know nothing of models; models nothing of drafting; the router neither; only kernels are unsafe.
 #[test]
 fn layers_know_only_what_is_below_them() {
     let forbidden = |path: &Path| -> &[&str] {
         let path = path.to_string_lossy();
         match () {
             () if path.starts_with("kernels/src") => &["burn", "paceline::"],
+            () if path.starts_with("router/src") => &["paceline::", "paceline_kernels"],
             () if path.starts_with("src/model") => {
                 &["crate::drafters", "crate::speculation", "crate::sampling", "crate::engine"]
             }

@@ -14,7 +14,7 @@ use crate::pretrain::{self, TrainingFlags};
 use crate::recipe::Recipe;
 use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
-use crate::{distill, exits, family, frequent, tasks, tokenizer, tokens};
+use crate::{distill, exits, family, frequent, router, tasks, tokenizer, tokens, traces};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,6 +120,33 @@ Example of a recipe's section:
 
 writes draft_vocabulary.json beside the target and its drafts. The target goes on to choose from all tokens.";
 
+const TRACES_EXAMPLES: &str = "\
+The target answers prompts; along its answers every exit, every draft model and every rounded or shortened form of the target
+is asked for every token, and rounds of drafting are replayed at this machine's costs.
+
+Example of a recipe for models made elsewhere, own.toml:
+  [tokenizer]
+  from = \"path/to/model\"
+  [[data.text]]
+  path = \"${TEXT}/*.txt\"
+  [traces]
+  model = \"path/to/model\"
+  drafts = [\"path/to/small-model\"]
+  texts = 2000
+
+  paceline-train tokens own.toml --set TEXT=my/texts --out my-router
+  paceline-train traces own.toml --set TEXT=my/texts --out my-router
+
+makes my-router/traces/ with traces.csv (a row for each prompt and plan), costs.json and the parts that `router` learns from.";
+
+const ROUTER_EXAMPLES: &str = "\
+Learns from OUT/traces, which `paceline-train traces` makes, and writes router.safetensors beside the target, where the runtime
+finds it. OUT/router has a page about it, its losses and its reliability curve.
+
+Example:
+  paceline-train traces own.toml --out my-router
+  paceline-train router own.toml --out my-router";
+
 const FAMILY_EXAMPLES: &str = "\
 Example: the smallest family, in about a minute, from generated tasks alone:
   paceline-train family training/recipes/smoke.toml
@@ -163,6 +190,12 @@ enum Command {
     /// Choose the tokens that drafts choose from, those that are learned most often, for the target's exits and its drafts.
     #[command(after_help = DRAFT_VOCABULARY_EXAMPLES)]
     DraftVocabulary(JobFlags),
+    /// Write down what every plan does on every prompt, for the router to learn from.
+    #[command(after_help = TRACES_EXAMPLES)]
+    Traces(TrainingFlags),
+    /// Train the router on traces, and say what it is worth.
+    #[command(after_help = ROUTER_EXAMPLES)]
+    Router(TrainingFlags),
     /// Say how fast the recipe's target trains here.
     Speed(SpeedFlags),
     /// Say how many prompts a model answers rightly, by category and level, and how well it predicts texts.
@@ -187,6 +220,8 @@ pub fn run() -> ExitCode {
             Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
             Command::Exits(flags) => exits::run(&Job::open(&flags.job)?, &flags)?.say("exits"),
             Command::DraftVocabulary(flags) => frequent::run(&Job::open(&flags)?)?.say("draft-vocabulary"),
+            Command::Traces(flags) => traces::run(&Job::open(&flags.job)?, &flags)?.say("traces"),
+            Command::Router(flags) => router::run(&Job::open(&flags.job)?, &flags)?.say("router"),
             Command::Family(flags) => family::run(&flags)?,
             Command::Speed(flags) => speed::run(&flags)?,
             Command::Score(flags) => score::run(&flags)?,

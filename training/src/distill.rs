@@ -265,7 +265,7 @@ fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Fai
 
 /// Beginnings of documents of the texts: the prompt of a conversation, else up to half of the text. Sources are drawn by
 /// their weights. The beginnings of a smaller `count` are the first of those of a larger one.
-fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
+pub fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
     let texts: Vec<&SourceTokens> =
         tokens.iter().filter(|source| !source.generated && source.train.documents() > 0).collect();
     let weight = |source: &&SourceTokens| source.train.documents_for(source.weight);

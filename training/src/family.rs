@@ -13,7 +13,7 @@ use crate::pretrain::{self, TARGET, TrainingFlags};
 use crate::progress::{grouped, time};
 use crate::recipe::Recipe;
 use crate::trainer::validation_column;
-use crate::{exits, frequent, tasks, tokenizer, tokens};
+use crate::{exits, frequent, router, tasks, tokenizer, tokens, traces};
 
 /// A step of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ enum Step<'a> {
     Distill(&'a str),
     Exits,
     DraftVocabulary,
+    Traces,
+    Router,
 }
 
 impl<'a> Step<'a> {
@@ -35,11 +37,13 @@ impl<'a> Step<'a> {
         let drafts = recipe.drafts.keys().map(|name| Self::Distill(name));
         let exits = recipe.exits.iter().map(|_| Self::Exits);
         let vocabulary = recipe.draft_vocabulary.iter().map(|_| Self::DraftVocabulary);
+        let routing = recipe.router.iter().flat_map(|_| [Self::Traces, Self::Router]);
         tasks
             .chain([Self::Tokenizer, Self::Tokens, Self::Pretrain])
             .chain(drafts)
             .chain(exits)
             .chain(vocabulary)
+            .chain(routing)
             .collect()
     }
 
@@ -52,6 +56,8 @@ impl<'a> Step<'a> {
             Self::Distill(name) => format!("distill {name}"),
             Self::Exits => "exits".to_owned(),
             Self::DraftVocabulary => "draft-vocabulary".to_owned(),
+            Self::Traces => "traces".to_owned(),
+            Self::Router => "router".to_owned(),
         }
     }
 
@@ -64,6 +70,8 @@ impl<'a> Step<'a> {
             Self::Distill(name) => distill::draft(job, flags, name),
             Self::Exits => exits::run(job, flags),
             Self::DraftVocabulary => frequent::run(job),
+            Self::Traces => traces::run(job, flags),
+            Self::Router => router::run(job, flags),
         }
     }
 }

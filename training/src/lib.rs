@@ -21,6 +21,7 @@ pub mod packing;
 pub mod pretrain;
 pub mod progress;
 pub mod recipe;
+pub mod router;
 pub mod schedule;
 pub mod score;
 pub mod settings;
@@ -30,6 +31,7 @@ pub mod state;
 pub mod tasks;
 pub mod tokenizer;
 pub mod tokens;
+pub mod traces;
 pub mod trainer;
 
 pub use paceline::checksum;

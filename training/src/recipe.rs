@@ -19,8 +19,10 @@ use crate::distill;
 use crate::exits::ExitsRecipe;
 use crate::frequent::DraftVocabularyRecipe;
 use crate::pretrain::TARGET;
+use crate::router::RouterRecipe;
 use crate::settings::{DraftRecipe, ModelRecipe, Phase, TrainingRecipe};
 use crate::tasks::{Category, Level};
+use crate::traces::TracesRecipe;
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,12 @@ pub struct Recipe {
     /// `[draft_vocabulary]`: the tokens that drafts choose from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft_vocabulary: Option<DraftVocabularyRecipe>,
+    /// `[traces]`: what the router learns from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TracesRecipe>,
+    /// `[router]`: how it learns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterRecipe>,
 }
 
 /// How text is cut into tokens.
@@ -261,6 +269,8 @@ impl Recipe {
             let sources: Vec<_> = sources.iter().copied().chain(own).collect();
             check_phases(&draft.model.training, &format!("drafts.{name}.model.training"), &sources)?;
         }
+        self.traces.as_ref().map_or(Ok(()), TracesRecipe::check)?;
+        self.router.as_ref().map_or(Ok(()), RouterRecipe::check)?;
         if self.draft_vocabulary.is_some_and(|drafted| drafted.tokens == 0) {
             return Err(
                 "`tokens` of [draft_vocabulary] must be above zero; leave the section out to draft with all".to_owned()

@@ -100,7 +100,7 @@ const DRAFT: &str = "drafts/small/loss.csv";
 fn the_family_is_made_once_and_killed_runs_make_the_same() {
     let whole = Place::new(&[]);
     let run = whole.step(&["family"]);
-    run.succeeds(&["step 1 of 7, tasks: done", "step 4 of 7, pretrain: done", "step 7 of 7, draft-vocabulary: done"]);
+    run.succeeds(&["step 1 of 9, tasks: done", "step 4 of 9, pretrain: done", "step 9 of 9, router: done"]);
     assert!(run.out.contains("agreement with the target") && run.out.contains("\nsmall "), "{run:?}");
     assert!(run.out.contains("\nexits of target, agreement by depth: 1 "), "{run:?}");
 
@@ -133,7 +133,7 @@ fn the_family_is_made_once_and_killed_runs_make_the_same() {
     assert!(!answer.tokens.is_empty());
 
     let again = whole.step(&["family"]);
-    assert_eq!((again.code, again.err.matches("skipped, it was done already").count()), (Some(0), 7), "{again:?}");
+    assert_eq!((again.code, again.err.matches("skipped, it was done already").count()), (Some(0), 9), "{again:?}");
     // The step `exits` prints a table of its own when it runs.
     assert!(run.out.ends_with(&again.out), "{again:?}");
     whole.step(&["pretrain"]).succeeds(&["pretrain: done already"]);

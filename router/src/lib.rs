@@ -1,0 +1,27 @@
+//! The gating network: what a prompt looks like in, which plan to answer it by out.
+//!
+//! ```text
+//! Features -> Network -> Prediction (difficulty, acceptance of each drafter, loss of each lossy plan, length)
+//! Prediction x costs of this machine -> Choice (plan, runner-up, margin)
+//! ```
+//! What depends on the prompt is learned ([`network`]); what depends on the machine is measured and comes as [`costs`]. The crate
+//! knows neither models nor decoding: drafters are names, and everything else is numbers. What answers then show corrects the
+//! predictions of the next ones ([`online`]).
+
+pub mod costs;
+pub mod decision;
+pub mod features;
+pub mod network;
+pub mod online;
+pub mod plan;
+pub mod router;
+pub mod trace;
+
+pub use costs::{CostTable, Prices};
+pub use decision::{Choice, Expected, Objective, Profile};
+pub use features::{Features, Group};
+pub use network::{Batch, Network, Outputs, Shape};
+pub use online::{Online, OnlineError};
+pub use plan::{LengthRule, Lossy, Plan, PlanSet};
+pub use router::{Description, Prediction, Router, RouterError};
+pub use trace::TraceRow;

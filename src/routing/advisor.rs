@@ -1,0 +1,202 @@
+//! The router at work beside a target: reads prompts with it, says what to expect of each drafter, and learns from answers.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use paceline_router::network::LEVELS;
+use paceline_router::router::{ROUTER, log_odds, sigmoid};
+use paceline_router::{CostTable, Online, OnlineError, Prediction, Router, RouterError};
+
+use super::identity::{identities, written};
+use super::reader::{Reader, RequestHints, Watched};
+use super::surface::Surface;
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::files::write_file;
+use crate::model::Decoder;
+use crate::text::Tokenizer;
+
+/// A router that fits its target, and what was learned while serving.
+pub struct Advisor {
+    router: Router,
+    watched: Watched,
+    surface: Surface,
+    online: Online,
+    /// Where that is kept.
+    state: Option<PathBuf>,
+    /// Whether nothing is learned.
+    frozen: bool,
+    saved: Instant,
+    /// Sentences about the state that deserve attention, until they are told.
+    warnings: Vec<String>,
+}
+
+/// How often the state is written at most.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// What is expected of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advice {
+    /// What the network says.
+    pub prediction: Prediction,
+    /// The likeliest class of difficulty, and its probability.
+    pub level: (usize, f64),
+    /// The effective acceptance of each of the router's drafters, corrected by what was seen while serving.
+    pub effective: Vec<(String, f64)>,
+    /// How many rounds that weighs as much as.
+    pub rounds: f64,
+}
+
+impl Advice {
+    /// The name of the class of difficulty.
+    pub fn difficulty(&self) -> &'static str {
+        LEVELS[self.level.0.min(LEVELS.len() - 1)]
+    }
+
+    /// What is expected of a drafter.
+    pub fn acceptance(&self, drafter: &str) -> Option<f64> {
+        self.effective.iter().find(|(name, _)| name == drafter).map(|(_, acceptance)| *acceptance)
+    }
+}
+
+impl Advisor {
+    /// The router beside a target, if there is one and it is for this target, tokenizer and drafts.
+    ///
+    /// # Errors
+    /// [`Error::Router`] where the router cannot be used, which leaves the target usable; others where a model cannot be read.
+    pub fn open(
+        directory: &Path,
+        checkpoint: &Checkpoint,
+        tokenizer: &Tokenizer,
+        drafts: &[PathBuf],
+    ) -> Result<Option<Self>, Error> {
+        let Some(router) = Router::open(directory)? else { return Ok(None) };
+        let hashes = identities(directory, drafts)?;
+        let identity = |drafter: &str| {
+            let kind = if drafter.starts_with("exit:") { "exit" } else { drafter };
+            hashes.iter().find(|(name, _)| name == kind).map(|(_, hash)| hash.clone())
+        };
+        router.check(directory, &written(checkpoint.fingerprint()), &written(tokenizer.fingerprint()), identity)?;
+        let described = router.description();
+        let (width, layers) = (checkpoint.config().hidden_size, checkpoint.config().layers);
+        let impossible = |reason: String| RouterError::Damaged { path: directory.join(ROUTER), reason };
+        if described.shape.width != width || !(1..=layers).contains(&described.layer) {
+            Err(impossible("it reads states that this model does not have".to_owned()))?;
+        }
+        let exit = described.exit.filter(|exit| *exit == described.layer && *exit < layers);
+        let watched = Watched { layer: described.layer, most_states: described.most_states, exit };
+        let online = Online::new(described.made_of.clone());
+        let surface = Surface::new(tokenizer);
+        Ok(Some(Self {
+            watched,
+            surface,
+            online,
+            state: None,
+            frozen: false,
+            saved: Instant::now(),
+            warnings: Vec::new(),
+            router,
+        }))
+    }
+
+    /// The same with a file for what is learned while serving, and whether that stays as it is. A file that cannot be used is
+    /// moved aside, and learning begins anew.
+    #[must_use]
+    pub fn with_state(mut self, path: Option<&Path>, frozen: bool) -> Self {
+        self.frozen = frozen;
+        let Some(path) = path else { return self };
+        match Online::open(path, &self.router.description().made_of) {
+            Ok(known) => self.online = known.unwrap_or(self.online),
+            Err(OnlineError::Unreadable { .. } | OnlineError::Damaged { .. } | OnlineError::Other { .. }) if frozen => {
+                self.warnings.push(format!(
+                    "The learned state {} cannot be used and is left alone; the router goes by its training.",
+                    path.display()
+                ));
+            }
+            Err(error) => {
+                let aside = path.with_extension("aside");
+                let moved = match std::fs::rename(path, &aside) {
+                    Ok(()) => format!("it was moved to {}", aside.display()),
+                    Err(reason) => format!("it could not be moved aside ({reason}) and will be replaced"),
+                };
+                self.warnings.push(format!("{error}: {moved}, and learning begins anew."));
+            }
+        }
+        self.state = Some(path.to_owned());
+        self
+    }
+
+    /// What work took when the state was written; nothing in a new one.
+    pub fn costs(&self) -> &CostTable {
+        self.online.costs()
+    }
+
+    /// Sentences that deserve attention, each told once.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// An answer is over, in which work took this. Writes the state now and then.
+    pub fn end_answer(&mut self, costs: CostTable) {
+        if self.frozen {
+            return;
+        }
+        self.online.end_answer(costs);
+        if self.saved.elapsed() >= SAVE_EVERY {
+            self.save();
+        }
+    }
+
+    /// Writes the state, if there is a place for it.
+    pub fn save(&mut self) {
+        let Some(path) = self.state.as_ref().filter(|_| !self.frozen && self.online.answers() > 0) else { return };
+        self.saved = Instant::now();
+        let json = self.online.to_json().unwrap_or_default();
+        if let Err(error) = write_file(path, json.as_bytes()) {
+            self.warnings.push(format!("What was learned while serving is not kept. {error}"));
+        }
+    }
+
+    /// What collects the features of a prompt.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.watched, self.router.description().shape.width)
+    }
+
+    /// The layer whose states the reader is to see.
+    pub fn layer(&self) -> usize {
+        self.watched.layer
+    }
+
+    /// What to expect of the answer to a prompt that was read.
+    pub fn advise(
+        &self,
+        reader: Reader,
+        target: &Decoder,
+        prompt: &[u32],
+        temperature: f32,
+        hints: &RequestHints,
+    ) -> Advice {
+        let features = reader.features(target, &self.surface, prompt, temperature, hints);
+        let prediction = self.router.predict(&features);
+        let plans = &self.router.description().plans.drafting;
+        let corrected = |(plan, effective): (&paceline_router::Plan, &f64)| {
+            let shift = self.online.shift(&plan.drafter, &prediction.difficulty);
+            (plan.drafter.clone(), sigmoid(log_odds(*effective) + shift))
+        };
+        let effective = plans.iter().zip(&prediction.effective).map(corrected).collect();
+        Advice { level: prediction.level(), effective, rounds: self.router.description().rounds, prediction }
+    }
+
+    /// Learns what an answer showed of a drafter: so many drafted tokens, and the effective acceptance that explains what they
+    /// brought.
+    pub fn learn(&mut self, advice: &Advice, drafter: &str, tokens: f64, acceptance: f64) {
+        if self.frozen {
+            return;
+        }
+        let plans = &self.router.description().plans;
+        // Against what the network says, without corrections: these are what is learned.
+        if let Some(expected) = plans.place(drafter).and_then(|place| advice.prediction.effective.get(place)) {
+            self.online.observe(drafter, advice.level.0, tokens, acceptance, *expected);
+        }
+    }
+}

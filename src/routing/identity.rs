@@ -1,0 +1,48 @@
+//! By what a router knows the drafters that it was trained with.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{Checkpoint, CheckpointError, EXITS};
+use crate::checksum::Checksum;
+use crate::drafters::DrafterChoice;
+
+/// A fingerprint as it is written.
+pub fn written(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// The hash of a draft model, with what limits its drafts.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn of_draft(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
+    let vocabulary = checkpoint.draft_vocabulary()?;
+    Ok(written(Checksum::of(format!("{:016x} {vocabulary:?}", checkpoint.fingerprint()).as_bytes())))
+}
+
+/// The hash of a target's trained exits, with what limits their drafts; empty without trained ones.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn of_exits(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
+    let Some(exits) = checkpoint.exits()? else { return Ok(String::new()) };
+    let mut hash = Checksum::default();
+    hash.text(&format!("{:?} {:?}", exits.config(), checkpoint.draft_vocabulary()?));
+    if let Ok(bytes) = std::fs::read(checkpoint.dir().join(EXITS)) {
+        hash.update(&bytes);
+    }
+    Ok(written(hash.finish()))
+}
+
+/// The drafters of these directories that have weights of their own, with their hashes: `exit` stands for all exits.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn identities(target: &Path, drafts: &[PathBuf]) -> Result<Vec<(String, String)>, CheckpointError> {
+    let mut all = vec![("exit".to_owned(), of_exits(&Checkpoint::open(target)?)?)];
+    for directory in drafts {
+        let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
+        all.push((DrafterChoice::Model(Some(name)).to_string(), of_draft(&Checkpoint::open(directory)?)?));
+    }
+    Ok(all)
+}

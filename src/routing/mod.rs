@@ -1,0 +1,12 @@
+//! Routing: the router (`paceline_router`) beside a target. Features of a prompt are taken while it is read ([`reader`],
+//! [`surface`]); what the router makes of them, the planner is told before the answer begins ([`advisor`]).
+
+pub mod advisor;
+pub mod identity;
+pub mod reader;
+pub mod surface;
+
+pub use advisor::{Advice, Advisor};
+pub use identity::identities;
+pub use reader::{Reader, RequestHints, Watched};
+pub use surface::Surface;

@@ -1,0 +1,193 @@
+//! The step `router`: learns from traces which plan suits a prompt ([`learn`]), judges that on prompts that were held out
+//! ([`judge`]), and leaves `router.safetensors` beside the target.
+
+pub mod judge;
+pub mod learn;
+pub mod lessons;
+mod page;
+
+use anyhow::anyhow;
+use paceline::checkpoint::Checkpoint;
+use paceline::command::{Failure, output};
+use paceline::files::write_file;
+use paceline::routing::{identities, identity};
+use paceline::text::Tokenizer;
+use paceline_router::router::ROUTER;
+use paceline_router::{CostTable, Description, Group, Plan, PlanSet, Router, Shape};
+use serde::{Deserialize, Serialize};
+
+use self::judge::Judged;
+use self::learn::{Learned, Learning};
+use self::lessons::Lessons;
+use crate::checksum::Checksum;
+use crate::job::{Job, Outcome};
+use crate::optimizer::OptimizerSettings;
+use crate::pretrain::TrainingFlags;
+use crate::schedule::Schedule;
+use crate::traces::{Models, TracesRecipe, open_all, watched};
+
+/// `[router]`: how the router learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouterRecipe {
+    /// Queries by which it pools hidden states.
+    pub queries: usize,
+    /// Width of its hidden layer.
+    pub inside: usize,
+    /// Steps in which it learns to predict.
+    pub steps: u64,
+    /// Further steps in which it learns to decide: through the decision, the expected cost of what it chooses.
+    pub decide: u64,
+    /// Prompts of a step.
+    pub batch: usize,
+    /// Share of the first steps in which easy and short prompts come first.
+    pub curriculum: f64,
+    /// How sharply it decides while it learns to: the cost, in units of plain decoding, that makes a plan `e` times as likely.
+    pub sharpness: f64,
+    /// How many rounds of an answer its predictions weigh as much as.
+    pub rounds: f64,
+    /// Whether to train it again without each group of features, to see what that costs.
+    pub ablation: bool,
+    /// How the rate goes.
+    pub schedule: Schedule,
+    /// How steps are made.
+    pub optimizer: OptimizerSettings,
+    /// Steps between checkpoints.
+    pub save_every: u64,
+}
+
+impl Default for RouterRecipe {
+    fn default() -> Self {
+        Self {
+            queries: 4,
+            inside: 48,
+            steps: 1500,
+            decide: 500,
+            batch: 64,
+            curriculum: 0.2,
+            sharpness: 0.02,
+            rounds: 6.0,
+            ablation: true,
+            schedule: Schedule { learning_rate: 3e-3, warm_up: 0.05, floor: 0.02 },
+            optimizer: OptimizerSettings { weight_decay: 0.3, ..OptimizerSettings::default() },
+            save_every: 500,
+        }
+    }
+}
+
+impl RouterRecipe {
+    /// What serde cannot check.
+    ///
+    /// # Errors
+    /// The rest of a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let sizes = [("queries", self.queries), ("inside", self.inside), ("batch", self.batch)];
+        if let Some((key, _)) = sizes.iter().find(|(_, size)| !(1..=4096).contains(size)) {
+            return Err(format!("`{key}` of [router] must be from 1 to 4096"));
+        }
+        if self.steps == 0 || self.save_every == 0 {
+            return Err("`steps` and `save_every` of [router] must be above zero".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.curriculum) {
+            return Err("`curriculum` of [router] must be a number from 0 to 1".to_owned());
+        }
+        if !(self.sharpness.is_finite() && self.sharpness > 0.0 && self.rounds.is_finite() && self.rounds >= 0.0) {
+            return Err("`sharpness` of [router] must be a number above 0, and `rounds` one from 0 on".to_owned());
+        }
+        if self.optimizer.muon.is_some() {
+            return Err("`optimizer.muon` is for models: leave it out of [router]".to_owned());
+        }
+        self.optimizer.check("router")?;
+        self.schedule.check("router")
+    }
+}
+
+/// Learns, judges and writes the router, unless that is done.
+///
+/// # Errors
+/// When there are no traces, models cannot be used, or the results cannot be written.
+pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
+    let recipe = job.recipe.router.clone().unwrap_or_default();
+    let traced: TracesRecipe = job.recipe.traces.clone().unwrap_or_default();
+    let models = Models::of(job, &traced);
+    let folder = job.out().join("traces");
+    let (heading, traces) = open_all(&folder)?;
+    let costs_path = folder.join("costs.json");
+    let costs = std::fs::read(&costs_path).map_err(|error| {
+        anyhow!("The costs {} cannot be read: {error}; run `paceline-train traces` again.", costs_path.display())
+    })?;
+    let costs: CostTable = serde_json::from_slice(&costs).map_err(|error| {
+        anyhow!("The costs {} are damaged: {error}; run `paceline-train traces` again.", costs_path.display())
+    })?;
+    let checkpoint = Checkpoint::open(&models.target)?;
+    let tokenizer = Tokenizer::from_dir(&models.target)?;
+    let path = models.target.join(ROUTER);
+    let key = Checksum::of(format!("{recipe:?} {} {costs:?} {}", heading.fingerprint, job.recipe.seed).as_bytes());
+    if job.is_done("router", key) && Router::open(&models.target).is_ok_and(|router| router.is_some()) {
+        return Ok(Outcome::Kept);
+    }
+
+    let place = flags.open()?;
+    let lessons = Lessons::of(traces, &heading, &costs, &traced)?;
+    let watched = watched(&checkpoint, &traced)?;
+    let hashes = identities(&models.target, &models.drafts)?;
+    let drafting = lessons.drafters.iter().map(|name| {
+        let kind = if name.starts_with("exit:") { "exit" } else { name };
+        let identity = hashes.iter().find(|(known, _)| known == kind).map(|(_, hash)| hash.clone()).unwrap_or_default();
+        let exit_depth = name.strip_prefix("exit:").and_then(|depth| depth.parse().ok());
+        Plan { identity, exit_depth, ..Plan::drafting(name) }
+    });
+    let plans = PlanSet { drafting: drafting.collect(), lossy: lessons.lossy.clone() };
+    let shape = Shape {
+        width: heading.width,
+        queries: recipe.queries,
+        inside: recipe.inside,
+        drafters: plans.drafting.len(),
+        lossy: plans.lossy.len(),
+    };
+    let out = job.folder("router")?;
+    let learning = |without: Option<Group>| Learning {
+        recipe: &recipe,
+        lessons: &lessons,
+        shape,
+        without,
+        place: &place,
+        seed: job.recipe.seed,
+        folder: out.join(without.map_or("whole".to_owned(), |group| format!("without-{}", group.name()))),
+        fingerprint: format!("{key:016x}"),
+    };
+    let Learned { network, stopping } = learning(None).run()?;
+    let judged = Judged::of(&lessons, &network, &stopping, None);
+    let description = Description {
+        model: identity::written(checkpoint.fingerprint()),
+        tokenizer: identity::written(tokenizer.fingerprint()),
+        layer: watched.layer,
+        most_states: watched.most_states,
+        exit: watched.exit,
+        shape,
+        plans,
+        stopping,
+        rounds: recipe.rounds,
+        made_of: identity::written(key),
+        confusion: judged.confusion.iter().map(|row| row.to_vec()).collect(),
+    };
+    let router = Router::new(description, network, burn::tensor::Device::flex());
+    let bytes = router.to_bytes().map_err(|error| anyhow!("The router cannot be written: {error}."))?;
+    write_file(&path, &bytes)?;
+
+    let mut without = Vec::new();
+    if recipe.ablation {
+        for group in Group::ALL {
+            if lessons.has(group) {
+                let Learned { network, stopping } = learning(Some(group)).run()?;
+                without.push((group, Judged::of(&lessons, &network, &stopping, Some(group))));
+            }
+        }
+    }
+    let page = page::page(&lessons, &judged, &without, &costs);
+    write_file(&out.join("router.md"), page.as_bytes())?;
+    write_file(&out.join("reliability.csv"), judged.reliability_table(&lessons).as_bytes())?;
+    output::print(&page)?;
+    job.mark_done("router", key)?;
+    Ok(Outcome::Made)
+}

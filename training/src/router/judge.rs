@@ -1,0 +1,134 @@
+//! What a router is worth on prompts that it did not learn from: what its decisions cost beside the best static plan and the
+//! oracle, how right its acceptances and difficulties are.
+
+use std::fmt::Write as _;
+
+use burn::tensor::Device;
+use paceline_router::network::{Batch, LEVELS, Network};
+use paceline_router::router::sigmoid;
+use paceline_router::{Features, Group};
+
+use super::lessons::{Lesson, Lessons, without};
+use crate::optimizer::into_values;
+
+/// Bins of the reliability curve.
+const BINS: usize = 10;
+
+/// Costs are means over held-out prompts, in units of plain decoding, at the costs of the machine of the traces.
+#[derive(Debug, Clone, Default)]
+pub struct Judged {
+    /// Of the router's decisions.
+    pub routed: f64,
+    /// Of the best static plan, by what was learned from.
+    pub fixed: f64,
+    /// Which that is; `None` is plain decoding.
+    pub fixed_plan: Option<usize>,
+    /// Of the best plan for each prompt.
+    pub oracle: f64,
+    /// Of a plan drawn at random, plain decoding among them.
+    pub random: f64,
+    /// How often each plan is chosen, plain decoding last.
+    pub chosen: Vec<usize>,
+    /// `confusion[true][predicted]` shares of the classes of difficulty.
+    pub confusion: [[f64; LEVELS.len()]; LEVELS.len()],
+    /// For every drafter, by predicted acceptance: prompts' tokens, mean prediction, share accepted.
+    pub reliability: Vec<Vec<[f64; 3]>>,
+    /// For every lossy plan, what was predicted and what was, as means of the share of other answers.
+    pub lossy: Vec<[f64; 2]>,
+    /// The mean relative error of predicted lengths.
+    pub length: f64,
+}
+
+impl Judged {
+    /// Judges a network, without a group of features where it learned without.
+    pub fn of(lessons: &Lessons, network: &Network, stopping: &[[f64; 2]], group: Option<Group>) -> Self {
+        let drafters = lessons.drafters.len();
+        let machine = &lessons.machines[0];
+        let plain = machine.steps.first().copied().unwrap_or(1.0);
+        let mut judged = Self {
+            chosen: vec![0; drafters + 1],
+            reliability: vec![vec![[0.0; 3]; BINS]; drafters],
+            lossy: vec![[0.0; 2]; lessons.lossy.len()],
+            ..Self::default()
+        };
+        let mean_cost = |prompts: &[Lesson], place: usize| {
+            prompts.iter().map(|lesson| lesson.cost[0][place]).sum::<f64>() / prompts.len() as f64
+        };
+        let fixed =
+            (0..drafters).min_by(|a, b| mean_cost(&lessons.train, *a).total_cmp(&mean_cost(&lessons.train, *b)));
+        judged.fixed_plan = fixed.filter(|place| mean_cost(&lessons.train, *place) < 1.0);
+        judged.fixed = judged.fixed_plan.map_or(1.0, |place| mean_cost(&lessons.held_out, place));
+        let count = lessons.held_out.len() as f64;
+        for lesson in &lessons.held_out {
+            let features: Features = without(&lesson.trace.features, group);
+            let outputs = network.forward(Batch::new(&[&features], &Device::flex()));
+            let odds = into_values(outputs.acceptance);
+            let length = f64::from(into_values(outputs.length)[0]).exp();
+            let expected = lessons.drafters.iter().zip(&odds).zip(stopping).map(|((name, odds), [offset, factor])| {
+                let effective = sigmoid(offset + factor * f64::from(*odds));
+                let reading = machine.drafters.get(name).map_or(0.0, |cost| cost.reading)
+                    * lesson.trace.asked.tokens as f64
+                    / length;
+                machine
+                    .prices(name)
+                    .map_or(f64::INFINITY, |prices| (prices.seconds_per_token(effective) + reading) / plain)
+            });
+            let best = expected.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, cost)| *cost < 1.0);
+            let place = best.map_or(drafters, |(place, _)| place);
+            judged.chosen[place] += 1;
+            judged.routed += lesson.cost[0].get(place).copied().unwrap_or(1.0) / count;
+            judged.oracle += lesson.cost[0].iter().copied().fold(1.0, f64::min) / count;
+            judged.random += (lesson.cost[0].iter().sum::<f64>() + 1.0) / (drafters + 1) as f64 / count;
+            for ((bins, odds), [all, right]) in judged.reliability.iter_mut().zip(&odds).zip(&lesson.counts) {
+                let predicted = sigmoid(f64::from(*odds));
+                let bin = &mut bins[((predicted * BINS as f64) as usize).min(BINS - 1)];
+                let terms = [*all, predicted * all, *right];
+                bin.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+            }
+            let classes = into_values(outputs.difficulty);
+            let predicted = (0..LEVELS.len()).max_by(|a, b| classes[*a].total_cmp(&classes[*b])).unwrap_or(0);
+            judged.confusion[lesson.level][predicted] += 1.0;
+            if !lessons.lossy.is_empty() {
+                for ((sums, odds), lost) in judged.lossy.iter_mut().zip(into_values(outputs.loss)).zip(&lesson.lost) {
+                    sums[0] += sigmoid(f64::from(odds)) / count;
+                    sums[1] += lost / count;
+                }
+            }
+            let tokens = lesson.trace.places() as f64;
+            judged.length += (length - tokens).abs() / tokens / count;
+        }
+        for row in &mut judged.confusion {
+            let all: f64 = row.iter().sum();
+            row.iter_mut().for_each(|share| *share /= all.max(1.0));
+        }
+        for bin in judged.reliability.iter_mut().flatten() {
+            let all = bin[0].max(1.0);
+            (bin[1], bin[2]) = (bin[1] / all, bin[2] / all);
+        }
+        judged
+    }
+
+    /// The share of what the oracle saves on the best static plan.
+    pub fn closed(&self) -> f64 {
+        (self.fixed - self.routed) / (self.fixed - self.oracle).max(1e-12)
+    }
+
+    /// The expected calibration error of a drafter's acceptance, by tokens.
+    pub fn calibration_error(&self, drafter: usize) -> f64 {
+        let bins = &self.reliability[drafter];
+        let all: f64 = bins.iter().map(|bin| bin[0]).sum();
+        bins.iter().map(|[count, predicted, found]| count * (predicted - found).abs()).sum::<f64>() / all.max(1.0)
+    }
+
+    /// The reliability curve as a table.
+    pub fn reliability_table(&self, lessons: &Lessons) -> String {
+        let mut text = "drafter,tokens,predicted,accepted\n".to_owned();
+        for (drafter, bins) in lessons.drafters.iter().zip(&self.reliability) {
+            for [count, predicted, found] in bins.iter().filter(|bin| bin[0] > 0.0) {
+                // Writing into a string cannot fail.
+                let _ = writeln!(text, "{drafter},{count},{predicted:.4},{found:.4}");
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,161 @@
+//! Teacher forcing: what every drafter would have picked at every place of an answer that the target gave, in one pass for each.
+//!
+//! A draft that is right so far has seen the target's own text, so what is computed along that text is what a drafter computes
+//! there. Behind a wrong token drafts go astray, and how far they go on is guessed from their odds along the right way. Views
+//! (`self:int4`, `skip:PLAN`) run over caches of their own here, in serving over the target's.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use paceline::SkipPlan;
+use paceline::model::{Decoder, into_values};
+use paceline::sampling::{Sampler, SamplingError};
+
+/// Tokens that go through a model together.
+const CHUNK: usize = 256;
+
+/// Something that picks tokens along the text.
+pub struct Source {
+    /// Its name, as `--drafter` has it.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What picks.
+pub enum Kind {
+    /// The target, left after so many layers; its head's logits are divided by the temperature.
+    Exit {
+        /// Layers that run.
+        depth: usize,
+        /// The head's temperature.
+        temperature: f32,
+    },
+    /// Another decoder of the same vocabulary.
+    Model(Arc<Decoder>),
+    /// The target without some of its sublayers.
+    Skip(SkipPlan),
+}
+
+/// What one source says at every place of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Column {
+    /// Whether it picks the answer's token.
+    pub matches: Vec<bool>,
+    /// By how much its pick leads the runner-up, in nats.
+    pub leads: Vec<f32>,
+    /// The probability of its likeliest token.
+    pub confidence: Vec<f32>,
+    /// How far its distribution is from the target's: total variation, from 0 to 1.
+    pub distance: Vec<f32>,
+}
+
+/// All that is known of a prompt's answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forced {
+    /// The target's entropy at every place, in nats.
+    pub entropy: Vec<f32>,
+    /// By source.
+    pub columns: Vec<Column>,
+}
+
+/// Scores an answer of the target to a prompt, both as tokens.
+///
+/// # Errors
+/// If logits are no numbers.
+pub fn score(
+    target: &Decoder,
+    sources: &[Source],
+    prompt: &[u32],
+    answer: &[u32],
+    sampler: &mut Sampler,
+) -> Result<Forced, SamplingError> {
+    let text = [prompt, answer].concat();
+    let rows = prompt.len() - 1..text.len() - 1;
+    let depths: Vec<usize> = sources
+        .iter()
+        .filter_map(|source| match source.kind {
+            Kind::Exit { depth, .. } => Some(depth),
+            _ => None,
+        })
+        .collect();
+    let (states, last) = states(target, &text[..rows.end], rows.clone(), &depths, None);
+    let reference = target.logits(tensor(target, last));
+    let vocabulary = target.config().vocab_size;
+    let reference: Vec<Vec<f32>> = reference.chunks_exact(vocabulary).map(probabilities).collect();
+    let entropy = reference.iter().map(|row| row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()).collect();
+    let mut exits = states.into_iter();
+    let mut columns = Vec::with_capacity(sources.len());
+    for source in sources {
+        let (mut logits, width) = match &source.kind {
+            Kind::Exit { depth, temperature } => {
+                let state = exits.next().expect("a state for every exit");
+                let mut logits = target.exit_logits(*depth, tensor(target, state));
+                logits.iter_mut().for_each(|logit| *logit /= temperature);
+                (logits, vocabulary)
+            }
+            Kind::Model(decoder) => {
+                let (_, last) = self::states(decoder, &text[..rows.end], rows.clone(), &[], None);
+                (decoder.draft_logits(tensor(decoder, last)), decoder.config().vocab_size)
+            }
+            Kind::Skip(plan) => {
+                let (_, last) = self::states(target, &text[..rows.end], rows.clone(), &[], Some(plan));
+                (target.logits(tensor(target, last)), vocabulary)
+            }
+        };
+        let mut column = Column::default();
+        for (place, row) in logits.chunks_exact_mut(width).enumerate() {
+            let known = &row[..width.min(vocabulary)];
+            let (pick, lead) = sampler.pick_with_lead(known, &text[..prompt.len() + place], place as u64)?;
+            column.matches.push(pick == answer[place]);
+            column.leads.push(lead);
+            let own = probabilities(known);
+            column.confidence.push(own.iter().copied().fold(0.0, f32::max));
+            let shared: f32 = own.iter().zip(&reference[place]).map(|(a, b)| a.min(*b)).sum();
+            column.distance.push((1.0 - shared).max(0.0));
+        }
+        columns.push(column);
+    }
+    Ok(Forced { entropy, columns })
+}
+
+/// The hidden states of some rows of a text after so many layers each, by rising depth, and after the last.
+fn states(
+    decoder: &Decoder,
+    text: &[u32],
+    rows: Range<usize>,
+    depths: &[usize],
+    skip: Option<&SkipPlan>,
+) -> (Vec<Vec<f32>>, Vec<f32>) {
+    let (width, layers) = (decoder.config().hidden_size, decoder.layer_count());
+    let mut cache = decoder.new_cache(text.len());
+    let mut kept: Vec<Vec<f32>> = vec![Vec::new(); depths.len() + 1];
+    for start in (0..text.len()).step_by(CHUNK) {
+        let part = &text[start..text.len().min(start + CHUNK)];
+        let wanted = rows.start.saturating_sub(start).min(part.len()) * width..part.len() * width;
+        let mut hidden = decoder.embed(part);
+        let mut from = 0;
+        for (depth, kept) in depths.iter().copied().chain([layers]).zip(&mut kept) {
+            hidden = decoder.forward_layers(from..depth, start, hidden, skip, &mut cache);
+            kept.extend_from_slice(&into_values(hidden.clone())[wanted.clone()]);
+            from = depth;
+        }
+    }
+    let last = kept.pop().unwrap_or_default();
+    (kept, last)
+}
+
+fn tensor(decoder: &Decoder, values: Vec<f32>) -> burn::tensor::Tensor<2> {
+    let width = decoder.config().hidden_size;
+    let rows = values.len() / width;
+    burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [rows, width]), &decoder.compute().device())
+}
+
+/// The softmax of a row.
+fn probabilities(logits: &[f32]) -> Vec<f32> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut powers: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.iter_mut().for_each(|power| *power /= sum);
+    powers
+}
