@@ -32,7 +32,7 @@ impl Group {
 }
 
 /// The features that are numbers, in order, with their groups. Shares are of all tokens of the prompt.
-pub const NUMBERS: [(&str, Group); 18] = [
+pub const NUMBERS: [(&str, Group); 16] = [
     ("tokens, logarithm", Group::Surface),
     ("share with digits", Group::Surface),
     ("share with marks of code", Group::Surface),
@@ -42,10 +42,8 @@ pub const NUMBERS: [(&str, Group); 18] = [
     ("share of different tokens", Group::Surface),
     ("share of pairs that were there before", Group::Surface),
     ("share of triples that were there before", Group::Surface),
-    ("entropy at the exit, last token", Group::Uncertainty),
-    ("gap of the first two at the exit, last token", Group::Uncertainty),
-    ("entropy at the exit, token before", Group::Uncertainty),
-    ("gap of the first two at the exit, token before", Group::Uncertainty),
+    ("entropy at the exit", Group::Uncertainty),
+    ("gap of the first two at the exit", Group::Uncertainty),
     ("turn of the conversation", Group::Request),
     ("past acceptance", Group::Request),
     ("relevance of what was retrieved", Group::Request),

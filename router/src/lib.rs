@@ -15,6 +15,7 @@ pub mod network;
 pub mod online;
 pub mod plan;
 pub mod router;
+mod single;
 pub mod trace;
 
 pub use costs::{CostTable, Prices};

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! weights = softmax over tokens of (states . query / sqrt(width)), for every query
-//! inside  = gelu([weights^T states | numbers, standardized | which are missing] W + b)
+//! inside  = silu([weights^T states | numbers, standardized | which are missing] W + b)
 //! outputs = inside W' + b'
 //! ```
 
-use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +139,11 @@ impl Network {
         self.shape
     }
 
+    /// Its tensors in the order of [`Shape::tensors`].
+    pub fn weights(&self) -> [&Tensor<2>; 7] {
+        self.tensors.each_ref()
+    }
+
     /// Its tensors by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&'static str, &Tensor<2>)> {
         self.shape.tensors().map(|(name, _)| name).into_iter().zip(&self.tensors)
@@ -157,7 +162,7 @@ impl Network {
         // A missing number is taken to be usual.
         let numbers = batch.numbers - mean * batch.missing.clone().neg().add_scalar(1.0);
         let extra = Tensor::cat(vec![numbers, batch.missing], 1) * scale;
-        let inside = gelu(Tensor::cat(vec![pooled, extra], 1).matmul(inside) + inside_bias);
+        let inside = silu(Tensor::cat(vec![pooled, extra], 1).matmul(inside) + inside_bias);
         let all = inside.matmul(outputs) + outputs_bias;
         let mut start = 0;
         let mut next = |length: usize| {

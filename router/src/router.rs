@@ -10,9 +10,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::features::{Features, NUMBERS};
-use crate::network::{Batch, LEVELS, Network, Shape};
+use crate::features::Features;
+use crate::network::{LEVELS, Network, Shape};
 use crate::plan::PlanSet;
+use crate::single::Single;
 
 /// The file's name in a model directory.
 pub const ROUTER: &str = "router.safetensors";
@@ -128,13 +129,13 @@ impl Prediction {
 pub struct Router {
     description: Description,
     network: Network,
-    device: Device,
+    single: Single,
 }
 
 impl Router {
     /// A router of its parts.
-    pub fn new(description: Description, network: Network, device: Device) -> Self {
-        Self { description, network, device }
+    pub fn new(description: Description, network: Network) -> Self {
+        Self { description, single: Single::new(&network), network }
     }
 
     /// Reads the router in a model directory; `None` if there is none.
@@ -183,7 +184,7 @@ impl Router {
             values.insert(name, Tensor::<2>::from_data(TensorData::new(numbers, [rows, width]), &device));
         }
         let network = Network::new(description.shape, |name| values[name].clone());
-        Ok(Self { description, network, device })
+        Ok(Self::new(description, network))
     }
 
     /// The bytes of its file.
@@ -252,29 +253,20 @@ impl Router {
         let shape = self.description.shape;
         let fits = features.width == shape.width;
         let bare = Features { states: Vec::new(), width: shape.width, numbers: features.numbers };
-        let outputs = self.network.forward(Batch::new(&[if fits { features } else { &bare }], &self.device));
-        let values = |tensor: Tensor<2>| -> Vec<f64> {
-            let values: Vec<f32> = tensor.into_data().try_into_vec().unwrap_or_default();
-            values.into_iter().map(f64::from).collect()
-        };
-        let logits = values(outputs.difficulty);
-        let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let powers: Vec<f64> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+        let said = self.single.say(if fits { features } else { &bare });
+        let highest = said.difficulty.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers = said.difficulty.map(|logit| f64::from(logit - highest).exp());
         let sum: f64 = powers.iter().sum();
-        let acceptance: Vec<f64> = values(outputs.acceptance);
+        let odds = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        let acceptance = odds(&said.acceptance);
         let effective = acceptance.iter().zip(&self.description.stopping);
         Prediction {
-            difficulty: std::array::from_fn(|class| powers.get(class).copied().unwrap_or(0.0) / sum),
+            difficulty: powers.map(|power| power / sum),
             effective: effective.map(|(odds, [offset, factor])| sigmoid(offset + factor * odds)).collect(),
             acceptance: acceptance.into_iter().map(sigmoid).collect(),
-            loss: if shape.lossy == 0 { Vec::new() } else { values(outputs.loss).into_iter().map(sigmoid).collect() },
-            length: values(outputs.length).first().copied().unwrap_or(0.0).clamp(0.0, 20.0).exp(),
+            loss: odds(&said.loss).into_iter().map(sigmoid).collect(),
+            length: f64::from(said.length).clamp(0.0, 20.0).exp(),
         }
-    }
-
-    /// The number of features that are numbers.
-    pub const fn numbers() -> usize {
-        NUMBERS.len()
     }
 }
 

@@ -17,11 +17,11 @@ use crate::drafters::catalog::Catalog;
 use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
 use crate::model::{Decoder, Sequence};
-use crate::routing::{Advice, Advisor};
+use crate::routing::{Advice, Advisor, Shown};
 use crate::sampling::Sampler;
 use crate::speculation::MAX_DRAFT;
 use crate::speculation::decode::Decode;
-use crate::speculation::planner::{Candidate, Forecast, Outlook, Planner, Situation};
+use crate::speculation::planner::{Candidate, Outlook, Planner, Situation};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
@@ -152,10 +152,10 @@ impl Worker {
         };
         decode.run(&mut record)?;
         if let (Some(advisor), Some(advice)) = (&mut self.advisor, &advice) {
-            for (candidate, shown) in self.planner.candidates().iter().zip(self.planner.shown()) {
-                if let Some((acceptance, tokens)) = shown {
-                    advisor.learn(advice, &candidate.name.to_string(), tokens, acceptance);
-                }
+            let seen = self.planner.shown().into_iter().zip(self.planner.overheard());
+            for (candidate, (shown, overheard)) in self.planner.candidates().iter().zip(seen) {
+                let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
+                shown.into_iter().for_each(|shown| advisor.learn(advice, &candidate.name.to_string(), shown));
             }
             advisor.end_answer(self.planner.cost_table());
             advisor.take_warnings().into_iter().for_each(|warning| record.warn(warning));
@@ -192,10 +192,7 @@ impl Worker {
 
     /// What the planner is to expect.
     fn expect(&self, advice: &Advice) -> Outlook {
-        let forecast = |candidate: &Candidate| {
-            let acceptance = advice.acceptance(&candidate.name.to_string())?;
-            Some(Forecast { acceptance, rounds: advice.rounds })
-        };
+        let forecast = |candidate: &Candidate| advice.of(&candidate.name.to_string());
         let forecasts = self.planner.candidates().iter().map(forecast).collect();
         Outlook { forecasts, tokens: Some(advice.prediction.length) }
     }

@@ -97,6 +97,8 @@ pub struct Verified {
     pub logits: Vec<f32>,
     /// The last layer's output before the final norm, `[rows, hidden]`.
     pub hidden: Tensor<2>,
+    /// The states after the layers that were to be watched, `[rows, hidden]`.
+    pub watched: Option<Tensor<2>>,
     vocabulary: usize,
 }
 
@@ -246,9 +248,18 @@ impl Sequence {
     /// # Panics
     /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
-        let hidden = self.advance(tokens);
+        self.verify_watching(tokens, None)
+    }
+
+    /// As [`Sequence::verify`], and keeps the states after so many layers, if they are run: layers that ran ahead are not.
+    ///
+    /// # Panics
+    /// As there, and if the model has fewer layers.
+    pub fn verify_watching(&mut self, tokens: &[u32], depth: Option<usize>) -> Verified {
+        let mut watched = None;
+        let hidden = self.advance_watching(tokens, depth.map(|depth| (depth, &mut watched)));
         let logits = self.decoder.logits(hidden.clone());
-        Verified { logits, hidden, vocabulary: self.decoder.config().vocab_size }
+        Verified { logits, hidden, watched, vocabulary: self.decoder.config().vocab_size }
     }
 
     /// Runs tokens through all layers and returns the logits after the last of them, `[vocabulary]`:
@@ -272,8 +283,13 @@ impl Sequence {
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.
     fn advance(&mut self, tokens: &[u32]) -> Tensor<2> {
+        self.advance_watching(tokens, None)
+    }
+
+    /// As [`Sequence::advance`]; puts the states after so many layers into a place, if those layers are run.
+    fn advance_watching(&mut self, tokens: &[u32], watch: Option<(usize, &mut Option<Tensor<2>>)>) -> Tensor<2> {
         let layers = self.decoder.layer_count();
-        let hidden = match self.ahead.take() {
+        let (mut from, mut hidden) = match self.ahead.take() {
             // Kept states serve only the tokens they were computed for.
             Some(Ahead::Lower(early)) if tokens.starts_with(&early.tokens) => {
                 let mut rows = early.hidden;
@@ -282,14 +298,21 @@ impl Sequence {
                     let position = self.settled + early.tokens.len();
                     rows.push(self.run(0..early.depth, position, self.decoder.embed(rest)));
                 }
-                self.run(early.depth..layers, self.settled, Tensor::cat(rows, 0))
+                (early.depth, Tensor::cat(rows, 0))
             }
             _ => {
                 self.forget_ahead();
-                let hidden = self.decoder.embed(tokens);
-                self.run(0..layers, self.settled, hidden)
+                (0, self.decoder.embed(tokens))
             }
         };
+        if let Some((depth, place)) = watch
+            && depth >= from
+        {
+            hidden = self.run(from..depth, self.settled, hidden);
+            from = depth;
+            *place = Some(hidden.clone());
+        }
+        let hidden = self.run(from..layers, self.settled, hidden);
         self.settled += tokens.len();
         hidden
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use paceline_router::network::LEVELS;
 use paceline_router::router::{ROUTER, log_odds, sigmoid};
-use paceline_router::{CostTable, Online, OnlineError, Prediction, Router, RouterError};
+use paceline_router::{CostTable, Online, OnlineError, Plan, Prediction, Router, RouterError};
 
 use super::identity::{identities, written};
 use super::reader::{Reader, RequestHints, Watched};
@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::files::write_file;
 use crate::model::Decoder;
+use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
 
 /// A router that fits its target, and what was learned while serving.
@@ -41,10 +42,19 @@ pub struct Advice {
     pub prediction: Prediction,
     /// The likeliest class of difficulty, and its probability.
     pub level: (usize, f64),
-    /// The effective acceptance of each of the router's drafters, corrected by what was seen while serving.
-    pub effective: Vec<(String, f64)>,
+    /// The acceptance and the effective acceptance of each of the router's drafters, corrected by what was seen while serving.
+    pub drafters: Vec<(String, [f64; 2])>,
     /// How many rounds that weighs as much as.
     pub rounds: f64,
+}
+
+/// What an answer showed of a drafter: an acceptance, and of how many tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shown {
+    /// Its effective acceptance, by the rounds in which it drafted.
+    Drafting((f64, f64)),
+    /// The share of tokens that it would have got right.
+    Overheard((f64, f64)),
 }
 
 impl Advice {
@@ -54,8 +64,9 @@ impl Advice {
     }
 
     /// What is expected of a drafter.
-    pub fn acceptance(&self, drafter: &str) -> Option<f64> {
-        self.effective.iter().find(|(name, _)| name == drafter).map(|(_, acceptance)| *acceptance)
+    pub fn of(&self, drafter: &str) -> Option<Forecast> {
+        let known = self.drafters.iter().find(|(name, _)| name == drafter);
+        known.map(|&(_, [acceptance, effective])| Forecast { acceptance, effective, rounds: self.rounds })
     }
 }
 
@@ -178,24 +189,28 @@ impl Advisor {
     ) -> Advice {
         let features = reader.features(target, &self.surface, prompt, temperature, hints);
         let prediction = self.router.predict(&features);
-        let plans = &self.router.description().plans.drafting;
-        let corrected = |(plan, effective): (&paceline_router::Plan, &f64)| {
+        let predicted = prediction.acceptance.iter().zip(&prediction.effective);
+        let corrected = |(plan, (acceptance, effective)): (&Plan, (&f64, &f64))| {
             let shift = self.online.shift(&plan.drafter, &prediction.difficulty);
-            (plan.drafter.clone(), sigmoid(log_odds(*effective) + shift))
+            (plan.drafter.clone(), [acceptance, effective].map(|share| sigmoid(log_odds(*share) + shift)))
         };
-        let effective = plans.iter().zip(&prediction.effective).map(corrected).collect();
-        Advice { level: prediction.level(), effective, rounds: self.router.description().rounds, prediction }
+        let drafters = self.router.description().plans.drafting.iter().zip(predicted).map(corrected).collect();
+        Advice { level: prediction.level(), drafters, rounds: self.router.description().rounds, prediction }
     }
 
-    /// Learns what an answer showed of a drafter: so many drafted tokens, and the effective acceptance that explains what they
-    /// brought.
-    pub fn learn(&mut self, advice: &Advice, drafter: &str, tokens: f64, acceptance: f64) {
+    /// Learns what an answer showed of a drafter: where it drafted, the effective acceptance that explains what its rounds
+    /// brought, else the share of tokens that it would have got right; and how many tokens that was.
+    pub fn learn(&mut self, advice: &Advice, drafter: &str, shown: Shown) {
         if self.frozen {
             return;
         }
-        let plans = &self.router.description().plans;
+        let Some(place) = self.router.description().plans.place(drafter) else { return };
         // Against what the network says, without corrections: these are what is learned.
-        if let Some(expected) = plans.place(drafter).and_then(|place| advice.prediction.effective.get(place)) {
+        let (expected, (acceptance, tokens)) = match shown {
+            Shown::Drafting(shown) => (&advice.prediction.effective, shown),
+            Shown::Overheard(shown) => (&advice.prediction.acceptance, shown),
+        };
+        if let Some(expected) = expected.get(place) {
             self.online.observe(drafter, advice.level.0, tokens, acceptance, *expected);
         }
     }

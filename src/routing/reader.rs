@@ -1,6 +1,5 @@
 //! Features of a prompt, taken while it is read: no further pass of the target is needed.
 
-use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::{Tensor, TensorData};
@@ -124,25 +123,15 @@ impl Reader {
     }
 }
 
-/// Fills in how sure an exit is of what follows the last two tokens that were seen.
+/// Fills in how sure an exit is of what follows the last token that was seen. Further tokens would say little more, and each is a
+/// product with the output matrix.
 fn uncertainty(target: &Decoder, exit: usize, features: &mut Features) {
-    let names = [
-        ["entropy at the exit, last token", "gap of the first two at the exit, last token"],
-        ["entropy at the exit, token before", "gap of the first two at the exit, token before"],
-    ];
-    let (rows, width) = (features.rows(), features.width);
-    let seen: Range<usize> = rows.saturating_sub(names.len())..rows;
-    if seen.is_empty() {
-        return;
-    }
-    let states = features.states[seen.start * width..].to_vec();
-    let states = Tensor::from_data(TensorData::new(states, [seen.len(), width]), &target.compute().device());
-    let logits = target.exit_logits(exit, states);
-    for (names, logits) in names.iter().zip(logits.chunks_exact(target.config().vocab_size).rev()) {
-        let (entropy, gap) = spread(logits);
-        features.set(names[0], entropy);
-        features.set(names[1], gap);
-    }
+    let width = features.width;
+    let Some(last) = features.states.rchunks_exact(width).next() else { return };
+    let state = Tensor::from_data(TensorData::new(last.to_vec(), [1, width]), &target.compute().device());
+    let (entropy, gap) = spread(&target.exit_logits(exit, state));
+    features.set("entropy at the exit", entropy);
+    features.set("gap of the first two at the exit", gap);
 }
 
 /// The entropy of logits in nats, and the gap between the largest two.

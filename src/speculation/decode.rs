@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use super::DraftLength;
 use super::planner::{Planner, Round, Situation};
+use super::{DraftLength, watch};
 use crate::drafters::{Draft, DraftRequest, DraftText, Drafter};
 use crate::model::Sequence;
 use crate::sampling::{Sampler, SamplingError};
@@ -76,7 +76,8 @@ impl Decode<'_> {
             let started = Instant::now();
             let newest = self.tokens.len() - 1;
             let rows: Vec<u32> = self.tokens[newest..].iter().chain(&draft.tokens).copied().collect();
-            let verified = self.target.verify(&rows);
+            let watched = self.planner.watch(candidate, &self.usable());
+            let verified = self.target.verify_watching(&rows, watched.map(|(_, depth)| depth));
             let verify_seconds = started.elapsed().as_secs_f64();
 
             // Accept drafted tokens for as long as they are what the target picks.
@@ -109,6 +110,13 @@ impl Decode<'_> {
                 verify_seconds,
             };
             self.planner.observe(&round, &draft);
+            if let (Some((exit, depth)), Some(states)) = (watched, &verified.watched) {
+                let started = Instant::now();
+                let text = watch::Verified { tokens: self.tokens, prompt: self.prompt, new: round.tokens };
+                // An exit whose logits are no numbers has nothing to say.
+                let heard = watch::score(self.target.decoder(), depth, states, text, self.sampler).unwrap_or_default();
+                self.planner.hear(exit, &heard, started.elapsed().as_secs_f64());
+            }
             listener.round(&round);
             if flow == Flow::Stop {
                 break;
@@ -117,9 +125,14 @@ impl Decode<'_> {
         Ok(())
     }
 
+    /// The candidates that may draft.
+    fn usable(&self) -> Vec<usize> {
+        (0..self.drafters.len()).filter(|&index| self.drafters[index].is_some()).collect()
+    }
+
     /// Asks the planned drafters, best first, until one has something to draft.
     fn draft(&mut self, hidden: Option<&Tensor<2>>, listener: &mut dyn Listener) -> Drafted {
-        let usable: Vec<usize> = (0..self.drafters.len()).filter(|&index| self.drafters[index].is_some()).collect();
+        let usable = self.usable();
         let known = self.tokens.len();
         let backlog = |index: usize| self.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
         let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };

@@ -2,8 +2,8 @@
 //!
 //! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides before every round who drafts, by
 //! what its rounds brought so far ([`yields`]) at the prices of this machine ([`costs`]); [`stopping`] decides after every
-//! drafted token whether another pays, by how sure the drafter is and what that was worth so far ([`calibration`]). What
-//! they decide depends on clocks; what comes out does not.
+//! drafted token whether another pays, by how sure the drafter is and what that was worth so far ([`calibration`]);
+//! [`watch`] scores exits that did not draft. What they decide depends on clocks; what comes out does not.
 
 pub mod calibration;
 pub mod costs;
@@ -11,6 +11,7 @@ pub mod decode;
 pub mod length;
 pub mod planner;
 pub mod stopping;
+pub mod watch;
 pub mod yields;
 
 pub use costs::VerifyCosts;

@@ -10,11 +10,13 @@
 //! that may have become better, both within stated shares of the time.
 
 use paceline_router::costs::DrafterCost;
+use paceline_router::router::{log_odds, sigmoid};
 use paceline_router::{Choice, CostTable, Expected, Objective};
 
 use super::calibration::Calibration;
 use super::costs::RunningCost;
 use super::stopping::{FixedLength, WhileItPays};
+use super::watch::Heard;
 use super::yields::{Prices, Yield};
 use super::{DraftLength, MAX_DRAFT, VerifyCosts};
 use crate::drafters::{Draft, DraftJudge, DrafterChoice};
@@ -35,6 +37,10 @@ const INTRODUCTION_PACE: f64 = 0.25;
 const PROBE_SHARE: f64 = 0.01;
 /// Rounds after which a drafter that was not asked may be probed.
 const PROBE_AFTER: u32 = 32;
+/// The share of the time that goes into looking at exits which do not draft.
+const WATCH_SHARE: f64 = 0.01;
+/// How many tokens of such looks a prediction weighs as much as.
+const HEARD_PRIOR: f64 = 24.0;
 /// The acceptance with which a drafter would have to beat the choice to be probed.
 const HOPED: f64 = 0.97;
 
@@ -50,6 +56,10 @@ pub struct Candidate {
     yields: Yield,
     /// What its rounds brought in this answer, for which something was expected of it.
     of_answer: Option<Yield>,
+    /// What was expected of it in this answer, and what was heard of it since, without having it draft: tokens it would have
+    /// got right, and all.
+    forecast: Option<Forecast>,
+    heard: [f64; 2],
     /// What its odds are worth.
     calibration: Calibration,
     /// What a drafted token is guessed to cost before it is measured, in plain steps of the target.
@@ -72,6 +82,8 @@ impl Candidate {
             draft_cost: RunningCost::default(),
             yields: Yield::default(),
             of_answer: None,
+            forecast: None,
+            heard: [0.0; 2],
             calibration: Calibration::default(),
             guess,
             bytes: 0,
@@ -118,8 +130,10 @@ impl Candidate {
 /// What is expected of a drafter in an answer before it begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
-    /// Its effective acceptance ([`paceline_router::Prices::effective_acceptance`]).
+    /// The share of its tokens that are accepted.
     pub acceptance: f64,
+    /// Its effective acceptance ([`paceline_router::Prices::effective_acceptance`]).
+    pub effective: f64,
     /// How many rounds of the answer that weighs as much as.
     pub rounds: f64,
 }
@@ -193,6 +207,8 @@ pub struct Planner {
     /// Seconds of all rounds, and what probes lost of them.
     seconds: f64,
     probes_lost: f64,
+    /// Seconds that were spent on looking at exits.
+    watching_seconds: f64,
     answer: AnswerSoFar,
 }
 
@@ -230,6 +246,7 @@ impl Planner {
             trial: None,
             seconds: 0.0,
             probes_lost: 0.0,
+            watching_seconds: 0.0,
             answer: AnswerSoFar::default(),
         }
     }
@@ -287,7 +304,9 @@ impl Planner {
     /// A new answer of at most `limit` tokens begins, after a prefill that took so long per token.
     pub fn begin_answer(&mut self, limit: usize, prefill_seconds_per_token: f64) {
         self.answer = AnswerSoFar { limit, prefill_seconds_per_token, ..AnswerSoFar::default() };
-        self.candidates.iter_mut().for_each(|candidate| candidate.of_answer = None);
+        for candidate in &mut self.candidates {
+            (candidate.of_answer, candidate.forecast, candidate.heard) = (None, None, [0.0; 2]);
+        }
     }
 
     /// Says what matters in the answer that begins, of a target of so many bytes: time alone otherwise.
@@ -300,7 +319,8 @@ impl Planner {
     pub fn expect(&mut self, outlook: &Outlook) {
         self.answer.expected_tokens = outlook.tokens;
         for (candidate, forecast) in self.candidates.iter_mut().zip(&outlook.forecasts) {
-            candidate.of_answer = forecast.map(|forecast| Yield::expecting(forecast.acceptance, forecast.rounds));
+            candidate.of_answer = forecast.map(|forecast| Yield::expecting(forecast.effective, forecast.rounds));
+            (candidate.forecast, candidate.heard) = (*forecast, [0.0; 2]);
         }
         // Another prompt may be another's.
         (self.current, self.pace) = (None, None);
@@ -446,6 +466,50 @@ impl Planner {
         let fits = |&length: &usize| prices.token * length as f64 + prices.steps[length] - spared <= most;
         let length = (1..=room).rev().find(fits)?;
         (length >= room.min(SHORT)).then_some(Plan { candidate, length, least: room.min(SHORT) })
+    }
+
+    /// An exit to look at in this round, with its depth: the one of which something is expected that was looked at least, as long as
+    /// looking takes no more than its share of the time. One that drafts shows itself, and layers that ran ahead are not run.
+    pub fn watch(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
+        if self.watching_seconds > WATCH_SHARE * self.seconds {
+            return None;
+        }
+        let depth = |index: usize| match self.candidates[index].name {
+            DrafterChoice::Exit(depth) => Some((index, depth)),
+            _ => None,
+        };
+        let ran_ahead = drafting.and_then(depth).map_or(0, |(_, depth)| depth);
+        let exits = usable.iter().filter_map(|&index| depth(index)).filter(|(_, depth)| *depth > ran_ahead);
+        let known = exits.filter(|(index, _)| self.candidates[*index].forecast.is_some());
+        known.min_by(|a, b| self.candidates[a.0].heard[1].total_cmp(&self.candidates[b.0].heard[1]))
+    }
+
+    /// Learns what an exit would have picked, and that looking took so long.
+    pub fn hear(&mut self, exit: usize, heard: &Heard, seconds: f64) {
+        self.watching_seconds += seconds;
+        let candidate = &mut self.candidates[exit];
+        for &(lead, is_right) in heard {
+            candidate.calibration.observe(lead, is_right);
+            candidate.heard[0] += f64::from(u8::from(is_right));
+            candidate.heard[1] += 1.0;
+        }
+        // The prediction is the prior of a beta distribution; its mean moves the effective acceptance along.
+        if let (Some(forecast), Some(yields)) = (candidate.forecast, &mut candidate.of_answer) {
+            let [right, all] = candidate.heard;
+            let mean = (right + HEARD_PRIOR * forecast.acceptance) / (all + HEARD_PRIOR);
+            let shift = log_odds(mean) - log_odds(forecast.acceptance);
+            yields.expect(sigmoid(log_odds(forecast.effective) + shift));
+        }
+    }
+
+    /// What was heard of each candidate in this answer without having it draft: the share of tokens that it would have got right,
+    /// and all.
+    pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
+        let share = |candidate: &Candidate| {
+            let [right, all] = candidate.heard;
+            (all > 0.0).then(|| (right / all, all))
+        };
+        self.candidates.iter().map(share)
     }
 
     /// Learns from a round and its draft.

@@ -89,6 +89,11 @@ impl Yield {
         }
     }
 
+    /// From now on another acceptance is expected as far as nothing is known.
+    pub fn expect(&mut self, acceptance: f64) {
+        self.expected = acceptance;
+    }
+
     /// Learns from a round: `length` tokens were verified, `evaluated` of them looked at, the first `accepted` kept, and `tokens`
     /// came out.
     pub fn observe(&mut self, length: usize, evaluated: usize, accepted: usize, tokens: usize) {

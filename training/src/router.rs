@@ -59,14 +59,14 @@ pub struct RouterRecipe {
 impl Default for RouterRecipe {
     fn default() -> Self {
         Self {
-            queries: 4,
-            inside: 48,
+            queries: 2,
+            inside: 32,
             steps: 1500,
             decide: 500,
             batch: 64,
             curriculum: 0.2,
             sharpness: 0.02,
-            rounds: 6.0,
+            rounds: 40.0,
             ablation: true,
             schedule: Schedule { learning_rate: 3e-3, warm_up: 0.05, floor: 0.02 },
             optimizer: OptimizerSettings { weight_decay: 0.3, ..OptimizerSettings::default() },
@@ -171,7 +171,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         made_of: identity::written(key),
         confusion: judged.confusion.iter().map(|row| row.to_vec()).collect(),
     };
-    let router = Router::new(description, network, burn::tensor::Device::flex());
+    let router = Router::new(description, network);
     let bytes = router.to_bytes().map_err(|error| anyhow!("The router cannot be written: {error}."))?;
     write_file(&path, &bytes)?;
 

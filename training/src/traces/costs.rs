@@ -1,13 +1,13 @@
-//! What steps and drafts take on this machine: by answers that are drafted for, as the runtime itself counts it.
+//! What steps and drafts take on this machine: steps by the bench, drafts by answers that are drafted for, as the runtime itself
+//! counts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use paceline::bench::Spread;
+use paceline::bench::{self, Spread};
 use paceline::command::Failure;
 use paceline::model::Sequence;
-use paceline::speculation::VerifyCosts;
 use paceline::{DrafterChoice, Engine, GenerationConfig, Prompt};
 use paceline_router::CostTable;
 use paceline_router::costs::DrafterCost;
@@ -21,6 +21,8 @@ const TURNS: usize = 3;
 /// Tokens that a draft model reads to be timed, and how often.
 const READ: usize = 128;
 const READINGS: usize = 9;
+/// How often steps are timed.
+const REPEATS: usize = 31;
 
 /// Measures target and drafters.
 ///
@@ -31,7 +33,6 @@ pub fn measure(engine: &Engine, tracer: &Tracer, prompts: &[Prompt], threads: us
         .chain(tracer.sources.iter().map(|source| source.name.as_str()))
         .map(|name| name.parse().map_err(|error| anyhow::anyhow!("{error}")))
         .collect::<Result<_, _>>()?;
-    let mut observed: BTreeMap<usize, f64> = BTreeMap::new();
     let mut drafted: BTreeMap<String, f64> = BTreeMap::new();
     // Prompts from all over, so that no category decides.
     let stride = (prompts.len() / PROMPTS).max(1);
@@ -47,21 +48,14 @@ pub fn measure(engine: &Engine, tracer: &Tracer, prompts: &[Prompt], threads: us
                     Err(paceline::Error::PromptTooLong { .. }) => continue,
                     begun => begun?.finish()?.report,
                 };
-                observed.extend(report.step_costs_ms);
                 drafted.extend(report.draft_costs_ms);
             }
         }
     }
-    let mut steps = VerifyCosts::default();
-    for (rows, milliseconds) in observed {
-        // As often as makes a cost settled.
-        (0..3).for_each(|_| steps.observe(rows, milliseconds / 1e3));
-    }
-    let mut costs = CostTable {
-        machine: format!("{threads} threads, {}", engine.info().format),
-        steps: steps.all().map(Vec::from).unwrap_or_default(),
-        drafters: BTreeMap::new(),
-    };
+    let timed = bench::steps(&tracer.target, threads, REPEATS, &mut |_| {})?;
+    let steps = timed.rows.iter().map(|(_, spread)| spread.median).collect();
+    let mut costs =
+        CostTable { machine: format!("{threads} threads, {}", engine.info().format), steps, drafters: BTreeMap::new() };
     for drafter in &drafters {
         let name = drafter.to_string();
         let token = drafted.get(&name).map_or(0.0, |milliseconds| milliseconds / 1e3);

@@ -1,0 +1,47 @@
+//! Exits that did not draft, scored all the same.
+//!
+//! Verification runs every layer anyway, so what an exit would have picked costs its head alone (full information: DEL, Zarch
+//! et al. 2025; HedgeSpec, Liu et al. 2025). One exit is looked at in a round, now and then, within a share of the time.
+
+use burn::tensor::Tensor;
+
+use crate::model::Decoder;
+use crate::sampling::{Sampler, SamplingError};
+
+/// What an exit would have picked: the lead of each pick, and whether it is the token that came out.
+pub type Heard = Vec<(f32, bool)>;
+
+/// Text whose last tokens came out of a verification.
+#[derive(Clone, Copy)]
+pub struct Verified<'a> {
+    /// Prompt and answer so far.
+    pub tokens: &'a [u32],
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// How many came out of the verification.
+    pub new: usize,
+}
+
+/// Scores the exit after `depth` layers on the states `[rows, hidden]` that the verification had there.
+///
+/// # Errors
+/// If its logits are no numbers.
+pub fn score(
+    target: &Decoder,
+    depth: usize,
+    states: &Tensor<2>,
+    text: Verified<'_>,
+    sampler: &mut Sampler,
+) -> Result<Heard, SamplingError> {
+    let rows = text.new.min(states.dims()[0]);
+    let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
+    let mut logits = target.exit_logits(depth, states.clone().narrow(0, 0, rows));
+    logits.iter_mut().for_each(|logit| *logit /= temperature);
+    let first = text.tokens.len() - text.new;
+    let pick = |(row, logits): (usize, &[f32])| {
+        let index = (first + row - text.prompt) as u64;
+        let (pick, lead) = sampler.pick_with_lead(logits, &text.tokens[..first + row], index)?;
+        Ok((lead, pick == text.tokens[first + row]))
+    };
+    logits.chunks_exact(target.config().vocab_size).enumerate().map(pick).collect()
+}
