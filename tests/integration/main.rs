@@ -13,6 +13,7 @@ mod goldens;
 mod parity;
 mod properties;
 mod quantized;
+mod reduced;
 mod sampling;
 mod support;
 mod tidy;
