@@ -3,6 +3,8 @@
 //! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
 //! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod importance;
+mod lane;
 mod record;
 mod stream;
 mod worker;
@@ -20,6 +22,7 @@ use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
+use crate::lossy::{self, Means};
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use worker::{Job, Worker};
@@ -65,6 +68,10 @@ pub struct EngineInfo {
     pub drafts: Vec<String>,
     /// Every drafter there is. Skip plans beyond the one that was set can be asked for as well.
     pub drafters: Vec<DrafterChoice>,
+    /// Depths of the target's trained exits, rising.
+    pub exits: Vec<usize>,
+    /// Lower precisions that the target was loaded in as well.
+    pub lower_precisions: Vec<QuantizedFormat>,
     /// Processor threads in use.
     pub threads: usize,
     /// Whether the promise of identical bits holds on this device.
@@ -167,10 +174,14 @@ impl Engine {
             cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
             drafters: catalog.all(),
+            exits: target.exits().map(|exit| exit.depth).collect(),
+            lower_precisions: catalog.lower_precisions(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
         };
-        let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), info.threads);
+        let own_template = template.as_ref().ok().and_then(Option::as_ref);
+        let beginning = importance::beginning(&tokenizer, own_template, info.target.vocab_size);
+        let worker = Worker::new(catalog, Arc::clone(&tokenizer), beginning, info.threads);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
             .name("paceline-decode".into())
@@ -202,6 +213,10 @@ impl Engine {
     pub fn generate(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Generation, Error> {
         config.validate()?;
         self.check_drafter(&config.drafter)?;
+        let EngineInfo { target, exits, lower_precisions, .. } = &self.info;
+        // Which layers matter is measured by the decode thread; whether there are enough can be told here.
+        let layers = target.layers;
+        lossy::resolve(config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
         let job = Job { prompt, config: config.clone(), events };

@@ -7,17 +7,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use super::importance;
+use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
 use super::stream::Event;
 use crate::config::GenerationConfig;
 use crate::drafters::catalog::Catalog;
-use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
-use crate::model::{Decoder, Sequence};
+use crate::lossy::{self, LossyPlan, Means};
+use crate::model::Decoder;
 use crate::sampling::Sampler;
 use crate::speculation::MAX_DRAFT;
 use crate::speculation::decode::Decode;
-use crate::speculation::planner::{Candidate, Planner};
+use crate::speculation::planner::Candidate;
+use crate::speculation::unverified::{DecodeEarly, EarlyExit};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
@@ -33,21 +36,18 @@ pub(super) struct Job {
 
 /// What the decode thread owns.
 pub(super) struct Worker {
-    target: Arc<Decoder>,
-    catalog: Catalog,
+    lanes: Lanes,
     tokenizer: Arc<Tokenizer>,
-    planner: Planner,
+    /// What the target's own texts begin with.
+    beginning: Vec<u32>,
+    /// What each of the target's layers does to the hidden state in such texts, once somebody asked.
+    influence: Option<Vec<f64>>,
     threads: usize,
 }
 
 impl Worker {
-    pub(super) fn new(target: Arc<Decoder>, catalog: Catalog, tokenizer: Arc<Tokenizer>, threads: usize) -> Self {
-        let candidate = |name| {
-            let guess = catalog.guess(&name);
-            Candidate::new(name, guess)
-        };
-        let planner = Planner::new(catalog.all().into_iter().map(candidate).collect());
-        Self { target, catalog, tokenizer, planner, threads }
+    pub(super) fn new(catalog: Catalog, tokenizer: Arc<Tokenizer>, beginning: Vec<u32>, threads: usize) -> Self {
+        Self { lanes: Lanes::new(catalog), tokenizer, beginning, influence: None, threads }
     }
 
     /// Answers until the engine is gone.
@@ -72,14 +72,17 @@ impl Worker {
         }
         let started = Instant::now();
 
-        let limit = self.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
+        let plan = self.plan(config)?;
+        let whole_precision = self.lanes.whole().target.format().to_string();
+        let lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
+        let limit = lane.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
         let positions = limit + MAX_DRAFT;
-        let mut target = Sequence::try_new(Arc::clone(&self.target), positions)
-            .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
-        if let DrafterChoice::Skip(_) = &config.drafter {
-            self.planner.admit(&config.drafter, self.catalog.guess(&config.drafter));
-        }
-        let mut drafters = self.drafters(&config.drafter, positions)?;
+        let mut target = lane.sequence(positions)?;
+        let exit = early_exit(&plan, &lane.target);
+        let mut drafters = match exit {
+            Some(_) => Vec::new(),
+            None => lane.drafters(&config.drafter, positions)?,
+        };
         let mut sampler = Sampler::new(&config.sampling)?;
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
@@ -92,59 +95,83 @@ impl Worker {
             return Ok(None);
         }
         let prefill = started.elapsed().as_secs_f64();
-        self.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
+        lane.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
 
         let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
-        let stop_tokens = if config.ignore_eos { &[][..] } else { &self.target.config().stop_tokens };
-        let names = self.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
+        let stop_tokens = if config.ignore_eos { &[][..] } else { &lane.target.config().stop_tokens };
+        let names = lane.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
         let mut record = Record::new(events, started, stream, stop_tokens, names);
         let mut tokens = prompt.clone();
-        let decode = Decode {
-            target: &mut target,
-            drafters: &mut drafters,
-            planner: &mut self.planner,
-            length: config.draft_len,
-            sampler: &mut sampler,
-            tokens: &mut tokens,
-            prompt: prompt.len(),
-            limit,
-            stop_tokens,
-        };
-        decode.run(&mut record)?;
+        if let Some(exit) = exit {
+            let (target, sampler, tokens) = (&mut target, &mut sampler, &mut tokens);
+            DecodeEarly { target, exit, sampler, tokens, prompt: prompt.len(), limit }.run(&mut record)?;
+        } else {
+            let decode = Decode {
+                target: &mut target,
+                drafters: &mut drafters,
+                planner: &mut lane.planner,
+                length: config.draft_len,
+                sampler: &mut sampler,
+                tokens: &mut tokens,
+                prompt: prompt.len(),
+                limit,
+                stop_tokens,
+            };
+            decode.run(&mut record)?;
+        }
         if events.is_closed() {
             return Ok(None);
         }
 
-        let step_costs = self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
+        let step_costs = lane.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
         let draft_cost = |candidate: &Candidate| {
             candidate.draft_cost.seconds().map(|seconds| (candidate.name.to_string(), seconds * 1e3))
         };
-        let draft_costs = self.planner.candidates().iter().filter_map(draft_cost).collect();
+        let draft_costs = lane.planner.candidates().iter().filter_map(draft_cost).collect();
         let circumstances = Circumstances {
             tokens: tokens.split_off(prompt.len()),
             prompt_tokens: tokens,
             asked: &config.drafter,
-            precision: self.target.format().to_string(),
-            draft_precision: &|drafter| self.catalog.precision(drafter),
-            exact: self.target.compute().is_row_invariant(),
+            lossy: &plan,
+            whole_precision,
+            precision: lane.target.format().to_string(),
+            draft_precision: &|drafter| lane.catalog.precision(drafter),
+            exact: lane.target.compute().is_row_invariant(),
             prefill_ms: prefill * 1e3,
             step_costs_ms: step_costs,
             draft_costs_ms: draft_costs,
             layer_evaluations: target.layer_evaluations(),
-            kv_cache: self.target.cache_format().to_string(),
-            kv_cache_bytes: self.target.cache_bytes_per_token() * target.len() as u64,
+            kv_cache: lane.target.cache_format().to_string(),
+            kv_cache_bytes: target.cache_bytes(),
             threads: self.threads,
         };
         record.finish(circumstances).map(Some)
     }
 
-    /// A drafter for each of the planner's candidates that the request allows, with room for so many positions.
-    fn drafters(&self, asked: &DrafterChoice, positions: usize) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
-        let make = |candidate: &Candidate| {
-            let allowed = self.catalog.allows(asked, &candidate.name);
-            allowed.then(|| self.catalog.make(&candidate.name, positions)).transpose()
+    /// What a request gives up.
+    fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
+        let Self { lanes, beginning, influence, .. } = self;
+        let (whole, mut failed) = (lanes.whole(), None);
+        let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
+        let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
+        let mut measure = || {
+            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, beginning), Ok);
+            match measured {
+                Ok(measured) => influence.insert(measured).clone(),
+                Err(error) => {
+                    failed = Some(error);
+                    Vec::new()
+                }
+            }
         };
-        let drafters: Result<_, u64> = self.planner.candidates().iter().map(make).collect();
-        drafters.map_err(|bytes| Error::CacheTooLarge { bytes, positions })
+        let plan = lossy::resolve(config, means, &mut measure)?;
+        failed.map_or(Ok(plan), |error| Err(error.into()))
     }
+}
+
+/// When tokens leave the target early, if they do by this plan.
+fn early_exit(plan: &LossyPlan, target: &Decoder) -> Option<EarlyExit> {
+    let LossyPlan::Exit { depth, threshold } = *plan else { return None };
+    let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
+    Some(EarlyExit { depth, temperature, threshold })
 }
