@@ -38,6 +38,9 @@ pub struct EngineConfig {
     pub self_draft: Vec<SelfDraft>,
     /// Sublayers without which the target may draft for itself when `auto` chooses.
     pub skip_plan: Option<SkipPlan>,
+    /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
+    /// it the model writes one itself.
+    pub importance_text: Option<PathBuf>,
 }
 
 impl EngineConfig {

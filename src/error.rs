@@ -63,6 +63,8 @@ pub enum Error {
     NoCertificate { floor: f64 },
     #[error("`exit-threshold` needs an exit that was trained{}: {}.", asked_exit(asked), trained_exits(trained))]
     UntrainedExit { asked: DrafterChoice, trained: Vec<usize> },
+    #[error("The text for `importance-text` in {} cannot be used: {reason}; name a text in UTF-8 like those that the model is for.", path.display())]
+    ImportanceText { path: PathBuf, reason: String },
     #[error(transparent)]
     Layers(#[from] LayerChoiceError),
     #[error(

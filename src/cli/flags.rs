@@ -159,6 +159,11 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Quality", value_name = "LAYERS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_layers: Option<LayerChoice>,
+    /// Measure for `--skip-layers importance:N` on this text, one like those that the model is for, instead of one that it
+    /// writes itself
+    #[arg(long, help_heading = "Quality", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    importance_text: Option<PathBuf>,
     /// With `--quality best-effort`: the target answers in this lower precision, int8 or int4
     #[arg(long, help_heading = "Quality", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]

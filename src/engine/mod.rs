@@ -180,8 +180,12 @@ impl Engine {
             exact: compute.is_row_invariant(),
         };
         let own_template = template.as_ref().ok().and_then(Option::as_ref);
-        let beginning = importance::beginning(&tokenizer, own_template, info.target.vocab_size);
-        let worker = Worker::new(catalog, Arc::clone(&tokenizer), beginning, info.threads);
+        let (context, vocabulary) = (info.target.context, info.target.vocab_size);
+        let texts = match &config.importance_text {
+            Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
+            None => importance::own(&tokenizer, own_template, vocabulary),
+        };
+        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, info.threads);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
             .name("paceline-decode".into())

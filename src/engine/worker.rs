@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use super::importance;
+use super::importance::{self, Texts};
 use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
 use super::stream::Event;
@@ -38,16 +38,16 @@ pub(super) struct Job {
 pub(super) struct Worker {
     lanes: Lanes,
     tokenizer: Arc<Tokenizer>,
-    /// What the target's own texts begin with.
-    beginning: Vec<u32>,
+    /// What the importance of the target's layers is measured on.
+    texts: Texts,
     /// What each of the target's layers does to the hidden state in such texts, once somebody asked.
     influence: Option<Vec<f64>>,
     threads: usize,
 }
 
 impl Worker {
-    pub(super) fn new(catalog: Catalog, tokenizer: Arc<Tokenizer>, beginning: Vec<u32>, threads: usize) -> Self {
-        Self { lanes: Lanes::new(catalog), tokenizer, beginning, influence: None, threads }
+    pub(super) fn new(catalog: Catalog, tokenizer: Arc<Tokenizer>, texts: Texts, threads: usize) -> Self {
+        Self { lanes: Lanes::new(catalog), tokenizer, texts, influence: None, threads }
     }
 
     /// Answers until the engine is gone.
@@ -150,12 +150,12 @@ impl Worker {
 
     /// What a request gives up.
     fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
-        let Self { lanes, beginning, influence, .. } = self;
+        let Self { lanes, texts, influence, .. } = self;
         let (whole, mut failed) = (lanes.whole(), None);
         let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
         let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
         let mut measure = || {
-            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, beginning), Ok);
+            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, texts), Ok);
             match measured {
                 Ok(measured) => influence.insert(measured).clone(),
                 Err(error) => {

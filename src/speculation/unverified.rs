@@ -17,8 +17,9 @@ use super::planner::Round;
 use crate::model::Sequence;
 use crate::sampling::{Sampler, SamplingError};
 
-/// Tokens that wait at the exit at most, before the upper layers' caches get something of them.
-const MOST_WAITING: usize = MAX_DRAFT;
+/// Tokens that may leave early one after the other; the next one goes through all layers, sure or not. Copies drift, and a token
+/// that the whole model made now and then costs little and keeps right answers.
+pub const MOST_IN_A_ROW: usize = MAX_DRAFT;
 
 /// When a token leaves the target early.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,11 +73,9 @@ impl DecodeEarly<'_> {
             let started = Instant::now();
             let newest = self.tokens.len() - 1;
             let waiting = newest - self.target.len();
-            if waiting == MOST_WAITING {
-                self.target.propagate(waiting);
-            }
-            let early = self.target.leave_early(self.tokens[newest], self.exit.depth);
-            if let Some(logits) = early.filter(|logits| self.exit.is_sure(logits)) {
+            let early =
+                (waiting < MOST_IN_A_ROW).then(|| self.target.leave_early(self.tokens[newest], self.exit.depth));
+            if let Some(logits) = early.flatten().filter(|logits| self.exit.is_sure(logits)) {
                 flow = self.take(&logits, listener)?;
                 listener.unverified(1, started.elapsed().as_secs_f64());
                 continue;

@@ -81,6 +81,7 @@ fn wrong_usage_is_refused_with_exit_code_2() {
 #[test]
 fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
     let (target, draft, other) = (fixture("llama-tied"), fixture("llama-draft"), fixture("micro"));
+    let (_directory, empty) = file("");
     for (arguments, words) in [
         (&["--drafter", "exit:0"][..], &["exit:0", "exit:1 to exit:2"][..]),
         (&["--drafter", "exit:3"], &["exit:3", "3 layers"]),
@@ -98,6 +99,9 @@ fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
             &["--quality", "best-effort", "--lower-precision", "int8", "--precision", "int4"],
             &["held as int4", "cheaper"],
         ),
+        (&["--importance-text", "/nowhere"], &["importance-text", "/nowhere", "cannot be used"]),
+        (&["--importance-text", &target], &["importance-text", "directory"]),
+        (&["--importance-text", &empty], &[&empty, "fewer than two tokens"]),
         (&["--drafter", "model"], &["There is no draft model:", "--draft DIR"]),
         (&["--drafter", "model:x"], &["`x`", "--draft DIR"]),
         (&["--drafter", "model:x", "--draft", &draft], &["`x`", "llama-draft"]),
@@ -197,7 +201,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers lower-precision threads device config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision threads device config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use paceline::checkpoint::Checkpoint;
+use paceline::drafters::skip_search::cut_text;
+use paceline::model::importance::block_influence;
 use paceline::model::{Decoder, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig};
+use paceline::speculation::unverified::MOST_IN_A_ROW;
 use paceline::{Answer, DraftLength, Engine, EngineConfig, GenerationConfig, Precision, Prompt, Quality, SelfDraft};
 
 use crate::exits::{ExitsFile, cpu};
@@ -64,7 +67,7 @@ fn at_a_threshold_of_one_the_answer_is_that_of_plain_decoding() {
 }
 
 /// Every token is what the exit picks after the text so far where it is sure, and else what the whole model picks: by a loop
-/// that lets no token wait.
+/// that lets no token wait. After some that left in a row, one goes through the whole model.
 #[test]
 fn a_token_comes_from_the_exit_where_it_is_sure_and_else_from_the_model() {
     let target = {
@@ -87,18 +90,20 @@ fn a_token_comes_from_the_exit_where_it_is_sure_and_else_from_the_model() {
             let mut text = found.prompt_tokens.clone();
             let mut sequence = Sequence::new(Arc::clone(&target), text.len() + found.tokens.len());
             sequence.prefill(&text[..text.len() - 1], 64, |_| true);
-            let mut expected_left = 0;
+            let (mut expected_left, mut in_a_row) = (0, 0);
             for index in 0..found.tokens.len() {
                 let last = text[text.len() - 1];
                 let early = sequence.leave_early(last, depth).unwrap();
                 let weights = early.iter().map(|logit| f64::from(logit / head.temperature).exp());
                 let (largest, sum) =
                     weights.fold((0.0, 0.0), |(largest, sum): (f64, f64), w| (largest.max(w), sum + w));
-                let logits = if largest / sum >= threshold {
+                let logits = if in_a_row < MOST_IN_A_ROW && largest / sum >= threshold {
+                    in_a_row += 1;
                     expected_left += 1;
                     sequence.propagate(1);
                     early
                 } else {
+                    in_a_row = 0;
                     sequence.next_logits(&[last])
                 };
                 text.push(sampler.pick(&logits, &text, index as u64).unwrap());
@@ -243,6 +248,37 @@ fn a_lower_precision_answers_as_if_it_had_been_named_for_the_target() {
     let plain = GenerationConfig { max_new_tokens: 40, ..Default::default() };
     let alone = engine(EngineConfig::new(fixture("llama-tied")));
     assert_eq!(answer(&both, "A paceline is", &plain).tokens, answer(&alone, "A paceline is", &plain).tokens);
+}
+
+/// Importance is block influence, on the text that was given; it is measured for the first answer that asks and kept.
+#[test]
+fn the_least_important_layers_of_a_text_are_skipped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("text");
+    std::fs::write(&path, QUESTIONS.concat().repeat(30)).unwrap();
+    let given = engine(EngineConfig { importance_text: Some(path), ..EngineConfig::new(shipped()) });
+    let own = engine(EngineConfig::new(shipped()));
+    let tokens = own.tokenizer().encode_chat(&QUESTIONS.concat().repeat(30)).unwrap();
+    let parts = cut_text(&tokens, own.info().target.context, 384).into_iter().map(|(part, _)| part).collect::<Vec<_>>();
+    assert_eq!(parts.len(), 6);
+    let influence = block_influence(&crate::support::decoder(&shipped(), 1), &parts);
+    let mut order: Vec<usize> = (1..11).collect();
+    order.sort_by(|a, b| influence[*a].total_cmp(&influence[*b]));
+    let skipped = |engine: &Engine, count: usize| {
+        let choice = Some(format!("importance:{count}").parse().unwrap());
+        answer(engine, "1 2", &GenerationConfig { skip_layers: choice, max_new_tokens: 2, ..best_effort() })
+            .report
+            .exactness
+    };
+    let mut different = false;
+    for count in [1, 2, 3, 4, 1] {
+        let mut least = order[..count].to_vec();
+        least.sort_unstable();
+        let least = least.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        assert_eq!(skipped(&given, count), format!("lossy: the target did without {least}"));
+        different |= skipped(&own, count) != skipped(&given, count);
+    }
+    assert!(different, "the text makes a difference");
 }
 
 /// What exact mode refuses, what nobody can promise, and what a model has not.
