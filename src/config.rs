@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
-use crate::model::{DeviceName, MatrixFormat, SkipPlan};
+use crate::model::{DeviceName, LayerChoice, MatrixFormat, SkipPlan};
 use crate::routing::RequestHints;
 use crate::sampling::SamplingConfig;
 use crate::speculation::DraftLength;
@@ -47,6 +47,9 @@ pub struct EngineConfig {
     pub online_state: Option<PathBuf>,
     /// Learn nothing of that while serving: the router's expectations stay as they are.
     pub frozen: bool,
+    /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
+    /// it the model writes one itself.
+    pub importance_text: Option<PathBuf>,
 }
 
 impl EngineConfig {
@@ -172,6 +175,15 @@ pub struct GenerationConfig {
     pub weights: Option<Objective>,
     /// What the request says of itself to the router.
     pub hints: RequestHints,
+    /// The quality that `bounded` keeps at least, as a share of the target's, from 0 to 1.
+    pub quality_floor: Option<f64>,
+    /// With `best_effort`: a token comes out without verification where an exit of the target is sure of it, by a calibrated
+    /// probability of at least this, from 0.5 to 1, at which none does. `drafter` may name the exit.
+    pub exit_threshold: Option<f64>,
+    /// With `best_effort`: the target does without these layers, in the prompt and in every step.
+    pub skip_layers: Option<LayerChoice>,
+    /// With `best_effort`: the target answers in this lower precision, of those it was loaded in ([`EngineConfig::self_draft`]).
+    pub lower_precision: Option<SelfDraft>,
 }
 
 impl Default for GenerationConfig {
@@ -187,6 +199,10 @@ impl Default for GenerationConfig {
             profile: Profile::Latency,
             weights: None,
             hints: RequestHints::default(),
+            quality_floor: None,
+            exit_threshold: None,
+            skip_layers: None,
+            lower_precision: None,
         }
     }
 }
@@ -198,6 +214,11 @@ pub enum Quality {
     /// Nothing: the tokens are those of plain decoding.
     #[default]
     Exact,
+    /// As much as leaves a quality floor, by a statistical certificate.
+    Bounded,
+    /// Whatever is asked for, without a promise.
+    #[serde(alias = "best-effort")]
+    BestEffort,
 }
 
 impl GenerationConfig {
@@ -221,11 +242,60 @@ impl GenerationConfig {
         };
         let weights = self.weights.map_or(Ok(()), |weights| weights.check());
         [("hints", self.hints.check()), ("weights", weights)].into_iter().try_for_each(told)?;
+        self.validate_quality().map_err(Error::Config)?;
         Ok(self.sampling.validate()?)
     }
 
     /// What matters, in weights.
     pub fn objective(&self) -> Objective {
         self.weights.unwrap_or_else(|| self.profile.objective())
+    }
+
+    /// Checks what may be given up, and what of it is asked for; the error ends the sentence.
+    fn validate_quality(&self) -> Result<(), String> {
+        let asked = [
+            ("exit-threshold", self.exit_threshold.is_some()),
+            ("skip-layers", self.skip_layers.is_some()),
+            ("lower-precision", self.lower_precision.is_some()),
+        ];
+        let asked: Vec<&str> = asked.iter().filter(|(_, is_asked)| *is_asked).map(|(name, _)| *name).collect();
+        if let Some(threshold) = self.exit_threshold.filter(|threshold| !(0.5..=1.0).contains(threshold)) {
+            return Err(format!("`exit-threshold` is {threshold}, but it must be a probability from 0.5 to 1."));
+        }
+        if let Some(floor) = self.quality_floor.filter(|floor| !(0.0..=1.0).contains(floor)) {
+            return Err(format!("`quality-floor` is {floor}, but it must be a share from 0 to 1."));
+        }
+        match (self.quality, &*asked, self.quality_floor) {
+            (Quality::Exact, [name, ..], _) => {
+                return Err(format!(
+                    "`{name}` changes what comes out, which quality `exact` never does: add `--quality best-effort` (in a file `quality = \"best_effort\"`), or leave it out."
+                ));
+            }
+            (Quality::Bounded, _, None) => {
+                return Err(
+                    "quality `bounded` needs to know what to keep: add `--quality-floor Q`, as in 0.98.".to_owned()
+                );
+            }
+            (Quality::BestEffort, _, Some(_)) => {
+                return Err(
+                    "quality `best-effort` keeps no `quality-floor`: leave the floor out, or choose `bounded`."
+                        .to_owned(),
+                );
+            }
+            (_, [first, second, ..], _) => {
+                return Err(format!(
+                    "`{first}` and `{second}` are two ways to give up quality, and an answer takes one: leave one out."
+                ));
+            }
+            _ => {}
+        }
+        let is_exit = matches!(self.drafter, DrafterChoice::Auto | DrafterChoice::Exit(_));
+        if self.exit_threshold.is_some() && !is_exit {
+            return Err(format!(
+                "`exit-threshold` has tokens come from an exit, and the drafter `{}` is none: choose `auto` or `exit:E`.",
+                self.drafter
+            ));
+        }
+        Ok(())
     }
 }

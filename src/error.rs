@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use paceline_kernels::QuantizedFormat;
 
 use crate::checkpoint::CheckpointError;
-use crate::drafters::ChoiceError;
-use crate::model::{DeviceError, MatrixFormat, ModelError, SkipError};
+use crate::drafters::{ChoiceError, DrafterChoice};
+use crate::model::{DeviceError, LayerChoiceError, MatrixFormat, ModelError, SkipError};
 use crate::sampling::SamplingError;
 use crate::text::TextError;
 use crate::text::stream::StreamError;
@@ -56,9 +56,23 @@ pub enum Error {
     #[error("`self:{0}` is not loaded: name the precision when the engine is loaded, as in `self-draft = [\"{0}\"]`.")]
     NoSelfDraft(QuantizedFormat),
     #[error(
-        "The target is held as {target}, so drafting as {draft} would not be cheaper: choose another drafter, or a higher `--precision`."
+        "The target is held as {target}, so {draft} beside it would not be cheaper: choose another drafter or a lower precision, or a higher `--precision`."
     )]
     SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
+    #[error(
+        "`quality = bounded` with a floor of {floor} needs a certificate of this model and of a lossy plan, and there is none: choose `exact`, or `best-effort`, which promises nothing."
+    )]
+    NoCertificate { floor: f64 },
+    #[error("`exit-threshold` needs an exit that was trained{}: {}.", asked_exit(asked), trained_exits(trained))]
+    UntrainedExit { asked: DrafterChoice, trained: Vec<usize> },
+    #[error("The text for `importance-text` in {} cannot be used: {reason}; name a text in UTF-8 like those that the model is for.", path.display())]
+    ImportanceText { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Layers(#[from] LayerChoiceError),
+    #[error(
+        "`lower-precision` asks for {0}, which is not loaded: name it when the engine is loaded, as in `self-draft = [\"{0}\"]`."
+    )]
+    NotLoadedLower(QuantizedFormat),
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]
     EmptyPrompt,
     #[error(
@@ -94,6 +108,22 @@ fn known_drafts(known: &[String]) -> String {
         "none was given; name its directory with `--draft DIR`".to_owned()
     } else {
         format!("choose one of those given: {}", known.join(", "))
+    }
+}
+
+fn asked_exit(asked: &DrafterChoice) -> String {
+    match asked {
+        DrafterChoice::Exit(depth) => format!(", and `exit:{depth}` was not"),
+        _ => String::new(),
+    }
+}
+
+fn trained_exits(trained: &[usize]) -> String {
+    if trained.is_empty() {
+        "this model has none, so train them with `paceline-train exits`, or leave the threshold out".to_owned()
+    } else {
+        let names: Vec<String> = trained.iter().map(|depth| format!("exit:{depth}")).collect();
+        format!("choose one of {}", names.join(", "))
     }
 }
 

@@ -25,8 +25,8 @@ pub struct Report {
     pub energy_wh: Option<f64>,
     /// Where that number comes from.
     pub energy_source: &'static str,
-    /// Whether the tokens are those of plain decoding, bit for bit.
-    pub exactness: &'static str,
+    /// Whether the tokens are those of plain decoding, bit for bit, and if not, what was given up.
+    pub exactness: String,
     /// Which way was taken.
     pub plan: PlanReport,
     /// What was drafted and accepted.
@@ -39,7 +39,8 @@ pub struct Report {
     pub step_costs_ms: BTreeMap<usize, f64>,
     /// Milliseconds that a drafted token adds to that, by drafter, as known after this answer.
     pub draft_costs_ms: BTreeMap<String, f64>,
-    /// Layers run by the target, each counted once per token, prefill included.
+    /// Layers run by the target, each counted once per token, prefill included; also where one half of a layer is left out. Keys and
+    /// values that are only made of an exit's state are not counted.
     pub layer_evaluations: u64,
     /// The precision of the caches' keys and values.
     pub kv_cache: String,
@@ -58,16 +59,20 @@ pub struct PlanReport {
     pub drafter: String,
     /// The mean length of its drafts.
     pub draft_length: f64,
-    /// Its exit depth, if it is an exit.
+    /// Its exit depth, if it is an exit, or that of the exit from which tokens came out unverified.
     pub exit_depth: Option<usize>,
     /// The precision it drafts in.
     pub draft_precision: Option<String>,
     /// The target's precision.
     pub target_precision: String,
-    /// Layers that the draft skipped, attention and MLP both.
+    /// Layers that were skipped, attention and MLP both: by the target ([`Adaptations::layers_skipped`]), and by its draft, where
+    /// that is one without some parts.
     pub layers_skipped: usize,
     /// The prompt's difficulty, judged by the router.
     pub difficulty: Option<String>,
+    /// What the router expected of each drafter: the effective acceptance of its tokens, with what stopping where it is unsure
+    /// gains; `null` where none was asked.
+    pub expected_acceptance: Option<BTreeMap<String, f64>>,
     /// Why, in plain words.
     pub why: String,
 }
@@ -83,7 +88,10 @@ pub struct Speculation {
     pub evaluated: u64,
     /// Drafted tokens that were kept.
     pub accepted: u64,
-    /// Tokens generated per step of the target.
+    /// Tokens that came out of an exit without verification, by consent.
+    pub unverified: u64,
+    /// Tokens generated per step of the target, those without verification included; their layers are in
+    /// [`Report::layer_evaluations`].
     pub tokens_per_step: f64,
     /// How many drafts had their first, second, .. token accepted.
     pub accepted_by_position: Vec<u64>,
@@ -107,9 +115,9 @@ pub struct DrafterCounts {
 /// What was changed to meet constraints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adaptations {
-    /// The precision used.
+    /// The precision that the target answered in.
     pub precision: String,
-    /// Layers skipped.
+    /// Layers that the target did without, attention and MLP both.
     pub layers_skipped: usize,
     /// Tokens of prompt and answer together.
     pub context_used: usize,

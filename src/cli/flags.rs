@@ -13,7 +13,9 @@ use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
 use paceline::routing::RequestHints;
-use paceline::{DraftLength, DrafterChoice, EngineConfig, GenerationConfig, Objective, Precision, Profile, SkipPlan};
+use paceline::{
+    DraftLength, DrafterChoice, EngineConfig, GenerationConfig, LayerChoice, Objective, Precision, Profile, SkipPlan,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -36,7 +38,12 @@ Examples:
   Settings from a file, with lines like `model = \"DIR\"` and `max-new-tokens = 100`:
     paceline generate --config settings.toml --prompt 'Once upon a time'
 
-The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs.
+  The same with less work, and not always the same answer: without two of its layers, or leaving it early where it is sure:
+    paceline generate --prompt 'Sort these words: pear fig apple' --quality best-effort --skip-layers importance:2
+    paceline generate --prompt 'Sort these words: pear fig apple' --quality best-effort --exit-threshold 0.999
+
+The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs. With `--quality
+best-effort` they are so too, until something is named that gives them up; the report says what was.
 Exit codes: 0 done, 1 something failed (a sentence on standard error says what), 2 wrong usage.";
 
 /// Flags of `paceline generate`.
@@ -136,10 +143,34 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Drafting", value_name = "auto|N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_len: Option<DraftLength>,
-    /// What may be given up for speed; so far only `exact`: nothing
-    #[arg(long, help_heading = "Drafting", value_name = "QUALITY")]
+    /// What may be given up for speed: exact (nothing), best-effort (what the flags below name), or bounded (nothing that falls
+    /// below `--quality-floor`; needs a certificate) [default: exact]
+    #[arg(long, help_heading = "Quality", value_name = "QUALITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<String>,
+    /// With `--quality bounded`: the share of the target's quality to keep, from 0 to 1
+    #[arg(long, help_heading = "Quality", value_name = "Q", allow_negative_numbers = true, value_parser = number64)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality_floor: Option<f64>,
+    /// With `--quality best-effort`: tokens that an exit of the target is sure of with this probability, from 0.5 to 1, come out
+    /// without verification; `--drafter exit:E` names the exit
+    #[arg(long, help_heading = "Quality", value_name = "C", allow_negative_numbers = true, value_parser = number64)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_threshold: Option<f64>,
+    /// With `--quality best-effort`: the target does without N layers, importance:N (those that change least), uniform:N,
+    /// early:N or late:N, or without the parts of a plan, as in a3,m3,5
+    #[arg(long, help_heading = "Quality", value_name = "LAYERS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_layers: Option<LayerChoice>,
+    /// Measure for `--skip-layers importance:N` on this text, one like those that the model is for, instead of one that it
+    /// writes itself
+    #[arg(long, help_heading = "Quality", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    importance_text: Option<PathBuf>,
+    /// With `--quality best-effort`: the target answers in this lower precision, int8 or int4
+    #[arg(long, help_heading = "Quality", value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lower_precision: Option<String>,
     /// What matters: latency, balanced (time and energy), energy, or capacity (drafters without memory of their own)
     /// [default: latency]
     #[arg(long, help_heading = "Routing", value_name = "PROFILE")]
@@ -243,6 +274,11 @@ fn number(text: &str) -> Result<f32, String> {
         .ok_or_else(|| "write a finite number, like 0.7".to_owned())
 }
 
+fn number64(text: &str) -> Result<f64, String> {
+    let not_finite = || "write a finite number, like 0.9".to_owned();
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(not_finite)
+}
+
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a whole number from 0 to 2^64 - 1".to_owned())
 }
@@ -273,6 +309,8 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
         // Who names this drafter wants it loaded.
         engine.self_draft.push(format.into());
     }
+    // And who names a precision to answer in.
+    engine.self_draft.extend(generation.lower_precision);
     generation.validate().map_err(Failure::usage)?;
     Ok((engine, generation))
 }
@@ -401,6 +439,10 @@ mod tests {
         assert_eq!(engine.skip_plan.unwrap().to_string(), "2,m1");
         let (engine, _) = parse(&["--model", "m", "--self-draft", "int8", "--self-draft", "int4"]).unwrap();
         assert_eq!(engine.self_draft, [SelfDraft::Int8, SelfDraft::Int4]);
+        let lower = ["--model", "m", "--quality", "best-effort", "--lower-precision", "int8"];
+        let (engine, generation) = parse(&lower).unwrap();
+        assert_eq!((engine.self_draft, generation.lower_precision), (vec![SelfDraft::Int8], Some(SelfDraft::Int8)));
+        assert_eq!(generation.quality, paceline::Quality::BestEffort);
     }
 
     #[test]
@@ -414,7 +456,11 @@ mod tests {
             (&["--model", "m", "--kv-cache", "int8"], "kv-cache"),
             (&["--model", "m", "--self-draft", "bf16"], "self-draft"),
             (&["--model", "m", "--skip-plan", "x"], "skip-plan"),
-            (&["--model", "m", "--quality", "bounded"], "quality"),
+            (&["--model", "m", "--quality", "bounded"], "quality-floor"),
+            (&["--model", "m", "--quality", "best"], "quality"),
+            (&["--model", "m", "--exit-threshold", "0.9"], "exit-threshold"),
+            (&["--model", "m", "--skip-layers", "some:1"], "skip-layers"),
+            (&["--model", "m", "--lower-precision", "bf16"], "lower-precision"),
             (&["--model", "m", "--device", "gpu"], "device"),
             (&["--model", "m", "--draft-len", "17"], "draft-len"),
             (&["--model", "m", "--drafter", "magic"], "drafter"),

@@ -24,7 +24,7 @@ macro_rules! model {
 
 /// The model that answers where none is named.
 const TARGET: Model = model!("target": "config.json", "generation_config.json", "model.safetensors", "exits.safetensors",
-    "draft_vocabulary.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
+    "router.safetensors", "draft_vocabulary.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
 
 /// Its draft models.
 const DRAFTS: [Model; 2] = [

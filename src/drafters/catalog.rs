@@ -15,6 +15,7 @@ use crate::model::{Decoder, DraftView, Sequence, SkipPlan};
 pub const ROW_GUESS: f64 = 0.25;
 
 /// A draft model and what it is called.
+#[derive(Clone)]
 pub struct DraftModel {
     /// Its name, as in `model:NAME`.
     pub name: String,
@@ -23,6 +24,7 @@ pub struct DraftModel {
 }
 
 /// The drafters of a target, of the draft models beside it and of what else was loaded to draft with.
+#[derive(Clone)]
 pub struct Catalog {
     target: Arc<Decoder>,
     models: Vec<DraftModel>,
@@ -42,6 +44,24 @@ impl Catalog {
         skip_plan: Option<SkipPlan>,
     ) -> Self {
         Self { target, models, quantized, skip_plan }
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<Decoder> {
+        &self.target
+    }
+
+    /// The precisions that the target was loaded in to draft for itself.
+    pub fn lower_precisions(&self) -> Vec<QuantizedFormat> {
+        self.quantized.iter().map(|(format, _)| *format).collect()
+    }
+
+    /// The catalog of the target in a lower precision, which drafts for itself in those below; `None` if it was not loaded.
+    pub fn lowered(&self, format: QuantizedFormat) -> Option<Self> {
+        let target = Arc::clone(self.decoder(&DrafterChoice::SelfQuantized(format))?);
+        let lower = self.quantized.iter().filter(|(_, decoder)| decoder.format().bits() < target.format().bits());
+        let quantized = lower.cloned().collect();
+        Some(Self { target, models: self.models.clone(), quantized, skip_plan: self.skip_plan.clone() })
     }
 
     /// Every drafter there is, but for skip plans that nobody has named.

@@ -3,6 +3,8 @@
 //! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
 //! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod importance;
+mod lane;
 mod record;
 mod stream;
 mod worker;
@@ -20,6 +22,7 @@ use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
+use crate::lossy::{self, Means};
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::routing::Advisor;
 use crate::text::{ChatTemplate, Message, Tokenizer};
@@ -66,6 +69,10 @@ pub struct EngineInfo {
     pub drafts: Vec<String>,
     /// Every drafter there is. Skip plans beyond the one that was set can be asked for as well.
     pub drafters: Vec<DrafterChoice>,
+    /// Depths of the target's trained exits, rising.
+    pub exits: Vec<usize>,
+    /// Lower precisions that the target was loaded in as well.
+    pub lower_precisions: Vec<QuantizedFormat>,
     /// Processor threads in use.
     pub threads: usize,
     /// Whether the promise of identical bits holds on this device.
@@ -194,11 +201,19 @@ impl Engine {
             cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
             drafters: catalog.all(),
+            exits: target.exits().map(|exit| exit.depth).collect(),
+            lower_precisions: catalog.lower_precisions(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
             router,
         };
-        let worker = Worker::new(target, catalog, Arc::clone(&tokenizer), advisor, &info);
+        let own_template = template.as_ref().ok().and_then(Option::as_ref);
+        let (context, vocabulary) = (info.target.context, info.target.vocab_size);
+        let texts = match &config.importance_text {
+            Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
+            None => importance::own(&tokenizer, own_template, vocabulary),
+        };
+        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, &info);
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()
             .name("paceline-decode".into())
@@ -234,6 +249,10 @@ impl Engine {
         if let (Prompt::Messages(messages), None) = (&prompt, config.hints.turn) {
             config.hints.turn = Some(messages.iter().filter(|message| message.role == "user").count() as f32);
         }
+        let EngineInfo { target, exits, lower_precisions, .. } = &self.info;
+        // Which layers matter is measured by the decode thread; whether there are enough can be told here.
+        let layers = target.layers;
+        lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
         let job = Job { prompt, config, events };

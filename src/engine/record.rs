@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::stream::{Answer, Event, FinishReason};
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
+use crate::lossy::LossyPlan;
 use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
 use crate::speculation::Round;
 use crate::speculation::decode::{Flow, Listener};
@@ -39,6 +40,10 @@ pub(super) struct Circumstances<'a> {
     pub(super) prompt_tokens: Vec<u32>,
     pub(super) tokens: Vec<u32>,
     pub(super) asked: &'a DrafterChoice,
+    /// What was given up, if that was asked for.
+    pub(super) lossy: &'a LossyPlan,
+    /// The precision of the target as it was loaded, and the one it answered in.
+    pub(super) whole_precision: String,
     pub(super) precision: String,
     /// The precision that a drafter computes in, by its name.
     pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
@@ -49,6 +54,8 @@ pub(super) struct Circumstances<'a> {
     /// What it takes the prompt's difficulty to be, and what it expects of the answer in words.
     pub(super) difficulty: Option<&'static str>,
     pub(super) expected: Option<String>,
+    /// What it expects of each drafter.
+    pub(super) expected_acceptance: Option<BTreeMap<String, f64>>,
     pub(super) step_costs_ms: BTreeMap<usize, f64>,
     pub(super) draft_costs_ms: BTreeMap<String, f64>,
     pub(super) layer_evaluations: u64,
@@ -111,16 +118,12 @@ impl<'a> Record<'a> {
             verify_ms: self.verify_ms,
             energy_wh: None,
             energy_source: "unavailable",
-            exactness: if circumstances.exact {
-                "bit-identical to plain decoding"
-            } else {
-                "unverified on this device"
-            },
+            exactness: exactness(&self.speculation, tokens.len(), &circumstances),
             plan: plan_report(&self.speculation, &circumstances),
             speculation: self.speculation,
             adaptations: Adaptations {
                 precision: precision.clone(),
-                layers_skipped: 0,
+                layers_skipped: layers_skipped(circumstances.lossy),
                 context_used: prompt_tokens.len() + tokens.len(),
                 batch_size: 1,
             },
@@ -173,6 +176,11 @@ impl Listener for Record<'_> {
         self.verify_ms += round.verify_seconds * 1e3;
     }
 
+    fn unverified(&mut self, tokens: usize, seconds: f64) {
+        self.speculation.unverified += tokens as u64;
+        self.draft_ms += seconds * 1e3;
+    }
+
     fn drafter_failed(&mut self, candidate: usize, error: &crate::sampling::SamplingError) {
         let name = &self.names[candidate];
         self.warnings.push(format!("Drafter {name} was left out of the rest of this answer: {error}"));
@@ -183,20 +191,66 @@ impl Listener for Record<'_> {
     }
 }
 
+/// Whether the tokens are those of plain decoding with the target as it was loaded, or what was given up.
+fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
+    match circumstances.lossy {
+        LossyPlan::Exit { depth, threshold } if speculation.unverified > 0 => format!(
+            "lossy: {} of {tokens} tokens left the target after layer {depth} without verification, at a confidence of at least {threshold}",
+            speculation.unverified
+        ),
+        LossyPlan::Skip(plan) => format!("lossy: the target did without {plan}"),
+        LossyPlan::Precision(_) => {
+            format!(
+                "lossy: the target answered in {} instead of {}",
+                circumstances.precision, circumstances.whole_precision
+            )
+        }
+        _ if circumstances.exact => "bit-identical to plain decoding".to_owned(),
+        _ => "unverified on this device".to_owned(),
+    }
+}
+
+/// Layers that the target did without.
+fn layers_skipped(plan: &LossyPlan) -> usize {
+    if let LossyPlan::Skip(plan) = plan { plan.whole_layers() } else { 0 }
+}
+
 /// Which way was taken and why, in plain words.
 fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> PlanReport {
     let asked = circumstances.asked;
     let target_precision = circumstances.precision.clone();
     let difficulty = circumstances.difficulty.map(str::to_owned);
+    let expected_acceptance = circumstances.expected_acceptance.clone();
     let expected = circumstances.expected.as_ref().map_or(String::new(), |expected| format!(" {expected}"));
     let Some((drafter, counts)) = speculation.main_drafter() else {
+        let skipped = layers_skipped(circumstances.lossy);
+        if let LossyPlan::Exit { depth, threshold } = circumstances.lossy {
+            let (left, steps) = (speculation.unverified, speculation.steps);
+            return PlanReport {
+                drafter: "none".into(),
+                exit_depth: Some(*depth),
+                target_precision,
+                why: format!(
+                    "Tokens may leave at exit:{depth} from a confidence of {threshold} on: {left} did, {steps} took all layers."
+                ),
+                ..PlanReport::default()
+            };
+        }
         let why = match asked {
             DrafterChoice::None => "Plain decoding was asked for.",
             DrafterChoice::Lookup => "Nothing drafted: no earlier occurrence was found, or drafting did not pay.",
             _ => "Nothing drafted: by the measured step costs and acceptance, drafting does not pay here.",
         };
         let why = format!("{why}{expected}");
-        return PlanReport { drafter: "none".into(), target_precision, difficulty, why, ..PlanReport::default() };
+        return PlanReport {
+            drafter: "none".into(),
+            target_precision,
+            layers_skipped: skipped,
+            difficulty,
+            expected_acceptance,
+            why,
+            ..PlanReport::default()
+        };
     };
     let accepted = 100.0 * counts.accepted as f64 / counts.evaluated.max(1) as f64;
     let (rounds, steps) = (counts.rounds, speculation.steps);
@@ -211,8 +265,14 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
         exit_depth: if let DrafterChoice::Exit(depth) = name { Some(depth) } else { None },
         draft_precision: (circumstances.draft_precision)(&name),
         target_precision,
-        layers_skipped: if let DrafterChoice::Skip(plan) = &name { plan.whole_layers() } else { 0 },
+        layers_skipped: match (&name, circumstances.lossy) {
+            // The draft does without both.
+            (DrafterChoice::Skip(plan), LossyPlan::Skip(own)) => plan.and(own).whole_layers(),
+            (DrafterChoice::Skip(plan), _) => plan.whole_layers(),
+            (_, own) => layers_skipped(own),
+        },
         difficulty,
+        expected_acceptance,
         why: format!(
             "{drafter} {reason}: in {rounds} of {steps} steps, {accepted:.0}% of evaluated tokens accepted.{expected}"
         ),

@@ -9,19 +9,23 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
+use super::importance::{self, Texts};
+use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
 use super::stream::Event;
 use super::{EngineInfo, RouterState};
 use crate::config::GenerationConfig;
+use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
-use crate::drafters::{Drafter, DrafterChoice};
 use crate::error::Error;
-use crate::model::{Decoder, Sequence};
+use crate::lossy::{self, LossyPlan, Means};
+use crate::model::Decoder;
 use crate::routing::{Advice, Advisor, Shown};
 use crate::sampling::Sampler;
 use crate::speculation::MAX_DRAFT;
 use crate::speculation::decode::Decode;
-use crate::speculation::planner::{Candidate, Outlook, Planner, Situation};
+use crate::speculation::planner::Candidate;
+use crate::speculation::unverified::{DecodeEarly, EarlyExit};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
@@ -37,10 +41,12 @@ pub(super) struct Job {
 
 /// What the decode thread owns.
 pub(super) struct Worker {
-    target: Arc<Decoder>,
-    catalog: Catalog,
+    lanes: Lanes,
     tokenizer: Arc<Tokenizer>,
-    planner: Planner,
+    /// What the importance of the target's layers is measured on.
+    texts: Texts,
+    /// What each of the target's layers does to the hidden state in such texts, once somebody asked.
+    influence: Option<Vec<f64>>,
     advisor: Option<Advisor>,
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
@@ -49,25 +55,21 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        target: Arc<Decoder>,
         catalog: Catalog,
         tokenizer: Arc<Tokenizer>,
+        texts: Texts,
         advisor: Option<Advisor>,
         info: &EngineInfo,
     ) -> Self {
-        let candidate = |name| {
-            let (guess, bytes) = (catalog.guess(&name), catalog.bytes(&name, target.config().context));
-            Candidate::new(name, guess).needing(bytes)
-        };
-        let mut planner = Planner::new(catalog.all().into_iter().map(candidate).collect());
+        let mut lanes = Lanes::new(catalog);
         if let Some(advisor) = &advisor {
-            planner.restore(advisor.costs());
+            lanes.restore(advisor.costs());
         }
         let refused = match &info.router {
             RouterState::Refused(reason) => Some(reason.clone()),
             _ => None,
         };
-        Self { target, catalog, tokenizer, planner, advisor, refused, threads: info.threads }
+        Self { lanes, tokenizer, texts, influence: None, advisor, refused, threads: info.threads }
     }
 
     /// Answers until the engine is gone.
@@ -95,19 +97,24 @@ impl Worker {
         }
         let started = Instant::now();
 
-        let limit = self.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
+        let plan = self.plan(config)?;
+        let whole_precision = self.lanes.whole().target.format().to_string();
+        let lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
+        let limit = lane.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
         let positions = limit + MAX_DRAFT;
-        let mut target = Sequence::try_new(Arc::clone(&self.target), positions)
-            .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
-        if let DrafterChoice::Skip(_) = &config.drafter {
-            self.planner.admit(&config.drafter, self.catalog.guess(&config.drafter));
-        }
-        let mut drafters = self.drafters(&config.drafter, positions)?;
+        let mut target = lane.sequence(positions)?;
+        let exit = early_exit(&plan, &lane.target);
+        let mut drafters = match exit {
+            Some(_) => Vec::new(),
+            None => lane.drafters(&config.drafter, positions)?,
+        };
         let mut sampler = Sampler::new(&config.sampling)?;
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
         let most = &prompt[..prompt.len() - 1];
-        let advisor = self.advisor.as_ref().filter(|_| config.drafter == DrafterChoice::Auto);
+        // The router knows the target as it was loaded.
+        let is_routed = config.drafter == DrafterChoice::Auto && plan == LossyPlan::None;
+        let advisor = self.advisor.as_ref().filter(|_| is_routed);
         let mut reader = advisor.map(|advisor| (advisor, advisor.reader()));
         let mut see = |hidden| reader.iter_mut().for_each(|(_, reader)| reader.see(Tensor::clone(&hidden)));
         let watch = advisor.map(|advisor| (advisor.layer(), &mut see as &mut dyn FnMut(Tensor<2>)));
@@ -119,112 +126,105 @@ impl Worker {
             return Ok(None);
         }
         let prefill = started.elapsed().as_secs_f64();
-        self.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
-        self.planner.aim(config.objective(), self.target.weight_bytes());
+        lane.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
+        lane.planner.aim(config.objective(), lane.target.weight_bytes());
         let advice = reader.map(|(advisor, reader)| {
-            advisor.advise(reader, &self.target, prompt, config.sampling.temperature, &config.hints)
+            advisor.advise(reader, &lane.target, prompt, config.sampling.temperature, &config.hints)
         });
         let routing = started.elapsed().as_secs_f64() - prefill;
-        let expected = advice.as_ref().map(|advice| {
-            let expectation = self.expect(advice);
-            self.planner.expect(&expectation);
-            self.why(advice, prompt.len(), limit)
-        });
+        let expected = advice.as_ref().and_then(|advice| lane.expect(advice, prompt.len(), limit));
 
         let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
-        let stop_tokens = if config.ignore_eos { &[][..] } else { &self.target.config().stop_tokens };
-        let names = self.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
+        let stop_tokens = if config.ignore_eos { &[][..] } else { &lane.target.config().stop_tokens };
+        let names = lane.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
         let mut record = Record::new(events, started, stream, stop_tokens, names);
-        if let (DrafterChoice::Auto, Some(reason)) = (&config.drafter, &self.refused) {
+        if let (true, Some(reason)) = (is_routed, &self.refused) {
             record.warn(format!("Drafters were chosen by measurements alone. {reason}"));
         }
         let mut tokens = prompt.clone();
-        let decode = Decode {
-            target: &mut target,
-            drafters: &mut drafters,
-            planner: &mut self.planner,
-            length: config.draft_len,
-            sampler: &mut sampler,
-            tokens: &mut tokens,
-            prompt: prompt.len(),
-            limit,
-            stop_tokens,
-        };
-        decode.run(&mut record)?;
+        if let Some(exit) = exit {
+            let (target, sampler, tokens) = (&mut target, &mut sampler, &mut tokens);
+            DecodeEarly { target, exit, sampler, tokens, prompt: prompt.len(), limit }.run(&mut record)?;
+        } else {
+            let decode = Decode {
+                target: &mut target,
+                drafters: &mut drafters,
+                planner: &mut lane.planner,
+                length: config.draft_len,
+                sampler: &mut sampler,
+                tokens: &mut tokens,
+                prompt: prompt.len(),
+                limit,
+                stop_tokens,
+            };
+            decode.run(&mut record)?;
+        }
         if let (Some(advisor), Some(advice)) = (&mut self.advisor, &advice) {
-            let seen = self.planner.shown().into_iter().zip(self.planner.overheard());
-            for (candidate, (shown, overheard)) in self.planner.candidates().iter().zip(seen) {
+            let seen = lane.planner.shown().into_iter().zip(lane.planner.overheard());
+            for (candidate, (shown, overheard)) in lane.planner.candidates().iter().zip(seen) {
                 let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
                 shown.into_iter().for_each(|shown| advisor.learn(advice, &candidate.name.to_string(), shown));
             }
-            advisor.end_answer(self.planner.cost_table());
+            advisor.end_answer(lane.planner.cost_table());
             advisor.take_warnings().into_iter().for_each(|warning| record.warn(warning));
         }
         if events.is_closed() {
             return Ok(None);
         }
 
-        let step_costs = self.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
+        let step_costs = lane.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
         let draft_cost = |candidate: &Candidate| {
             candidate.draft_cost.seconds().map(|seconds| (candidate.name.to_string(), seconds * 1e3))
         };
-        let draft_costs = self.planner.candidates().iter().filter_map(draft_cost).collect();
+        let draft_costs = lane.planner.candidates().iter().filter_map(draft_cost).collect();
         let circumstances = Circumstances {
             tokens: tokens.split_off(prompt.len()),
             prompt_tokens: tokens,
             asked: &config.drafter,
-            precision: self.target.format().to_string(),
-            draft_precision: &|drafter| self.catalog.precision(drafter),
-            exact: self.target.compute().is_row_invariant(),
+            lossy: &plan,
+            whole_precision,
+            precision: lane.target.format().to_string(),
+            draft_precision: &|drafter| lane.catalog.precision(drafter),
+            exact: lane.target.compute().is_row_invariant(),
             prefill_ms: prefill * 1e3,
             routing_ms: advice.is_some().then_some(routing * 1e3),
             difficulty: advice.as_ref().map(|advice| advice.difficulty()),
-            expected: expected.flatten(),
+            expected,
+            expected_acceptance: advice.as_ref().map(Advice::expected),
             step_costs_ms: step_costs,
             draft_costs_ms: draft_costs,
             layer_evaluations: target.layer_evaluations(),
-            kv_cache: self.target.cache_format().to_string(),
-            kv_cache_bytes: self.target.cache_bytes_per_token() * target.len() as u64,
+            kv_cache: lane.target.cache_format().to_string(),
+            kv_cache_bytes: target.cache_bytes(),
             threads: self.threads,
         };
         record.finish(circumstances).map(Some)
     }
 
-    /// What the planner is to expect.
-    fn expect(&self, advice: &Advice) -> Outlook {
-        let forecast = |candidate: &Candidate| advice.of(&candidate.name.to_string());
-        let forecasts = self.planner.candidates().iter().map(forecast).collect();
-        Outlook { forecasts, tokens: Some(advice.prediction.length) }
-    }
-
-    /// What is expected of the answer to a prompt of so many tokens, in words; `None` as long as no costs are known.
-    fn why(&self, advice: &Advice, prompt: usize, limit: usize) -> Option<String> {
-        let candidates = self.planner.candidates();
-        let is_usable = |index: &usize| self.catalog.allows(&DrafterChoice::Auto, &candidates[*index].name);
-        let usable: Vec<usize> = (0..candidates.len()).filter(is_usable).collect();
-        let reads = |index: usize| if matches!(candidates[index].name, DrafterChoice::Model(_)) { prompt } else { 0 };
-        let situation = Situation { usable: &usable, backlog: &reads, remaining: limit - prompt };
-        let choice = self.planner.decide(&situation)?;
-        let name =
-            |plan: Option<usize>| plan.map_or("plain decoding".to_owned(), |index| candidates[index].name.to_string());
-        let (level, sure) = (advice.difficulty(), 100.0 * advice.level.1);
-        let runner_up = choice.runner_up.map_or(String::new(), |second| {
-            format!("; next comes {}, {:.0}% dearer", name(second), 100.0 * choice.margin)
-        });
-        Some(format!(
-            "The router takes the prompt to be {level} ({sure:.0}% sure) and expects {} to cost {:.2} of plain decoding{runner_up}.",
-            name(choice.plan),
-            choice.cost
-        ))
-    }
-
-    /// A drafter for each of the planner's candidates that the request allows, with room for so many positions.
-    fn drafters(&self, asked: &DrafterChoice, positions: usize) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
-        let make = |candidate: &Candidate| {
-            let allowed = self.catalog.allows(asked, &candidate.name);
-            allowed.then(|| self.catalog.make(&candidate.name, positions)).transpose()
+    /// What a request gives up.
+    fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
+        let Self { lanes, texts, influence, .. } = self;
+        let (whole, mut failed) = (lanes.whole(), None);
+        let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
+        let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
+        let mut measure = || {
+            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, texts), Ok);
+            match measured {
+                Ok(measured) => influence.insert(measured).clone(),
+                Err(error) => {
+                    failed = Some(error);
+                    Vec::new()
+                }
+            }
         };
-        let drafters: Result<_, u64> = self.planner.candidates().iter().map(make).collect();
-        drafters.map_err(|bytes| Error::CacheTooLarge { bytes, positions })
+        let plan = lossy::resolve(config, means, &mut measure)?;
+        failed.map_or(Ok(plan), |error| Err(error.into()))
     }
+}
+
+/// When tokens leave the target early, if they do by this plan.
+fn early_exit(plan: &LossyPlan, target: &Decoder) -> Option<EarlyExit> {
+    let LossyPlan::Exit { depth, threshold } = *plan else { return None };
+    let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
+    Some(EarlyExit { depth, temperature, threshold })
 }

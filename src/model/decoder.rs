@@ -316,6 +316,26 @@ impl Decoder {
         }
     }
 
+    /// Appends to the caches of `layers`, but for attention that `skip` names, what their norms and projections make of `hidden`
+    /// `[rows, hidden]`, as if it were the input of each of them: CALM's way (Schuster et al. 2022) to fill the cache above an
+    /// exit. The first row is at `position`.
+    ///
+    /// # Panics
+    /// As [`Decoder::forward_layers`].
+    pub fn propagate(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: Tensor<2>,
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) {
+        match &self.body {
+            Body::Executor(executor) => executor.propagate(layers, position, &into_values(hidden), skip, cache),
+            Body::Tensors(description) => description.propagate(layers, position, &hidden, skip, cache),
+        }
+    }
+
     /// Logits `[rows, vocabulary]`, row-major, of hidden states `[rows, hidden]` that left the last layer: the final norm
     /// and the output matrix.
     ///
@@ -348,6 +368,17 @@ impl Decoder {
         match &self.body {
             Body::Executor(executor) => executor.exit_logits(depth, &into_values(hidden)),
             Body::Tensors(description) => self.only_drafted(into_values(description.exit_logits(depth, hidden))),
+        }
+    }
+
+    /// As [`Decoder::exit_logits`], of the whole vocabulary: for tokens that come out.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn whole_exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
+        match &self.body {
+            Body::Executor(executor) => executor.whole_exit_logits(depth, &into_values(hidden)),
+            Body::Tensors(description) => into_values(description.exit_logits(depth, hidden)),
         }
     }
 

@@ -114,6 +114,26 @@ impl Description {
         self.forward(layers, &rotation, hidden, skip, &mut Past::Cache(cache))
     }
 
+    /// Appends to the caches of `layers` what their norms and projections make of `hidden` `[rows, hidden]`, as if it were the
+    /// input of each of them. The first row is at `position`.
+    pub(super) fn propagate(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: &Tensor<2>,
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) {
+        let rows = hidden.dims()[0];
+        let rotation = Rotation::new(&self.inverse_frequencies, position..position + rows, &self.device);
+        for index in layers.filter(|index| Sublayer::Attention(*index).runs(skip)) {
+            let layer = &self.layers[index];
+            let normed = layer.attention_norm.forward(hidden.clone(), &self.operations);
+            let (keys, values) = layer.keys_and_values(normed, &rotation, &self.operations);
+            cache.device_mut(index).append(keys, values);
+        }
+    }
+
     /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, the rows of `batch`.
     pub(super) fn forward_batch(
         &self,
@@ -221,12 +241,11 @@ impl Layer {
         with: &Operations,
     ) -> Tensor<2> {
         let mut queries = self.query.forward(h.clone(), with);
-        let mut keys = self.key.forward(h.clone(), with);
-        let values = self.value.forward(h, with);
-        if let Some((query_norm, key_norm)) = &self.head_norms {
-            (queries, keys) = (query_norm.forward(queries, with), key_norm.forward(keys, with));
+        if let Some((norm, _)) = &self.head_norms {
+            queries = norm.forward(queries, with);
         }
-        let (queries, keys) = (rotation.apply(queries, with), rotation.apply(keys, with));
+        let queries = rotation.apply(queries, with);
+        let (keys, values) = self.keys_and_values(h, rotation, with);
         let attended = match past {
             Past::Cache(cache) => attend(queries, keys, values, cache.device_mut(index), &self.attention),
             Past::Batch(batch, masks) => {
@@ -234,6 +253,15 @@ impl Layer {
             }
         };
         self.attention_output.forward(attended, with)
+    }
+
+    /// What the cache holds of normed rows `[rows, hidden]`: keys and values, `[rows, kv_heads * head_dim]` each.
+    fn keys_and_values(&self, h: Tensor<2>, rotation: &Rotation, with: &Operations) -> (Tensor<2>, Tensor<2>) {
+        let mut keys = self.key.forward(h.clone(), with);
+        if let Some((_, norm)) = &self.head_norms {
+            keys = norm.forward(keys, with);
+        }
+        (rotation.apply(keys, with), self.value.forward(h, with))
     }
 
     fn feed_forward(&self, h: Tensor<2>, with: &Operations) -> Tensor<2> {

@@ -183,6 +183,48 @@ impl Executor {
         });
     }
 
+    /// Appends to the caches of `layers` what their norms and projections make of `hidden` `[rows, hidden]`, as if it were the
+    /// input of each of them. The first row is at `position`.
+    pub(super) fn propagate(
+        &self,
+        layers: Range<usize>,
+        position: usize,
+        hidden: &[f32],
+        skip: Option<&SkipPlan>,
+        cache: &mut KvCache,
+    ) {
+        let rows = hidden.len() / self.widths.hidden;
+        if layers.is_empty() || rows == 0 {
+            return;
+        }
+        let angles = Angles::new(&self.inverse_frequencies, position..position + rows);
+        self.with_memory(|memory| {
+            let width = rows * self.widths.keys;
+            let [keys, values] = carve(memory, [width, width]);
+            for (index, cache) in layers.clone().zip(cache.host_mut(layers)) {
+                if !Sublayer::Attention(index).runs(skip) {
+                    continue;
+                }
+                let layer = &self.layers[index];
+                let jobs = [(&layer.key, &mut *keys), (&layer.value, &mut *values)];
+                let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: self.norm_eps };
+                products(&self.kernels, input, rows, jobs);
+                assert_eq!(cache.len(), position, "layer {index} has cached what comes before");
+                let transform = self.head_transform(layer, &angles);
+                self.kernels.append_rotated(&mut [], keys, values, rows, transform, cache);
+            }
+        });
+    }
+
+    fn head_transform<'a>(&self, layer: &'a LayerWeights, angles: &'a Angles) -> HeadTransform<'a> {
+        let norms = layer.head_norms.as_ref();
+        HeadTransform {
+            norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
+            cos: &angles.cos,
+            sin: &angles.sin,
+        }
+    }
+
     /// Into how many parts the rows of a step are cut, each for a thread of its own. Mostly into one, with threads that share
     /// every matrix, so that weights are read once. But where cores share no cache, handing activations over in every operation
     /// costs more than it brings, and if each core's cache holds the weights, every thread can read all of them: then what it
@@ -240,12 +282,7 @@ impl Executor {
 
     /// The attention of a layer, whose cache gets its keys and values.
     fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
-        let norms = layer.head_norms.as_ref();
-        let transform = HeadTransform {
-            norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
-            cos: &angles.cos,
-            sin: &angles.sin,
-        };
+        let transform = self.head_transform(layer, angles);
         let start = cache.len();
         self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
         let heads = self.widths.queries / self.head_dim;
@@ -275,14 +312,32 @@ impl Executor {
     /// As [`Self::draft_logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or
     /// else the model's own.
     pub(super) fn exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
-        let Some(ExitWeights { norm, down, up }) = self.exits.get(&depth) else { return self.draft_logits(hidden) };
+        self.through_exit(depth, hidden, |input, rows| self.draft_outputs(input, rows))
+    }
+
+    /// As [`Self::exit_logits`], of the whole vocabulary.
+    pub(super) fn whole_exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
+        self.through_exit(depth, hidden, |input, rows| self.outputs(input, rows, &self.output))
+    }
+
+    /// What `outputs` makes of hidden states that left layer `depth - 1`, which go through what stands before the output
+    /// matrix there.
+    fn through_exit(
+        &self,
+        depth: usize,
+        hidden: &[f32],
+        outputs: impl FnOnce(Input<'_>, usize) -> Vec<f32>,
+    ) -> Vec<f32> {
         let rows = hidden.len() / self.widths.hidden;
+        let Some(ExitWeights { norm, down, up }) = self.exits.get(&depth) else {
+            return outputs(self.final_norm(hidden), rows);
+        };
         self.with_memory(|memory| {
             let [x, inner, delta] = carve(memory, [hidden.len(), rows * down.out_features(), hidden.len()]);
             x.copy_from_slice(hidden);
             self.kernels.matmul(x, rows, &mut [Product { weights: down, bias: None, out: inner }]);
             self.kernels.matmul(inner, rows, &mut [Product { weights: up, bias: None, out: delta }]);
-            self.draft_outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
+            outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
         })
     }
 

@@ -5,6 +5,9 @@
 //! layers alone. A round that drafts `k` tokens and verifies `k + 1` rows therefore costs `(k + 1) * L` layer
 //! evaluations, draft included. With row-invariant kernels the reuse is exact.
 //!
+//! The kept states serve tokens that leave the model early for good as well: keys and values of the upper layers are made of
+//! them, many tokens' at once ([`Sequence::propagate`]).
+//!
 //! A [`DraftView`] is another, cheaper way through the same model. Drafted tokens run through it over the sequence's
 //! own cache, so that a draft begins from what the target itself made of the text, without a cache of its own and
 //! without a prompt to catch up with. What it appends is only nearly right: verification begins by dropping it.
@@ -16,13 +19,15 @@ use burn::tensor::Tensor;
 
 use super::cache::KvCache;
 use super::decoder::Decoder;
-use super::skip::SkipPlan;
+use super::skip::{SkipPlan, Sublayer};
 
 /// The state of one sequence.
 pub struct Sequence {
     decoder: Arc<Decoder>,
+    /// What the model does without, in every token.
+    skip: Option<SkipPlan>,
     cache: KvCache,
-    /// Tokens that went through all layers of the decoder.
+    /// Tokens that every layer has cached: those that went through all of them, and those that left early and were propagated.
     settled: usize,
     ahead: Option<Ahead>,
     layer_evaluations: u64,
@@ -113,7 +118,17 @@ impl Sequence {
     /// An empty sequence with room for `capacity` tokens.
     pub fn new(decoder: Arc<Decoder>, capacity: usize) -> Self {
         let cache = decoder.new_cache(capacity);
-        Self { decoder, cache, settled: 0, ahead: None, layer_evaluations: 0 }
+        Self { decoder, skip: None, cache, settled: 0, ahead: None, layer_evaluations: 0 }
+    }
+
+    /// The same sequence through a model without what `skip` names: that is the model from now on, in every way of running it.
+    ///
+    /// # Panics
+    /// If something ran already.
+    #[must_use]
+    pub fn without(self, skip: Option<SkipPlan>) -> Self {
+        assert!(self.reach() == 0, "what ran had all layers");
+        Self { skip, ..self }
     }
 
     /// An empty sequence with room for `capacity` tokens, after asking whether there is memory for it.
@@ -132,12 +147,12 @@ impl Sequence {
         &self.decoder
     }
 
-    /// Tokens that went through all layers.
+    /// Tokens that every layer has cached.
     pub fn len(&self) -> usize {
         self.settled
     }
 
-    /// Whether no token went through all layers.
+    /// Whether there is no such token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -147,7 +162,15 @@ impl Sequence {
         self.cache.capacity()
     }
 
-    /// Layers of the decoder run so far, each counted once per token it ran for; those of views are not counted.
+    /// Bytes of the keys and values that it holds.
+    pub fn cache_bytes(&self) -> u64 {
+        let layers = self.decoder.layer_count();
+        let positions: usize = (0..layers).map(|layer| self.cache.len(layer)).sum();
+        self.decoder.cache_bytes_per_token() / layers.max(1) as u64 * positions as u64
+    }
+
+    /// Layers of the decoder run so far, each counted once per token it ran for, also where one half of it is left out; those
+    /// of views are not counted.
     pub fn layer_evaluations(&self) -> u64 {
         self.layer_evaluations
     }
@@ -201,6 +224,21 @@ impl Sequence {
     /// # Panics
     /// If `depth` is not within `1..L`.
     pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
+        let hidden = self.run_ahead(token, depth)?;
+        Some(self.decoder.exit_logits(depth, hidden))
+    }
+
+    /// As [`Sequence::draft_early`], with the logits of the whole vocabulary: for a token that comes out of the exit.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn leave_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
+        let hidden = self.run_ahead(token, depth)?;
+        Some(self.decoder.whole_exit_logits(depth, hidden))
+    }
+
+    /// Runs one more token through the lowest `depth` layers and keeps what came out, `[1, hidden]`.
+    fn run_ahead(&mut self, token: u32, depth: usize) -> Option<Tensor<2>> {
         assert!((1..self.decoder.layer_count()).contains(&depth), "an exit lies between the first and the last layer");
         if !matches!(&self.ahead, Some(Ahead::Lower(early)) if early.depth == depth) {
             self.forget_ahead();
@@ -217,7 +255,7 @@ impl Sequence {
         early.tokens.push(token);
         early.hidden.push(hidden.clone());
         self.ahead = Some(Ahead::Lower(early));
-        Some(self.decoder.exit_logits(depth, hidden))
+        Some(hidden)
     }
 
     /// Runs more tokens through a view and returns the logits of every row, `[tokens, vocabulary]` in row-major order.
@@ -237,7 +275,10 @@ impl Sequence {
         }
         let DraftView { decoder, skip } = &**view;
         let layers = 0..decoder.layer_count();
-        let hidden = decoder.forward_layers(layers, position, decoder.embed(tokens), skip.as_ref(), &mut self.cache);
+        // What the model does without has no cache to look back on.
+        let both = skip.as_ref().zip(self.skip.as_ref()).map(|(skip, own)| skip.and(own));
+        let skip = both.as_ref().or(skip.as_ref()).or(self.skip.as_ref());
+        let hidden = decoder.forward_layers(layers, position, decoder.embed(tokens), skip, &mut self.cache);
         self.ahead = Some(Ahead::View(Arc::clone(view), position + tokens.len() - self.settled));
         Some(decoder.logits(hidden))
     }
@@ -281,6 +322,25 @@ impl Sequence {
         self.decoder.draft_logits(last)
     }
 
+    /// Settles the first `count` tokens that ran ahead through the lower layers, or as many as there are, without running the
+    /// upper ones for them: what those would leave in the cache is made of the state at the exit, as if it were the input of
+    /// each of them (CALM, Schuster et al. 2022).
+    pub fn propagate(&mut self, count: usize) {
+        let Some(Ahead::Lower(early)) = &mut self.ahead else { return };
+        let count = count.min(early.tokens.len());
+        if count == 0 {
+            return;
+        }
+        early.tokens.drain(..count);
+        let hidden = Tensor::cat(early.hidden.drain(..count).collect(), 0);
+        let above = early.depth..self.decoder.layer_count();
+        if early.tokens.is_empty() {
+            self.ahead = None;
+        }
+        self.decoder.propagate(above, self.settled, hidden, self.skip.as_ref(), &mut self.cache);
+        self.settled += count;
+    }
+
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.
     fn advance(&mut self, tokens: &[u32]) -> Tensor<2> {
         self.advance_watching(tokens, None)
@@ -318,8 +378,10 @@ impl Sequence {
     }
 
     fn run(&mut self, layers: Range<usize>, position: usize, hidden: Tensor<2>) -> Tensor<2> {
-        self.layer_evaluations += (layers.len() * hidden.dims()[0]) as u64;
-        self.decoder.forward_layers(layers, position, hidden, None, &mut self.cache)
+        let skip = self.skip.as_ref();
+        let runs = |layer: &usize| Sublayer::Attention(*layer).runs(skip) || Sublayer::Mlp(*layer).runs(skip);
+        self.layer_evaluations += (layers.clone().filter(runs).count() * hidden.dims()[0]) as u64;
+        self.decoder.forward_layers(layers, position, hidden, skip, &mut self.cache)
     }
 
     /// The position after everything that ran, ahead included. Layers do not tell it: a view may skip any of them.

@@ -49,7 +49,7 @@ pub struct SkipPlan(BTreeSet<Sublayer>);
 pub enum SkipError {
     /// The list is empty.
     #[error(
-        "The skip plan is empty, and with nothing skipped the draft would be the target itself: name sublayers, as in `a3,m3,5`."
+        "The skip plan is empty, and with nothing skipped it would be the whole model: name sublayers, as in `a3,m3,5`."
     )]
     Nothing,
     /// The file of the list cannot be read.
@@ -77,9 +77,7 @@ pub enum SkipError {
         layers: usize,
     },
     /// No sublayer remains.
-    #[error(
-        "The skip plan skips everything in the model's {0} layers, which leaves nothing to draft with: keep a sublayer."
-    )]
+    #[error("The skip plan skips everything in the model's {0} layers, which leaves nothing of it: keep a sublayer.")]
     Everything(usize),
 }
 
@@ -95,6 +93,17 @@ impl SkipPlan {
         let mut sublayers = self.0.clone();
         sublayers.insert(sublayer);
         Self(sublayers)
+    }
+
+    /// What either of two plans skips.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).copied().collect())
+    }
+
+    /// A plan without these layers.
+    pub fn of_layers(layers: impl IntoIterator<Item = usize>) -> Self {
+        Self(layers.into_iter().flat_map(|layer| [Sublayer::Attention(layer), Sublayer::Mlp(layer)]).collect())
     }
 
     /// Whether a sublayer is skipped.

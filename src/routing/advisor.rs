@@ -1,5 +1,6 @@
 //! The router at work beside a target: reads prompts with it, says what to expect of each drafter, and learns from answers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,11 @@ impl Advice {
     /// The name of the class of difficulty.
     pub fn difficulty(&self) -> &'static str {
         LEVELS[self.level.0.min(LEVELS.len() - 1)]
+    }
+
+    /// The effective acceptance that is expected of each drafter.
+    pub fn expected(&self) -> BTreeMap<String, f64> {
+        self.drafters.iter().map(|(name, [_, effective])| (name.clone(), *effective)).collect()
     }
 
     /// What is expected of a drafter.

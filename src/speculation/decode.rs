@@ -30,6 +30,10 @@ pub trait Listener {
     fn token(&mut self, token: u32) -> Flow;
     /// A round is over.
     fn round(&mut self, round: &Round);
+    /// So many tokens came out that the target did not verify, which took so many seconds.
+    fn unverified(&mut self, tokens: usize, seconds: f64) {
+        let _ = (tokens, seconds);
+    }
     /// A drafter failed and is left out of the rest of the answer, which goes on: a draft model whose logits
     /// are no numbers must not change what comes out.
     fn drafter_failed(&mut self, candidate: usize, error: &SamplingError);

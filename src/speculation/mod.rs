@@ -3,7 +3,8 @@
 //! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides before every round who drafts, by
 //! what its rounds brought so far ([`yields`]) at the prices of this machine ([`costs`]); [`stopping`] decides after every
 //! drafted token whether another pays, by how sure the drafter is and what that was worth so far ([`calibration`]);
-//! [`watch`] scores exits that did not draft. What they decide depends on clocks; what comes out does not.
+//! [`watch`] scores exits that did not draft. What they decide depends on clocks; what comes out does not. [`unverified`] is
+//! another loop, by consent: some tokens come out that the target did not verify.
 
 pub mod calibration;
 pub mod costs;
@@ -11,6 +12,7 @@ pub mod decode;
 pub mod length;
 pub mod planner;
 pub mod stopping;
+pub mod unverified;
 pub mod watch;
 pub mod yields;
 

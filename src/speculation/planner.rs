@@ -10,16 +10,17 @@
 //! that may have become better, both within stated shares of the time.
 
 use paceline_router::costs::DrafterCost;
-use paceline_router::router::{log_odds, sigmoid};
+mod candidate;
+
 use paceline_router::{Choice, CostTable, Expected, Objective};
 
-use super::calibration::Calibration;
 use super::costs::RunningCost;
 use super::stopping::{FixedLength, WhileItPays};
 use super::watch::Heard;
 use super::yields::{Prices, Yield};
 use super::{DraftLength, MAX_DRAFT, VerifyCosts};
 use crate::drafters::{Draft, DraftJudge, DrafterChoice};
+pub use candidate::{Candidate, Forecast};
 
 /// The gain for which a choice changes.
 const HYSTERESIS: f64 = 1.03;
@@ -27,8 +28,6 @@ const HYSTERESIS: f64 = 1.03;
 const SHORT: usize = 2;
 /// By how much the speed of a drafter may be underestimated whose cost was never measured, only guessed from its size.
 const DOUBT: f64 = 1.25;
-/// Rounds after which a drafter is no newcomer any more.
-const INTRODUCTION: u32 = 4;
 /// The most that introductions may lose, as a share of the time that the answer would take plainly at full
 /// length, and of its time so far.
 const INTRODUCTION_SHARE: f64 = 0.04;
@@ -39,104 +38,8 @@ const PROBE_SHARE: f64 = 0.01;
 const PROBE_AFTER: u32 = 32;
 /// The share of the time that goes into looking at exits which do not draft.
 const WATCH_SHARE: f64 = 0.01;
-/// How many tokens of such looks a prediction weighs as much as.
-const HEARD_PRIOR: f64 = 24.0;
 /// The acceptance with which a drafter would have to beat the choice to be probed.
 const HOPED: f64 = 0.97;
-
-/// What is known about one drafter on this machine and on recent text.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Its name.
-    pub name: DrafterChoice,
-    /// Seconds that a drafted token adds to the verification of its row: the drafter's own work. For an exit,
-    /// whose layers verification does not run again, what remains of it after that saving.
-    pub draft_cost: RunningCost,
-    /// What its rounds brought.
-    yields: Yield,
-    /// What its rounds brought in this answer, for which something was expected of it.
-    of_answer: Option<Yield>,
-    /// What was expected of it in this answer, and what was heard of it since, without having it draft: tokens it would have
-    /// got right, and all.
-    forecast: Option<Forecast>,
-    heard: [f64; 2],
-    /// What its odds are worth.
-    calibration: Calibration,
-    /// What a drafted token is guessed to cost before it is measured, in plain steps of the target.
-    guess: f64,
-    /// Bytes of memory that it needs for itself.
-    bytes: u64,
-    /// Rounds in which it worked on a draft.
-    rounds: u32,
-    /// Rounds for which it was tried out.
-    tries: u32,
-    /// Rounds since it was last asked.
-    idle: u32,
-}
-
-impl Candidate {
-    /// A drafter nothing is known about but a guess at what one of its tokens costs, in plain steps of the target.
-    pub fn new(name: DrafterChoice, guess: f64) -> Self {
-        Self {
-            name,
-            draft_cost: RunningCost::default(),
-            yields: Yield::default(),
-            of_answer: None,
-            forecast: None,
-            heard: [0.0; 2],
-            calibration: Calibration::default(),
-            guess,
-            bytes: 0,
-            rounds: 0,
-            tries: 0,
-            idle: 0,
-        }
-    }
-
-    /// The same drafter, which needs so many bytes of memory for itself.
-    #[must_use]
-    pub fn needing(self, bytes: u64) -> Self {
-        Self { bytes, ..self }
-    }
-
-    /// Whether its work is part of the verification's.
-    fn shares_layers(&self) -> bool {
-        matches!(self.name, DrafterChoice::Exit(_))
-    }
-
-    /// Whether asking it costs next to nothing, as it computes nothing.
-    fn is_free(&self) -> bool {
-        self.guess == 0.0
-    }
-
-    /// Whether it has yet to be tried. Of one that something is expected of, only the cost is to be found out.
-    fn is_newcomer(&self) -> bool {
-        match self.of_answer {
-            Some(_) => !self.draft_cost.is_settled(),
-            None => self.rounds < INTRODUCTION,
-        }
-    }
-
-    fn each_yield(&mut self, learn: impl FnMut(&mut Yield)) {
-        [Some(&mut self.yields), self.of_answer.as_mut()].into_iter().flatten().for_each(learn);
-    }
-
-    /// What its rounds bring: in this answer, if something was expected of that, or on average.
-    fn yields(&self) -> &Yield {
-        self.of_answer.as_ref().unwrap_or(&self.yields)
-    }
-}
-
-/// What is expected of a drafter in an answer before it begins.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Forecast {
-    /// The share of its tokens that are accepted.
-    pub acceptance: f64,
-    /// Its effective acceptance ([`paceline_router::Prices::effective_acceptance`]).
-    pub effective: f64,
-    /// How many rounds of the answer that weighs as much as.
-    pub rounds: f64,
-}
 
 /// What is expected of an answer before it begins.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -448,7 +351,7 @@ impl Planner {
     fn probe(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
         let hopeful = |candidate: &usize| {
             let (tokens, seconds) = self.prices(*candidate).map_or((0.0, 1.0), |prices| prices.best_round(HOPED));
-            plain * tokens > seconds * best * HYSTERESIS
+            self.fits(*candidate) && plain * tokens > seconds * best * HYSTERESIS
         };
         let due = |candidate: &usize| {
             Some(*candidate) != self.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
@@ -487,29 +390,13 @@ impl Planner {
     /// Learns what an exit would have picked, and that looking took so long.
     pub fn hear(&mut self, exit: usize, heard: &Heard, seconds: f64) {
         self.watching_seconds += seconds;
-        let candidate = &mut self.candidates[exit];
-        for &(lead, is_right) in heard {
-            candidate.calibration.observe(lead, is_right);
-            candidate.heard[0] += f64::from(u8::from(is_right));
-            candidate.heard[1] += 1.0;
-        }
-        // The prediction is the prior of a beta distribution; its mean moves the effective acceptance along.
-        if let (Some(forecast), Some(yields)) = (candidate.forecast, &mut candidate.of_answer) {
-            let [right, all] = candidate.heard;
-            let mean = (right + HEARD_PRIOR * forecast.acceptance) / (all + HEARD_PRIOR);
-            let shift = log_odds(mean) - log_odds(forecast.acceptance);
-            yields.expect(sigmoid(log_odds(forecast.effective) + shift));
-        }
+        self.candidates[exit].hear(heard);
     }
 
     /// What was heard of each candidate in this answer without having it draft: the share of tokens that it would have got right,
     /// and all.
     pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
-        let share = |candidate: &Candidate| {
-            let [right, all] = candidate.heard;
-            (all > 0.0).then(|| (right / all, all))
-        };
-        self.candidates.iter().map(share)
+        self.candidates.iter().map(Candidate::overheard)
     }
 
     /// Learns from a round and its draft.
@@ -566,6 +453,12 @@ impl Planner {
         if !candidate.shares_layers() {
             self.costs.observe(rows, round.verify_seconds);
         }
+    }
+
+    /// Whether a candidate may be asked for the memory that it needs, however fast it is.
+    fn fits(&self, candidate: usize) -> bool {
+        let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
+        objective.memory * self.candidates[candidate].bytes as f64 <= (*target_bytes).max(1) as f64
     }
 
     /// What a candidate's work and the target's steps take; `None` as long as nothing was measured.

@@ -79,7 +79,7 @@ fn the_object_of_an_answer_has_the_promised_shape() {
     for (part, promised) in [
         ("", "latency_ms time_to_first_token_ms energy_wh energy_source plan speculation adaptations quality_metrics"),
         ("/plan", "drafter draft_length exit_depth draft_precision target_precision layers_skipped difficulty why"),
-        ("/speculation", "steps drafted evaluated accepted tokens_per_step accepted_by_position"),
+        ("/speculation", "steps drafted evaluated accepted unverified tokens_per_step accepted_by_position"),
         ("/adaptations", "precision layers_skipped context_used batch_size"),
         ("/quality_metrics", "estimated_perplexity_delta confidence"),
     ] {
@@ -100,6 +100,47 @@ fn the_object_of_an_answer_has_the_promised_shape() {
     let by_position = speculation["accepted_by_position"].as_array().unwrap();
     assert_eq!(by_position.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), count("accepted"));
     assert_eq!(report["energy_wh"].is_null(), report["energy_source"] == "unavailable");
+}
+
+/// Both spellings of the consent; each thing that it allows, and that the report tells.
+#[test]
+fn what_is_given_up_is_in_the_report() {
+    let model = format!("{}/models/target", env!("CARGO_MANIFEST_DIR"));
+    let ask = |arguments: &[&str]| {
+        let fixed = ["--prompt", "Sort these words: pear fig apple", "--chat", "--json"];
+        let out = generate_from(&model, &[&fixed[..], arguments].concat()).succeeds();
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    let told = |found: &Value, place: &str| found["report"].pointer(place).unwrap().clone();
+    let plain = ask(&["--drafter", "none"]);
+    assert_eq!(told(&plain, "/exactness"), "bit-identical to plain decoding");
+    for consent in ["best-effort", "best_effort"] {
+        let found = ask(&["--quality", consent]);
+        assert_eq!((&found["tokens"], told(&found, "/exactness")), (&plain["tokens"], told(&plain, "/exactness")));
+    }
+    for (arguments, words, changed) in [
+        (
+            &["--exit-threshold", "0.9"][..],
+            "left the target after layer 9 without verification",
+            ("/plan/exit_depth", 9),
+        ),
+        (&["--exit-threshold", "0.9", "--drafter", "exit:6"], "after layer 6", ("/plan/exit_depth", 6)),
+        (&["--skip-layers", "uniform:2"], "did without 3,8", ("/adaptations/layers_skipped", 2)),
+        (&["--skip-layers", "importance:1"], "did without ", ("/adaptations/layers_skipped", 1)),
+        (&["--skip-layers", "a5"], "did without a5", ("/adaptations/layers_skipped", 0)),
+        (&["--lower-precision", "int8"], "answered in int8 instead of bf16", ("/adaptations/layers_skipped", 0)),
+    ] {
+        let found = ask(&[&["--quality", "best-effort"], arguments].concat());
+        let exactness = told(&found, "/exactness");
+        assert!(
+            exactness.as_str().is_some_and(|text| text.starts_with("lossy: ") && text.contains(words)),
+            "{exactness}"
+        );
+        assert_eq!(told(&found, changed.0), changed.1, "{arguments:?}");
+        let leaves = arguments[0] == "--exit-threshold";
+        assert_eq!(told(&found, "/speculation/unverified").as_u64().unwrap() > 0, leaves, "{found}");
+        assert!(told(&found, "/layer_evaluations").as_u64() < told(&plain, "/layer_evaluations").as_u64() || !leaves);
+    }
 }
 
 #[test]

@@ -43,7 +43,25 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--draft-len", "0"], &["draft-len", "1 to 16"]),
         (&["--draft-len", "-3"], &["draft-len", "1 to 16"]),
         (&["--draft-len", "17"], &["draft-len", "1 to 16"]),
-        (&["--quality", "bounded"], &["quality", "bounded", "exact"]),
+        (&["--quality", "bounded"], &["quality", "`bounded`", "--quality-floor"]),
+        (&["--quality", "best"], &["quality", "best", "exact"]),
+        (&["--quality", "bounded", "--quality-floor", "2"], &["quality-floor", "0 to 1"]),
+        (&["--quality", "bounded", "--quality-floor", "x"], &["--quality-floor", "finite number"]),
+        (&["--quality", "best-effort", "--quality-floor", "0.9"], &["quality-floor", "`bounded`"]),
+        (&["--exit-threshold", "0.9"], &["`exit-threshold`", "--quality best-effort"]),
+        (&["--quality", "best-effort", "--exit-threshold", "0.2"], &["0.2", "0.5 to 1"]),
+        (&["--quality", "best-effort", "--exit-threshold", "nan"], &["--exit-threshold", "finite number"]),
+        (&["--quality", "best-effort", "--exit-threshold", "0.9", "--drafter", "none"], &["`none`", "`exit:E`"]),
+        (&["--skip-layers", "early:1"], &["`skip-layers`", "--quality best-effort"]),
+        (&["--quality", "best-effort", "--skip-layers", "middle:1"], &["`middle:1`", "uniform:N"]),
+        (&["--quality", "best-effort", "--skip-layers", "late:0"], &["`late:0`", "from 1 on"]),
+        (&["--quality", "best-effort", "--skip-layers", "1,x"], &["`x`", "m3 for its MLP"]),
+        (&["--lower-precision", "int4"], &["`lower-precision`", "--quality best-effort"]),
+        (&["--quality", "best-effort", "--lower-precision", "bf16"], &["lower-precision", "bf16", "int4"]),
+        (
+            &["--quality", "best-effort", "--lower-precision", "int4", "--skip-layers", "early:1"],
+            &["`skip-layers` and `lower-precision`", "leave one out"],
+        ),
         (&["--precision", "int3"], &["precision", "int3", "bf16"]),
         (&["--draft-precision", "f64"], &["draft-precision", "f64", "bf16"]),
         (&["--kv-cache", "int8"], &["kv-cache", "int8", "f16"]),
@@ -63,6 +81,7 @@ fn wrong_usage_is_refused_with_exit_code_2() {
 #[test]
 fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
     let (target, draft, other) = (fixture("llama-tied"), fixture("llama-draft"), fixture("micro"));
+    let (_directory, empty) = file("");
     for (arguments, words) in [
         (&["--drafter", "exit:0"][..], &["exit:0", "exit:1 to exit:2"][..]),
         (&["--drafter", "exit:3"], &["exit:3", "3 layers"]),
@@ -73,6 +92,16 @@ fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
         (&["--drafter", "self:int8", "--precision", "int8"], &["held as int8", "not be cheaper"]),
         (&["--drafter", "self:int8", "--precision", "int4"], &["held as int4", "not be cheaper"]),
         (&["--self-draft", "int4", "--precision", "int4"], &["held as int4", "another drafter"]),
+        (&["--quality", "bounded", "--quality-floor", "0.98"], &["0.98", "certificate", "`best-effort`"]),
+        (&["--quality", "best-effort", "--exit-threshold", "0.9"], &["paceline-train exits"]),
+        (&["--quality", "best-effort", "--skip-layers", "early:2"], &["`early:2`", "1 to 1"]),
+        (
+            &["--quality", "best-effort", "--lower-precision", "int8", "--precision", "int4"],
+            &["held as int4", "cheaper"],
+        ),
+        (&["--importance-text", "/nowhere"], &["importance-text", "/nowhere", "cannot be used"]),
+        (&["--importance-text", &target], &["importance-text", "directory"]),
+        (&["--importance-text", &empty], &[&empty, "fewer than two tokens"]),
         (&["--drafter", "model"], &["There is no draft model:", "--draft DIR"]),
         (&["--drafter", "model:x"], &["`x`", "--draft DIR"]),
         (&["--drafter", "model:x", "--draft", &draft], &["`x`", "llama-draft"]),
@@ -110,7 +139,10 @@ fn wrong_config_files_are_refused() {
         (b"max-new-tokens = 0", 2, &["max-new-tokens", "at least 1"]),
         (b"draft = 'x'", 2, &["draft", "sequence"]),
         (b"draft-len = 99", 2, &["draft-len", "1 to 16"]),
-        (b"quality = 'best_effort'", 2, &["quality", "best_effort"]),
+        (b"quality = 'best'", 2, &["quality", "best_effort"]),
+        (b"exit-threshold = 0.9", 2, &["exit-threshold", "best_effort"]),
+        (b"quality = 'best_effort'\nexit-threshold = nan", 2, &["exit-threshold", "finite"]),
+        (b"quality = 'best_effort'\nskip-layers = 'late:9'", 1, &["late:9", "1 to 1"]),
         (b"drafter = 'exit:0'", 1, &["exit:0"]),
     ] {
         let (_directory, path) = file([&b"threads = 1\n"[..], text].concat());
@@ -169,7 +201,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality threads device config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision threads device config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

@@ -77,7 +77,7 @@ fn load(directory: &Path, compute: &Compute) -> Result<Arc<Decoder>, String> {
     Ok(Arc::new(decoder.with_exits(&checkpoint, &exits).map_err(|error| error.to_string())?))
 }
 
-fn cpu(threads: usize) -> Compute {
+pub(crate) fn cpu(threads: usize) -> Compute {
     Compute::open(DeviceName::Cpu, threads).unwrap()
 }
 

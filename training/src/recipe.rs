@@ -424,7 +424,8 @@ mod tests {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            let used = ["TEXT", "DATA"].into_iter().filter(|name| text.contains(&format!("${{{name}}}")));
+            let used =
+                ["TEXT", "DATA", "MODEL", "DRAFT"].into_iter().filter(|name| text.contains(&format!("${{{name}}}")));
             let set: Vec<Parameter> = used.map(|name| format!("{name}=x").parse().unwrap()).collect();
             Recipe::read(&path, &set).unwrap();
             recipes += 1;

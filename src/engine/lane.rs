@@ -1,0 +1,127 @@
+//! A target as it answers, with what drafts for it and what was learned about both.
+
+use std::sync::Arc;
+
+use paceline_router::CostTable;
+
+use crate::drafters::catalog::Catalog;
+use crate::drafters::{Drafter, DrafterChoice};
+use crate::error::Error;
+use crate::lossy::LossyPlan;
+use crate::model::{Decoder, Sequence, SkipPlan};
+use crate::routing::Advice;
+use crate::speculation::planner::{Candidate, Outlook, Planner, Situation};
+
+/// A way to answer. Lossy plans that change the target have one of their own, as its steps cost something else.
+pub(super) struct Lane {
+    pub(super) target: Arc<Decoder>,
+    /// What the target does without.
+    pub(super) skip: Option<SkipPlan>,
+    pub(super) catalog: Catalog,
+    pub(super) planner: Planner,
+}
+
+impl Lane {
+    /// The lane of a catalog's target, about which nothing was learned yet.
+    pub(super) fn new(catalog: Catalog, skip: Option<SkipPlan>) -> Self {
+        let candidate = |name| {
+            let (guess, bytes) = (catalog.guess(&name), catalog.bytes(&name, catalog.target().config().context));
+            Candidate::new(name, guess).needing(bytes)
+        };
+        let planner = Planner::new(catalog.all().into_iter().map(candidate).collect());
+        Self { target: Arc::clone(catalog.target()), skip, catalog, planner }
+    }
+
+    /// The depths of the target's trained exits.
+    pub(super) fn trained_exits(&self) -> Vec<usize> {
+        self.target.exits().map(|exit| exit.depth).collect()
+    }
+
+    /// A sequence of the target with room for so many positions.
+    pub(super) fn sequence(&self, positions: usize) -> Result<Sequence, Error> {
+        let sequence = Sequence::try_new(Arc::clone(&self.target), positions)
+            .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
+        Ok(sequence.without(self.skip.clone()))
+    }
+
+    /// Has the planner expect what the router does of the answer to a prompt of so many tokens, with room up to `limit`. Says it in
+    /// words; `None` as long as no costs are known.
+    pub(super) fn expect(&mut self, advice: &Advice, prompt: usize, limit: usize) -> Option<String> {
+        let forecast = |candidate: &Candidate| advice.of(&candidate.name.to_string());
+        let forecasts = self.planner.candidates().iter().map(forecast).collect();
+        self.planner.expect(&Outlook { forecasts, tokens: Some(advice.prediction.length) });
+
+        let candidates = self.planner.candidates();
+        let is_usable = |index: &usize| self.catalog.allows(&DrafterChoice::Auto, &candidates[*index].name);
+        let usable: Vec<usize> = (0..candidates.len()).filter(is_usable).collect();
+        let reads = |index: usize| if matches!(candidates[index].name, DrafterChoice::Model(_)) { prompt } else { 0 };
+        let situation = Situation { usable: &usable, backlog: &reads, remaining: limit - prompt };
+        let choice = self.planner.decide(&situation)?;
+        let name =
+            |plan: Option<usize>| plan.map_or("plain decoding".to_owned(), |index| candidates[index].name.to_string());
+        let (level, sure) = (advice.difficulty(), 100.0 * advice.level.1);
+        let runner_up = choice.runner_up.map_or(String::new(), |second| {
+            format!("; next comes {}, {:.0}% dearer", name(second), 100.0 * choice.margin)
+        });
+        Some(format!(
+            "The router takes the prompt to be {level} ({sure:.0}% sure) and expects {} to cost {:.2} of plain decoding{runner_up}.",
+            name(choice.plan),
+            choice.cost
+        ))
+    }
+
+    /// A drafter for each of the planner's candidates that the request allows, with room for so many positions.
+    pub(super) fn drafters(
+        &mut self,
+        asked: &DrafterChoice,
+        positions: usize,
+    ) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
+        if let DrafterChoice::Skip(_) = asked {
+            self.planner.admit(asked, self.catalog.guess(asked));
+        }
+        let make = |candidate: &Candidate| {
+            let allowed = self.catalog.allows(asked, &candidate.name);
+            allowed.then(|| self.catalog.make(&candidate.name, positions)).transpose()
+        };
+        let drafters: Result<_, u64> = self.planner.candidates().iter().map(make).collect();
+        drafters.map_err(|bytes| Error::CacheTooLarge { bytes, positions })
+    }
+}
+
+/// The lane of the target as it was loaded, and one for the lossy plan of late.
+pub(super) struct Lanes {
+    whole: Lane,
+    /// One, so that what requests ask for takes no more and more memory.
+    other: Option<(LossyPlan, Lane)>,
+}
+
+impl Lanes {
+    /// The lanes of a catalog's target.
+    pub(super) fn new(catalog: Catalog) -> Self {
+        Self { whole: Lane::new(catalog, None), other: None }
+    }
+
+    /// Takes up what work took in an earlier run.
+    pub(super) fn restore(&mut self, known: &CostTable) {
+        self.whole.planner.restore(known);
+    }
+
+    /// The lane of the target as it was loaded.
+    pub(super) fn whole(&self) -> &Lane {
+        &self.whole
+    }
+
+    /// The lane of a plan; `None` if its precision is not loaded.
+    pub(super) fn of(&mut self, plan: &LossyPlan) -> Option<&mut Lane> {
+        let (catalog, skip) = match plan {
+            LossyPlan::None | LossyPlan::Exit { .. } => return Some(&mut self.whole),
+            _ if self.other.as_ref().is_some_and(|(of, _)| of == plan) => (None, None),
+            LossyPlan::Skip(skip) => (Some(self.whole.catalog.clone()), Some(skip.clone())),
+            LossyPlan::Precision(format) => (Some(self.whole.catalog.lowered(*format)?), None),
+        };
+        if let Some(catalog) = catalog {
+            self.other = Some((plan.clone(), Lane::new(catalog, skip)));
+        }
+        self.other.as_mut().map(|(_, lane)| lane)
+    }
+}

@@ -1,0 +1,87 @@
+//! Lossy plans: what may be given up for speed in one answer, by consent alone.
+//!
+//! [`LossyPlan`] is plain data and the one seam between what was asked for and how an answer is made: [`resolve`] fills it
+//! from a request's settings before decoding, and whoever chooses plans (a router) may fill it instead, within what the request
+//! allows ([`Quality`]). `exact` never gets any plan but [`LossyPlan::None`].
+
+use paceline_kernels::QuantizedFormat;
+
+use crate::config::{GenerationConfig, Quality};
+use crate::drafters::DrafterChoice;
+use crate::error::Error;
+use crate::model::{MatrixFormat, SkipPlan};
+
+/// What an answer gives up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LossyPlan {
+    /// Nothing: the tokens are those of plain decoding with the target.
+    #[default]
+    None,
+    /// Verification, of tokens that the exit after `depth` layers is sure of.
+    Exit {
+        /// Layers before the exit.
+        depth: usize,
+        /// The calibrated probability that the exit's pick is the model's from which on a token comes out.
+        threshold: f64,
+    },
+    /// Parts of the target, in prefill and every step. Drafts are verified by what remains.
+    Skip(SkipPlan),
+    /// The target's precision. Drafts are verified by the target in this one.
+    Precision(QuantizedFormat),
+}
+
+/// What decides which plans a loaded target can follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// Layers of the target.
+    pub layers: usize,
+    /// Depths of its trained exits, rising.
+    pub exits: &'a [usize],
+    /// Lower precisions that it was loaded in.
+    pub lower: &'a [QuantizedFormat],
+}
+
+/// The plan that a request's settings name, for a target of such means. `influence` tells what each layer does to the hidden
+/// state; it is asked where layers are to be chosen by that.
+///
+/// # Errors
+/// If the quality cannot be promised, or the target has not what the plan needs.
+pub fn resolve(
+    config: &GenerationConfig,
+    means: Means<'_>,
+    influence: &mut dyn FnMut() -> Vec<f64>,
+) -> Result<LossyPlan, Error> {
+    match config.quality {
+        Quality::Exact => return Ok(LossyPlan::None),
+        Quality::Bounded => return Err(Error::NoCertificate { floor: config.quality_floor.unwrap_or(1.0) }),
+        Quality::BestEffort => {}
+    }
+    if let Some(threshold) = config.exit_threshold {
+        let depth = match config.drafter {
+            DrafterChoice::Exit(depth) => Some(depth).filter(|depth| means.exits.contains(depth)),
+            _ => default_depth(means.exits),
+        };
+        let untrained = || Error::UntrainedExit { asked: config.drafter.clone(), trained: means.exits.to_vec() };
+        return Ok(LossyPlan::Exit { depth: depth.ok_or_else(untrained)?, threshold });
+    }
+    if let Some(choice) = &config.skip_layers {
+        return Ok(LossyPlan::Skip(choice.plan(means.layers, influence)?));
+    }
+    let Some(format) = config.lower_precision.map(|precision| precision.format()) else { return Ok(LossyPlan::None) };
+    if !means.lower.contains(&format) {
+        return Err(Error::NotLoadedLower(format));
+    }
+    let target = MatrixFormat::Quantized(format);
+    match config.drafter {
+        DrafterChoice::SelfQuantized(draft) if MatrixFormat::Quantized(draft).bits() >= target.bits() => {
+            Err(Error::SelfDraftNotLower { draft, target })
+        }
+        _ => Ok(LossyPlan::Precision(format)),
+    }
+}
+
+/// The exit where none is named: the deepest, from which the fewest layers miss what left there. Of the family that ships it
+/// costs hardly a right answer and spares a quarter of the layers; shallower ones spare more and cost more.
+fn default_depth(trained: &[usize]) -> Option<usize> {
+    trained.last().copied()
+}
