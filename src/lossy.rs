@@ -5,6 +5,7 @@
 //! allows ([`Quality`]). `exact` never gets any plan but [`LossyPlan::None`].
 
 use paceline_kernels::QuantizedFormat;
+use paceline_router::Lossy;
 
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
@@ -28,6 +29,34 @@ pub enum LossyPlan {
     Skip(SkipPlan),
     /// The target's precision. Drafts are verified by the target in this one.
     Precision(QuantizedFormat),
+}
+
+impl LossyPlan {
+    /// As the router names it; `None` for plans that it has no name for.
+    pub fn routed(&self) -> Option<Lossy> {
+        Some(match self {
+            Self::None => return None,
+            Self::Exit { depth, threshold } => Lossy::Exit { depth: *depth, threshold: *threshold },
+            Self::Skip(plan) => Lossy::Skip(plan.to_string()),
+            Self::Precision(format) => Lossy::Precision(format.to_string()),
+        })
+    }
+
+    /// The plan of a router, if a target of such means can follow it.
+    pub fn of_router(lossy: &Lossy, means: &Means<'_>) -> Option<Self> {
+        match lossy {
+            Lossy::Exit { depth, threshold } => {
+                means.exits.contains(depth).then_some(Self::Exit { depth: *depth, threshold: *threshold })
+            }
+            Lossy::Skip(plan) => {
+                let plan: SkipPlan = plan.parse().ok()?;
+                plan.check(means.layers).is_ok().then_some(Self::Skip(plan))
+            }
+            Lossy::Precision(name) => {
+                means.lower.iter().find(|format| format.to_string() == *name).map(|format| Self::Precision(*format))
+            }
+        }
+    }
 }
 
 /// What decides which plans a loaded target can follow.

@@ -128,9 +128,9 @@ pub struct Adaptations {
 /// Effects on quality: none in exact mode.
 #[derive(Clone, Debug, Serialize)]
 pub struct QualityMetrics {
-    /// Estimated change of perplexity.
+    /// By what share the perplexity is estimated to be above the target's, by the router.
     pub estimated_perplexity_delta: Option<f64>,
-    /// The router's confidence.
+    /// The probability that the answer is the target's, by the router.
     pub confidence: Option<f64>,
 }
 

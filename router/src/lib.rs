@@ -24,5 +24,5 @@ pub use features::{Features, Group};
 pub use network::{Batch, Network, Outputs, Shape};
 pub use online::{Online, OnlineError};
 pub use plan::{LengthRule, Lossy, Plan, PlanSet};
-pub use router::{Description, Prediction, Router, RouterError};
+pub use router::{Description, LossyFacts, Prediction, Router, RouterError};
 pub use trace::TraceRow;

@@ -72,12 +72,27 @@ pub struct Description {
     pub stopping: Vec<[f64; 2]>,
     /// How many rounds of an answer a prediction weighs as much as.
     pub rounds: f64,
+    /// What each lossy plan was like on prompts that it did not learn from.
+    #[serde(default)]
+    pub lossy: Vec<LossyFacts>,
     /// A hash of what it learned from and how, by which what was learned while serving is kept apart from that of other routers.
     pub made_of: String,
     /// For every class of difficulty, how often each would be predicted: `confusion[true][predicted]`, on prompts that it did not
     /// learn from.
     #[serde(default)]
     pub confusion: Vec<Vec<f64>>,
+}
+
+/// What a lossy plan was like on prompts that the router did not learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossyFacts {
+    /// The share of answers that differed from the target's.
+    pub other_answers: f64,
+    /// By what share its perplexity of the target's answers was above the target's own, in the mean.
+    pub perplexity_delta: f64,
+    /// The share of the target's work that it did.
+    pub work: f64,
 }
 
 impl Description {

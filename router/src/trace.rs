@@ -43,6 +43,8 @@ pub struct TraceRow {
     pub exact_match: Option<bool>,
     /// For a lossy plan: the mean distance of its distributions from the target's (total variation, from 0 to 1).
     pub divergence: Option<f64>,
+    /// For a lossy plan: by what share its perplexity of the target's answer is above the target's own.
+    pub perplexity_delta: Option<f64>,
     /// For a lossy plan: the share of the target's work (layers, or bytes read) that it does.
     pub work: Option<f64>,
 }

@@ -14,7 +14,8 @@ use clap::Args;
 use paceline::command::Failure;
 use paceline::routing::RequestHints;
 use paceline::{
-    DraftLength, DrafterChoice, EngineConfig, GenerationConfig, LayerChoice, Objective, Precision, Profile, SkipPlan,
+    DraftLength, DrafterChoice, EngineConfig, GenerationConfig, LayerChoice, Objective, Precision, Profile, Quality,
+    SelfDraft, SkipPlan,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -311,6 +312,13 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
     }
     // And who names a precision to answer in.
     engine.self_draft.extend(generation.lower_precision);
+    let names_none =
+        generation.exit_threshold.is_none() && generation.skip_layers.is_none() && engine.self_draft.is_empty();
+    let is_float = !matches!(engine.precision, Precision::Int8 | Precision::Int4);
+    if generation.quality == Quality::BestEffort && names_none && is_float {
+        // Who leaves the choice open gets something to choose.
+        engine.self_draft.push(SelfDraft::Int8);
+    }
     generation.validate().map_err(Failure::usage)?;
     Ok((engine, generation))
 }

@@ -156,7 +156,12 @@ impl Engine {
             if format.bits() >= target.format().bits() {
                 return Err(Error::SelfDraftNotLower { draft, target: target.format() });
             }
-            quantized.push((draft, Arc::new(place(directory, &checkpoint, Some(format))?)));
+            let lower = place(directory, &checkpoint, Some(format))?;
+            let lower = match &exits {
+                Some(exits) => lower.with_exits(&checkpoint, exits)?,
+                None => lower,
+            };
+            quantized.push((draft, Arc::new(with_draft_vocabulary(lower, &checkpoint, Some(format))?)));
         }
         let router = match config.no_router {
             true => Ok(None),

@@ -11,6 +11,7 @@ use crate::drafters::DrafterChoice;
 use crate::error::Error;
 use crate::lossy::LossyPlan;
 use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
+use crate::routing::ExpectedQuality;
 use crate::speculation::Round;
 use crate::speculation::decode::{Flow, Listener};
 use crate::text::stream::{StreamError, TextStream};
@@ -54,6 +55,8 @@ pub(super) struct Circumstances<'a> {
     /// What it takes the prompt's difficulty to be, and what it expects of the answer in words.
     pub(super) difficulty: Option<&'static str>,
     pub(super) expected: Option<String>,
+    /// What it expects a lossy plan to do to the answer.
+    pub(super) quality: Option<ExpectedQuality>,
     /// What it expects of each drafter.
     pub(super) expected_acceptance: Option<BTreeMap<String, f64>>,
     pub(super) step_costs_ms: BTreeMap<usize, f64>,
@@ -127,7 +130,10 @@ impl<'a> Record<'a> {
                 context_used: prompt_tokens.len() + tokens.len(),
                 batch_size: 1,
             },
-            quality_metrics: QualityMetrics { estimated_perplexity_delta: None, confidence: None },
+            quality_metrics: QualityMetrics {
+                estimated_perplexity_delta: circumstances.quality.map(|quality| quality.perplexity_delta),
+                confidence: circumstances.quality.map(|quality| quality.confidence),
+            },
             step_costs_ms: circumstances.step_costs_ms,
             draft_costs_ms: circumstances.draft_costs_ms,
             layer_evaluations: circumstances.layer_evaluations,

@@ -14,7 +14,7 @@ use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
 use super::stream::Event;
 use super::{EngineInfo, RouterState};
-use crate::config::GenerationConfig;
+use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
 use crate::error::Error;
@@ -112,8 +112,9 @@ impl Worker {
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
         let most = &prompt[..prompt.len() - 1];
-        // The router knows the target as it was loaded.
-        let is_routed = config.drafter == DrafterChoice::Auto && plan == LossyPlan::None;
+        // The router knows the target as it was loaded, and rounded it is nearly the same.
+        let is_routed =
+            config.drafter == DrafterChoice::Auto && matches!(plan, LossyPlan::None | LossyPlan::Precision(_));
         let advisor = self.advisor.as_ref().filter(|_| is_routed);
         let mut reader = advisor.map(|advisor| (advisor, advisor.reader()));
         let mut see = |hidden| reader.iter_mut().for_each(|(_, reader)| reader.see(Tensor::clone(&hidden)));
@@ -159,7 +160,11 @@ impl Worker {
             };
             decode.run(&mut record)?;
         }
-        if let (Some(advisor), Some(advice)) = (&mut self.advisor, &advice) {
+        let quality = advice.as_ref().zip(self.advisor.as_ref());
+        let quality = quality.and_then(|(advice, advisor)| advisor.quality(advice, &plan.routed()?));
+        // What is learned is of the target as it was loaded.
+        let exact = plan == LossyPlan::None;
+        if let (Some(advisor), Some(advice), true) = (&mut self.advisor, &advice, exact) {
             let seen = lane.planner.shown().into_iter().zip(lane.planner.overheard());
             for (candidate, (shown, overheard)) in lane.planner.candidates().iter().zip(seen) {
                 let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
@@ -190,6 +195,7 @@ impl Worker {
             routing_ms: advice.is_some().then_some(routing * 1e3),
             difficulty: advice.as_ref().map(|advice| advice.difficulty()),
             expected,
+            quality,
             expected_acceptance: advice.as_ref().map(Advice::expected),
             step_costs_ms: step_costs,
             draft_costs_ms: draft_costs,
@@ -203,7 +209,7 @@ impl Worker {
 
     /// What a request gives up.
     fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
-        let Self { lanes, texts, influence, .. } = self;
+        let Self { lanes, texts, influence, advisor, .. } = self;
         let (whole, mut failed) = (lanes.whole(), None);
         let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
         let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
@@ -218,7 +224,17 @@ impl Worker {
             }
         };
         let plan = lossy::resolve(config, means, &mut measure)?;
-        failed.map_or(Ok(plan), |error| Err(error.into()))
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        // Where something may be given up and nothing is named, the router chooses.
+        let may_choose =
+            config.quality == Quality::BestEffort && plan == LossyPlan::None && config.drafter == DrafterChoice::Auto;
+        let chosen = advisor.as_ref().filter(|_| may_choose).and_then(|advisor| {
+            let lossy = advisor.lossy(|lossy| LossyPlan::of_router(lossy, &means).is_some())?;
+            LossyPlan::of_router(lossy, &means)
+        });
+        Ok(chosen.unwrap_or(plan))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use paceline_router::network::LEVELS;
 use paceline_router::router::{ROUTER, log_odds, sigmoid};
-use paceline_router::{CostTable, Online, OnlineError, Plan, Prediction, Router, RouterError};
+use paceline_router::{CostTable, Lossy, Online, OnlineError, Plan, Prediction, Router, RouterError};
 
 use super::identity::{identities, written};
 use super::reader::{Reader, RequestHints, Watched};
@@ -47,6 +47,18 @@ pub struct Advice {
     pub drafters: Vec<(String, [f64; 2])>,
     /// How many rounds that weighs as much as.
     pub rounds: f64,
+}
+
+/// A lossy plan that gave other answers to this share of prompts is one that the router does not choose by itself.
+const MOST_OTHER_ANSWERS: f64 = 0.02;
+
+/// What a lossy plan is expected to do to an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpectedQuality {
+    /// The probability that the answer is the target's.
+    pub confidence: f64,
+    /// By what share the perplexity is above the target's.
+    pub perplexity_delta: f64,
 }
 
 /// What an answer showed of a drafter: an acceptance, and of how many tokens.
@@ -202,6 +214,25 @@ impl Advisor {
         };
         let drafters = self.router.description().plans.drafting.iter().zip(predicted).map(corrected).collect();
         Advice { level: prediction.level(), drafters, rounds: self.router.description().rounds, prediction }
+    }
+
+    /// The lossy plan for answers that may give something up, of those that are `possible`: the one that does the least work among
+    /// those that gave other answers than the target to less than [`MOST_OTHER_ANSWERS`] of the prompts it was judged on.
+    pub fn lossy(&self, possible: impl Fn(&Lossy) -> bool) -> Option<&Lossy> {
+        let described = self.router.description();
+        let known = described.plans.lossy.iter().filter_map(|plan| plan.lossy.as_ref()).zip(&described.lossy);
+        let good = known.filter(|(plan, facts)| facts.other_answers < MOST_OTHER_ANSWERS && possible(plan));
+        good.min_by(|a, b| a.1.work.total_cmp(&b.1.work)).map(|(plan, _)| plan)
+    }
+
+    /// What a lossy plan is expected to do to the answer to a prompt; `None` of plans that it knows nothing of.
+    pub fn quality(&self, advice: &Advice, lossy: &Lossy) -> Option<ExpectedQuality> {
+        let described = self.router.description();
+        let place = described.plans.lossy.iter().position(|plan| plan.lossy.as_ref() == Some(lossy))?;
+        let (loss, facts) = (advice.prediction.loss.get(place)?, described.lossy.get(place)?);
+        // The mean of all prompts, in proportion to the loss that is predicted of this one.
+        let perplexity_delta = facts.perplexity_delta * loss / facts.other_answers.max(1e-3);
+        Some(ExpectedQuality { confidence: 1.0 - loss, perplexity_delta })
     }
 
     /// Learns what an answer showed of a drafter: where it drafted, the effective acceptance that explains what its rounds

@@ -6,7 +6,7 @@ pub mod identity;
 pub mod reader;
 pub mod surface;
 
-pub use advisor::{Advice, Advisor, Shown};
+pub use advisor::{Advice, Advisor, ExpectedQuality, Shown};
 pub use identity::identities;
 pub use reader::{Reader, RequestHints, Watched};
 pub use surface::Surface;

@@ -115,7 +115,13 @@ fn what_is_given_up_is_in_the_report() {
     let plain = ask(&["--drafter", "none"]);
     assert_eq!(told(&plain, "/exactness"), "bit-identical to plain decoding");
     for consent in ["best-effort", "best_effort"] {
-        let found = ask(&["--quality", consent]);
+        // Where nothing is named the router chooses, from what there is.
+        let chosen = ask(&["--quality", consent]);
+        assert_eq!(told(&chosen, "/exactness"), "lossy: the target answered in int8 instead of bf16");
+        assert!(
+            told(&chosen, "/quality_metrics/confidence").as_f64().is_some_and(|share| (0.0..=1.0).contains(&share))
+        );
+        let found = ask(&["--quality", consent, "--no-router"]);
         assert_eq!((&found["tokens"], told(&found, "/exactness")), (&plain["tokens"], told(&plain, "/exactness")));
     }
     for (arguments, words, changed) in [

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use paceline::engine::RouterState;
-use paceline::{DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Profile, Prompt, SamplingConfig};
+use paceline::{
+    DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Profile, Prompt, Quality, SamplingConfig, SelfDraft,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -92,4 +94,42 @@ fn capacity_drafts_without_memory_of_its_own_and_odd_prompts_are_answered() {
         assert_eq!(routed.tokens, expected.tokens, "{tokens}");
         assert!(routed.report.plan.difficulty.is_some());
     }
+}
+
+#[test]
+fn best_effort_alone_leaves_the_choice_to_the_router_which_estimates_what_it_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.json");
+    let config = EngineConfig { self_draft: vec![SelfDraft::Int8], ..family(&state, 1) };
+    let engine = Engine::load(&config).unwrap();
+    let ask = |engine: &Engine, prompt: &Prompt, config: &GenerationConfig| {
+        engine.generate(prompt.clone(), config).unwrap().finish().unwrap()
+    };
+    let exact = GenerationConfig { max_new_tokens: 64, ..GenerationConfig::default() };
+    let free = GenerationConfig { quality: Quality::BestEffort, ..exact.clone() };
+    let named = GenerationConfig { lower_precision: Some(SelfDraft::Int8), ..free.clone() };
+    let (mut estimated, mut same) = (0.0, 0);
+    let prompts = prompts(2);
+    for prompt in &prompts {
+        let (expected, found) = (ask(&engine, prompt, &exact), ask(&engine, prompt, &free));
+        assert_eq!(
+            (expected.report.adaptations.precision.as_str(), expected.report.quality_metrics.confidence),
+            ("bf16", None)
+        );
+        assert_eq!(found.report.adaptations.precision, "int8");
+        assert!(found.report.exactness.contains("lossy"), "{}", found.report.exactness);
+        assert_eq!(found.tokens, ask(&engine, prompt, &named).tokens);
+        let delta = found.report.quality_metrics.estimated_perplexity_delta.unwrap();
+        assert!((0.0..0.05).contains(&delta), "{delta}");
+        estimated += found.report.quality_metrics.confidence.unwrap();
+        same += usize::from(found.tokens == expected.tokens);
+    }
+    let (estimated, same) = (estimated / prompts.len() as f64, same as f64 / prompts.len() as f64);
+    assert!((estimated - same).abs() < 0.05, "expected {estimated} of the answers to be the same, and {same} are");
+
+    // With nothing loaded to choose from, nothing is given up.
+    let engine = Engine::load(&family(&state, 1)).unwrap();
+    let (expected, found) = (ask(&engine, &prompts[0], &exact), ask(&engine, &prompts[0], &free));
+    assert_eq!(found.tokens, expected.tokens);
+    assert_eq!(found.report.adaptations.precision, "bf16");
 }

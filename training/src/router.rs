@@ -12,7 +12,7 @@ use paceline::command::{Failure, output};
 use paceline::files::write_file;
 use paceline::routing::{identities, identity};
 use paceline::text::Tokenizer;
-use paceline_router::router::ROUTER;
+use paceline_router::router::{LossyFacts, ROUTER};
 use paceline_router::{CostTable, Description, Group, Plan, PlanSet, Router, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     }
 
     let place = flags.open()?;
-    let lessons = Lessons::of(traces, &heading, &costs, &traced)?;
+    let lessons = Lessons::of(traces, &heading, &costs)?;
     let watched = watched(&checkpoint, &traced)?;
     let hashes = identities(&models.target, &models.drafts)?;
     let drafting = lessons.drafters.iter().map(|name| {
@@ -169,6 +169,15 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         stopping,
         rounds: recipe.rounds,
         made_of: identity::written(key),
+        lossy: judged
+            .lossy
+            .iter()
+            .map(|lossy| LossyFacts {
+                other_answers: lossy.found,
+                perplexity_delta: lossy.perplexity,
+                work: lossy.work,
+            })
+            .collect(),
         confusion: judged.confusion.iter().map(|row| row.to_vec()).collect(),
     };
     let router = Router::new(description, network);

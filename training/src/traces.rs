@@ -182,6 +182,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let heading = Heading {
         fingerprint: format!("{made_of:016x}"),
         sources: tracer.sources.iter().map(|source| source.name.clone()).collect(),
+        work: tracer.work(),
         width: checkpoint.config().hidden_size,
         asked: Vec::new(),
     };
@@ -229,7 +230,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     output::say("traces: measuring what steps and drafts take here\n");
     let costs = costs::measure(&Engine::load(&config)?, &tracer, &questions, threads)?;
     write_file(&folder.join("costs.json"), serde_json::to_string_pretty(&costs)?.as_bytes())?;
-    let rows = table::rows(&all, &heading.sources, &costs, &tracer.work());
+    let rows = table::rows(&all, &heading.sources, &costs, &heading.work);
     table::save(&table, &rows).with_context(|| format!("The table {} cannot be written", table.display()))?;
     output::print(&table::summary(&rows))?;
     job.mark_done("traces", made_of)?;
@@ -351,7 +352,7 @@ impl Tracer {
     }
 
     /// The share of the target's work that each source does as a target of its own, in bytes read; `None` for draft models.
-    pub fn work(&self) -> Vec<Option<f64>> {
+    fn work(&self) -> Vec<Option<f64>> {
         let step = self.target.bytes_per_step() as f64;
         let share = |source: &Source| match &source.kind {
             Kind::Exit { depth, .. } => Some(self.target.bytes_per_exit(*depth) as f64 / step),

@@ -14,6 +14,22 @@ use crate::optimizer::into_values;
 /// Bins of the reliability curve.
 const BINS: usize = 10;
 
+/// A lossy plan on held-out prompts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JudgedLossy {
+    /// The share of answers that differ from the target's, as predicted and as it was.
+    pub predicted: f64,
+    /// See there.
+    pub found: f64,
+    /// By what share its perplexity of the target's answers is above the target's: the mean, and what reports would estimate of
+    /// each prompt from that and the predicted loss, off by so much in the mean.
+    pub perplexity: f64,
+    /// See there.
+    pub perplexity_error: f64,
+    /// The share of the target's work that it does.
+    pub work: f64,
+}
+
 /// Costs are means over held-out prompts, in units of plain decoding, at the costs of the machine of the traces.
 #[derive(Debug, Clone, Default)]
 pub struct Judged {
@@ -33,8 +49,8 @@ pub struct Judged {
     pub confusion: [[f64; LEVELS.len()]; LEVELS.len()],
     /// For every drafter, by predicted acceptance: prompts' tokens, mean prediction, share accepted.
     pub reliability: Vec<Vec<[f64; 3]>>,
-    /// For every lossy plan, what was predicted and what was, as means of the share of other answers.
-    pub lossy: Vec<[f64; 2]>,
+    /// For every lossy plan, what was predicted and what was.
+    pub lossy: Vec<JudgedLossy>,
     /// The mean relative error of predicted lengths.
     pub length: f64,
 }
@@ -48,7 +64,7 @@ impl Judged {
         let mut judged = Self {
             chosen: vec![0; drafters + 1],
             reliability: vec![vec![[0.0; 3]; BINS]; drafters],
-            lossy: vec![[0.0; 2]; lessons.lossy.len()],
+            lossy: vec![JudgedLossy::default(); lessons.lossy.len()],
             ..Self::default()
         };
         let mean_cost = |prompts: &[Lesson], place: usize| {
@@ -59,6 +75,7 @@ impl Judged {
         judged.fixed_plan = fixed.filter(|place| mean_cost(&lessons.train, *place) < 1.0);
         judged.fixed = judged.fixed_plan.map_or(1.0, |place| mean_cost(&lessons.held_out, place));
         let count = lessons.held_out.len() as f64;
+        let mut estimates: Vec<(f64, f64)> = Vec::new();
         for lesson in &lessons.held_out {
             let features: Features = without(&lesson.trace.features, group);
             let outputs = network.forward(Batch::new(&[&features], &Device::flex()));
@@ -89,9 +106,16 @@ impl Judged {
             let predicted = (0..LEVELS.len()).max_by(|a, b| classes[*a].total_cmp(&classes[*b])).unwrap_or(0);
             judged.confusion[lesson.level][predicted] += 1.0;
             if !lessons.lossy.is_empty() {
-                for ((sums, odds), lost) in judged.lossy.iter_mut().zip(into_values(outputs.loss)).zip(&lesson.lost) {
-                    sums[0] += sigmoid(f64::from(odds)) / count;
-                    sums[1] += lost / count;
+                let odds = into_values(outputs.loss);
+                let predicted = odds.iter().map(|odds| sigmoid(f64::from(*odds)));
+                let known = lesson.lost.iter().zip(&lesson.lossy);
+                for ((sums, predicted), (lost, [perplexity, work])) in judged.lossy.iter_mut().zip(predicted).zip(known)
+                {
+                    sums.predicted += predicted / count;
+                    sums.found += lost / count;
+                    sums.perplexity += perplexity / count;
+                    sums.work += work / count;
+                    estimates.push((predicted, *perplexity));
                 }
             }
             let tokens = lesson.trace.places() as f64;
@@ -100,6 +124,13 @@ impl Judged {
         for row in &mut judged.confusion {
             let all: f64 = row.iter().sum();
             row.iter_mut().for_each(|share| *share /= all.max(1.0));
+        }
+        let plans = judged.lossy.len().max(1);
+        for estimates in estimates.chunks_exact(plans) {
+            for (plan, (predicted, perplexity)) in judged.lossy.iter_mut().zip(estimates) {
+                let estimate = plan.perplexity * predicted / plan.found.max(1e-3);
+                plan.perplexity_error += (estimate - perplexity).abs() / count;
+            }
         }
         for bin in judged.reliability.iter_mut().flatten() {
             let all = bin[0].max(1.0);

@@ -6,7 +6,6 @@ use paceline_router::network::LEVELS;
 use paceline_router::router::log_odds;
 use paceline_router::{CostTable, Features, Group, Lossy, Plan, Prices};
 
-use crate::traces::TracesRecipe;
 use crate::traces::store::{Heading, Trace};
 use crate::traces::table::{LOOKUP, lossy, replay_all};
 
@@ -24,6 +23,8 @@ pub struct Lesson {
     pub cost: Vec<Vec<f64>>,
     /// For each lossy plan, 1 if its answer is another.
     pub lost: Vec<f64>,
+    /// For each lossy plan, by what share its perplexity is above the target's, and the share of the target's work that it does.
+    pub lossy: Vec<[f64; 2]>,
 }
 
 /// All of them.
@@ -51,7 +52,8 @@ impl Lessons {
     ///
     /// # Errors
     /// If there is nothing to learn from or to judge by.
-    pub fn of(traces: Vec<Trace>, heading: &Heading, costs: &CostTable, recipe: &TracesRecipe) -> anyhow::Result<Self> {
+    pub fn of(traces: Vec<Trace>, heading: &Heading, costs: &CostTable) -> anyhow::Result<Self> {
+        let work: &[Option<f64>] = &heading.work;
         let machines: Vec<CostTable> = MACHINES.iter().map(|scales| machine(costs, *scales)).collect();
         if traces.iter().all(|trace| trace.asked.held_out) || traces.iter().all(|trace| !trace.asked.held_out) {
             bail!(
@@ -60,8 +62,6 @@ impl Lessons {
         }
         let replays: Vec<_> = machines.iter().map(|machine| replay_all(&traces, &heading.sources, machine)).collect();
         let drafters = replays[0].drafters.clone();
-        let work: Vec<Option<f64>> =
-            heading.sources.iter().map(|name| (!name.starts_with("model:")).then_some(1.0)).collect();
         let mut lessons: Vec<Lesson> = Vec::with_capacity(traces.len());
         let levels_known = traces.iter().all(|trace| LEVELS.contains(&trace.asked.level.as_str()));
         let best = |place: usize| replays[0].seconds.iter().map(|seconds| seconds[place]).fold(f64::INFINITY, f64::min);
@@ -95,16 +95,16 @@ impl Lessons {
                 (effective.collect(), cost.collect())
             };
             let (effective, cost) = machines.iter().zip(&replays).map(of_machine).unzip();
-            let lost =
-                lossy(&trace, &heading.sources, &work).iter().map(|plan| f64::from(u8::from(!plan.exact))).collect();
-            lessons.push(Lesson { trace, level, counts, effective, cost, lost });
+            let plans = lossy(&trace, &heading.sources, work);
+            let lost = plans.iter().map(|plan| f64::from(u8::from(!plan.exact))).collect();
+            let lossy = plans.iter().map(|plan| [plan.perplexity, plan.work]).collect();
+            lessons.push(Lesson { trace, level, counts, effective, cost, lost, lossy });
         }
         let lossy =
-            lossy(&lessons[0].trace, &heading.sources, &work).into_iter().map(|plan| plan_of(&plan.plan)).collect();
+            lossy(&lessons[0].trace, &heading.sources, work).into_iter().map(|plan| plan_of(&plan.plan)).collect();
         let (held_out, mut train): (Vec<_>, Vec<_>) =
             lessons.into_iter().partition(|lesson| lesson.trace.asked.held_out);
         train.sort_by_key(|lesson| (lesson.level, lesson.trace.places()));
-        let _ = recipe;
         Ok(Self { drafters, lossy, train, held_out, machines, levels_known })
     }
 

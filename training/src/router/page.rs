@@ -57,9 +57,21 @@ pub(super) fn page(lessons: &Lessons, judged: &Judged, without: &[(Group, Judged
         let _ = writeln!(text, "| {level} | {} |", shares.join(" | "));
     }
     if !lessons.lossy.is_empty() {
-        let _ = writeln!(text, "\n| lossy plan | other answers | predicted |\n|---|---|---|");
-        for (plan, [predicted, found]) in lessons.lossy.iter().zip(&judged.lossy) {
-            let _ = writeln!(text, "| {plan} | {:.1}% | {:.1}% |", 100.0 * found, 100.0 * predicted);
+        let _ = writeln!(
+            text,
+            "\n| lossy plan | other answers | predicted | perplexity | its estimate by prompt is off by | work |\n|---|---|---|---|---|---|"
+        );
+        for (plan, found) in lessons.lossy.iter().zip(&judged.lossy) {
+            let percent = |share: f64| 100.0 * share;
+            let _ = writeln!(
+                text,
+                "| {plan} | {:.1}% | {:.1}% | {:+.2}% | {:.2}% | {:.1}% |",
+                percent(found.found),
+                percent(found.predicted),
+                percent(found.perplexity),
+                percent(found.perplexity_error),
+                percent(found.work)
+            );
         }
     }
     let _ = writeln!(text, "\nLengths of answers are predicted with a mean error of {:.0}%.", 100.0 * judged.length);

@@ -48,7 +48,12 @@ pub struct Column {
     pub confidence: Vec<f32>,
     /// How far its distribution is from the target's: total variation, from 0 to 1.
     pub distance: Vec<f32>,
+    /// By how much less likely the answer's token is to it than to the target, in nats, at most [`MOST_SURPRISED`].
+    pub surprise: Vec<f32>,
 }
+
+/// What a token counts at most that a source takes to be impossible.
+pub const MOST_SURPRISED: f32 = 20.0;
 
 /// All that is known of a prompt's answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,6 +118,9 @@ pub fn score(
             column.confidence.push(own.iter().copied().fold(0.0, f32::max));
             let shared: f32 = own.iter().zip(&reference[place]).map(|(a, b)| a.min(*b)).sum();
             column.distance.push((1.0 - shared).max(0.0));
+            let token = answer[place] as usize;
+            let surprise = reference[place][token].ln() - own.get(token).map_or(f32::NEG_INFINITY, |share| share.ln());
+            column.surprise.push(if surprise.is_nan() { 0.0 } else { surprise.clamp(-MOST_SURPRISED, MOST_SURPRISED) });
         }
         columns.push(column);
     }

@@ -58,6 +58,8 @@ pub struct Heading {
     pub fingerprint: String,
     /// The sources of the columns, as `--drafter` names them.
     pub sources: Vec<String>,
+    /// The share of the target's work that each of them does as a target of its own; none for draft models.
+    pub work: Vec<Option<f64>>,
     /// Width of the hidden states.
     pub width: usize,
     /// The prompts.
@@ -125,10 +127,11 @@ pub fn save(path: &Path, heading: &Heading, traces: &[Trace]) -> anyhow::Result<
 type Part = fn(&mut Column) -> &mut Vec<f32>;
 
 /// The parts of a column that are f32.
-const PARTS: [(&str, Part); 3] = [
+const PARTS: [(&str, Part); 4] = [
     ("leads", |column| &mut column.leads),
     ("confidence", |column| &mut column.confidence),
     ("distance", |column| &mut column.distance),
+    ("surprise", |column| &mut column.surprise),
 ];
 
 /// Reads a part.
@@ -208,6 +211,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<(Heading, Vec<Trace>)> {
             leads: column.leads[own.clone()].to_vec(),
             confidence: column.confidence[own.clone()].to_vec(),
             distance: column.distance[own.clone()].to_vec(),
+            surprise: column.surprise[own.clone()].to_vec(),
         };
         let forced = Forced { entropy: entropy[own.clone()].to_vec(), columns: columns.iter().map(column).collect() };
         let lookups = Lookups { agreed: agreed[own.clone()].to_vec(), right: right[own.clone()].to_vec() };

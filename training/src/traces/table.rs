@@ -130,6 +130,7 @@ pub fn rows(traces: &[Trace], sources: &[String], costs: &CostTable, work: &[Opt
                 plan: lossy.plan,
                 exact_match: Some(lossy.exact),
                 divergence: Some(lossy.distance),
+                perplexity_delta: Some(lossy.perplexity),
                 work: Some(lossy.work),
                 ..common.clone()
             });
@@ -146,6 +147,8 @@ pub struct LossyTrace {
     pub exact: bool,
     /// The mean distance of the distributions that its tokens come from.
     pub distance: f64,
+    /// By what share its perplexity of the target's answer is above the target's own.
+    pub perplexity: f64,
     /// The share of the target's work that is done.
     pub work: f64,
 }
@@ -156,25 +159,38 @@ pub fn lossy(trace: &Trace, sources: &[String], work: &[Option<f64>]) -> Vec<Los
     let mut all = Vec::new();
     for ((column, source), work) in trace.forced.columns.iter().zip(sources).zip(work) {
         let Some(work) = *work else { continue };
-        let places = || column.matches.iter().zip(&column.distance).zip(&column.confidence);
+        let sum = |values: &[f32], counts: &dyn Fn(f32) -> bool| {
+            mean(
+                values
+                    .iter()
+                    .zip(&column.confidence)
+                    .map(|(value, sure)| if counts(*sure) { f64::from(*value) } else { 0.0 }),
+            )
+        };
+        let perplexity = |counts: &dyn Fn(f32) -> bool| sum(&column.surprise, counts).exp_m1();
         if let Some(depth) = source.strip_prefix("exit:") {
             for threshold in THRESHOLDS {
                 let unverified = |confidence: f32| f64::from(confidence) >= threshold;
-                let left = mean(places().map(|(_, confidence)| if unverified(*confidence) { work } else { 1.0 }));
-                let distances = places().map(
-                    |((_, distance), confidence)| if unverified(*confidence) { f64::from(*distance) } else { 0.0 },
-                );
                 all.push(LossyTrace {
                     plan: format!("unverified:{depth}@{threshold}"),
-                    exact: places().all(|((matches, _), confidence)| *matches || !unverified(*confidence)),
-                    distance: mean(distances),
-                    work: left,
+                    exact: column
+                        .matches
+                        .iter()
+                        .zip(&column.confidence)
+                        .all(|(matches, sure)| *matches || !unverified(*sure)),
+                    distance: sum(&column.distance, &unverified),
+                    perplexity: perplexity(&unverified),
+                    work: mean(column.confidence.iter().map(|sure| if unverified(*sure) { work } else { 1.0 })),
                 });
             }
         } else {
-            let plan = source.replacen("self:", "target:", 1).replacen("skip:", "target-without:", 1);
-            let distance = mean(column.distance.iter().map(|value| f64::from(*value)));
-            all.push(LossyTrace { plan, exact: column.matches.iter().all(|matches| *matches), distance, work });
+            all.push(LossyTrace {
+                plan: source.replacen("self:", "target:", 1).replacen("skip:", "target-without:", 1),
+                exact: column.matches.iter().all(|matches| *matches),
+                distance: sum(&column.distance, &|_| true),
+                perplexity: perplexity(&|_| true),
+                work,
+            });
         }
     }
     all
