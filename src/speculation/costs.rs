@@ -120,11 +120,6 @@ impl VerifyCosts {
         Some(estimates)
     }
 
-    /// Whether a step of more than one row has settled.
-    pub fn knows_more_than_plain(&self) -> bool {
-        self.rows[1..].iter().any(|cost| cost.is_settled())
-    }
-
     /// The cost of a plain step, once it is settled.
     pub fn plain(&self) -> Option<f64> {
         self.rows[0].seconds().filter(|_| self.rows[0].is_settled())

@@ -418,11 +418,6 @@ impl Planner {
         }
         let rows = round.drafted + 1;
         let (plain, verify_alone) = (self.costs.seconds(1), self.costs.seconds(rows));
-        if rows == 1 {
-            // A plain step is the shortest round of whoever drafts.
-            let exits = self.candidates.iter_mut().filter(|candidate| candidate.shares_layers());
-            exits.for_each(|exit| exit.whole.observe(1, round.verify_seconds));
-        }
         let Some(candidate) = round.candidate.map(|index| &mut self.candidates[index]) else {
             self.costs.observe(rows, round.verify_seconds);
             return;
@@ -443,9 +438,6 @@ impl Planner {
             candidate.yields.observe_reading(round.backlog, reading);
         } else {
             candidate.draft_cost.observe(drafting / attempted);
-            if candidate.shares_layers() && rows > 1 {
-                candidate.whole.observe(rows, round.draft_seconds + round.verify_seconds);
-            }
         }
         if let Some(declined) = draft.declined {
             let is_next = round.accepted == round.drafted && round.tokens > round.drafted;
@@ -472,10 +464,7 @@ impl Planner {
     /// What a candidate's work and the target's steps take; `None` as long as nothing was measured.
     fn prices(&self, candidate: usize) -> Option<Prices> {
         let steps = self.costs.all()?;
-        let Candidate { draft_cost, guess, whole, .. } = &self.candidates[candidate];
-        if let Some(steps) = whole.all().filter(|_| whole.knows_more_than_plain()) {
-            return Some(Prices { steps, token: 0.0 });
-        }
+        let Candidate { draft_cost, guess, .. } = &self.candidates[candidate];
         Some(Prices { steps, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
     }
 

@@ -4,7 +4,7 @@ use paceline_router::router::{log_odds, sigmoid};
 
 use crate::drafters::DrafterChoice;
 use crate::speculation::calibration::Calibration;
-use crate::speculation::costs::{RunningCost, VerifyCosts};
+use crate::speculation::costs::RunningCost;
 use crate::speculation::watch::Heard;
 use crate::speculation::yields::Yield;
 
@@ -32,9 +32,6 @@ pub struct Candidate {
     /// Seconds that a drafted token adds to the verification of its row: the drafter's own work. For an exit,
     /// whose layers verification does not run again, what remains of it after that saving.
     pub draft_cost: RunningCost,
-    /// Seconds of its whole rounds by the rows verified, if its work is part of the verification's: what such a round takes is
-    /// measured as one, and taken apart only by estimates that come from other drafters' rounds.
-    pub(super) whole: VerifyCosts,
     /// What its rounds brought.
     pub(super) yields: Yield,
     /// What its rounds brought in this answer, for which something was expected of it.
@@ -63,7 +60,6 @@ impl Candidate {
         Self {
             name,
             draft_cost: RunningCost::default(),
-            whole: VerifyCosts::default(),
             yields: Yield::default(),
             of_answer: None,
             forecast: None,
