@@ -72,6 +72,9 @@ pub struct Description {
     pub stopping: Vec<[f64; 2]>,
     /// How many rounds of an answer a prediction weighs as much as.
     pub rounds: f64,
+    /// For every drafter, on how many of the prompts that it did not learn from it chose that one, as a share.
+    #[serde(default)]
+    pub chosen: Vec<f64>,
     /// What each lossy plan was like on prompts that it did not learn from.
     #[serde(default)]
     pub lossy: Vec<LossyFacts>,

@@ -47,7 +47,11 @@ impl Lane {
     /// Has the planner expect what the router does of the answer to a prompt of so many tokens, with room up to `limit`. Says it in
     /// words; `None` as long as no costs are known.
     pub(super) fn expect(&mut self, advice: &Advice, prompt: usize, limit: usize) -> Option<String> {
-        let forecast = |candidate: &Candidate| advice.of(&candidate.name.to_string());
+        // What a lookup brings depends on whether it finds something, which no acceptance of tokens says.
+        let is_known = |candidate: &&Candidate| candidate.name != DrafterChoice::Lookup;
+        let forecast = |candidate: &Candidate| {
+            Some(candidate).filter(is_known).and_then(|known| advice.of(&known.name.to_string()))
+        };
         let forecasts = self.planner.candidates().iter().map(forecast).collect();
         self.planner.expect(&Outlook { forecasts, tokens: Some(advice.prediction.length) });
 

@@ -45,12 +45,20 @@ pub struct Advice {
     pub level: (usize, f64),
     /// The acceptance and the effective acceptance of each of the router's drafters, corrected by what was seen while serving.
     pub drafters: Vec<(String, [f64; 2])>,
+    /// Drafters that the router hardly ever chose on the prompts that it was judged on.
+    pub seldom: Vec<String>,
     /// How many rounds that weighs as much as.
     pub rounds: f64,
 }
 
 /// A lossy plan that gave other answers to this share of prompts is one that the router does not choose by itself.
 const MOST_OTHER_ANSWERS: f64 = 0.02;
+
+/// A drafter that was chosen for a smaller share of the prompts has to be better by [`SELDOM_TRUST`]: each of ten drafters with a
+/// price that is off by some percent would else be the best now and then.
+const SELDOM: f64 = 0.05;
+/// See there.
+const SELDOM_TRUST: f64 = 0.85;
 
 /// What a lossy plan is expected to do to an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,7 +92,13 @@ impl Advice {
     /// What is expected of a drafter.
     pub fn of(&self, drafter: &str) -> Option<Forecast> {
         let known = self.drafters.iter().find(|(name, _)| name == drafter);
-        known.map(|&(_, [acceptance, effective])| Forecast { acceptance, effective, rounds: self.rounds })
+        let is_seldom = self.seldom.iter().any(|name| name == drafter);
+        known.map(|&(_, [acceptance, effective])| Forecast {
+            acceptance,
+            effective,
+            rounds: self.rounds,
+            trust: if is_seldom { SELDOM_TRUST } else { 1.0 },
+        })
     }
 }
 
@@ -213,7 +227,10 @@ impl Advisor {
             (plan.drafter.clone(), [acceptance, effective].map(|share| sigmoid(log_odds(*share) + shift)))
         };
         let drafters = self.router.description().plans.drafting.iter().zip(predicted).map(corrected).collect();
-        Advice { level: prediction.level(), drafters, rounds: self.router.description().rounds, prediction }
+        let described = self.router.description();
+        let seldom = described.plans.drafting.iter().zip(&described.chosen).filter(|(_, share)| **share < SELDOM);
+        let seldom = seldom.map(|(plan, _)| plan.drafter.clone()).collect();
+        Advice { level: prediction.level(), drafters, seldom, rounds: self.router.description().rounds, prediction }
     }
 
     /// The lossy plan for answers that may give something up, of those that are `possible`: the one that does the least work among

@@ -17,7 +17,7 @@ const OUTLIER: f64 = 1.5;
 /// After this many other steps an observation is old.
 const RECENT: u64 = 256;
 /// After this many other steps a plain one is due.
-const PLAIN_AGAIN: u64 = 64;
+const PLAIN_AGAIN: u64 = 192;
 
 /// A running mean of durations, in seconds, robust to single hiccups.
 #[derive(Clone, Copy, Debug, Default)]

@@ -33,11 +33,11 @@ const DOUBT: f64 = 1.25;
 const INTRODUCTION_SHARE: f64 = 0.04;
 const INTRODUCTION_PACE: f64 = 0.25;
 /// The most that probes may lose, as a share of all time.
-const PROBE_SHARE: f64 = 0.01;
+const PROBE_SHARE: f64 = 0.004;
 /// Rounds after which a drafter that was not asked may be probed.
 const PROBE_AFTER: u32 = 32;
 /// The share of the time that goes into looking at exits which do not draft.
-const WATCH_SHARE: f64 = 0.01;
+const WATCH_SHARE: f64 = 0.003;
 /// The acceptance with which a drafter would have to beat the choice to be probed.
 const HOPED: f64 = 0.97;
 
@@ -493,7 +493,8 @@ impl Planner {
             Expected { seconds, joules: seconds, bytes: bytes as f64 }
         };
         let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
-        1.0 / objective.cost(&expected(seconds, own.bytes), &expected(prices.steps[0], 0), *target_bytes as f64)
+        let trust = own.forecast.map_or(1.0, |forecast| forecast.trust);
+        trust / objective.cost(&expected(seconds, own.bytes), &expected(prices.steps[0], 0), *target_bytes as f64)
     }
 
     /// Seconds that a candidate needs to run what it has not seen.

@@ -169,6 +169,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         stopping,
         rounds: recipe.rounds,
         made_of: identity::written(key),
+        chosen: judged.shares_chosen(),
         lossy: judged
             .lossy
             .iter()

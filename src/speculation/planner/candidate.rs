@@ -22,6 +22,9 @@ pub struct Forecast {
     pub effective: f64,
     /// How many rounds of the answer that weighs as much as.
     pub rounds: f64,
+    /// What its speed is multiplied with before it is compared: below 1 for a drafter that is hardly ever the best, so that noise
+    /// in its price does not make it look so.
+    pub trust: f64,
 }
 
 /// What is known about one drafter on this machine and on recent text.

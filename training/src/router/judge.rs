@@ -139,6 +139,12 @@ impl Judged {
         judged
     }
 
+    /// How often each drafter was chosen, as a share of the prompts.
+    pub fn shares_chosen(&self) -> Vec<f64> {
+        let all = self.chosen.iter().sum::<usize>().max(1) as f64;
+        self.chosen[..self.chosen.len() - 1].iter().map(|count| *count as f64 / all).collect()
+    }
+
     /// The share of what the oracle saves on the best static plan.
     pub fn closed(&self) -> f64 {
         (self.fixed - self.routed) / (self.fixed - self.oracle).max(1e-12)
