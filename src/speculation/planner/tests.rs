@@ -340,3 +340,104 @@ fn plain(rows: usize) -> Round {
         verify_seconds: 1.0,
     }
 }
+
+/// An outlook that expects such acceptances, and nothing where there is none.
+fn outlook(acceptances: &[Option<f64>]) -> Outlook {
+    let forecast = |acceptance: f64| Forecast { acceptance, effective: acceptance, rounds: 40.0, trust: 1.0 };
+    Outlook { forecasts: acceptances.iter().map(|acceptance| acceptance.map(forecast)).collect(), tokens: None }
+}
+
+#[test]
+fn what_is_expected_of_an_answer_decides_before_it_has_begun() {
+    // Both are as good and as dear, and known to be.
+    let mut machine = Machine::new(0.1, &[(0.05, 8), (0.05, 8)]);
+    machine.play(300);
+    for (expected, first) in [([0.95, 0.5], 0), ([0.5, 0.95], 1)] {
+        machine.planner.begin_answer(256, 0.1);
+        machine.planner.expect(&outlook(&expected.map(Some)));
+        // Apart from a probe.
+        assert!(share(&mut machine, first) >= 0.9, "{expected:?}: {:?}", machine.rounds);
+    }
+    // One that is hardly ever the best has to be better by more.
+    let mut expected = outlook(&[Some(0.9), Some(0.92)]);
+    expected.forecasts[1].as_mut().unwrap().trust = 0.8;
+    machine.planner.begin_answer(256, 0.1);
+    machine.planner.expect(&expected);
+    assert!(share(&mut machine, 0) >= 0.9, "{:?}", machine.rounds);
+}
+
+/// The share of the next ten rounds that a candidate drafts in.
+fn share(machine: &mut Machine, candidate: usize) -> f64 {
+    machine.rounds.clear();
+    machine.play(10);
+    machine.rounds.iter().filter(|round| round.candidate == Some(candidate)).count() as f64 / 10.0
+}
+
+#[test]
+fn what_was_wrongly_expected_costs_little() {
+    let mut machine = Machine::new(0.1, &[(0.05, 0), (0.05, 8)]);
+    machine.doubt = 0.0;
+    machine.play(300);
+    machine.planner.begin_answer(256, 0.1);
+    machine.planner.expect(&outlook(&[Some(0.9), Some(0.8)]));
+    machine.speed();
+    machine.play(60);
+    // Drafts that turn out wrong become short at once, whatever was expected.
+    let speed = machine.speed();
+    assert!(speed > 0.85, "{speed}");
+}
+
+#[test]
+fn an_exit_that_is_overheard_becomes_what_is_heard_of_it() {
+    let exits = [2, 6].map(|depth| Candidate::new(DrafterChoice::Exit(depth), 0.1));
+    let mut planner = Planner::new(exits.to_vec());
+    let plain = Round {
+        candidate: None,
+        drafted: 0,
+        evaluated: 0,
+        accepted: 0,
+        tokens: 1,
+        backlog: 0,
+        draft_seconds: 0.0,
+        asking_seconds: 0.0,
+        verify_seconds: 1.0,
+    };
+    (0..10).for_each(|_| planner.observe(&plain, &Draft::default()));
+    planner.begin_answer(256, 0.1);
+    assert_eq!(planner.watch(None, &[0, 1]), None, "nothing is expected, so nothing is to be corrected");
+    planner.expect(&outlook(&[Some(0.9), Some(0.9)]));
+    let situation = Situation { usable: &[0, 1], backlog: &|_| 0, remaining: 100 };
+    let before = planner.decide(&situation).unwrap();
+    // Layers that ran ahead are not run again, so a shallower exit has no states.
+    assert_eq!((planner.watch(None, &[0, 1]), planner.watch(Some(0), &[0, 1])), (Some((0, 2)), Some((1, 6))));
+    assert_eq!(planner.watch(Some(1), &[0, 1]), None);
+    for _ in 0..20 {
+        planner.hear(0, &vec![(2.0, false); 4], 0.0);
+    }
+    assert_eq!(planner.overheard().collect::<Vec<_>>(), [Some((0.0, 80.0)), None]);
+    let after = planner.decide(&situation).unwrap();
+    assert!(before.margin < 1e-9 && after.plan == Some(1) && after.margin > 0.5, "{before:?} {after:?}");
+    // Looking stops where it takes more than its share.
+    planner.hear(0, &Vec::new(), 1.0);
+    assert_eq!(planner.watch(None, &[0, 1]), None);
+}
+
+#[test]
+fn memory_that_matters_more_than_time_is_never_asked_for() {
+    let mut machine = Machine::new(0.1, &[(0.05, 8), (0.4, 3)]);
+    machine.planner = {
+        let name = |index: usize| DrafterChoice::Model(Some(index.to_string()));
+        Planner::new(vec![Candidate::new(name(0), 0.05).needing(500), Candidate::new(name(1), 0.4)])
+    };
+    let capacity = paceline_router::Profile::Capacity.objective();
+    for _ in 0..20 {
+        machine.planner.begin_answer(256, 0.1);
+        machine.planner.aim(capacity, 1000);
+        machine.planner.expect(&outlook(&[Some(0.95), Some(0.7)]));
+        machine.play(50);
+    }
+    assert!(machine.rounds.iter().all(|round| round.candidate != Some(0)), "{:?}", machine.rounds);
+    machine.planner.begin_answer(256, 0.1);
+    machine.play(50);
+    assert_eq!(machine.rounds.last().unwrap().candidate, Some(0));
+}
