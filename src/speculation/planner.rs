@@ -525,4 +525,5 @@ fn best_first(speeds: impl Iterator<Item = (f64, usize)>) -> Vec<(f64, usize)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests;
