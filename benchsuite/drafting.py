@@ -34,9 +34,9 @@ def chosen(path, each):
     return rows
 
 
-def answers(a, prompts, drafter):
-    command = [a.paceline, "generate", "--model", a.target, "--prompts", prompts, "--json", "--drafter", drafter, "--precision", a.precision,
-               "--temperature", str(a.temperature), "--threads", str(a.threads), "--max-new-tokens", str(a.max_new_tokens)]
+def answers(a, prompts, flags):
+    command = [a.paceline, "generate", "--model", a.target, "--prompts", prompts, "--json", "--precision", a.precision,
+               "--temperature", str(a.temperature), "--threads", str(a.threads), "--max-new-tokens", str(a.max_new_tokens), *flags]
     for draft in a.draft:
         command += ["--draft", draft]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -163,7 +163,7 @@ def main():
         prompts.writelines(json.dumps(row) + "\n" for row in rows)
         prompts.flush()
         for number in range(a.rounds):
-            found = {side: answers(a, prompts.name, "none" if side in PLAIN else side) for side in order(list(sides), number, a.rounds)}
+            found = {side: answers(a, prompts.name, ["--drafter", "none" if side in PLAIN else side]) for side in order(list(sides), number, a.rounds)}
             plain = [found[side] for side in PLAIN]
             for side in sides:
                 if [answer["tokens"] for answer in found[side]] != [answer["tokens"] for answer in plain[0]]:

@@ -16,25 +16,13 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 
 from common import count, machine
-from drafting import LEVELS, Side, chosen, decode_ms, latency_ms, order, work
+from drafting import LEVELS, Side, answers, chosen, decode_ms, latency_ms, order, work
 
 RESAMPLES = 2000
-
-
-def answers(a, prompts, flags):
-    command = [a.paceline, "generate", "--model", a.target, "--prompts", prompts, "--json", "--precision", a.precision, "--temperature", str(a.temperature),
-               "--threads", str(a.threads), "--max-new-tokens", str(a.max_new_tokens), *flags]
-    for draft in a.draft:
-        command += ["--draft", draft]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
-    return [json.loads(line) for line in done.stdout.rstrip("\n").split("\n")]
 
 
 def run(a, rows, sides, rounds, what):

@@ -5,8 +5,13 @@ use crate::checksum::Checksum;
 
 impl Checkpoint {
     /// A hash of everything that decides what the model computes: its sizes and settings, and names, formats and values of
-    /// all tensors, however they are spread over files. It reads all weights, and resists accidents, not attacks.
+    /// all tensors, however they are spread over files. The first call reads
+    /// all weights. It resists accidents, not attacks.
     pub fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| self.hash())
+    }
+
+    fn hash(&self) -> u64 {
         let mut hash = Checksum::default();
         let config = self.config();
         let sizes = [config.layers, config.heads, config.kv_heads, config.head_dim, config.vocab_size];

@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use paceline_kernels::FloatFormat;
 use safetensors::Dtype;
@@ -50,6 +51,8 @@ pub struct Checkpoint {
     config: ModelConfig,
     files: Vec<WeightsFile>,
     tensors: HashMap<String, StoredTensor>,
+    /// Made when it is asked for: exits and routers are held to it, and it reads all weights.
+    fingerprint: OnceLock<u64>,
 }
 
 impl Checkpoint {
@@ -72,7 +75,8 @@ impl Checkpoint {
         let mut matching = Matching { dir, shards: Shards::open(dir)?, taken: HashMap::new() };
         matching.take_all(&config)?;
         matching.check_rest()?;
-        Ok(Self { dir: dir.to_owned(), config, files: matching.shards.files, tensors: matching.taken })
+        let (files, tensors) = (matching.shards.files, matching.taken);
+        Ok(Self { dir: dir.to_owned(), config, files, tensors, fingerprint: OnceLock::new() })
     }
 
     /// The model's description.

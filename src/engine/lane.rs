@@ -48,9 +48,9 @@ impl Lane {
     /// words; `None` as long as no costs are known.
     pub(super) fn expect(&mut self, advice: &Advice, prompt: usize, limit: usize) -> Option<String> {
         // What a lookup brings depends on whether it finds something, which no acceptance of tokens says.
-        let is_known = |candidate: &&Candidate| candidate.name != DrafterChoice::Lookup;
-        let forecast = |candidate: &Candidate| {
-            Some(candidate).filter(is_known).and_then(|known| advice.of(&known.name.to_string()))
+        let forecast = |candidate: &Candidate| match candidate.name {
+            DrafterChoice::Lookup => None,
+            _ => advice.of(&candidate.name.to_string()),
         };
         let forecasts = self.planner.candidates().iter().map(forecast).collect();
         self.planner.expect(&Outlook { forecasts, tokens: Some(advice.prediction.length) });

@@ -114,7 +114,7 @@ impl Advisor {
         drafts: &[PathBuf],
     ) -> Result<Option<Self>, Error> {
         let Some(router) = Router::open(directory)? else { return Ok(None) };
-        let hashes = identities(directory, drafts)?;
+        let hashes = identities(checkpoint, drafts)?;
         let identity = |drafter: &str| {
             let kind = if drafter.starts_with("exit:") { "exit" } else { drafter };
             hashes.iter().find(|(name, _)| name == kind).map(|(_, hash)| hash.clone())

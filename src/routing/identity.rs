@@ -1,6 +1,6 @@
 //! By what a router knows the drafters that it was trained with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, EXITS};
 use crate::checksum::Checksum;
@@ -34,12 +34,12 @@ pub fn of_exits(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
     Ok(written(hash.finish()))
 }
 
-/// The drafters of these directories that have weights of their own, with their hashes: `exit` stands for all exits.
+/// The drafters of a target and of these directories that have weights of their own, with their hashes: `exit` stands for all exits.
 ///
 /// # Errors
 /// When one cannot be read.
-pub fn identities(target: &Path, drafts: &[PathBuf]) -> Result<Vec<(String, String)>, CheckpointError> {
-    let mut all = vec![("exit".to_owned(), of_exits(&Checkpoint::open(target)?)?)];
+pub fn identities(target: &Checkpoint, drafts: &[PathBuf]) -> Result<Vec<(String, String)>, CheckpointError> {
+    let mut all = vec![("exit".to_owned(), of_exits(target)?)];
     for directory in drafts {
         let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
         all.push((DrafterChoice::Model(Some(name)).to_string(), of_draft(&Checkpoint::open(directory)?)?));

@@ -10,7 +10,7 @@ use super::MAX_DRAFT;
 use super::costs::MAX_ROWS;
 
 /// The acceptance of a newcomer's tokens: high, so that it gets its chance.
-const PRIOR: f64 = 0.8;
+pub const PRIOR: f64 = 0.8;
 /// How many rounds its promise weighs, first for a newcomer and then for a drafter that has been tried out: few, so that a
 /// chance not taken costs little.
 const NEWCOMER_ROUNDS: f64 = 4.0;
@@ -18,7 +18,7 @@ const SETTLED_ROUNDS: f64 = 1.0;
 /// After this many rounds a round counts half.
 const HALF_LIFE: f64 = 64.0;
 /// How many tokens the prior weighs beside those that were looked at.
-const PRIOR_TOKENS: f64 = 8.0;
+pub const PRIOR_TOKENS: f64 = 8.0;
 
 /// What time things take, in seconds.
 #[derive(Clone, Copy, Debug)]

@@ -130,7 +130,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let place = flags.open()?;
     let lessons = Lessons::of(traces, &heading, &costs)?;
     let watched = watched(&checkpoint, &traced)?;
-    let hashes = identities(&models.target, &models.drafts)?;
+    let hashes = identities(&checkpoint, &models.drafts)?;
     let drafting = lessons.drafters.iter().map(|name| {
         let kind = if name.starts_with("exit:") { "exit" } else { name };
         let identity = hashes.iter().find(|(known, _)| known == kind).map(|(_, hash)| hash.clone()).unwrap_or_default();

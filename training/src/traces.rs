@@ -155,7 +155,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let prompts = gather(job, &recipe, &models.target)?;
     let folder = job.folder("traces")?;
     let mut identity: Vec<String> =
-        identities(&models.target, &models.drafts)?.into_iter().map(|(name, hash)| format!("{name}={hash}")).collect();
+        identities(&checkpoint, &models.drafts)?.into_iter().map(|(name, hash)| format!("{name}={hash}")).collect();
     identity.sort();
     let fingerprint = Checksum::of(
         format!(

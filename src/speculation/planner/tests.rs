@@ -391,18 +391,7 @@ fn what_was_wrongly_expected_costs_little() {
 fn an_exit_that_is_overheard_becomes_what_is_heard_of_it() {
     let exits = [2, 6].map(|depth| Candidate::new(DrafterChoice::Exit(depth), 0.1));
     let mut planner = Planner::new(exits.to_vec());
-    let plain = Round {
-        candidate: None,
-        drafted: 0,
-        evaluated: 0,
-        accepted: 0,
-        tokens: 1,
-        backlog: 0,
-        draft_seconds: 0.0,
-        asking_seconds: 0.0,
-        verify_seconds: 1.0,
-    };
-    (0..10).for_each(|_| planner.observe(&plain, &Draft::default()));
+    (0..10).for_each(|_| planner.observe(&plain(1), &Draft::default()));
     planner.begin_answer(256, 0.1);
     assert_eq!(planner.watch(None, &[0, 1]), None, "nothing is expected, so nothing is to be corrected");
     planner.expect(&outlook(&[Some(0.9), Some(0.9)]));

@@ -7,7 +7,7 @@ use paceline_router::router::log_odds;
 use paceline_router::{CostTable, Features, Group, Lossy, Plan, Prices};
 
 use crate::traces::store::{Heading, Trace};
-use crate::traces::table::{LOOKUP, lossy, replay_all};
+use crate::traces::table::{lossy, replay_all};
 
 /// One prompt.
 pub struct Lesson {
@@ -143,9 +143,6 @@ fn plan_of(name: &str) -> Plan {
     };
     Plan::lossy(lossy)
 }
-
-/// What drafts without a model.
-pub const FREE: &str = LOOKUP;
 
 /// Features without a group, as if it were never there.
 pub fn without(features: &Features, group: Option<Group>) -> Features {

@@ -11,6 +11,8 @@ use paceline::SkipPlan;
 use paceline::model::{Decoder, into_values};
 use paceline::sampling::{Sampler, SamplingError};
 
+use crate::likelihood::entropy;
+
 /// Tokens that go through a model together.
 const CHUNK: usize = 256;
 
@@ -87,8 +89,8 @@ pub fn score(
     let (states, last) = states(target, &text[..rows.end], rows.clone(), &depths, None);
     let reference = target.logits(tensor(target, last));
     let vocabulary = target.config().vocab_size;
+    let entropy = reference.chunks_exact(vocabulary).map(|row| entropy(row) as f32).collect();
     let reference: Vec<Vec<f32>> = reference.chunks_exact(vocabulary).map(probabilities).collect();
-    let entropy = reference.iter().map(|row| row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()).collect();
     let mut exits = states.into_iter();
     let mut columns = Vec::with_capacity(sources.len());
     for source in sources {

@@ -7,7 +7,7 @@ use std::path::Path;
 use paceline::files::write_file;
 use paceline::speculation::calibration::Calibration;
 use paceline::speculation::costs::MAX_ROWS;
-use paceline::speculation::yields::Prices;
+use paceline::speculation::yields::{PRIOR, PRIOR_TOKENS, Prices};
 use paceline_router::{CostTable, TraceRow};
 
 use super::replay::{Drafts, Replayed, Rule};
@@ -40,13 +40,13 @@ pub fn replay_all(traces: &[Trace], sources: &[String], costs: &CostTable) -> Re
     steps.iter_mut().zip(&costs.steps).for_each(|(to, from)| *to = *from);
     for (index, drafter) in drafters.iter().enumerate() {
         let cost = costs.drafters.get(drafter).copied().unwrap_or_default();
-        let drafts = |trace: &'_ Trace| -> Box<dyn Drafts> {
-            match index {
-                0 => Box::new(trace.lookups.clone()),
-                _ => Box::new(trace.forced.columns[index - 1].clone()),
-            }
-        };
-        let drafts: Vec<Box<dyn Drafts>> = traces.iter().map(drafts).collect();
+        let drafts: Vec<&dyn Drafts> = traces
+            .iter()
+            .map(|trace| match index {
+                0 => &trace.lookups as &dyn Drafts,
+                _ => &trace.forced.columns[index - 1],
+            })
+            .collect();
         let (mut calibration, mut right, mut asked) = (Calibration::default(), 0.0, 0.0);
         for (trace, drafts) in traces.iter().zip(&drafts) {
             for place in 0..trace.places() {
@@ -60,13 +60,13 @@ pub fn replay_all(traces: &[Trace], sources: &[String], costs: &CostTable) -> Re
         let mut token_seconds = steps[0];
         let mut last: Vec<Replayed> = Vec::new();
         for _ in 0..ROUNDS {
-            let rule =
-                Rule { calibration: &calibration, acceptance: (right + 6.4) / (asked + 8.0), prices, token_seconds };
-            last = traces
-                .iter()
-                .zip(&drafts)
-                .map(|(trace, drafts)| rule.replay(drafts.as_ref(), trace.places()))
-                .collect();
+            let rule = Rule {
+                calibration: &calibration,
+                acceptance: (right + PRIOR_TOKENS * PRIOR) / (asked + PRIOR_TOKENS),
+                prices,
+                token_seconds,
+            };
+            last = traces.iter().zip(&drafts).map(|(trace, drafts)| rule.replay(*drafts, trace.places())).collect();
             let (spent, tokens): (f64, usize) = last
                 .iter()
                 .zip(traces)
