@@ -37,8 +37,10 @@ pub struct Report {
     pub quality_metrics: QualityMetrics,
     /// Milliseconds of a target step by its number of rows, as known after this answer.
     pub step_costs_ms: BTreeMap<usize, f64>,
-    /// Milliseconds that a drafted token adds to that, by drafter, as known after this answer.
+    /// Milliseconds of a drafted token, by drafter, as known after this answer.
     pub draft_costs_ms: BTreeMap<String, f64>,
+    /// The share of a step that verifying an exit's drafts takes, by exit: their layers are not run again.
+    pub verification_shares: BTreeMap<String, f64>,
     /// Layers run by the target, each counted once per token, prefill included; also where one half of a layer is left out. Keys and
     /// values that are only made of an exit's state are not counted.
     pub layer_evaluations: u64,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Prices<'a> {
     /// A target step by its rows: `steps[r - 1]` for `r` rows.
     pub steps: &'a [f64],
+    /// The share of such a step that verifying its drafts takes: below 1 for an exit, whose layers are not run again.
+    pub share: f64,
     /// A drafted token.
     pub token: f64,
 }
@@ -16,7 +18,7 @@ pub struct Prices<'a> {
 impl Prices<'_> {
     /// A round that drafts and verifies `length` tokens.
     pub fn round(&self, length: usize) -> f64 {
-        self.token * length as f64 + self.steps[length]
+        self.token * length as f64 + self.share * self.steps[length]
     }
 
     /// Tokens and seconds of the best round there could be if a token is accepted with such a probability whatever came before
@@ -54,14 +56,27 @@ impl Prices<'_> {
 }
 
 /// What the work of one drafter takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrafterCost {
-    /// Seconds that a drafted token adds to the verification of its row.
+    /// Seconds of a drafted token.
     pub token: f64,
+    /// The share of a target step that verifying its drafts takes.
+    #[serde(default = "whole")]
+    pub share: f64,
     /// Seconds for every token of the prompt before the first draft.
     pub reading: f64,
     /// Bytes that drafting needs beside the target: weights of its own, and its cache for a token times the tokens.
     pub bytes: u64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+impl Default for DrafterCost {
+    fn default() -> Self {
+        Self { token: 0.0, share: whole(), reading: 0.0, bytes: 0 }
+    }
 }
 
 /// What work took on a machine.
@@ -78,7 +93,7 @@ pub struct CostTable {
 impl CostTable {
     /// The prices of a drafter's rounds, if it is known.
     pub fn prices(&self, drafter: &str) -> Option<Prices<'_>> {
-        self.drafters.get(drafter).map(|cost| Prices { steps: &self.steps, token: cost.token })
+        self.drafters.get(drafter).map(|cost| Prices { steps: &self.steps, share: cost.share, token: cost.token })
     }
 }
 
@@ -95,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_best_round_is_the_best_of_all_lengths() {
-        let (tokens, seconds) = Prices { steps: &steps(), token: 0.1 }.best_round(0.8);
+        let (tokens, seconds) = Prices { steps: &steps(), share: 1.0, token: 0.1 }.best_round(0.8);
         // 1 + 0.8 + 0.64 + 0.512 in 1.75 + 0.3 is better than one token less or more.
         assert!((tokens - 2.952).abs() < 1e-9 && (seconds - 2.05).abs() < 1e-9, "{tokens} in {seconds}");
     }
@@ -104,7 +119,7 @@ mod tests {
         #[test]
         fn effective_acceptance_undoes_the_best_round(acceptance in 0.0..1.0_f64, token in 0.0..0.5_f64) {
             let steps = steps();
-            let prices = Prices { steps: &steps, token };
+            let prices = Prices { steps: &steps, share: 1.0, token };
             let found = prices.effective_acceptance(prices.seconds_per_token(acceptance));
             prop_assert!((found - acceptance).abs() < 1e-9, "{found}");
         }
@@ -112,7 +127,7 @@ mod tests {
         #[test]
         fn what_no_acceptance_explains_is_at_an_end(seconds in 5.0..100.0_f64) {
             let steps = steps();
-            let prices = Prices { steps: &steps, token: 0.1 };
+            let prices = Prices { steps: &steps, share: 1.0, token: 0.1 };
             prop_assert!(prices.effective_acceptance(seconds) < 1e-9);
             prop_assert!(prices.effective_acceptance(1.0 / seconds) > 1.0 - 1e-9);
         }

@@ -77,16 +77,20 @@ impl Catalog {
     pub fn guess(&self, drafter: &DrafterChoice) -> f64 {
         let step = self.target.bytes_per_step() as f64;
         match drafter {
-            // Its layers are not run again for the rows that are verified.
-            DrafterChoice::Exit(depth) => {
-                let saved = ROW_GUESS * *depth as f64 / self.target.layer_count() as f64;
-                (self.target.bytes_per_exit(*depth) as f64 / step - saved).max(0.0)
-            }
+            DrafterChoice::Exit(depth) => self.target.bytes_per_exit(*depth) as f64 / step,
             DrafterChoice::Skip(plan) => self.target.bytes_per_step_without(plan) as f64 / step,
             DrafterChoice::Model(_) => {
                 self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_draft() as f64 / step)
             }
             drafter => self.decoder(drafter).map_or(0.0, |decoder| decoder.bytes_per_step() as f64 / step),
+        }
+    }
+
+    /// A first guess at the share of a target step that verifying its drafts takes: an exit's layers are not run again.
+    pub fn verification_share(&self, drafter: &DrafterChoice) -> f64 {
+        match drafter {
+            DrafterChoice::Exit(depth) => 1.0 - *depth as f64 / self.target.layer_count().max(1) as f64,
+            _ => 1.0,
         }
     }
 

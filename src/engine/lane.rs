@@ -21,14 +21,17 @@ pub(super) struct Lane {
     pub(super) planner: Planner,
 }
 
+/// What the planner knows of a drafter before it was ever asked.
+fn candidate(catalog: &Catalog, name: DrafterChoice) -> Candidate {
+    let (guess, share) = (catalog.guess(&name), catalog.verification_share(&name));
+    let bytes = catalog.bytes(&name, catalog.target().config().context);
+    Candidate::new(name, guess).needing(bytes).verified_in(share)
+}
+
 impl Lane {
     /// The lane of a catalog's target, about which nothing was learned yet.
     pub(super) fn new(catalog: Catalog, skip: Option<SkipPlan>) -> Self {
-        let candidate = |name| {
-            let (guess, bytes) = (catalog.guess(&name), catalog.bytes(&name, catalog.target().config().context));
-            Candidate::new(name, guess).needing(bytes)
-        };
-        let planner = Planner::new(catalog.all().into_iter().map(candidate).collect());
+        let planner = Planner::new(catalog.all().into_iter().map(|name| candidate(&catalog, name)).collect());
         Self { target: Arc::clone(catalog.target()), skip, catalog, planner }
     }
 
@@ -81,7 +84,7 @@ impl Lane {
         positions: usize,
     ) -> Result<Vec<Option<Box<dyn Drafter>>>, Error> {
         if let DrafterChoice::Skip(_) = asked {
-            self.planner.admit(asked, self.catalog.guess(asked));
+            self.planner.admit(candidate(&self.catalog, asked.clone()));
         }
         let make = |candidate: &Candidate| {
             let allowed = self.catalog.allows(asked, &candidate.name);

@@ -11,6 +11,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use paceline_kernels::{CacheFormat, QuantizedFormat};
 use tokio::sync::mpsc as channel;
@@ -92,13 +93,25 @@ pub enum RouterState {
     Refused(String),
 }
 
-/// A loaded target with what drafts for it. Dropping it ends its thread after the answers that were asked for.
+/// A loaded target with what drafts for it. Dropping it waits for the answers that were asked for, unless they were dropped, and
+/// for what was learned from them to be written.
 pub struct Engine {
     info: EngineInfo,
     tokenizer: Arc<Tokenizer>,
     /// The chat template, or why it cannot be used: only messages need it.
     template: Result<Option<ChatTemplate>, String>,
-    jobs: mpsc::Sender<Job>,
+    /// The way to the thread that decodes, and the thread; none while it is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A queue without senders ends the thread.
+        self.jobs = None;
+        // What went wrong in it was told to whom it concerned.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Engine {
@@ -220,11 +233,11 @@ impl Engine {
         };
         let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, &info);
         let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("paceline-decode".into())
             .spawn(move || worker.serve(&queue))
             .map_err(crate::model::DeviceError::Threads)?;
-        Ok(Self { info, tokenizer, template, jobs })
+        Ok(Self { info, tokenizer, template, jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// What is loaded.
@@ -261,8 +274,8 @@ impl Engine {
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
         let job = Job { prompt, config, events };
-        self.jobs.send(job).map_err(|_| Error::Stopped)?;
-        Ok(Generation::new(answer))
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(Generation::new(answer)) } else { Err(Error::Stopped) }
     }
 
     /// The tokens of a prompt, checked.

@@ -178,10 +178,10 @@ impl Worker {
         }
 
         let step_costs = lane.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
-        let draft_cost = |candidate: &Candidate| {
-            candidate.draft_cost.seconds().map(|seconds| (candidate.name.to_string(), seconds * 1e3))
+        let of_candidates = |cost: &dyn Fn(&Candidate) -> Option<f64>| {
+            let of = |candidate: &Candidate| Some((candidate.name.to_string(), cost(candidate)?));
+            lane.planner.candidates().iter().filter_map(of).collect()
         };
-        let draft_costs = lane.planner.candidates().iter().filter_map(draft_cost).collect();
         let circumstances = Circumstances {
             tokens: tokens.split_off(prompt.len()),
             prompt_tokens: tokens,
@@ -198,7 +198,8 @@ impl Worker {
             quality,
             expected_acceptance: advice.as_ref().map(Advice::expected),
             step_costs_ms: step_costs,
-            draft_costs_ms: draft_costs,
+            draft_costs_ms: of_candidates(&|candidate| Some(candidate.draft_cost.seconds()? * 1e3)),
+            verification_shares: of_candidates(&|candidate| candidate.shares_layers().then_some(candidate.share)),
             layer_evaluations: target.layer_evaluations(),
             kv_cache: lane.target.cache_format().to_string(),
             kv_cache_bytes: target.cache_bytes(),

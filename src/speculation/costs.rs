@@ -10,10 +10,15 @@ use crate::drafters::catalog::ROW_GUESS;
 pub const MAX_ROWS: usize = MAX_DRAFT + 1;
 /// The first observations, of which the smallest counts: they meet cold caches and unmapped pages.
 const FIRST: u32 = 3;
-/// The weight of a later observation.
-const RATE: f64 = 0.1;
+/// The weight of a later observation: noise is averaged over as many as conditions may be expected to last for, which is a
+/// matter of time, but neither over too few nor over more than a whole short process has.
+const RATES: (f64, f64) = (0.02, 0.1);
+const LASTING_SECONDS: f64 = 0.25;
 /// A later observation counts at most this many times the value it updates: hiccups must not decide.
 const OUTLIER: f64 = 1.5;
+/// Counts as far apart as this say something of each other's costs, and how many observations that weighs as much as.
+const NEAR: usize = 3;
+const NEAR_WEIGHT: f64 = 16.0;
 /// After this many other steps an observation is old.
 const RECENT: u64 = 256;
 /// After this many other steps a plain one is due.
@@ -40,13 +45,20 @@ impl RunningCost {
         } else if self.count <= FIRST {
             self.mean = self.mean.min(seconds);
         } else {
-            self.mean += RATE * (seconds.min(OUTLIER * self.mean) - self.mean);
+            let usual = (self.mean / LASTING_SECONDS).clamp(RATES.0, RATES.1);
+            let rate = (1.0 / f64::from(self.count)).clamp(usual, RATES.1);
+            self.mean += rate * (seconds.min(OUTLIER * self.mean) - self.mean);
         }
     }
 
     /// The mean, if anything was observed.
     pub fn seconds(self) -> Option<f64> {
         (self.count > 0).then_some(self.mean)
+    }
+
+    /// How many observations it stands for.
+    fn weight(self) -> f64 {
+        f64::from(self.count).min(1.0 / RATES.0)
     }
 
     /// Whether the first observations are over.
@@ -115,9 +127,31 @@ impl VerifyCosts {
         let mut estimates = line(&settled)?;
         for (rows, seconds) in recent {
             let estimate = &mut estimates[rows - 1];
-            *estimate = if is_settled(rows) { seconds } else { seconds.min(*estimate) };
+            *estimate = if is_settled(rows) { self.smoothed(rows, &settled) } else { seconds.min(*estimate) };
         }
         Some(estimates)
+    }
+
+    /// The cost of a settled count, drawn towards the line through those near it: how far a draft goes is decided by differences
+    /// between neighbours, in which noise counts twice. A plain step stays as it is, as all others are compared with it.
+    fn smoothed(&self, rows: usize, settled: &[(usize, f64)]) -> f64 {
+        let own = self.rows[rows - 1];
+        let near = settled.iter().filter(|&&(other, _)| rows > 1 && other != rows && other.abs_diff(rows) <= NEAR);
+        // Weighted least squares, with distances from `rows`.
+        let mut sums = [0.0; 5];
+        for &(other, seconds) in near {
+            let weight = self.rows[other - 1].weight() * (1.0 - other.abs_diff(rows) as f64 / (NEAR + 1) as f64);
+            let distance = other as f64 - rows as f64;
+            let terms = [1.0, distance, distance * distance, seconds, distance * seconds];
+            sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += weight * term);
+        }
+        let [all, distances, squares, seconds, products] = sums;
+        let determinant = all * squares - distances * distances;
+        if determinant <= f64::EPSILON {
+            return own.mean;
+        }
+        let line = (squares * seconds - distances * products) / determinant;
+        (own.weight() * own.mean + NEAR_WEIGHT * line) / (own.weight() + NEAR_WEIGHT)
     }
 
     /// The cost of a plain step, once it is settled.
@@ -218,6 +252,30 @@ mod tests {
             }
         }
         assert_eq!(costs.seconds(1), Some(1.0));
+    }
+
+    #[test]
+    fn a_count_seen_seldom_leans_on_its_neighbours_and_one_seen_often_does_not() {
+        let seen = |rows: usize, seconds: f64, times: usize| vec![(rows, seconds); times];
+        // On a line, but for the count of 5 rows.
+        let others: Vec<(usize, f64)> =
+            [1, 2, 3, 4, 6, 7, 8].into_iter().flat_map(|rows| seen(rows, rows as f64, 60)).collect();
+        let five = |times| table(&[others.clone(), seen(5, 6.0, times)].concat()).seconds(5).unwrap_or(0.0);
+        assert!(five(3) < 5.2, "{}", five(3));
+        assert!(five(200) > 5.7, "{}", five(200));
+        // Neighbours on a line leave what is on it where it is.
+        assert!((table(&[others.clone(), seen(5, 5.0, 3)].concat()).seconds(5).unwrap_or(0.0) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn noise_is_averaged_over_more_steps_where_they_are_short() {
+        // Every third step takes half as long again; the last did.
+        let error = |scale: f64| {
+            let mut cost = RunningCost::default();
+            (0..=600).for_each(|step| cost.observe(scale * if step % 3 == 0 { 1.5 } else { 1.0 }));
+            (cost.seconds().unwrap_or(0.0) / scale / (7.0 / 6.0) - 1.0).abs()
+        };
+        assert!(error(1e-4) < 0.005 && error(1.0) > 0.01, "{} {}", error(1e-4), error(1.0));
     }
 
     #[test]

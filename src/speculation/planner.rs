@@ -14,7 +14,6 @@ mod candidate;
 
 use paceline_router::{Choice, CostTable, Expected, Objective};
 
-use super::costs::RunningCost;
 use super::stopping::{FixedLength, WhileItPays};
 use super::watch::Heard;
 use super::yields::{Prices, Yield};
@@ -156,10 +155,10 @@ impl Planner {
 
     /// Makes sure that a drafter is among the candidates. One that was not there from the beginning stays until
     /// another is admitted, so that what was learned about it serves the next answers, and their number is bounded.
-    pub fn admit(&mut self, name: &DrafterChoice, guess: f64) {
-        if self.candidates.iter().all(|candidate| candidate.name != *name) {
+    pub fn admit(&mut self, drafter: Candidate) {
+        if self.candidates.iter().all(|candidate| candidate.name != drafter.name) {
             self.candidates.truncate(self.lasting);
-            self.candidates.push(Candidate::new(name.clone(), guess));
+            self.candidates.push(drafter);
             let stays = |candidate: &usize| *candidate < self.lasting;
             (self.current, self.pace) = (self.current.filter(stays), self.pace.filter(stays));
         }
@@ -179,7 +178,7 @@ impl Planner {
     pub fn cost_table(&self) -> CostTable {
         let token = |candidate: &Candidate| {
             let token = candidate.draft_cost.seconds()?;
-            Some((candidate.name.to_string(), DrafterCost { token, ..DrafterCost::default() }))
+            Some((candidate.name.to_string(), DrafterCost { token, share: candidate.share, ..DrafterCost::default() }))
         };
         CostTable {
             steps: {
@@ -199,7 +198,7 @@ impl Planner {
         }
         for candidate in &mut self.candidates {
             if let Some(cost) = known.drafters.get(&candidate.name.to_string()) {
-                candidate.draft_cost = RunningCost::known(cost.token);
+                candidate.restore(cost);
             }
         }
     }
@@ -336,8 +335,11 @@ impl Planner {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
             tries.saturating_sub(rounds)
         };
-        // What it costs is a guess as well where its acceptance is not.
-        let promise = |candidate: usize| if self.candidates[candidate].of_answer.is_some() { DOUBT } else { 1.0 };
+        // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit.
+        let promise = |candidate: usize| match self.candidates[candidate].forecast {
+            Some(forecast) if forecast.trust >= 1.0 => DOUBT,
+            _ => 1.0,
+        };
         let mut hopeful =
             best_first(speeds.filter(|&(speed, candidate)| is_alone || speed * promise(candidate) > best));
         hopeful.sort_by_key(silent);
@@ -362,11 +364,18 @@ impl Planner {
         due.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
     }
 
-    /// A trial that loses at most so many seconds beside the tokens of the choice of the time, even if nothing is accepted.
+    /// A trial that loses at most so many seconds beside the tokens of the choice of the time, by what is expected of it, or even if
+    /// nothing is accepted.
     fn trial_within(&self, most: f64, candidate: usize, room: usize, situation: &Situation<'_>) -> Option<Plan> {
         let prices = self.prices(candidate)?;
-        let spared = self.token_seconds() - self.backlog_seconds(candidate, situation);
-        let fits = |&length: &usize| prices.token * length as f64 + prices.steps[length] - spared <= most;
+        let reading = self.backlog_seconds(candidate, situation);
+        // Where something is expected of it, its tokens are; else the target's own alone is sure.
+        let acceptance = self.candidates[candidate].forecast.map_or(0.0, |forecast| forecast.effective);
+        let tokens = |length: usize| 1.0 + (1..=length).map(|place| acceptance.powi(place as i32)).sum::<f64>();
+        let loss = |length: usize| {
+            prices.token * length as f64 + prices.verification(length) + reading - self.token_seconds() * tokens(length)
+        };
+        let fits = |&length: &usize| loss(length) <= most;
         let length = (1..=room).rev().find(fits)?;
         (length >= room.min(SHORT)).then_some(Plan { candidate, length, least: room.min(SHORT) })
     }
@@ -424,11 +433,10 @@ impl Planner {
         };
         candidate.idle = 0;
         candidate.rounds = candidate.rounds.saturating_add(1);
-        let saved = match verify_alone {
-            Some(alone) if candidate.shares_layers() => alone - round.verify_seconds,
-            _ => 0.0,
-        };
-        let drafting = (round.draft_seconds - saved).max(0.0);
+        if let Some(alone) = verify_alone.filter(|_| candidate.shares_layers()) {
+            candidate.observe_share(round.verify_seconds / alone);
+        }
+        let drafting = round.draft_seconds;
         let attempted = draft.attempted().max(1) as f64;
         candidate.each_yield(|yields| yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens));
         // A round that began with reading says little of what a draft costs, and more of what it costs to begin.
@@ -450,8 +458,10 @@ impl Planner {
         for (place, &log_odds) in draft.log_odds.iter().enumerate().take(round.evaluated) {
             candidate.calibration.observe(log_odds, place < round.accepted);
         }
-        if !candidate.shares_layers() {
-            self.costs.observe(rows, round.verify_seconds);
+        // What an exit leaves to verification says what all of it would have taken.
+        let share = if candidate.shares_layers() { candidate.share } else { 1.0 };
+        if share == 1.0 || (rows > 1 && share > 0.0) {
+            self.costs.observe(rows, round.verify_seconds / share);
         }
     }
 
@@ -464,8 +474,8 @@ impl Planner {
     /// What a candidate's work and the target's steps take; `None` as long as nothing was measured.
     fn prices(&self, candidate: usize) -> Option<Prices> {
         let steps = self.costs.all()?;
-        let Candidate { draft_cost, guess, .. } = &self.candidates[candidate];
-        Some(Prices { steps, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
+        let Candidate { draft_cost, share, guess, .. } = &self.candidates[candidate];
+        Some(Prices { steps, share: *share, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
     }
 
     /// What a token costs plainly, in units of what it costs with a candidate: by time how many times as fast it is, or by whatever

@@ -69,7 +69,7 @@ impl WhileItPays<'_> {
         (self.length + 1..=self.most).any(|length| {
             gained += survival * self.token_seconds - self.prices.token;
             survival *= self.acceptance;
-            gained > self.prices.steps[length] - self.prices.steps[self.length]
+            gained > self.prices.verification(length) - self.prices.verification(self.length)
         })
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         bounds: (usize, usize),
     ) -> usize {
         let calibration = Calibration::default();
-        let prices = Prices { steps: std::array::from_fn(|row| steps(row + 1)), token };
+        let prices = Prices { steps: std::array::from_fn(|row| steps(row + 1)), share: 1.0, token };
         let mut judge = WhileItPays::new(&calibration, 0.8, prices, token_seconds, bounds);
         (0..100).take_while(|_| judge.wants_another() && judge.takes(log_odds)).count()
     }

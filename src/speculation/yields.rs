@@ -25,6 +25,8 @@ pub const PRIOR_TOKENS: f64 = 8.0;
 pub struct Prices {
     /// A target step by its rows, `1..=MAX_ROWS`.
     pub steps: [f64; MAX_ROWS],
+    /// The share of such a step that verifying a draft takes ([`costs::Prices::share`]).
+    pub share: f64,
     /// A drafted token.
     pub token: f64,
 }
@@ -32,7 +34,12 @@ pub struct Prices {
 impl Prices {
     /// As the router's costs know them.
     pub fn costs(&self) -> costs::Prices<'_> {
-        costs::Prices { steps: &self.steps, token: self.token }
+        costs::Prices { steps: &self.steps, share: self.share, token: self.token }
+    }
+
+    /// Verifying a draft of `length` tokens.
+    pub fn verification(&self, length: usize) -> f64 {
+        self.share * self.steps[length]
     }
 
     /// A round that drafts and verifies `length` tokens.
@@ -165,7 +172,7 @@ mod tests {
 
     /// A row costs a quarter of a step, a drafted token a tenth.
     fn prices() -> Prices {
-        Prices { steps: std::array::from_fn(|row| 1.0 + 0.25 * row as f64), token: 0.1 }
+        Prices { steps: std::array::from_fn(|row| 1.0 + 0.25 * row as f64), share: 1.0, token: 0.1 }
     }
 
     #[test]

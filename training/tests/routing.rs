@@ -203,11 +203,6 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
     }
     drop(engine);
     let of = Router::open(&place.path("made/models/target")).unwrap().unwrap().description().made_of.clone();
-    // The engine's thread writes it when it ends.
-    let started = Instant::now();
-    while !state.exists() && started.elapsed() < Duration::from_secs(60) {
-        sleep(Duration::from_millis(5));
-    }
     let learned = Online::open(&state, &of).unwrap().unwrap();
     assert!(learned.answers() > 0 && learned.costs().steps[0] > 0.0);
 
@@ -230,7 +225,6 @@ fn refusals(place: &Place, state: &Path) {
     // A frozen state stays as it is; a damaged one is moved aside.
     let before = fs::read(state).unwrap();
     warned(&EngineConfig { frozen: true, ..with_state.clone() }, &[]);
-    sleep(Duration::from_millis(50));
     assert!(fs::read(state).unwrap() == before);
     fs::write(state, &before[..before.len() / 2]).unwrap();
     warned(&with_state, &["is damaged", "moved to", "state.aside", "begins anew"]);

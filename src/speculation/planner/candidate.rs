@@ -1,5 +1,6 @@
 //! What is known about a drafter.
 
+use paceline_router::costs::DrafterCost;
 use paceline_router::router::{log_odds, sigmoid};
 
 use crate::drafters::DrafterChoice;
@@ -10,6 +11,10 @@ use crate::speculation::yields::Yield;
 
 /// Rounds after which a drafter is no newcomer any more.
 const INTRODUCTION: u32 = 4;
+/// How many rounds the guess at [`Candidate::share`] weighs as much as, and how many count at most: it is a matter of how the
+/// target is made, so it hardly moves.
+const SHARE_PRIOR: f64 = 8.0;
+const SHARE_MOST: f64 = 200.0;
 /// How many tokens of such looks a prediction weighs as much as.
 const HEARD_PRIOR: f64 = 24.0;
 
@@ -32,9 +37,12 @@ pub struct Forecast {
 pub struct Candidate {
     /// Its name.
     pub name: DrafterChoice,
-    /// Seconds that a drafted token adds to the verification of its row: the drafter's own work. For an exit,
-    /// whose layers verification does not run again, what remains of it after that saving.
+    /// Seconds of a drafted token.
     pub draft_cost: RunningCost,
+    /// The share of a target step that verifying its drafts takes: below 1 for an exit, whose layers are not run again. A
+    /// guess at first, which weighs as much as some rounds.
+    pub share: f64,
+    shares: f64,
     /// What its rounds brought.
     pub(super) yields: Yield,
     /// What its rounds brought in this answer, for which something was expected of it.
@@ -63,6 +71,8 @@ impl Candidate {
         Self {
             name,
             draft_cost: RunningCost::default(),
+            share: 1.0,
+            shares: SHARE_PRIOR,
             yields: Yield::default(),
             of_answer: None,
             forecast: None,
@@ -82,8 +92,26 @@ impl Candidate {
         Self { bytes, ..self }
     }
 
+    /// The same drafter, of whose drafts such a share of a target step is guessed to verify them.
+    #[must_use]
+    pub fn verified_in(self, share: f64) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Takes up what was learned of its costs in an earlier run.
+    pub(super) fn restore(&mut self, cost: &DrafterCost) {
+        self.draft_cost = RunningCost::known(cost.token);
+        (self.share, self.shares) = (cost.share, SHARE_MOST);
+    }
+
+    /// Learns that verifying a draft took such a share of a step over as many rows.
+    pub(super) fn observe_share(&mut self, share: f64) {
+        self.shares = (self.shares + 1.0).min(SHARE_MOST);
+        self.share += (share.clamp(0.0, 1.0) - self.share) / self.shares;
+    }
+
     /// Whether its work is part of the verification's.
-    pub(super) fn shares_layers(&self) -> bool {
+    pub fn shares_layers(&self) -> bool {
         matches!(self.name, DrafterChoice::Exit(_))
     }
 

@@ -33,7 +33,7 @@ pub fn measure(engine: &Engine, tracer: &Tracer, prompts: &[Prompt], threads: us
         .chain(tracer.sources.iter().map(|source| source.name.as_str()))
         .map(|name| name.parse().map_err(|error| anyhow::anyhow!("{error}")))
         .collect::<Result<_, _>>()?;
-    let mut drafted: BTreeMap<String, f64> = BTreeMap::new();
+    let (mut drafted, mut shares): (BTreeMap<String, f64>, BTreeMap<String, f64>) = Default::default();
     // Prompts from all over, so that no category decides.
     let stride = (prompts.len() / PROMPTS).max(1);
     for _ in 0..TURNS {
@@ -49,6 +49,7 @@ pub fn measure(engine: &Engine, tracer: &Tracer, prompts: &[Prompt], threads: us
                     begun => begun?.finish()?.report,
                 };
                 drafted.extend(report.draft_costs_ms);
+                shares.extend(report.verification_shares);
             }
         }
     }
@@ -59,7 +60,8 @@ pub fn measure(engine: &Engine, tracer: &Tracer, prompts: &[Prompt], threads: us
     for drafter in &drafters {
         let name = drafter.to_string();
         let token = drafted.get(&name).map_or(0.0, |milliseconds| milliseconds / 1e3);
-        costs.drafters.insert(name, DrafterCost { token, ..DrafterCost::default() });
+        let share = shares.get(&name).copied().unwrap_or(1.0);
+        costs.drafters.insert(name, DrafterCost { token, share, ..DrafterCost::default() });
     }
     for (name, decoder) in tracer.models() {
         let room = READ.min(decoder.config().context);

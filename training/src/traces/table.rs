@@ -56,7 +56,7 @@ pub fn replay_all(traces: &[Trace], sources: &[String], costs: &CostTable) -> Re
                 }
             }
         }
-        let prices = Prices { steps, token: cost.token };
+        let prices = Prices { steps, share: cost.share, token: cost.token };
         let mut token_seconds = steps[0];
         let mut last: Vec<Replayed> = Vec::new();
         for _ in 0..ROUNDS {
