@@ -1,0 +1,7 @@
+//! The command `paceline-eval`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paceline_eval::cli::run()
+}

@@ -1,0 +1,1 @@
+//! What samples say, with how much uncertainty.
