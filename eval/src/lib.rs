@@ -3,6 +3,7 @@
 
 pub mod certify;
 pub mod cli;
+pub mod prompts;
 pub mod report;
 pub mod rows;
 pub mod run;

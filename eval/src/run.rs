@@ -1,1 +1,264 @@
-//! To come.
+//! The command `run`: every plan answers every prompt of a suite, in turns, and what happened becomes rows.
+//!
+//! Plans answer a prompt one after the other, beginning with another one each time, so that a machine that changes its pace
+//! changes it for all of them. They share one engine: what steps cost is learned once, as in a program that serves them all.
+//!
+//! A prompt's rows are written together. A run that was ended drops a block that is not whole and goes on behind the last that
+//! is; its rows are those of a run that was not, but for what was measured.
+
+mod facts;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use paceline::command::output::{note, print_line};
+use paceline::command::progress::{self, Progress};
+use paceline::command::Failure;
+use paceline::files::write_file;
+use paceline::{Engine, GenerationConfig};
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+pub use self::facts::{Facts, PlanFacts};
+use crate::prompts::Case;
+use crate::rows::{Appender, Row, read_rows, to_csv};
+use crate::suite::Suite;
+
+/// Seconds for which idle power is measured, before and after.
+const IDLE_SECONDS: f64 = 2.0;
+
+/// The flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunFlags {
+    /// The suite, a TOML file
+    #[arg(value_name = "SUITE.toml")]
+    pub suite: PathBuf,
+    /// The folder for what is measured; a run that is there is gone on with
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Do the i-th of n parts of the prompts, for several processes or machines; parts in one folder are one run for `report`
+    #[arg(long, value_name = "i/n", default_value = "1/1")]
+    pub shard: Shard,
+}
+
+/// A part of the prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, from 1.
+    pub part: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        match parsed {
+            Some((part, of)) if (1..=of).contains(&part) => Ok(Self { part, of }),
+            _ => Err("write i/n with i from 1 to n, as in 2/4".to_owned()),
+        }
+    }
+}
+
+impl Shard {
+    /// Whether the prompt of an index belongs to it.
+    fn has(self, index: usize) -> bool {
+        index % self.of == self.part - 1
+    }
+
+    /// The name of a file of it.
+    fn file(self, name: &str, kind: &str) -> String {
+        if self.of == 1 { format!("{name}.{kind}") } else { format!("{name}-{}-of-{}.{kind}", self.part, self.of) }
+    }
+}
+
+/// A prompt that is due, in a repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    repeat: usize,
+    case: usize,
+}
+
+/// The prompts of a shard in the order in which they are answered: all of them in each repeat, shuffled.
+fn turns(suite: &Suite, shard: Shard) -> Vec<Turn> {
+    let shuffled = |repeat: usize| {
+        let mut cases: Vec<usize> = (0..suite.cases.len()).filter(|&case| shard.has(case)).collect();
+        cases.shuffle(&mut ChaCha8Rng::seed_from_u64(repeat as u64));
+        cases.into_iter().map(move |case| Turn { repeat, case })
+    };
+    (0..suite.repeats).flat_map(shuffled).collect()
+}
+
+/// The plans in the order in which they answer: another one is first each time, and every other time they go backwards.
+fn plan_order(plans: usize, turn: Turn) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..plans).collect();
+    order.rotate_left((turn.case + turn.repeat) % plans.max(1));
+    if turn.repeat % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+/// Runs a suite.
+///
+/// # Errors
+/// A sentence that says what is wrong, where, and what to do.
+pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
+    let suite = Suite::read(&flags.suite)?;
+    suite.complaints.iter().for_each(|complaint| note(complaint));
+    let _lock = take(&flags.out, flags.shard)?;
+    let rows_file = flags.out.join(flags.shard.file("rows", "csv"));
+    let facts_file = flags.out.join(flags.shard.file("run", "json"));
+    if let Some(before) = Facts::read(&facts_file)?.filter(|before| before.suite_digest != suite.digest) {
+        return Err(anyhow!(
+            "{} holds a run of another suite, {}, or of this one before it was changed; name another folder with --out.",
+            flags.out.display(),
+            before.suite
+        )
+        .into());
+    }
+    let done = resume(&rows_file, &suite)?;
+    let due: Vec<Turn> = turns(&suite, flags.shard)
+        .into_iter()
+        .filter(|turn| !done.contains(&(suite.cases[turn.case].id.clone(), turn.repeat)))
+        .collect();
+    if due.is_empty() {
+        print_line(&format!("{}: done already, {} prompts", suite.name, done.len()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let mut progress = Progress::new();
+    let engine = Engine::load_with_progress(&suite.engine, &mut |stage| {
+        progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
+    })?;
+    progress::clear();
+    let mut facts = Facts::gather(&suite, &engine, flags.shard)?;
+    facts.write(&facts_file)?;
+    let mut rows = Appender::open(&rows_file)?;
+    warm_up(&engine, &suite);
+
+    let mut progress = Progress::new();
+    for (number, &turn) in due.iter().enumerate() {
+        progress.show(&format!("{}: prompts", suite.name), number, due.len());
+        let case = &suite.cases[turn.case];
+        let mut block = Vec::with_capacity(suite.plans.len());
+        for (place, plan) in plan_order(suite.plans.len(), turn).into_iter().enumerate() {
+            let plan = &suite.plans[plan];
+            let answer = engine.generate(case.prompt.clone(), &plan.settings).and_then(paceline::Generation::finish);
+            block.push(match &answer {
+                Ok(answer) => Row::of(case, &plan.name, turn.repeat, place, answer),
+                Err(error) => Row::failed(case, &plan.name, turn.repeat, place, error),
+            });
+            if let Ok(answer) = answer {
+                facts.learn(&answer.report);
+            }
+        }
+        rows.append(&block)?;
+    }
+    progress::clear();
+    facts.finish();
+    facts.write(&facts_file)?;
+    print_line(&format!(
+        "{}: {} prompts, {} plans, {} repeats are in {}; `paceline-eval report {}` makes a page of them.",
+        suite.name,
+        turns(&suite, flags.shard).len() / suite.repeats,
+        suite.plans.len(),
+        suite.repeats,
+        rows_file.display(),
+        flags.out.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first prompts, answered by every plan and not counted: caches fill, costs are learned.
+fn warm_up(engine: &Engine, suite: &Suite) {
+    let answer = |case: &Case, settings: &GenerationConfig| {
+        // What goes wrong here goes wrong again where it is written down.
+        let _ = engine.generate(case.prompt.clone(), settings).and_then(paceline::Generation::finish);
+    };
+    let stride = (suite.cases.len() / suite.warm_up.max(1)).max(1);
+    let cases = suite.cases.iter().step_by(stride).take(suite.warm_up);
+    cases.for_each(|case| suite.plans.iter().for_each(|plan| answer(case, &plan.settings)));
+}
+
+/// What is there of an earlier run, by prompt and repeat; the file is left with whole blocks alone.
+fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyhow::Error> {
+    if !path.exists() {
+        return Ok(BTreeSet::new());
+    }
+    let text = fs::read(path).with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
+    if text.is_empty() || !text.contains(&b'\n') {
+        // It was ended in the header.
+        fs::remove_file(path).with_context(|| format!("{} cannot be begun anew; remove it", path.display()))?;
+        return Ok(BTreeSet::new());
+    }
+    // A line without its end was being written.
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let torn = whole < text.len();
+    let table = if torn {
+        write_file(path, &text[..whole])?;
+        read_rows(path)?
+    } else {
+        read_rows(path)?
+    };
+    let blocks: Vec<&[Row]> = table.rows.chunk_by(|a, b| (&a.id, a.repeat) == (&b.id, b.repeat)).collect();
+    let kept: Vec<&[Row]> = blocks.into_iter().filter(|block| block.len() == suite.plans.len()).collect();
+    let rows: Vec<&Row> = kept.iter().copied().flatten().collect();
+    if rows.len() < table.rows.len() || !table.complaints.is_empty() {
+        let mut bytes = to_csv(&[Row::default()], true)?;
+        let header = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        bytes.truncate(header);
+        bytes.extend(to_csv(&rows, false)?);
+        write_file(path, &bytes)?;
+    }
+    Ok(kept.iter().filter_map(|block| block.first()).map(|row| (row.id.clone(), row.repeat)).collect())
+}
+
+/// Makes the folder and locks a shard of it against another command; the system lets go when the process ends, however.
+fn take(out: &Path, shard: Shard) -> Result<File, anyhow::Error> {
+    let shown = out.display();
+    let unwritable = || format!("The folder {shown} cannot be written to; name another with --out");
+    fs::create_dir_all(out).with_context(unwritable)?;
+    let lock = File::create(out.join(shard.file("in-use", "lock"))).with_context(unwritable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(anyhow!("Another command is writing this part of {shown}; wait for it, or name another folder with --out."))
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(unwritable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_as_two_numbers() {
+        assert_eq!("2/4".parse(), Ok(Shard { part: 2, of: 4 }));
+        for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2"] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+        assert_eq!(Shard { part: 1, of: 1 }.file("rows", "csv"), "rows.csv");
+    }
+
+    #[test]
+    fn every_plan_has_every_place_equally_often() {
+        let mut seen = vec![vec![0; 3]; 3];
+        for repeat in 0..6 {
+            for case in 0..3 {
+                let order = plan_order(3, Turn { repeat, case });
+                order.into_iter().enumerate().for_each(|(place, plan)| seen[plan][place] += 1);
+            }
+        }
+        assert_eq!(seen, vec![vec![6; 3]; 3]);
+    }
+}

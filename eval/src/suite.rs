@@ -1,1 +1,185 @@
-//! To come.
+//! A suite: what is asked, and the plans that answer it, in a TOML file.
+//!
+//! ```toml
+//! name = "tasks"
+//! repeats = 5
+//! reference = "plain"
+//! [engine]                 # settings of paceline::EngineConfig
+//! model = "models/target"
+//! [answer]                 # settings of paceline::GenerationConfig for all plans
+//! max-new-tokens = 256
+//! [[prompts]]
+//! path = "datasets/tasks/test.jsonl"
+//! each = 8
+//! [[plan]]
+//! name = "plain"
+//! drafter = "none"
+//! [[plan]]
+//! name = "auto"
+//! ```
+//!
+//! Paths are meant from the folder of the suite.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use paceline::checksum::Checksum;
+use paceline::{EngineConfig, GenerationConfig};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::prompts::{Case, Format, read_cases};
+
+/// A suite that can be run.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// What it is called.
+    pub name: String,
+    /// How often every plan answers every prompt.
+    pub repeats: usize,
+    /// How many prompts every plan answers before anything is counted.
+    pub warm_up: usize,
+    /// The plan that others are compared with.
+    pub reference: String,
+    /// What to load.
+    pub engine: EngineConfig,
+    /// Ways to answer.
+    pub plans: Vec<Plan>,
+    /// What is asked.
+    pub cases: Vec<Case>,
+    /// Sentences about rows that cannot be used.
+    pub complaints: Vec<String>,
+    /// Of the file's text and of what is asked: rows of another suite are not mixed with this one's.
+    pub digest: u64,
+}
+
+/// A way to answer.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it is called.
+    pub name: String,
+    /// Its settings.
+    pub settings: GenerationConfig,
+    /// What of them differs from the defaults, in words.
+    pub described: String,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    name: String,
+    #[serde(default = "three")]
+    repeats: usize,
+    #[serde(default = "three")]
+    warm_up: usize,
+    reference: Option<String>,
+    #[serde(default)]
+    engine: Map<String, Value>,
+    #[serde(default)]
+    answer: Map<String, Value>,
+    prompts: Vec<Prompts>,
+    plan: Vec<Map<String, Value>>,
+}
+
+fn three() -> usize {
+    3
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Prompts {
+    path: PathBuf,
+    #[serde(default)]
+    format: Format,
+    /// The first so many of every category and level; all without it.
+    each: Option<usize>,
+}
+
+impl Suite {
+    /// Reads a suite and its prompts.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong, where, and what to do. Single prompts that cannot be used are no error
+    /// ([`Suite::complaints`]).
+    pub fn read(path: &Path) -> Result<Self, anyhow::Error> {
+        let shown = path.display();
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml"))?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let reason = error.message().replace('\n', " ");
+            anyhow!("The suite {shown} cannot be used, line {line}: {reason}; `paceline-eval run --help` shows one.")
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let wrong = |reason: String| anyhow!("The suite {shown} cannot be used: {reason}");
+        let mut engine: EngineConfig = settings(&file.engine, "engine").map_err(wrong)?;
+        let from_here = |path: &PathBuf| folder.join(path);
+        engine.model = engine.model.as_ref().map(from_here);
+        engine.draft = engine.draft.iter().map(from_here).collect();
+        if engine.model.is_none() {
+            return Err(wrong("its [engine] names no `model`, a folder in the Hugging Face layout.".into()));
+        }
+        let plans = file.plan.iter().map(|plan| read_plan(&file.answer, plan)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        let names: BTreeSet<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+        if names.len() < plans.len() {
+            return Err(wrong("two of its plans have one name; rename one.".into()));
+        }
+        let first = plans.first().ok_or_else(|| wrong("it has no [[plan]].".into()))?.name.clone();
+        let reference = file.reference.unwrap_or(first);
+        if !names.contains(reference.as_str()) {
+            return Err(wrong(format!("its `reference` {reference} is none of its plans.")));
+        }
+        if file.repeats == 0 {
+            return Err(wrong("`repeats` is 0, so nothing would be measured; ask for at least 1.".into()));
+        }
+        let (mut cases, mut complaints) = (Vec::new(), Vec::new());
+        for prompts in &file.prompts {
+            let (read, complained) = read_cases(&folder.join(&prompts.path), prompts.format, prompts.each)?;
+            cases.extend(read);
+            complaints.extend(complained);
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = cases.iter().find(|case| !ids.insert(case.id.as_str())) {
+            return Err(wrong(format!("two prompts have the id {}; give each its own.", twice.id)));
+        }
+        if cases.is_empty() {
+            bail!("The suite {shown} has no prompt that can be used. {}", complaints.first().map_or("", String::as_str));
+        }
+        let mut sum = Checksum::default();
+        sum.text(&text);
+        cases.iter().for_each(|case| sum.text(&case.asked));
+        let digest = sum.finish();
+        let File { name, repeats, warm_up, .. } = file;
+        Ok(Self { name, repeats, warm_up, reference, engine, plans, cases, complaints, digest })
+    }
+}
+
+/// A plan: its name, and settings over those of all plans.
+fn read_plan(all: &Map<String, Value>, plan: &Map<String, Value>) -> Result<Plan, String> {
+    let mut own = plan.clone();
+    let name = match own.remove("name") {
+        Some(Value::String(name)) if !name.is_empty() => name,
+        _ => return Err("a [[plan]] has no `name`; give it one in quotes.".into()),
+    };
+    let described: Vec<String> = own.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    let mut merged = all.clone();
+    merged.extend(own);
+    let settings: GenerationConfig = settings(&merged, &format!("plan {name}"))?;
+    settings.validate().map_err(|error| format!("in plan {name}, {error}"))?;
+    let described = if described.is_empty() { "as by default".to_owned() } else { described.join(", ") };
+    Ok(Plan { name, settings, described })
+}
+
+/// Settings of the runtime from a table of the suite, of which every key has to be one.
+fn settings<T: Default + serde::Serialize + DeserializeOwned>(table: &Map<String, Value>, place: &str) -> Result<T, String> {
+    let known = serde_json::to_value(T::default()).map_err(|error| error.to_string())?;
+    if let Some(unknown) = table.keys().find(|key| known.get(key.as_str()).is_none()) {
+        let known: Vec<&str> = known.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        return Err(format!("[{place}] has no setting `{unknown}`; there are {}.", known.join(", ")));
+    }
+    serde_json::from_value(Value::Object(table.clone())).map_err(|error| format!("[{place}]: {error}."))
+}

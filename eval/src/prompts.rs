@@ -1,0 +1,214 @@
+//! Prompts of a suite: readers for the project's task sets, plain lists, Spec-Bench, GSM8K and HumanEval.
+//!
+//! A row that cannot be used is told with its line and left out; the rest is kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use paceline::{Message, Prompt};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How a file of prompts is written; all are JSON lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// `prompt` or `messages`, and where there are some `id`, `category`, `level`, `answer`.
+    #[default]
+    Tasks,
+    /// `question_id`, `category` and `turns`, of which the first is asked; no answers (Xia et al. 2024).
+    SpecBench,
+    /// `question`, and an `answer` that ends in `#### NUMBER` (Cobbe et al. 2021).
+    Gsm8k,
+    /// `task_id` and a `prompt` of code to go on with. What it does is not run, so there is no right answer (Chen et al. 2021).
+    Humaneval,
+}
+
+/// How an answer is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The same words.
+    Words(String),
+    /// The same lines, but for white space at their ends.
+    Lines(String),
+    /// The last number is this one.
+    Number(String),
+}
+
+impl Check {
+    /// Whether what was given is right.
+    pub fn is_right(&self, given: &str) -> bool {
+        let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        match self {
+            Self::Words(answer) => answer.split_whitespace().eq(given.split_whitespace()),
+            Self::Lines(answer) => lines(answer) == lines(given),
+            Self::Number(answer) => last_number(given).is_some_and(|number| number == *answer),
+        }
+    }
+}
+
+/// The last number of a text, without separators of thousands and zeros behind the point.
+fn last_number(text: &str) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_digit() || ['.', ',', '-'].contains(&c);
+    let number = text.split(|c| !is_part(c)).rfind(|part| part.contains(|c: char| c.is_ascii_digit()))?;
+    let number = number.replace(',', "");
+    let value: f64 = number.trim_end_matches('.').parse().ok()?;
+    Some(value.to_string())
+}
+
+/// A prompt and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What it is called; no other of the suite is called so.
+    pub id: String,
+    /// Its kind; empty if nothing is said.
+    pub category: String,
+    /// How hard it is said to be; empty if nothing is said.
+    pub level: String,
+    /// What is asked.
+    pub prompt: Prompt,
+    /// The same as text, for a digest.
+    pub asked: String,
+    /// How its answer is checked; `None` where no right one is known.
+    pub check: Option<Check>,
+}
+
+/// The prompts of a file, at most `each` of every category and level, and sentences about rows that cannot be used.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(Vec<Case>, Vec<String>), anyhow::Error> {
+    let shown = path.display();
+    let bytes = fs::read(path).with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (mut cases, mut complaints) = (Vec::new(), Vec::new());
+    let mut taken: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (place, line) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match read_case(line, format, &format!("{name}-{place}")) {
+            Ok(case) => {
+                let taken = taken.entry((case.category.clone(), case.level.clone())).or_default();
+                *taken += 1;
+                if each.is_none_or(|each| *taken <= each) {
+                    cases.push(case);
+                }
+            }
+            Err(reason) => complaints.push(format!("{shown}, line {place}: {reason}; the row is left out.")),
+        }
+    }
+    Ok((cases, complaints))
+}
+
+fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
+    let text = std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    let row: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON object ({error})"))?;
+    let text_of = |key: &str| match row.get(key) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let needed = |key: &str| text_of(key).ok_or_else(|| format!("it has no text `{key}`"));
+    let or_empty = |key: &str| text_of(key).unwrap_or_default();
+    let said = |content: String| vec![Message { role: "user".into(), content }];
+    let case = |id: Option<String>, category: String, prompt: Prompt, check: Option<Check>| {
+        let asked = match &prompt {
+            Prompt::Text(text) => text.clone(),
+            Prompt::Messages(messages) => {
+                messages.iter().map(|message| format!("{}: {}\n", message.role, message.content)).collect()
+            }
+            Prompt::Tokens(tokens) => format!("{tokens:?}"),
+        };
+        Case { id: id.unwrap_or_else(|| place.to_owned()), category, level: or_empty("level"), prompt, asked, check }
+    };
+    Ok(match format {
+        Format::Tasks => {
+            let prompt = match (text_of("prompt"), row.get("messages")) {
+                (Some(text), None) => Prompt::Text(text),
+                (None, Some(messages)) => Prompt::Messages(
+                    serde_json::from_value(messages.clone()).map_err(|error| format!("its `messages` cannot be used ({error})"))?,
+                ),
+                (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".into()),
+                (None, None) => return Err("it has neither `prompt` nor `messages`".into()),
+            };
+            let category = or_empty("category");
+            let check = text_of("answer").map(|answer| match category.as_str() {
+                "code" => Check::Lines(answer),
+                _ => Check::Words(answer),
+            });
+            case(text_of("id"), category, prompt, check)
+        }
+        Format::SpecBench => {
+            let first = row.get("turns").and_then(|turns| turns.get(0)).and_then(Value::as_str);
+            let first = first.ok_or("it has no first of `turns`")?.to_owned();
+            let id = text_of("question_id").map(|id| format!("spec-bench-{id}"));
+            case(id, or_empty("category"), Prompt::Messages(said(first)), None)
+        }
+        Format::Gsm8k => {
+            let answer = needed("answer")?;
+            let number = answer.rsplit_once("####").and_then(|(_, number)| last_number(number));
+            let check = Check::Number(number.ok_or("its `answer` does not end in `#### NUMBER`")?);
+            case(None, "gsm8k".into(), Prompt::Messages(said(needed("question")?)), Some(check))
+        }
+        Format::Humaneval => case(text_of("task_id"), "humaneval".into(), Prompt::Text(needed("prompt")?), None),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, format: Format, each: Option<usize>) -> (Vec<Case>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        fs::write(&path, text).unwrap();
+        read_cases(&path, format, each).unwrap()
+    }
+
+    #[test]
+    fn every_format_gives_prompts_and_what_is_right() {
+        let (cases, complaints) = read(
+            "{\"question\": \"2+2?\", \"answer\": \"two and two\\n#### 1,004.0\"}\n",
+            Format::Gsm8k,
+            None,
+        );
+        assert!(complaints.is_empty() && cases[0].id == "rows-1");
+        let check = cases[0].check.as_ref().unwrap();
+        assert!(check.is_right("So 5, or rather 1004.") && !check.is_right("1004 is not 5") && !check.is_right("none"));
+
+        let (cases, _) = read("{\"question_id\": 81, \"category\": \"writing\", \"turns\": [\"Compose\", \"Again\"]}", Format::SpecBench, None);
+        assert_eq!((cases[0].id.as_str(), cases[0].asked.as_str(), &cases[0].check), ("spec-bench-81", "user: Compose\n", &None));
+
+        let (cases, _) = read("{\"task_id\": \"HumanEval/0\", \"prompt\": \"def f():\"}", Format::Humaneval, None);
+        assert_eq!((cases[0].id.as_str(), cases[0].asked.as_str()), ("HumanEval/0", "def f():"));
+
+        let task = "{\"id\": \"a\", \"category\": \"code\", \"level\": \"simple\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"answer\": \"a\\n  b\"}";
+        let (cases, _) = read(task, Format::Tasks, None);
+        let check = cases[0].check.as_ref().unwrap();
+        assert!(check.is_right("a  \n  b\n\n") && !check.is_right("a\nb"));
+        assert!(Check::Words("a b".into()).is_right(" a\nb ") && !Check::Words("a b".into()).is_right("ab"));
+    }
+
+    #[test]
+    fn rows_that_cannot_be_used_are_told_by_line_and_the_rest_is_kept() {
+        let text = "{\"prompt\": \"one\"}\nno json\n\n{\"answer\": \"x\"}\n{\"prompt\": \"two\", \"answer\": 4}\n";
+        let (cases, complaints) = read(text, Format::Tasks, None);
+        assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["rows-1", "rows-5"]);
+        assert_eq!(cases[1].check, Some(Check::Words("4".into())));
+        assert!(complaints[0].contains("line 2: it is no JSON object") && complaints[1].contains("line 4: it has neither"));
+        let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
+        assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");
+    }
+
+    #[test]
+    fn of_every_category_and_level_the_first_are_taken() {
+        let row = |id: usize, category: &str| format!("{{\"id\": \"{id}\", \"category\": \"{category}\", \"prompt\": \"x\"}}\n");
+        let text: String = (0..6).map(|id| row(id, if id % 2 == 0 { "even" } else { "odd" })).collect();
+        let (cases, _) = read(&text, Format::Tasks, Some(2));
+        assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    }
+}

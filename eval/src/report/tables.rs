@@ -1,0 +1,142 @@
+//! The tables behind a report, as CSV.
+
+use serde::Serialize;
+
+use super::Findings;
+use super::router::{LEVELS, chosen, confusion, reliability};
+use crate::rows::to_csv;
+use crate::statistics::Interval;
+
+/// A line of plans.csv, and of groups.csv, where it is of some prompts.
+#[derive(Serialize)]
+struct Line<'a> {
+    plan: &'a str,
+    by: &'a str,
+    group: &'a str,
+    prompts: usize,
+    times_as_fast: f64,
+    times_as_fast_low: f64,
+    times_as_fast_high: f64,
+    share_of_time: f64,
+    share_of_time_low: f64,
+    share_of_time_high: f64,
+    right: Option<f64>,
+    right_low: Option<f64>,
+    right_high: Option<f64>,
+    latency_ms: Option<f64>,
+    joules_per_token: Option<f64>,
+    share_of_energy: Option<f64>,
+    same_tokens: Option<f64>,
+    p_other_accuracy: Option<f64>,
+    not_worse_within_margin: Option<bool>,
+    tokens_per_step: Option<f64>,
+    acceptance: Option<f64>,
+    share_of_layers: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Position<'a> {
+    plan: &'a str,
+    position: usize,
+    reached: u64,
+    accepted: u64,
+}
+
+#[derive(Serialize)]
+struct Step {
+    rows: usize,
+    milliseconds: f64,
+    plain_steps: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct RouterLine {
+    what: &'static str,
+    of: String,
+    value: f64,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+/// All tables by their names.
+pub(super) fn all(findings: &Findings) -> Result<Vec<(&'static str, Vec<u8>)>, anyhow::Error> {
+    let mut plans = Vec::new();
+    let mut groups = Vec::new();
+    let mut positions = Vec::new();
+    for plan in &findings.plans {
+        let line = |by, group, prompts, speed: &Interval, time: &Interval, right: Option<Interval>| Line {
+            plan: &plan.name,
+            by,
+            group,
+            prompts,
+            times_as_fast: speed.estimate,
+            times_as_fast_low: speed.low,
+            times_as_fast_high: speed.high,
+            share_of_time: time.estimate,
+            share_of_time_low: time.low,
+            share_of_time_high: time.high,
+            right: right.map(|right| right.estimate),
+            right_low: right.map(|right| right.low),
+            right_high: right.map(|right| right.high),
+            latency_ms: None,
+            joules_per_token: None,
+            share_of_energy: None,
+            same_tokens: None,
+            p_other_accuracy: None,
+            not_worse_within_margin: None,
+            tokens_per_step: None,
+            acceptance: None,
+            share_of_layers: None,
+        };
+        plans.push(Line {
+            latency_ms: Some(plan.latency_ms.estimate),
+            joules_per_token: plan.joules,
+            share_of_energy: plan.energy.map(|energy| energy.estimate),
+            same_tokens: plan.same,
+            p_other_accuracy: plan.p,
+            not_worse_within_margin: plan.not_worse.as_ref().map(|not_worse| not_worse.holds),
+            tokens_per_step: Some(plan.tokens_per_step),
+            acceptance: plan.acceptance,
+            share_of_layers: plan.layers,
+            ..line("all", "all", plan.prompts.len(), &plan.speed, &plan.time, plan.right)
+        });
+        groups.extend(plan.groups.iter().map(|group| line(group.by, &group.name, group.prompts, &group.speed, &group.time, group.right)));
+        let of = |(place, &(reached, accepted)): (usize, &(u64, u64))| Position { plan: &plan.name, position: place + 1, reached, accepted };
+        positions.extend(plan.positions.iter().enumerate().map(of));
+    }
+    let costs = &findings.facts.step_costs_ms;
+    let step = |(&rows, &milliseconds): (&usize, &f64)| Step { rows, milliseconds, plain_steps: costs.get(&1).map(|plain| milliseconds / plain) };
+    let steps: Vec<Step> = costs.iter().map(step).collect();
+    Ok(vec![
+        ("plans.csv", to_csv(&plans, true)?),
+        ("groups.csv", to_csv(&groups, true)?),
+        ("positions.csv", to_csv(&positions, true)?),
+        ("steps.csv", to_csv(&steps, true)?),
+        ("router.csv", to_csv(&router(findings), true)?),
+    ])
+}
+
+fn router(findings: &Findings) -> Vec<RouterLine> {
+    let mut lines = Vec::new();
+    let Some(auto) = findings.auto() else { return lines };
+    let rows = findings.rows_of(&auto.name);
+    if let Some(regret) = &findings.regret {
+        let shares = [("random", &regret.random), (auto.name.as_str(), &regret.chosen), ("oracle", &regret.oracle)];
+        lines.extend(shares.map(|(of, share)| RouterLine {
+            what: "share of the best static plan's time",
+            of: of.to_owned(),
+            value: share.estimate,
+            low: Some(share.low),
+            high: Some(share.high),
+        }));
+    }
+    let plain = |what, of: String, value| RouterLine { what, of, value, low: None, high: None };
+    lines.extend(chosen(&rows).into_iter().map(|(drafter, count)| plain("answers drafted mostly by", drafter, count as f64)));
+    for (said, judged) in confusion(&rows).into_iter().flatten().zip(LEVELS).map(|(judged, said)| (said, judged)) {
+        lines.extend(judged.iter().zip(LEVELS).map(|(count, level)| plain("prompts of a level judged to be of another", format!("{said} as {level}"), *count as f64)));
+    }
+    for bin in reliability(&rows) {
+        lines.push(plain("measured acceptance where this was expected", format!("{:.4}", bin.expected), bin.measured));
+    }
+    lines
+}
