@@ -81,7 +81,8 @@ pub struct Case {
 /// If the file cannot be read.
 pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(Vec<Case>, Vec<String>), anyhow::Error> {
     let shown = path.display();
-    let bytes = fs::read(path).with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
+    let bytes =
+        fs::read(path).with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (mut cases, mut complaints) = (Vec::new(), Vec::new());
     let mut taken: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -104,7 +105,8 @@ pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(V
 }
 
 fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
-    let text = std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    let text =
+        std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
     let row: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON object ({error})"))?;
     let text_of = |key: &str| match row.get(key) {
         Some(Value::String(text)) => Some(text.clone()),
@@ -129,7 +131,8 @@ fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
             let prompt = match (text_of("prompt"), row.get("messages")) {
                 (Some(text), None) => Prompt::Text(text),
                 (None, Some(messages)) => Prompt::Messages(
-                    serde_json::from_value(messages.clone()).map_err(|error| format!("its `messages` cannot be used ({error})"))?,
+                    serde_json::from_value(messages.clone())
+                        .map_err(|error| format!("its `messages` cannot be used ({error})"))?,
                 ),
                 (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".into()),
                 (None, None) => return Err("it has neither `prompt` nor `messages`".into()),
@@ -171,17 +174,21 @@ mod tests {
 
     #[test]
     fn every_format_gives_prompts_and_what_is_right() {
-        let (cases, complaints) = read(
-            "{\"question\": \"2+2?\", \"answer\": \"two and two\\n#### 1,004.0\"}\n",
-            Format::Gsm8k,
-            None,
-        );
+        let (cases, complaints) =
+            read("{\"question\": \"2+2?\", \"answer\": \"two and two\\n#### 1,004.0\"}\n", Format::Gsm8k, None);
         assert!(complaints.is_empty() && cases[0].id == "rows-1");
         let check = cases[0].check.as_ref().unwrap();
         assert!(check.is_right("So 5, or rather 1004.") && !check.is_right("1004 is not 5") && !check.is_right("none"));
 
-        let (cases, _) = read("{\"question_id\": 81, \"category\": \"writing\", \"turns\": [\"Compose\", \"Again\"]}", Format::SpecBench, None);
-        assert_eq!((cases[0].id.as_str(), cases[0].asked.as_str(), &cases[0].check), ("spec-bench-81", "user: Compose\n", &None));
+        let (cases, _) = read(
+            "{\"question_id\": 81, \"category\": \"writing\", \"turns\": [\"Compose\", \"Again\"]}",
+            Format::SpecBench,
+            None,
+        );
+        assert_eq!(
+            (cases[0].id.as_str(), cases[0].asked.as_str(), &cases[0].check),
+            ("spec-bench-81", "user: Compose\n", &None)
+        );
 
         let (cases, _) = read("{\"task_id\": \"HumanEval/0\", \"prompt\": \"def f():\"}", Format::Humaneval, None);
         assert_eq!((cases[0].id.as_str(), cases[0].asked.as_str()), ("HumanEval/0", "def f():"));
@@ -199,14 +206,18 @@ mod tests {
         let (cases, complaints) = read(text, Format::Tasks, None);
         assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["rows-1", "rows-5"]);
         assert_eq!(cases[1].check, Some(Check::Words("4".into())));
-        assert!(complaints[0].contains("line 2: it is no JSON object") && complaints[1].contains("line 4: it has neither"));
+        assert!(
+            complaints[0].contains("line 2: it is no JSON object") && complaints[1].contains("line 4: it has neither")
+        );
         let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
         assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");
     }
 
     #[test]
     fn of_every_category_and_level_the_first_are_taken() {
-        let row = |id: usize, category: &str| format!("{{\"id\": \"{id}\", \"category\": \"{category}\", \"prompt\": \"x\"}}\n");
+        let row = |id: usize, category: &str| {
+            format!("{{\"id\": \"{id}\", \"category\": \"{category}\", \"prompt\": \"x\"}}\n")
+        };
         let text: String = (0..6).map(|id| row(id, if id % 2 == 0 { "even" } else { "odd" })).collect();
         let (cases, _) = read(&text, Format::Tasks, Some(2));
         assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3"]);

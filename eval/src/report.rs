@@ -66,7 +66,11 @@ pub struct Findings {
 impl Findings {
     /// The plan that chooses by prompt, if one does.
     pub fn auto(&self) -> Option<&PlanResult> {
-        let name = self.rows.iter().find(|row| row.expected_acceptance.is_some() && !self.is_lossy(&row.plan)).map(|row| &row.plan)?;
+        let name = self
+            .rows
+            .iter()
+            .find(|row| row.expected_acceptance.is_some() && !self.is_lossy(&row.plan))
+            .map(|row| &row.plan)?;
         self.plans.iter().find(|plan| plan.name == *name)
     }
 
@@ -93,7 +97,8 @@ impl Findings {
 pub fn report(flags: &ReportFlags) -> Result<ExitCode, Failure> {
     let findings = find(&flags.run, &flags.import, flags.title.clone())?;
     let out = flags.out.as_ref().unwrap_or(&flags.run);
-    fs::create_dir_all(out).with_context(|| format!("The folder {} cannot be made; name another with --out", out.display()))?;
+    fs::create_dir_all(out)
+        .with_context(|| format!("The folder {} cannot be made; name another with --out", out.display()))?;
     let place = |name: &str| out.join(name);
     for (name, bytes) in tables::all(&findings)? {
         write_file(&place(name), &bytes)?;
@@ -110,24 +115,40 @@ pub fn report(flags: &ReportFlags) -> Result<ExitCode, Failure> {
 /// Reads a run and makes numbers of it.
 pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Result<Findings, anyhow::Error> {
     let (parts, mut rows, mut complaints) = read_run(run)?;
-    let facts = parts.first().cloned().ok_or_else(|| anyhow!("{} holds no run; make one with `paceline-eval run SUITE --out {}`.", run.display(), run.display()))?;
+    let facts = parts.first().cloned().ok_or_else(|| {
+        anyhow!("{} holds no run; make one with `paceline-eval run SUITE --out {}`.", run.display(), run.display())
+    })?;
     for import in imports {
         let table = read_rows(import)?;
         if let Some(own) = table.rows.iter().find(|row| facts.plans.iter().any(|plan| plan.name == row.plan)) {
-            return Err(anyhow!("{} has rows of a plan that the run has too, {}; give it another name.", import.display(), own.plan));
+            return Err(anyhow!(
+                "{} has rows of a plan that the run has too, {}; give it another name.",
+                import.display(),
+                own.plan
+            ));
         }
         complaints.extend(table.complaints);
         // What a prompt is, the run knows.
-        rows.extend(table.rows.into_iter().map(|mut row| {
-            if let Some(known) = rows.iter().find(|known| known.id == row.id) {
-                (row.category, row.level) = (known.category.clone(), known.level.clone());
-            }
-            row
-        }).collect::<Vec<_>>());
+        rows.extend(
+            table
+                .rows
+                .into_iter()
+                .map(|mut row| {
+                    if let Some(known) = rows.iter().find(|known| known.id == row.id) {
+                        (row.category, row.level) = (known.category.clone(), known.level.clone());
+                    }
+                    row
+                })
+                .collect::<Vec<_>>(),
+        );
     }
     let plans = results(&rows, &facts.reference);
     if plans.is_empty() {
-        return Err(anyhow!("{} holds no answers of the plan {}, with which others are compared; run the suite to its end.", run.display(), facts.reference));
+        return Err(anyhow!(
+            "{} holds no answers of the plan {}, with which others are compared; run the suite to its end.",
+            run.display(),
+            facts.reference
+        ));
     }
     let title = title.unwrap_or_else(|| format!("{}: {}", facts.target, facts.suite));
     let mut findings = Findings { title, facts, parts, rows, plans, regret: None, warnings: Vec::new() };
@@ -149,18 +170,31 @@ fn is_automatic(findings: &Findings, plan: &str) -> bool {
     findings.facts.plans.iter().any(|known| known.name == plan && !known.described.contains("drafter"))
 }
 
+/// The parts of a run, their rows, and what is wrong with others.
+type RunRead = (Vec<Facts>, Vec<Row>, Vec<String>);
+
 /// The parts of a run and their rows.
-fn read_run(run: &Path) -> Result<(Vec<Facts>, Vec<Row>, Vec<String>), anyhow::Error> {
-    let entries = fs::read_dir(run).with_context(|| format!("The run {} cannot be read; name the folder of `paceline-eval run --out`", run.display()))?;
+fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
+    let entries = fs::read_dir(run).with_context(|| {
+        format!("The run {} cannot be read; name the folder of `paceline-eval run --out`", run.display())
+    })?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     names.sort();
-    let (mut parts, mut rows, mut complaints): (Vec<Facts>, Vec<Row>, Vec<String>) = Default::default();
+    let (mut parts, mut rows, mut complaints): RunRead = Default::default();
     for path in names {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(ending) = name.strip_prefix("run").and_then(|rest| rest.strip_suffix(".json")) else { continue };
         let Some(facts) = Facts::read(&path)? else { continue };
-        if let Some(other) = parts.iter().find(|other| (other.suite_digest, &other.target_hash) != (facts.suite_digest, &facts.target_hash)) {
-            return Err(anyhow!("{} holds parts of different suites or models, {} and {}; put them into folders of their own.", run.display(), other.suite, facts.suite));
+        if let Some(other) = parts
+            .iter()
+            .find(|other| (other.suite_digest, &other.target_hash) != (facts.suite_digest, &facts.target_hash))
+        {
+            return Err(anyhow!(
+                "{} holds parts of different suites or models, {} and {}; put them into folders of their own.",
+                run.display(),
+                other.suite,
+                facts.suite
+            ));
         }
         parts.push(facts);
         let table = read_rows(&run.join(format!("rows{ending}.csv")))?;
@@ -169,8 +203,16 @@ fn read_run(run: &Path) -> Result<(Vec<Facts>, Vec<Row>, Vec<String>), anyhow::E
     }
     // Parts are merged as if they had been one run.
     rows.sort_by(|a, b| (a.repeat, &a.id, a.place).cmp(&(b.repeat, &b.id, b.place)));
-    if let Some(twice) = rows.windows(2).find(|pair| (&pair[0].id, pair[0].repeat, &pair[0].plan) == (&pair[1].id, pair[1].repeat, &pair[1].plan)) {
-        return Err(anyhow!("{} has an answer twice, prompt {} with plan {}; keep one set of parts of a run in a folder.", run.display(), twice[0].id, twice[0].plan));
+    if let Some(twice) = rows
+        .windows(2)
+        .find(|pair| (&pair[0].id, pair[0].repeat, &pair[0].plan) == (&pair[1].id, pair[1].repeat, &pair[1].plan))
+    {
+        return Err(anyhow!(
+            "{} has an answer twice, prompt {} with plan {}; keep one set of parts of a run in a folder.",
+            run.display(),
+            twice[0].id,
+            twice[0].plan
+        ));
     }
     Ok((parts, rows, complaints))
 }

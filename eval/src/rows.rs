@@ -190,17 +190,22 @@ pub fn read_rows(path: &Path) -> Result<Table, anyhow::Error> {
         }
     }
     if let Some(other) = header.iter().find(|name| !known.iter().any(|column| column == name)) {
-        return Err(anyhow!("The rows {shown} have a column `{other}` that means nothing here; columns are {}.", known.join(", ")));
+        return Err(anyhow!(
+            "The rows {shown} have a column `{other}` that means nothing here; columns are {}.",
+            known.join(", ")
+        ));
     }
     let mut table = Table::default();
     for record in reader.records() {
-        let row = record.map_err(|error| (error.position().map_or(0, csv::Position::line), error.to_string())).and_then(|record| {
-            let line = record.position().map_or(0, csv::Position::line);
-            if record.len() != header.len() {
-                return Err((line, format!("it has {} fields instead of {}", record.len(), header.len())));
-            }
-            record.deserialize::<Row>(Some(&header)).map_err(|error| (line, reason(&error)))
-        });
+        let row = record
+            .map_err(|error| (error.position().map_or(0, csv::Position::line), error.to_string()))
+            .and_then(|record| {
+                let line = record.position().map_or(0, csv::Position::line);
+                if record.len() != header.len() {
+                    return Err((line, format!("it has {} fields instead of {}", record.len(), header.len())));
+                }
+                record.deserialize::<Row>(Some(&header)).map_err(|error| (line, reason(&error)))
+            });
         match row {
             Ok(row) => table.rows.push(row),
             Err((line, reason)) => {
@@ -254,7 +259,9 @@ impl Appender {
             }
             Ok::<_, std::io::Error>(file)
         };
-        let file = open().with_context(|| format!("{} cannot be written; name a folder that you may write with --out", path.display()))?;
+        let file = open().with_context(|| {
+            format!("{} cannot be written; name a folder that you may write with --out", path.display())
+        })?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -265,7 +272,10 @@ impl Appender {
     pub fn append(&mut self, rows: &[Row]) -> Result<(), anyhow::Error> {
         let bytes = to_csv(rows, false)?;
         self.file.write_all(&bytes).with_context(|| {
-            format!("{} cannot be written any more; free some space and call the command again, which goes on from here", self.path.display())
+            format!(
+                "{} cannot be written any more; free some space and call the command again, which goes on from here",
+                self.path.display()
+            )
         })
     }
 }
@@ -277,7 +287,7 @@ impl Appender {
 pub fn to_csv<T: Serialize>(rows: &[T], header: bool) -> Result<Vec<u8>, anyhow::Error> {
     let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
     rows.iter().try_for_each(|row| writer.serialize(row))?;
-    Ok(writer.into_inner().map_err(|error| anyhow!("rows cannot be written: {error}"))?)
+    writer.into_inner().map_err(|error| anyhow!("rows cannot be written: {error}"))
 }
 
 #[cfg(test)]
@@ -286,14 +296,22 @@ mod tests {
     use super::*;
 
     fn row(id: &str) -> Row {
-        Row { id: id.into(), plan: "a,\"b\"\nc".into(), tokens: 4, latency_ms: Some(10.0), prefill_ms: Some(2.0), ..Row::default() }
+        Row {
+            id: id.into(),
+            plan: "a,\"b\"\nc".into(),
+            tokens: 4,
+            latency_ms: Some(10.0),
+            prefill_ms: Some(2.0),
+            ..Row::default()
+        }
     }
 
     #[test]
     fn rows_come_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
-        let rows = [row("one"), Row { right: Some(true), by_position: "4;3".into(), joules: Some(0.1 + 0.2), ..row("two") }];
+        let rows =
+            [row("one"), Row { right: Some(true), by_position: "4;3".into(), joules: Some(0.1 + 0.2), ..row("two") }];
         Appender::open(&path).unwrap().append(&rows[..1]).unwrap();
         Appender::open(&path).unwrap().append(&rows[1..]).unwrap();
         let table = read_rows(&path).unwrap();
@@ -308,7 +326,11 @@ mod tests {
         fs::write(&path, "id,plan,tokens,latency_ms\na,p,4,10\nb,p,many,10\nc,p\nd,p,5,\n").unwrap();
         let table = read_rows(&path).unwrap();
         assert_eq!(table.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "d"]);
-        assert!(table.complaints[0].contains("line 3") && table.complaints[1].contains("line 4: it has 2 fields"), "{:?}", table.complaints);
+        assert!(
+            table.complaints[0].contains("line 3") && table.complaints[1].contains("line 4: it has 2 fields"),
+            "{:?}",
+            table.complaints
+        );
         for (text, words) in [("id,plan\n", "no column `tokens`"), ("id,plan,tokens,tokns\n", "`tokns`")] {
             fs::write(&path, text).unwrap();
             assert!(read_rows(&path).unwrap_err().to_string().contains(words));

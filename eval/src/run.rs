@@ -16,9 +16,9 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use paceline::command::Failure;
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
-use paceline::command::Failure;
 use paceline::files::write_file;
 use paceline::{Engine, GenerationConfig};
 use rand::SeedableRng as _;
@@ -29,9 +29,6 @@ pub use self::facts::{Facts, PlanFacts};
 use crate::prompts::Case;
 use crate::rows::{Appender, Row, read_rows, to_csv};
 use crate::suite::Suite;
-
-/// Seconds for which idle power is measured, before and after.
-const IDLE_SECONDS: f64 = 2.0;
 
 /// The flags of `run`.
 #[derive(Debug, Args)]
@@ -203,12 +200,10 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
     // A line without its end was being written.
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let torn = whole < text.len();
-    let table = if torn {
+    if torn {
         write_file(path, &text[..whole])?;
-        read_rows(path)?
-    } else {
-        read_rows(path)?
-    };
+    }
+    let table = read_rows(path)?;
     let blocks: Vec<&[Row]> = table.rows.chunk_by(|a, b| (&a.id, a.repeat) == (&b.id, b.repeat)).collect();
     let kept: Vec<&[Row]> = blocks.into_iter().filter(|block| block.len() == suite.plans.len()).collect();
     let rows: Vec<&Row> = kept.iter().copied().flatten().collect();
@@ -230,9 +225,9 @@ fn take(out: &Path, shard: Shard) -> Result<File, anyhow::Error> {
     let lock = File::create(out.join(shard.file("in-use", "lock"))).with_context(unwritable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            Err(anyhow!("Another command is writing this part of {shown}; wait for it, or name another folder with --out."))
-        }
+        Err(TryLockError::WouldBlock) => Err(anyhow!(
+            "Another command is writing this part of {shown}; wait for it, or name another folder with --out."
+        )),
         Err(TryLockError::Error(error)) => Err(error).with_context(unwritable),
     }
 }

@@ -107,8 +107,9 @@ impl Suite {
     /// ([`Suite::complaints`]).
     pub fn read(path: &Path) -> Result<Self, anyhow::Error> {
         let shown = path.display();
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml"))?;
+        let text = fs::read_to_string(path).with_context(|| {
+            format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml")
+        })?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let reason = error.message().replace('\n', " ");
@@ -123,7 +124,8 @@ impl Suite {
         if engine.model.is_none() {
             return Err(wrong("its [engine] names no `model`, a folder in the Hugging Face layout.".into()));
         }
-        let plans = file.plan.iter().map(|plan| read_plan(&file.answer, plan)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        let plans =
+            file.plan.iter().map(|plan| read_plan(&file.answer, plan)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         let names: BTreeSet<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         if names.len() < plans.len() {
             return Err(wrong("two of its plans have one name; rename one.".into()));
@@ -147,7 +149,10 @@ impl Suite {
             return Err(wrong(format!("two prompts have the id {}; give each its own.", twice.id)));
         }
         if cases.is_empty() {
-            bail!("The suite {shown} has no prompt that can be used. {}", complaints.first().map_or("", String::as_str));
+            bail!(
+                "The suite {shown} has no prompt that can be used. {}",
+                complaints.first().map_or("", String::as_str)
+            );
         }
         let mut sum = Checksum::default();
         sum.text(&text);
@@ -175,7 +180,10 @@ fn read_plan(all: &Map<String, Value>, plan: &Map<String, Value>) -> Result<Plan
 }
 
 /// Settings of the runtime from a table of the suite, of which every key has to be one.
-fn settings<T: Default + serde::Serialize + DeserializeOwned>(table: &Map<String, Value>, place: &str) -> Result<T, String> {
+fn settings<T: Default + serde::Serialize + DeserializeOwned>(
+    table: &Map<String, Value>,
+    place: &str,
+) -> Result<T, String> {
     let known = serde_json::to_value(T::default()).map_err(|error| error.to_string())?;
     if let Some(unknown) = table.keys().find(|key| known.get(key.as_str()).is_none()) {
         let known: Vec<&str> = known.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();

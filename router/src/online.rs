@@ -176,7 +176,10 @@ impl Online {
         }
         let costs = &state.costs;
         let drafters = costs.drafters.values().flat_map(|cost| [cost.token, cost.reading]);
-        if costs.steps.iter().copied().chain(drafters).any(|seconds| !(seconds.is_finite() && seconds >= 0.0)) {
+        let shares = costs.drafters.values().all(|cost| cost.share > 0.0 && cost.share <= 1.0);
+        if !shares
+            || costs.steps.iter().copied().chain(drafters).any(|seconds| !(seconds.is_finite() && seconds >= 0.0))
+        {
             return Err(damaged("costs that cannot be".to_owned()));
         }
         Ok(Some(state))

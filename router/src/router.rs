@@ -70,7 +70,7 @@ pub struct Description {
     /// For every drafter: how the log-odds of its acceptance become those of its effective acceptance
     /// ([`crate::Prices::effective_acceptance`]), which stopping where it is unsure makes higher: an offset and a factor.
     pub stopping: Vec<[f64; 2]>,
-    /// How many rounds of an answer a prediction weighs as much as.
+    /// How many rounds of an answer a prediction weighs as much as; more than 0.
     pub rounds: f64,
     /// For every drafter, on how many of the prompts that it did not learn from it chose that one, as a share.
     #[serde(default)]
@@ -112,7 +112,7 @@ impl Description {
             return Err("it names another number of plans than it has outputs for".to_owned());
         }
         let numbers = self.stopping.iter().flatten().chain([&self.rounds]);
-        if numbers.into_iter().any(|number| !number.is_finite()) || self.rounds < 0.0 {
+        if numbers.into_iter().any(|number| !number.is_finite()) || self.rounds <= 0.0 {
             return Err("it holds numbers that are none".to_owned());
         }
         Ok(())

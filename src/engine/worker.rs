@@ -83,6 +83,10 @@ impl Worker {
                 Ok(None) => Ok(()),
                 Err(error) => job.events.send(Err(error)),
             };
+            // Who waits for an answer does not wait for the disk.
+            if let Some(advisor) = &mut self.advisor {
+                advisor.save_now_and_then();
+            }
         }
         if let Some(advisor) = &mut self.advisor {
             advisor.save();
@@ -171,8 +175,9 @@ impl Worker {
                 shown.into_iter().for_each(|shown| advisor.learn(advice, &candidate.name.to_string(), shown));
             }
             advisor.end_answer(lane.planner.cost_table());
-            advisor.take_warnings().into_iter().for_each(|warning| record.warn(warning));
         }
+        let warnings = self.advisor.as_mut().map(Advisor::take_warnings);
+        warnings.into_iter().flatten().for_each(|warning| record.warn(warning));
         if events.is_closed() {
             return Ok(None);
         }

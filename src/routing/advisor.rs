@@ -13,7 +13,7 @@ use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::files::write_file;
+use crate::files::{AtomicFile, write_file};
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -31,6 +31,16 @@ pub struct Advisor {
     saved: Instant,
     /// Sentences about the state that deserve attention, until they are told.
     warnings: Vec<String>,
+}
+
+/// A name beside `path` that nothing has yet.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = |number: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 0 { ".aside".to_owned() } else { format!(".aside-{number}") });
+        PathBuf::from(name)
+    };
+    (0..).map(numbered).find(|name| !name.exists()).unwrap_or_else(|| numbered(0))
 }
 
 /// How often the state is written at most.
@@ -150,14 +160,21 @@ impl Advisor {
         let Some(path) = path else { return self };
         match Online::open(path, &self.router.description().made_of) {
             Ok(known) => self.online = known.unwrap_or(self.online),
-            Err(OnlineError::Unreadable { .. } | OnlineError::Damaged { .. } | OnlineError::Other { .. }) if frozen => {
+            // What is no file of ours, or cannot be read, is none of our business.
+            Err(error @ OnlineError::Unreadable { .. }) => {
+                self.warnings.push(format!(
+                    "{error}: nothing that is learned while serving is kept; name a file with `--online-state`."
+                ));
+                return self;
+            }
+            Err(OnlineError::Damaged { .. } | OnlineError::Other { .. }) if frozen => {
                 self.warnings.push(format!(
                     "The learned state {} cannot be used and is left alone; the router goes by its training.",
                     path.display()
                 ));
             }
             Err(error) => {
-                let aside = path.with_extension("aside");
+                let aside = free_name(path);
                 let moved = match std::fs::rename(path, &aside) {
                     Ok(()) => format!("it was moved to {}", aside.display()),
                     Err(reason) => format!("it could not be moved aside ({reason}) and will be replaced"),
@@ -166,6 +183,10 @@ impl Advisor {
             }
         }
         self.state = Some(path.to_owned());
+        // Most programs end before the first time it is written: whether it can be is told now.
+        if let Err(error) = AtomicFile::create(path) {
+            self.warnings.push(format!("What is learned while serving will not be kept. {error}"));
+        }
         self
     }
 
@@ -179,12 +200,15 @@ impl Advisor {
         std::mem::take(&mut self.warnings)
     }
 
-    /// An answer is over, in which work took this. Writes the state now and then.
+    /// An answer is over, in which work took this.
     pub fn end_answer(&mut self, costs: CostTable) {
-        if self.frozen {
-            return;
+        if !self.frozen {
+            self.online.end_answer(costs);
         }
-        self.online.end_answer(costs);
+    }
+
+    /// Writes the state if that is some seconds ago.
+    pub fn save_now_and_then(&mut self) {
         if self.saved.elapsed() >= SAVE_EVERY {
             self.save();
         }

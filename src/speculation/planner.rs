@@ -460,7 +460,7 @@ impl Planner {
         }
         // What an exit leaves to verification says what all of it would have taken.
         let share = if candidate.shares_layers() { candidate.share } else { 1.0 };
-        if share == 1.0 || (rows > 1 && share > 0.0) {
+        if share == 1.0 || rows > 1 {
             self.costs.observe(rows, round.verify_seconds / share);
         }
     }

@@ -152,6 +152,13 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let threads = config.resolved_threads();
     let compute = Compute::open(DeviceName::Cpu, threads)?;
     let tracer = Tracer::open(&checkpoint, &models, &recipe, &compute)?;
+    let vocabulary = checkpoint.config().vocab_size;
+    if vocabulary > 1 << 16 {
+        return Err(anyhow!(
+            "The target has {vocabulary} tokens, and traces hold 65,536 at most: models of more cannot be routed yet."
+        )
+        .into());
+    }
     let prompts = gather(job, &recipe, &models.target)?;
     let folder = job.folder("traces")?;
     let mut identity: Vec<String> =
@@ -167,7 +174,11 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         .as_bytes(),
     );
     let made_of = Checksum::of(
-        format!("{fingerprint:x} {:?}", prompts.iter().map(|prompt| &prompt.asked.id).collect::<Vec<_>>()).as_bytes(),
+        format!(
+            "{fingerprint:x} {:?}",
+            prompts.iter().map(|prompt| (&prompt.asked.id, &prompt.prompt)).collect::<Vec<_>>()
+        )
+        .as_bytes(),
     );
 
     let table = folder.join("traces.csv");

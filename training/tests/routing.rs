@@ -227,8 +227,8 @@ fn refusals(place: &Place, state: &Path) {
     warned(&EngineConfig { frozen: true, ..with_state.clone() }, &[]);
     assert!(fs::read(state).unwrap() == before);
     fs::write(state, &before[..before.len() / 2]).unwrap();
-    warned(&with_state, &["is damaged", "moved to", "state.aside", "begins anew"]);
-    assert!(fs::read(state.with_extension("aside")).unwrap() == before[..before.len() / 2]);
+    warned(&with_state, &["is damaged", "moved to", "state.json.aside", "begins anew"]);
+    assert!(fs::read(state.with_extension("json.aside")).unwrap() == before[..before.len() / 2]);
 
     // Another draft under the same name, another target, a damaged file, and none.
     let router = place.path("made/models/target/router.safetensors");

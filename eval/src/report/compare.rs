@@ -48,7 +48,9 @@ pub fn compare(flags: &CompareFlags) -> Result<ExitCode, Failure> {
     if both.is_empty() {
         return Err(anyhow!("{} and {} have no plan in common.", flags.before.display(), flags.after.display()).into());
     }
-    print_line("| plan | prompts of both | time per token, after of before | times as fast as the reference, before | after | right, before | after | p | same tokens |\n|---|---|---|---|---|---|---|---|---|")?;
+    print_line(
+        "| plan | prompts of both | time per token, after of before | times as fast as the reference, before | after | right, before | after | p | same tokens |\n|---|---|---|---|---|---|---|---|---|",
+    )?;
     for (before, after) in both {
         print_line(&line(before, after)?)?;
     }
@@ -61,12 +63,16 @@ fn line(before: &PlanResult, after: &PlanResult) -> Result<String, anyhow::Error
         return Err(anyhow!("The runs have no prompt of plan {} in common.", before.name));
     }
     let time = bootstrap(pairs.len(), RESAMPLES, 0, |places| {
-        let sums = places.iter().fold((0.0, 0.0), |sums, &place| (sums.0 + pairs[place].0.typical_ms, sums.1 + pairs[place].1.typical_ms));
+        let sums = places
+            .iter()
+            .fold((0.0, 0.0), |sums, &place| (sums.0 + pairs[place].0.typical_ms, sums.1 + pairs[place].1.typical_ms));
         sums.1 / sums.0
     });
     let checked: Vec<(bool, bool)> = pairs.iter().filter_map(|(old, new)| Some((old.right?, new.right?))).collect();
     let only = |wanted: (bool, bool)| checked.iter().filter(|pair| **pair == wanted).count() as u64;
-    let share = |count: usize| if checked.is_empty() { "-".to_owned() } else { format!("{:.1}%", 100.0 * count as f64 / checked.len() as f64) };
+    let share = |count: usize| {
+        if checked.is_empty() { "-".to_owned() } else { format!("{:.1}%", 100.0 * count as f64 / checked.len() as f64) }
+    };
     let same = pairs.iter().filter(|(old, new)| old.digest == new.digest).count();
     let shown = |interval: &Interval| format!("{:.3} ({:.3} to {:.3})", interval.estimate, interval.low, interval.high);
     Ok(format!(
@@ -78,7 +84,11 @@ fn line(before: &PlanResult, after: &PlanResult) -> Result<String, anyhow::Error
         shown(&after.speed),
         share(checked.iter().filter(|pair| pair.0).count()),
         share(checked.iter().filter(|pair| pair.1).count()),
-        if checked.is_empty() { "-".to_owned() } else { format!("{:.3}", mcnemar(only((true, false)), only((false, true)))) },
+        if checked.is_empty() {
+            "-".to_owned()
+        } else {
+            format!("{:.3}", mcnemar(only((true, false)), only((false, true))))
+        },
         100.0 * same as f64 / pairs.len() as f64
     ))
 }

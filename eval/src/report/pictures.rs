@@ -47,7 +47,11 @@ fn drawn(title: &str, height: u32, draw: impl Fn(&Area<'_>) -> Result<(), String
         draw(&area).and_then(|()| area.present().map_err(|error| error.to_string()))
     };
     if let Err(reason) = done {
-        return format!("<p>The picture \"{}\" could not be drawn: {}.</p>", super::page::escape(title), super::page::escape(&reason));
+        return format!(
+            "<p>The picture \"{}\" could not be drawn: {}.</p>",
+            super::page::escape(title),
+            super::page::escape(&reason)
+        );
     }
     // What is black is the text's colour, and the grid is the page's.
     let svg = svg.replace("#000000", "currentColor").replace("#010203", "var(--grid)");
@@ -62,7 +66,9 @@ fn drawn(title: &str, height: u32, draw: impl Fn(&Area<'_>) -> Result<(), String
 
 /// The least and the most of values, with some room around them.
 fn room(values: impl Iterator<Item = f64>, from_zero: bool) -> std::ops::Range<f64> {
-    let (low, high) = values.filter(|value| value.is_finite()).fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
     let margin = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-9);
     if from_zero { 0.0..high + margin } else { low - margin..high + margin }
@@ -104,7 +110,8 @@ pub fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series], from_zero
 
 /// Points with their names, and the line through those that no other beats: less of `x` and more of `y` are better.
 pub fn pareto(title: &str, x: Axis<'_>, y: Axis<'_>, points: &[(String, f64, f64)]) -> String {
-    let (across, up) = (room(points.iter().map(|point| point.1), true), room(points.iter().map(|point| point.2), false));
+    let (across, up) =
+        (room(points.iter().map(|point| point.1), true), room(points.iter().map(|point| point.2), false));
     // Names stand to the right of their points.
     let across = 0.0..across.end * 1.25;
     let mut front: Vec<(f64, f64)> = Vec::new();
@@ -139,12 +146,15 @@ pub fn pareto(title: &str, x: Axis<'_>, y: Axis<'_>, points: &[(String, f64, f64
             .build_cartesian_2d(across.clone(), up.clone())
             .map_err(|error| error.to_string())?;
         mesh(&mut chart, x, y)?;
-        chart.draw_series(LineSeries::new(front.iter().copied(), COLOURS[6].stroke_width(2))).map_err(|error| error.to_string())?;
+        chart
+            .draw_series(LineSeries::new(front.iter().copied(), COLOURS[6].stroke_width(2)))
+            .map_err(|error| error.to_string())?;
         let dots = points.iter().map(|point| Circle::new((point.1, point.2), 5, COLOURS[0].filled()));
         chart.draw_series(dots).map_err(|error| error.to_string())?;
-        let names = named.iter().zip(&places).map(|(point, place)| {
-            EmptyElement::at(*place) + Text::new(point.0.clone(), (9, -7), FONT.into_font())
-        });
+        let names = named
+            .iter()
+            .zip(&places)
+            .map(|(point, place)| EmptyElement::at(*place) + Text::new(point.0.clone(), (9, -7), FONT.into_font()));
         chart.draw_series(names).map_err(|error| error.to_string())?;
         Ok(())
     })
@@ -196,7 +206,11 @@ pub fn intervals(title: &str, x: Axis<'_>, named: &[(String, Interval)], at: f64
 }
 
 fn mesh<'a>(
-    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>,
+    chart: &mut ChartContext<
+        'a,
+        SVGBackend<'a>,
+        Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+    >,
     x: Axis<'_>,
     y: Axis<'_>,
 ) -> Result<(), String> {
@@ -228,10 +242,24 @@ mod tests {
         let all = [
             intervals("Speed & more", AXIS, &[("plan <a>".into(), interval)], 1.0),
             pareto("Speed & more", AXIS, AXIS, &[("plan <a>".into(), 1.0, 0.9), ("b".into(), 1.0, 0.9)]),
-            lines("Speed & more", AXIS, AXIS, &[Series { name: "plan <a>".into(), points: vec![(1.0, 1.0), (2.0, 3.0)] }, Series { name: "b".into(), points: vec![] }], true),
+            lines(
+                "Speed & more",
+                AXIS,
+                AXIS,
+                &[
+                    Series { name: "plan <a>".into(), points: vec![(1.0, 1.0), (2.0, 3.0)] },
+                    Series { name: "b".into(), points: vec![] },
+                ],
+                true,
+            ),
         ];
         for svg in all {
-            assert!(svg.contains("aria-label=\"Speed &amp; more\"") && svg.contains("currentColor") && svg.contains("var(--grid)"), "{svg}");
+            assert!(
+                svg.contains("aria-label=\"Speed &amp; more\"")
+                    && svg.contains("currentColor")
+                    && svg.contains("var(--grid)"),
+                "{svg}"
+            );
             assert!(svg.contains("plan &lt;a&gt;") && !svg.contains("<a>") && !svg.contains("NaN"), "{svg}");
         }
     }

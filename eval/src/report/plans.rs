@@ -148,7 +148,8 @@ fn result(
     base: &BTreeMap<String, OfPrompt>,
 ) -> PlanResult {
     // Prompts that both answered.
-    let pairs: Vec<(&OfPrompt, &OfPrompt)> = prompts.iter().filter_map(|(id, own)| Some((own, base.get(id)?))).collect();
+    let pairs: Vec<(&OfPrompt, &OfPrompt)> =
+        prompts.iter().filter_map(|(id, own)| Some((own, base.get(id)?))).collect();
     let (speed, time) = speeds(&pairs);
     let energies: Option<Vec<(f64, f64)>> = pairs.iter().map(|(own, base)| Some((own.joules?, base.joules?))).collect();
     let energies = energies.filter(|all| !all.is_empty());
@@ -186,8 +187,7 @@ fn result(
         checked: n,
         p: (n > 0).then(|| mcnemar(own_alone, base_alone)),
         not_worse: (n > 0).then(|| non_inferiority(own_alone, base_alone, n, MARGIN)),
-        same: (!digests.is_empty())
-            .then(|| digests.iter().filter(|same| **same).count() as f64 / digests.len() as f64),
+        same: (!digests.is_empty()).then(|| digests.iter().filter(|same| **same).count() as f64 / digests.len() as f64),
         groups: groups(&pairs),
         positions: positions(rows),
         tokens_per_step: if steps > 0 { sum(rows, &|row| row.tokens as u64) as f64 / steps as f64 } else { 0.0 },
@@ -201,7 +201,8 @@ fn result(
 /// Times as fast, and the share of time, with intervals over prompts.
 fn speeds(pairs: &[(&OfPrompt, &OfPrompt)]) -> (Interval, Interval) {
     let speed = |places: &[usize]| {
-        places.iter().map(|&place| pairs[place].1.typical_ms / pairs[place].0.typical_ms).sum::<f64>() / places.len() as f64
+        places.iter().map(|&place| pairs[place].1.typical_ms / pairs[place].0.typical_ms).sum::<f64>()
+            / places.len() as f64
     };
     let time = |places: &[usize]| ratio(places, |place| (pairs[place].0.typical_ms, pairs[place].1.typical_ms));
     (bootstrap(pairs.len(), RESAMPLES, 0, speed), bootstrap(pairs.len(), RESAMPLES, 0, time))
@@ -209,13 +210,16 @@ fn speeds(pairs: &[(&OfPrompt, &OfPrompt)]) -> (Interval, Interval) {
 
 /// The sum of the first of pairs over that of the second.
 fn ratio(places: &[usize], pair: impl Fn(usize) -> (f64, f64)) -> f64 {
-    let (own, base) = places.iter().map(|&place| pair(place)).fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+    let (own, base) =
+        places.iter().map(|&place| pair(place)).fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
     own / base
 }
 
 fn groups(pairs: &[(&OfPrompt, &OfPrompt)]) -> Vec<Group> {
     let mut all = Vec::new();
-    for (by, of) in [("level", (|prompt| &prompt.level) as fn(&OfPrompt) -> &String), ("category", |prompt| &prompt.category)] {
+    for (by, of) in
+        [("level", (|prompt| &prompt.level) as fn(&OfPrompt) -> &String), ("category", |prompt| &prompt.category)]
+    {
         let names: BTreeSet<&String> = pairs.iter().map(|(own, _)| of(own)).filter(|name| !name.is_empty()).collect();
         for name in names {
             let these: Vec<(&OfPrompt, &OfPrompt)> = pairs.iter().copied().filter(|(own, _)| of(own) == name).collect();
@@ -258,7 +262,7 @@ mod tests {
     fn row(plan: &str, id: usize, repeat: usize, ms: f64, right: bool) -> Row {
         Row {
             id: format!("{id}"),
-            level: if id % 2 == 0 { "simple".into() } else { "complex".into() },
+            level: if id.is_multiple_of(2) { "simple".into() } else { "complex".into() },
             plan: plan.into(),
             repeat,
             tokens: 10,
@@ -283,7 +287,13 @@ mod tests {
                 // One repeat is disturbed; medians do not mind.
                 let hiccup = if repeat == 1 { 50.0 } else { 0.0 };
                 rows.push(row("plain", id, repeat, 4.0 + id as f64, true));
-                rows.push(row("fast", id, repeat, (4.0 + id as f64) / if id % 2 == 0 { 4.0 } else { 2.0 } + hiccup, id != 3));
+                rows.push(row(
+                    "fast",
+                    id,
+                    repeat,
+                    (4.0 + id as f64) / if id.is_multiple_of(2) { 4.0 } else { 2.0 } + hiccup,
+                    id != 3,
+                ));
             }
         }
         rows.push(Row { error: "it failed".into(), ..row("fast", 99, 0, 1.0, true) });
@@ -291,7 +301,11 @@ mod tests {
         assert_eq!(results.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["plain", "fast"]);
         let (plain, fast) = (&results[0], &results[1]);
         assert!((plain.speed.estimate - 1.0).abs() < 1e-12 && plain.same == Some(1.0));
-        assert!((fast.speed.estimate - 3.0).abs() < 1e-12 && fast.speed.low > 2.5 && fast.speed.high < 3.5, "{:?}", fast.speed);
+        assert!(
+            (fast.speed.estimate - 3.0).abs() < 1e-12 && fast.speed.low > 2.5 && fast.speed.high < 3.5,
+            "{:?}",
+            fast.speed
+        );
         assert!((fast.groups[0].speed.estimate - 4.0).abs() < 1e-9 && fast.groups[0].name == "simple");
         assert!((fast.groups[1].speed.estimate - 2.0).abs() < 1e-9 && fast.groups[1].prompts == 20);
         assert_eq!((fast.checked, fast.same), (40, Some(39.0 / 40.0)));

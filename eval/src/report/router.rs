@@ -109,7 +109,8 @@ pub fn reliability(rows: &[&Row]) -> Vec<Bin> {
     let bin = |answers: &[(f64, f64, f64)]| Bin {
         answers: answers.len(),
         expected: answers.iter().map(|answer| answer.0).sum::<f64>() / answers.len() as f64,
-        measured: answers.iter().map(|answer| answer.1).sum::<f64>() / answers.iter().map(|answer| answer.2).sum::<f64>(),
+        measured: answers.iter().map(|answer| answer.1).sum::<f64>()
+            / answers.iter().map(|answer| answer.2).sum::<f64>(),
     };
     all.chunks(size).map(bin).collect()
 }
@@ -133,7 +134,14 @@ mod tests {
             for repeat in 0..4 {
                 for plan in ["a", "auto", "b"] {
                     let latency_ms = Some(time(plan, id) * 10.0);
-                    rows.push(Row { id: format!("{id:02}"), plan: plan.into(), repeat, tokens: 10, latency_ms, ..Row::default() });
+                    rows.push(Row {
+                        id: format!("{id:02}"),
+                        plan: plan.into(),
+                        repeat,
+                        tokens: 10,
+                        latency_ms,
+                        ..Row::default()
+                    });
                 }
             }
         }

@@ -100,12 +100,25 @@ pub(super) fn all(findings: &Findings) -> Result<Vec<(&'static str, Vec<u8>)>, a
             share_of_layers: plan.layers,
             ..line("all", "all", plan.prompts.len(), &plan.speed, &plan.time, plan.right)
         });
-        groups.extend(plan.groups.iter().map(|group| line(group.by, &group.name, group.prompts, &group.speed, &group.time, group.right)));
-        let of = |(place, &(reached, accepted)): (usize, &(u64, u64))| Position { plan: &plan.name, position: place + 1, reached, accepted };
+        groups.extend(
+            plan.groups
+                .iter()
+                .map(|group| line(group.by, &group.name, group.prompts, &group.speed, &group.time, group.right)),
+        );
+        let of = |(place, &(reached, accepted)): (usize, &(u64, u64))| Position {
+            plan: &plan.name,
+            position: place + 1,
+            reached,
+            accepted,
+        };
         positions.extend(plan.positions.iter().enumerate().map(of));
     }
     let costs = &findings.facts.step_costs_ms;
-    let step = |(&rows, &milliseconds): (&usize, &f64)| Step { rows, milliseconds, plain_steps: costs.get(&1).map(|plain| milliseconds / plain) };
+    let step = |(&rows, &milliseconds): (&usize, &f64)| Step {
+        rows,
+        milliseconds,
+        plain_steps: costs.get(&1).map(|plain| milliseconds / plain),
+    };
     let steps: Vec<Step> = costs.iter().map(step).collect();
     Ok(vec![
         ("plans.csv", to_csv(&plans, true)?),
@@ -131,9 +144,13 @@ fn router(findings: &Findings) -> Vec<RouterLine> {
         }));
     }
     let plain = |what, of: String, value| RouterLine { what, of, value, low: None, high: None };
-    lines.extend(chosen(&rows).into_iter().map(|(drafter, count)| plain("answers drafted mostly by", drafter, count as f64)));
+    lines.extend(
+        chosen(&rows).into_iter().map(|(drafter, count)| plain("answers drafted mostly by", drafter, count as f64)),
+    );
     for (said, judged) in confusion(&rows).into_iter().flatten().zip(LEVELS).map(|(judged, said)| (said, judged)) {
-        lines.extend(judged.iter().zip(LEVELS).map(|(count, level)| plain("prompts of a level judged to be of another", format!("{said} as {level}"), *count as f64)));
+        lines.extend(judged.iter().zip(LEVELS).map(|(count, level)| {
+            plain("prompts of a level judged to be of another", format!("{said} as {level}"), *count as f64)
+        }));
     }
     for bin in reliability(&rows) {
         lines.push(plain("measured acceptance where this was expected", format!("{:.4}", bin.expected), bin.measured));

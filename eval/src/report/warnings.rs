@@ -48,7 +48,10 @@ pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
         .map(|group| group.name.as_str())
         .collect();
     if !small.is_empty() {
-        all.push(format!("Of these groups there are fewer than {FEW} prompts, so their rows are rough: {}.", small.join(", ")));
+        all.push(format!(
+            "Of these groups there are fewer than {FEW} prompts, so their rows are rough: {}.",
+            small.join(", ")
+        ));
     }
     if findings.facts.repeats < 3 {
         all.push("With fewer than 3 repeats a hiccup cannot be told from a slow prompt, and the oracle is not shown or is noise.".to_owned());
@@ -60,20 +63,34 @@ pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
     }
     let failed = findings.rows.iter().filter(|row| !row.error.is_empty());
     if let Some(one) = failed.clone().next() {
-        all.push(format!("{} prompts could not be answered and are left out, such as {}: {}", failed.count(), one.id, one.error));
+        all.push(format!(
+            "{} prompts could not be answered and are left out, such as {}: {}",
+            failed.count(),
+            one.id,
+            one.error
+        ));
     }
-    let own_sources: Vec<&String> = findings.plans.iter().filter(|plan| findings.is_own(&plan.name)).flat_map(|plan| &plan.energy_sources).collect();
+    let own_sources: Vec<&String> = findings
+        .plans
+        .iter()
+        .filter(|plan| findings.is_own(&plan.name))
+        .flat_map(|plan| &plan.energy_sources)
+        .collect();
     if own_sources.is_empty() {
         all.push("Energy was not measured, as no meter could be read (columns say so): see `energy-source` in the suite's [engine].".to_owned());
     } else if own_sources.iter().any(|source| source.starts_with("estimated")) {
-        all.push("Energy is estimated from processor time: it follows that, so it shows no saving beyond it.".to_owned());
+        all.push(
+            "Energy is estimated from processor time: it follows that, so it shows no saving beyond it.".to_owned(),
+        );
     }
     let doubtful = findings.rows.iter().filter(|row| !row.energy_doubt.is_empty()).count();
     if doubtful > 0 {
         all.push(format!("{doubtful} readings of energy are doubtful, mostly windows shorter than the meter's resolution; sums over many answers are not."));
     }
     if findings.plans.iter().all(|plan| plan.checked == 0) {
-        all.push("The suite has no answers, so quality is unknown; only whether tokens are the same is shown.".to_owned());
+        all.push(
+            "The suite has no answers, so quality is unknown; only whether tokens are the same is shown.".to_owned(),
+        );
     }
     if findings.parts.iter().any(|part| part.machine != findings.facts.machine) {
         all.push("Parts were measured on different machines: compare plans within a prompt, not times.".to_owned());

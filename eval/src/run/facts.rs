@@ -135,9 +135,12 @@ impl Facts {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read(path).with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
+        let text =
+            fs::read(path).with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
         let read = serde_json::from_slice(&text);
-        read.map(Some).map_err(|error| anyhow!("{} is damaged ({error}); remove the folder and run the suite again.", path.display()))
+        read.map(Some).map_err(|error| {
+            anyhow!("{} is damaged ({error}); remove the folder and run the suite again.", path.display())
+        })
     }
 
     /// Writes it, whole or not at all.
@@ -164,8 +167,10 @@ fn now() -> u64 {
 /// The processor's name, how many there are for the process, and the operating system.
 fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name.trim()));
+    let name =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name.trim()));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let system = fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| String::new(), |release| format!(" {}", release.trim()));
+    let system = fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| String::new(), |release| format!(" {}", release.trim()));
     format!("{}, {processors} processors, {}{system}", name.unwrap_or(std::env::consts::ARCH), std::env::consts::OS)
 }

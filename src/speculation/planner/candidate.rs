@@ -15,6 +15,8 @@ const INTRODUCTION: u32 = 4;
 /// target is made, so it hardly moves.
 const SHARE_PRIOR: f64 = 8.0;
 const SHARE_MOST: f64 = 200.0;
+/// No exit leaves less of a step than this.
+const LEAST_SHARE: f64 = 0.01;
 /// How many tokens of such looks a prediction weighs as much as.
 const HEARD_PRIOR: f64 = 24.0;
 
@@ -107,7 +109,7 @@ impl Candidate {
     /// Learns that verifying a draft took such a share of a step over as many rows.
     pub(super) fn observe_share(&mut self, share: f64) {
         self.shares = (self.shares + 1.0).min(SHARE_MOST);
-        self.share += (share.clamp(0.0, 1.0) - self.share) / self.shares;
+        self.share += (share.clamp(LEAST_SHARE, 1.0) - self.share) / self.shares;
     }
 
     /// Whether its work is part of the verification's.

@@ -90,7 +90,9 @@ impl Rule<'_> {
             all.drafted += drafted;
             all.verified += verified;
             all.accepted.iter_mut().take(accepted).for_each(|count| *count += 1);
-            all.seconds += self.prices.token * drafted as f64 + self.prices.steps[verified];
+            // Where nothing was drafted no layer ran ahead either.
+            let verification = if drafted > 0 { self.prices.verification(verified) } else { self.prices.steps[0] };
+            all.seconds += self.prices.token * drafted as f64 + verification;
             place += accepted + 1;
         }
         all
@@ -111,4 +113,42 @@ pub fn lookups(prompt: &[u32], answer: &[u32]) -> Lookups {
         found.right.push(right as u8);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always right and sure of it, or never asked for anything.
+    struct Sure(bool);
+
+    impl Drafts for Sure {
+        fn token(&self, _: usize, _: usize) -> Option<(bool, f32)> {
+            self.0.then_some((true, 12.0))
+        }
+    }
+
+    #[test]
+    fn a_round_costs_what_its_prices_say() {
+        let steps: [f64; MAX_ROWS] = std::array::from_fn(|row| 1.0 + 0.25 * row as f64);
+        let calibration = Calibration::default();
+        let seconds = |share: f64, drafts: bool| {
+            let prices = Prices { steps, share, token: 0.05 };
+            let rule = Rule { calibration: &calibration, acceptance: 0.9, prices, token_seconds: 1.0 };
+            let replayed = rule.replay(&Sure(drafts), MAX_ROWS);
+            (replayed.rounds, replayed.verified, replayed.seconds)
+        };
+        // One round of sixteen drafted tokens and the target's own, of which an exit has run a part already.
+        let length = MAX_ROWS - 1;
+        for share in [1.0, 0.5] {
+            let expected = Prices { steps, share, token: 0.05 }.costs().round(length);
+            let (rounds, verified, seconds) = seconds(share, true);
+            assert_eq!((rounds, verified), (1, length));
+            assert!((seconds - expected).abs() < 1e-9, "{seconds} for {expected}");
+        }
+        // Without a draft a step is whole.
+        let (rounds, verified, seconds) = seconds(0.5, false);
+        assert_eq!((rounds, verified), (MAX_ROWS, 0));
+        assert!((seconds - MAX_ROWS as f64).abs() < 1e-9, "{seconds}");
+    }
 }
