@@ -216,7 +216,8 @@ pub enum Quality {
     Exact,
     /// As much as leaves a quality floor, by a statistical certificate.
     Bounded,
-    /// Whatever is asked for, without a promise.
+    /// Whatever is asked for, without a promise; where nothing is, what the router expects to change hardly an answer, of the
+    /// precisions that were loaded.
     #[serde(alias = "best-effort")]
     BestEffort,
 }

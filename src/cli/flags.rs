@@ -44,7 +44,8 @@ Examples:
     paceline generate --prompt 'Sort these words: pear fig apple' --quality best-effort --exit-threshold 0.999
 
 The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs. With `--quality
-best-effort` they are so too, until something is named that gives them up; the report says what was.
+best-effort` they need not be: what is named is given up, or else a lower precision that the router expects to change hardly
+an answer; the report says what was.
 Exit codes: 0 done, 1 something failed (a sentence on standard error says what), 2 wrong usage.";
 
 /// Flags of `paceline generate`.
@@ -144,7 +145,8 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Drafting", value_name = "auto|N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     draft_len: Option<DraftLength>,
-    /// What may be given up for speed: exact (nothing), best-effort (what the flags below name), or bounded (nothing that falls
+    /// What may be given up for speed: exact (nothing), best-effort (what the flags below name, or what
+    /// the router expects to change hardly an answer), or bounded (nothing that falls
     /// below `--quality-floor`; needs a certificate) [default: exact]
     #[arg(long, help_heading = "Quality", value_name = "QUALITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +174,8 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Quality", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     lower_precision: Option<String>,
-    /// What matters: latency, balanced (time and energy), energy, or capacity (drafters without memory of their own)
+    /// What matters: latency, balanced (time and energy), energy, or capacity (drafters without memory of their own). Energy is
+    /// taken to go with time, so the first three choose alike
     /// [default: latency]
     #[arg(long, help_heading = "Routing", value_name = "PROFILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,7 +186,8 @@ pub(super) struct GenerateFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<Objective>,
     /// What is known of the request, for the router: turn=N (of the conversation), past-acceptance=S (of this user's drafts),
-    /// relevance=S (of retrieved passages), load=S (of the machine), shares from 0 to 1
+    /// relevance=S (of retrieved passages), load=S (of the machine), shares from 0 to 1. A router heeds those that it saw in its
+    /// training: the one that ships the turn
     #[arg(long, help_heading = "Routing", value_name = "HINTS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<RequestHints>,
