@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
+use crate::meters::EnergyConfig;
 use crate::model::{DeviceName, LayerChoice, MatrixFormat, SkipPlan};
 use crate::routing::RequestHints;
 use crate::sampling::SamplingConfig;
@@ -50,12 +51,23 @@ pub struct EngineConfig {
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
     pub importance_text: Option<PathBuf>,
+    /// What tells the energy that answers take.
+    #[serde(flatten)]
+    pub energy: EnergyConfig,
 }
 
 impl EngineConfig {
     /// A config for the model in `directory`, everything else at its default.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { model: Some(directory.into()), ..Self::default() }
+    }
+
+    /// Checks every field against its range; what must be there is found when an engine is loaded.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.energy.validate().map_err(Error::Config)
     }
 
     /// The number of threads after resolving 0.

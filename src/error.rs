@@ -6,6 +6,7 @@ use paceline_kernels::QuantizedFormat;
 
 use crate::checkpoint::CheckpointError;
 use crate::drafters::{ChoiceError, DrafterChoice};
+use crate::meters::MeterError;
 use crate::model::{DeviceError, LayerChoiceError, MatrixFormat, ModelError, SkipError};
 use crate::sampling::SamplingError;
 use crate::text::TextError;
@@ -32,6 +33,8 @@ pub enum Error {
     Router(#[from] paceline_router::RouterError),
     #[error(transparent)]
     Drafter(#[from] ChoiceError),
+    #[error(transparent)]
+    Meter(#[from] MeterError),
     #[error(
         "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."
     )]

@@ -21,10 +21,14 @@ pub struct Report {
     pub draft_ms: f64,
     /// Time spent in the target's steps.
     pub verify_ms: f64,
-    /// Energy in watt-hours.
+    /// Gross energy in watt-hours, over the whole of [`Report::latency_ms`].
     pub energy_wh: Option<f64>,
-    /// Where that number comes from.
-    pub energy_source: &'static str,
+    /// The same without what the machine takes when it is idle, where that is known.
+    pub energy_net_wh: Option<f64>,
+    /// Where these numbers come from: what was measured and how, or the formula of an estimate, or `unavailable`.
+    pub energy_source: String,
+    /// What is doubtful about them, in sentences: of most meters that the answer was short.
+    pub energy_doubt: Option<String>,
     /// Whether the tokens are those of plain decoding, bit for bit, and if not, what was given up.
     pub exactness: String,
     /// Which way was taken.

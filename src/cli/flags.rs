@@ -215,6 +215,27 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Machine", value_name = "DEVICE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
+    /// What tells the energy in reports: auto (what measures the device), nvml (the NVIDIA card), rapl (the processor package),
+    /// estimated (a formula over processor time, from the numbers below), or none [default: auto]
+    #[arg(long, help_heading = "Energy", value_name = "SOURCE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_source: Option<String>,
+    /// Watts that what is measured takes when nothing runs; with them, reports tell net energy too
+    #[arg(long, help_heading = "Energy", value_name = "W", allow_negative_numbers = true, value_parser = number64)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_watts: Option<f64>,
+    /// With `--energy-source estimated`: watts of the whole package when all its processors work
+    #[arg(long, help_heading = "Energy", value_name = "W", allow_negative_numbers = true, value_parser = number64)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tdp_watts: Option<f64>,
+    /// With `--energy-source estimated`: the share of the package's idle watts that is this machine's, from 0 to 1 [default: 1]
+    #[arg(long, help_heading = "Energy", value_name = "S", allow_negative_numbers = true, value_parser = number64)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_share: Option<f64>,
+    /// With `--energy-source estimated`: processors (hardware threads) of the whole package; a virtual machine shows fewer
+    #[arg(long, help_heading = "Energy", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package_cores: Option<usize>,
     /// Print an object per prompt, with tokens and a report
     #[arg(long, help_heading = "Output and settings")]
     #[serde(skip)]
@@ -323,6 +344,7 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
         // Who leaves the choice open gets something to choose.
         engine.self_draft.push(SelfDraft::Int8);
     }
+    engine.validate().map_err(Failure::usage)?;
     generation.validate().map_err(Failure::usage)?;
     Ok((engine, generation))
 }
@@ -474,6 +496,10 @@ mod tests {
             (&["--model", "m", "--skip-layers", "some:1"], "skip-layers"),
             (&["--model", "m", "--lower-precision", "bf16"], "lower-precision"),
             (&["--model", "m", "--device", "gpu"], "device"),
+            (&["--model", "m", "--energy-source", "guessed"], "energy-source"),
+            (&["--model", "m", "--energy-source", "estimated"], "idle-watts"),
+            (&["--model", "m", "--idle-watts", "-1"], "idle-watts"),
+            (&["--model", "m", "--idle-share", "2"], "idle-share"),
             (&["--model", "m", "--draft-len", "17"], "draft-len"),
             (&["--model", "m", "--drafter", "magic"], "drafter"),
             (&["--model", "m", "--stop", ""], "stop"),

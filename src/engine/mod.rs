@@ -24,6 +24,7 @@ use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
 use crate::lossy::{self, Means};
+use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::routing::Advisor;
 use crate::text::{ChatTemplate, Message, Tokenizer};
@@ -80,6 +81,8 @@ pub struct EngineInfo {
     pub exact: bool,
     /// Whether a router judges prompts.
     pub router: RouterState,
+    /// What tells the energy that answers take, and may be asked by others too.
+    pub meter: Meter,
 }
 
 /// Whether a router judges prompts.
@@ -141,6 +144,8 @@ impl Engine {
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
         let directory = config.model.as_deref().ok_or(Error::NoModel)?;
+        config.validate()?;
+        let meter = Meter::open(&config.energy, config.device)?;
         let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
         let compute = open(config.device, config.resolved_threads())?;
         let checkpoint = Checkpoint::open(directory)?;
@@ -224,6 +229,7 @@ impl Engine {
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
             router,
+            meter,
         };
         let own_template = template.as_ref().ok().and_then(Option::as_ref);
         let (context, vocabulary) = (info.target.context, info.target.vocab_size);

@@ -10,6 +10,7 @@ use super::stream::{Answer, Event, FinishReason};
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
 use crate::lossy::LossyPlan;
+use crate::meters::{Energy, UNAVAILABLE};
 use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
 use crate::routing::ExpectedQuality;
 use crate::speculation::Round;
@@ -50,6 +51,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
     pub(super) exact: bool,
     pub(super) prefill_ms: f64,
+    /// What the answer took, if something tells.
+    pub(super) energy: Option<Energy>,
     /// What the router took, if there is one.
     pub(super) routing_ms: Option<f64>,
     /// What it takes the prompt's difficulty to be, and what it expects of the answer in words.
@@ -111,7 +114,8 @@ impl<'a> Record<'a> {
         let rest = self.stream.finish()?;
         self.stopped |= self.stream.stopped().is_some();
         self.text.push_str(&rest);
-        let Circumstances { prompt_tokens, tokens, precision, .. } = &circumstances;
+        let Circumstances { prompt_tokens, tokens, precision, energy, .. } = &circumstances;
+        let energy = energy.as_ref();
         self.speculation.tokens_per_step = tokens.len() as f64 / self.speculation.steps.max(1) as f64;
         let report = Report {
             latency_ms,
@@ -120,8 +124,10 @@ impl<'a> Record<'a> {
             routing_ms: circumstances.routing_ms,
             draft_ms: self.draft_ms,
             verify_ms: self.verify_ms,
-            energy_wh: None,
-            energy_source: "unavailable",
+            energy_wh: energy.map(Energy::watt_hours),
+            energy_net_wh: energy.and_then(Energy::net_watt_hours),
+            energy_source: energy.map_or(UNAVAILABLE, |energy| &energy.source).to_owned(),
+            energy_doubt: energy.and_then(|energy| energy.doubt.clone()),
             exactness: exactness(&self.speculation, tokens.len(), &circumstances),
             plan: plan_report(&self.speculation, &circumstances),
             speculation: self.speculation,

@@ -19,6 +19,7 @@ use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
 use crate::error::Error;
 use crate::lossy::{self, LossyPlan, Means};
+use crate::meters::{Meter, MeterError};
 use crate::model::Decoder;
 use crate::routing::{Advice, Advisor, Shown};
 use crate::sampling::Sampler;
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
     threads: usize,
+    meter: Meter,
 }
 
 impl Worker {
@@ -69,7 +71,16 @@ impl Worker {
             RouterState::Refused(reason) => Some(reason.clone()),
             _ => None,
         };
-        Self { lanes, tokenizer, texts, influence: None, advisor, refused, threads: info.threads }
+        Self {
+            lanes,
+            tokenizer,
+            texts,
+            influence: None,
+            advisor,
+            refused,
+            threads: info.threads,
+            meter: info.meter.clone(),
+        }
     }
 
     /// Answers until the engine is gone.
@@ -99,6 +110,7 @@ impl Worker {
         if events.is_closed() {
             return Ok(None);
         }
+        let window = self.meter.start();
         let started = Instant::now();
 
         let plan = self.plan(config)?;
@@ -182,6 +194,14 @@ impl Worker {
             return Ok(None);
         }
 
+        let energy = match window.finish() {
+            Ok(energy) => Some(energy),
+            Err(MeterError::Unavailable(_)) => None,
+            Err(failed) => {
+                record.warn(failed.to_string());
+                None
+            }
+        };
         let step_costs = lane.planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect();
         let of_candidates = |cost: &dyn Fn(&Candidate) -> Option<f64>| {
             let of = |candidate: &Candidate| Some((candidate.name.to_string(), cost(candidate)?));
@@ -197,6 +217,7 @@ impl Worker {
             draft_precision: &|drafter| lane.catalog.precision(drafter),
             exact: lane.target.compute().is_row_invariant(),
             prefill_ms: prefill * 1e3,
+            energy,
             routing_ms: advice.is_some().then_some(routing * 1e3),
             difficulty: advice.as_ref().map(|advice| advice.difficulty()),
             expected,

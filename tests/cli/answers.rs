@@ -77,7 +77,10 @@ fn the_object_of_an_answer_has_the_promised_shape() {
     assert_eq!(found["tokens"].as_array().unwrap().len(), 20);
     let report = &found["report"];
     for (part, promised) in [
-        ("", "latency_ms time_to_first_token_ms energy_wh energy_source plan speculation adaptations quality_metrics"),
+        (
+            "",
+            "latency_ms time_to_first_token_ms energy_wh energy_net_wh energy_source energy_doubt plan speculation adaptations quality_metrics",
+        ),
         ("/plan", "drafter draft_length exit_depth draft_precision target_precision layers_skipped difficulty why"),
         ("/speculation", "steps drafted evaluated accepted unverified tokens_per_step accepted_by_position"),
         ("/adaptations", "precision layers_skipped context_used batch_size"),

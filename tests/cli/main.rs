@@ -13,6 +13,7 @@ mod answers;
 mod bench;
 mod closed_output;
 mod conversation;
+mod energy;
 mod models;
 mod prompt_files;
 mod shipped;

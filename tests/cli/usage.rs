@@ -66,6 +66,14 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--draft-precision", "f64"], &["draft-precision", "f64", "bf16"]),
         (&["--kv-cache", "int8"], &["kv-cache", "int8", "f16"]),
         (&["--device", "gpu"], &["gpu", "cuda:0"]),
+        (&["--energy-source", "guessed"], &["energy-source", "guessed", "estimated"]),
+        (&["--energy-source", "estimated"], &["`idle-watts` is not given", "`package-cores`"]),
+        (&["--idle-watts", "-1"], &["`idle-watts` is -1", "from 0"]),
+        (&["--idle-watts", "9", "--tdp-watts", "8"], &["`idle-watts` is 9", "8 of `tdp-watts`"]),
+        (&["--tdp-watts", "many"], &["--tdp-watts", "finite number"]),
+        (&["--idle-share", "1.5"], &["`idle-share` is 1.5", "0 to 1"]),
+        (&["--package-cores", "0"], &["`package-cores` is 0"]),
+        (&["--package-cores", "-2"], &["--package-cores", "whole number"]),
         (&["--device", "cuda:x"], &["cuda:x", "cuda:0"]),
     ] {
         let run = generate(arguments);
@@ -143,6 +151,9 @@ fn wrong_config_files_are_refused() {
         (b"exit-threshold = 0.9", 2, &["exit-threshold", "best_effort"]),
         (b"quality = 'best_effort'\nexit-threshold = nan", 2, &["exit-threshold", "finite"]),
         (b"quality = 'best_effort'\nskip-layers = 'late:9'", 1, &["late:9", "1 to 1"]),
+        (b"energy-source = 'estimated'", 2, &["`idle-watts` is not given"]),
+        (b"idle-watts = nan", 2, &["idle-watts", "finite"]),
+        (b"package-cores = 1.5", 2, &["package-cores", "1.5"]),
         (b"drafter = 'exit:0'", 1, &["exit:0"]),
     ] {
         let (_directory, path) = file([&b"threads = 1\n"[..], text].concat());
@@ -201,7 +212,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision threads device config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision threads device energy-source idle-watts tdp-watts idle-share package-cores config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }
