@@ -50,6 +50,10 @@ pub struct EngineConfig {
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
     pub importance_text: Option<PathBuf>,
+    /// A file that a digest of each answer is added to, without prompts and texts ([`crate::journal`]). Without one none is kept.
+    pub journal: Option<PathBuf>,
+    /// Keep no journal, even where one is named.
+    pub no_journal: bool,
 }
 
 impl EngineConfig {

@@ -15,6 +15,7 @@ pub mod drafters;
 pub mod engine;
 mod error;
 pub mod files;
+pub mod journal;
 pub mod lossy;
 pub mod model;
 pub mod report;
@@ -27,6 +28,7 @@ pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Qual
 pub use drafters::DrafterChoice;
 pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
 pub use error::Error;
+pub use journal::{AdaptationStats, Period};
 pub use lossy::LossyPlan;
 pub use model::{LayerChoice, SkipPlan};
 pub use paceline_router::{Objective, Profile};

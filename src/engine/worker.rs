@@ -12,12 +12,13 @@ use burn::tensor::Tensor;
 use super::importance::{self, Texts};
 use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
-use super::stream::Event;
+use super::stream::{Answer, Event};
 use super::{EngineInfo, RouterState};
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
 use crate::error::Error;
+use crate::journal::{Entry, Journal};
 use crate::lossy::{self, LossyPlan, Means};
 use crate::model::Decoder;
 use crate::routing::{Advice, Advisor, Shown};
@@ -51,6 +52,9 @@ pub(super) struct Worker {
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
     threads: usize,
+    journal: Option<Journal>,
+    /// Whether it was told that answers are not in the journal. It is told once, until they are again.
+    journal_failed: bool,
 }
 
 impl Worker {
@@ -69,7 +73,9 @@ impl Worker {
             RouterState::Refused(reason) => Some(reason.clone()),
             _ => None,
         };
-        Self { lanes, tokenizer, texts, influence: None, advisor, refused, threads: info.threads }
+        let journal = info.journal.as_ref().map(Journal::new);
+        let threads = info.threads;
+        Self { lanes, tokenizer, texts, influence: None, advisor, refused, threads, journal, journal_failed: false }
     }
 
     /// Answers until the engine is gone.
@@ -205,7 +211,23 @@ impl Worker {
             kv_cache_bytes: target.cache_bytes(),
             threads: self.threads,
         };
-        record.finish(circumstances).map(Some)
+        let mut event = record.finish(circumstances)?;
+        if let Event::Done { answer, .. } = &mut event {
+            self.note(answer, &plan);
+        }
+        Ok(Some(event))
+    }
+
+    /// Adds an answer to the journal. What goes wrong is told in its report.
+    fn note(&mut self, answer: &mut Answer, plan: &LossyPlan) {
+        let Some(journal) = &self.journal else { return };
+        // What an answer saved is measured against the target as it was loaded, whatever it was given by.
+        let mut costs = self.lanes.whole().planner.costs().observed();
+        let plain_step = costs.find(|(rows, _)| *rows == 1).map(|(_, seconds)| seconds * 1e3);
+        let result = journal.append(&Entry::now(answer, plan, plain_step));
+        let failed = result.is_err();
+        answer.report.warnings.extend(result.err().filter(|_| !self.journal_failed).map(|error| error.to_string()));
+        self.journal_failed = failed;
     }
 
     /// What a request gives up.
