@@ -54,6 +54,10 @@ pub struct EngineConfig {
     /// What tells the energy that answers take.
     #[serde(flatten)]
     pub energy: EnergyConfig,
+    /// A file that a digest of each answer is added to, without prompts and texts ([`crate::journal`]). Without one none is kept.
+    pub journal: Option<PathBuf>,
+    /// Keep no journal, even where one is named.
+    pub no_journal: bool,
 }
 
 impl EngineConfig {

@@ -6,6 +6,7 @@ use paceline_kernels::QuantizedFormat;
 
 use crate::checkpoint::CheckpointError;
 use crate::drafters::{ChoiceError, DrafterChoice};
+use crate::journal::JournalError;
 use crate::meters::MeterError;
 use crate::model::{DeviceError, LayerChoiceError, MatrixFormat, ModelError, SkipError};
 use crate::sampling::SamplingError;
@@ -39,6 +40,12 @@ pub enum Error {
         "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."
     )]
     NoModel,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(
+        "This engine keeps no journal, so past answers are not known: set `journal` to a file when the engine is loaded."
+    )]
+    NoJournal,
     #[error("The configuration cannot be used: {0}")]
     Config(String),
     #[error(

@@ -15,6 +15,7 @@ pub mod drafters;
 pub mod engine;
 mod error;
 pub mod files;
+pub mod journal;
 pub mod lossy;
 pub mod meters;
 pub mod model;
@@ -28,6 +29,7 @@ pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Qual
 pub use drafters::DrafterChoice;
 pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
 pub use error::Error;
+pub use journal::{AdaptationStats, Period};
 pub use lossy::LossyPlan;
 pub use meters::{EnergyConfig, EnergySource};
 pub use model::{LayerChoice, SkipPlan};

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+/// What [`Report::exactness`] says of an answer that gave nothing up.
+pub const BIT_IDENTICAL: &str = "bit-identical to plain decoding";
+
 /// The report on one answer. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {

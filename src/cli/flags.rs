@@ -203,6 +203,15 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Routing")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     frozen: bool,
+    /// Add a digest of each answer, without its prompt and text, to this file, for `paceline stats` [default:
+    /// paceline/journal.jsonl in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, help_heading = "Output and settings", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<PathBuf>,
+    /// Keep no journal
+    #[arg(long, help_heading = "Output and settings")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_journal: bool,
     /// Processor threads [default: all that the process may use]
     #[arg(long, help_heading = "Machine", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]

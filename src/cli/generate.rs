@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::flags::{GenerateFlags, resolve};
 use super::prompts::{self, Task};
 use super::shipped;
+use super::stats;
 
 /// Runs the command.
 pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
@@ -19,6 +20,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     let models = shipped::or_shipped(engine_config.model.as_deref(), &engine_config.draft)?;
     let chat = flags.chat || models.shipped;
     (engine_config.model, engine_config.draft) = (Some(models.target), models.drafts);
+    engine_config.journal = engine_config.journal.or_else(stats::default_journal);
     let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
     let tasks = match (&flags.prompt, &flags.prompts) {
         (Some(text), _) => vec![Task::new(text, chat)],

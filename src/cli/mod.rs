@@ -10,6 +10,7 @@ mod inspect;
 mod prompts;
 mod shipped;
 mod skip_search;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ Examples:
   paceline generate --model DIR                                   a conversation
   paceline inspect DIR --search-skip                              how it could draft for itself
   paceline bench --model DIR --prompt 'Once upon a time'          what it costs here, with every drafter
+  paceline stats --period 24h                                     what was adapted and saved in the last day
   paceline generate --help                                        all settings, with more examples
 
 DIR is a model in the Hugging Face layout: config.json, model.safetensors, tokenizer.json.
@@ -45,6 +47,8 @@ enum Command {
     Bench(bench::BenchFlags),
     /// Show what a model directory holds, and which drafters it has.
     Inspect(flags::InspectFlags),
+    /// Show what was adapted and saved in answers so far, and what it cost in quality, from the journal.
+    Stats(stats::StatsFlags),
 }
 
 /// Runs the command that was typed.
@@ -53,5 +57,6 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(flags) => generate::generate(&flags),
         Command::Bench(flags) => bench::bench(&flags),
         Command::Inspect(flags) => inspect::inspect(&flags),
+        Command::Stats(flags) => stats::stats(&flags),
     })
 }

@@ -23,6 +23,7 @@ use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
+use crate::journal::{self, AdaptationStats, JournalError, Period};
 use crate::lossy::{self, Means};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
@@ -83,6 +84,8 @@ pub struct EngineInfo {
     pub router: RouterState,
     /// What tells the energy that answers take, and may be asked by others too.
     pub meter: Meter,
+    /// The file that a digest of each answer is added to, if one is kept.
+    pub journal: Option<PathBuf>,
 }
 
 /// Whether a router judges prompts.
@@ -230,6 +233,7 @@ impl Engine {
             exact: compute.is_row_invariant(),
             router,
             meter,
+            journal: config.journal.clone().filter(|_| !config.no_journal),
         };
         let own_template = template.as_ref().ok().and_then(Option::as_ref);
         let (context, vocabulary) = (info.target.context, info.target.vocab_size);
@@ -259,6 +263,19 @@ impl Engine {
     /// Whether the model has a chat template.
     pub fn can_chat(&self) -> bool {
         matches!(self.template, Ok(Some(_)))
+    }
+
+    /// What the answers of a period come to, those of other engines and programs with the same journal included. Nothing has been
+    /// answered yet where the journal's file is not there.
+    ///
+    /// # Errors
+    /// If the engine keeps no journal ([`EngineConfig::journal`]), or it cannot be read.
+    pub fn adaptation_stats(&self, period: Period) -> Result<AdaptationStats, Error> {
+        let path = self.info.journal.as_deref().ok_or(Error::NoJournal)?;
+        match journal::adaptation_stats(path, period) {
+            Err(JournalError::Missing { .. }) => Ok(AdaptationStats::of_nothing(path, period)),
+            known => Ok(known?),
+        }
     }
 
     /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.

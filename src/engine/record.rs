@@ -11,7 +11,7 @@ use crate::drafters::DrafterChoice;
 use crate::error::Error;
 use crate::lossy::LossyPlan;
 use crate::meters::{Energy, UNAVAILABLE};
-use crate::report::{Adaptations, PlanReport, QualityMetrics, Report, Speculation};
+use crate::report::{Adaptations, BIT_IDENTICAL, PlanReport, QualityMetrics, Report, Speculation};
 use crate::routing::ExpectedQuality;
 use crate::speculation::Round;
 use crate::speculation::decode::{Flow, Listener};
@@ -219,7 +219,7 @@ fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumsta
                 circumstances.precision, circumstances.whole_precision
             )
         }
-        _ if circumstances.exact => "bit-identical to plain decoding".to_owned(),
+        _ if circumstances.exact => BIT_IDENTICAL.to_owned(),
         _ => "unverified on this device".to_owned(),
     }
 }

@@ -12,12 +12,13 @@ use burn::tensor::Tensor;
 use super::importance::{self, Texts};
 use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
-use super::stream::Event;
+use super::stream::{Answer, Event};
 use super::{EngineInfo, RouterState};
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
 use crate::error::Error;
+use crate::journal::{Entry, Journal};
 use crate::lossy::{self, LossyPlan, Means};
 use crate::meters::{Meter, MeterError};
 use crate::model::Decoder;
@@ -53,6 +54,9 @@ pub(super) struct Worker {
     refused: Option<String>,
     threads: usize,
     meter: Meter,
+    journal: Option<Journal>,
+    /// Whether it was told that answers are not in the journal. It is told once, until they are again.
+    journal_failed: bool,
 }
 
 impl Worker {
@@ -80,6 +84,8 @@ impl Worker {
             refused,
             threads: info.threads,
             meter: info.meter.clone(),
+            journal: info.journal.as_ref().map(Journal::new),
+            journal_failed: false,
         }
     }
 
@@ -231,7 +237,23 @@ impl Worker {
             kv_cache_bytes: target.cache_bytes(),
             threads: self.threads,
         };
-        record.finish(circumstances).map(Some)
+        let mut event = record.finish(circumstances)?;
+        if let Event::Done { answer, .. } = &mut event {
+            self.note(answer, &plan);
+        }
+        Ok(Some(event))
+    }
+
+    /// Adds an answer to the journal. What goes wrong is told in its report.
+    fn note(&mut self, answer: &mut Answer, plan: &LossyPlan) {
+        let Some(journal) = &self.journal else { return };
+        // What an answer saved is measured against the target as it was loaded, whatever it was given by.
+        let mut costs = self.lanes.whole().planner.costs().observed();
+        let plain_step = costs.find(|(rows, _)| *rows == 1).map(|(_, seconds)| seconds * 1e3);
+        let result = journal.append(&Entry::now(answer, plan, plain_step));
+        let failed = result.is_err();
+        answer.report.warnings.extend(result.err().filter(|_| !self.journal_failed).map(|error| error.to_string()));
+        self.journal_failed = failed;
     }
 
     /// What a request gives up.

@@ -17,6 +17,7 @@ mod energy;
 mod models;
 mod prompt_files;
 mod shipped;
+mod stats;
 mod usage;
 
 use std::ffi::OsStr;
@@ -30,6 +31,9 @@ use serde_json::Value;
 
 /// Longer than any of these runs takes, even on a busy machine; a run that takes as long hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where runs keep their journal, instead of the user's home, if a test says nothing else.
+const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ impl Run {
 
     /// Runs a command with `input` on standard input. Its output goes through files, which never fill up as pipes do.
     fn of(mut command: Command, input: &[u8]) -> Self {
+        if !command.get_envs().any(|(name, _)| name == "XDG_STATE_HOME") {
+            command.env("XDG_STATE_HOME", STATE);
+        }
         let directory = tempfile::tempdir().unwrap();
         let path = |name| directory.path().join(name);
         File::create(path("in")).unwrap().write_all(input).unwrap();
@@ -145,6 +152,6 @@ fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, String) {
 /// A command with nothing on standard input, for tests that choose its output.
 fn quiet_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).env("XDG_STATE_HOME", STATE);
     command
 }

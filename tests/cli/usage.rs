@@ -82,6 +82,16 @@ fn wrong_usage_is_refused_with_exit_code_2() {
     if Path::new("/dev/zero").exists() {
         generate(&["--drafter", "skip:file:/dev/zero"]).fails(2, &["/dev/zero", "more than the 65536 bytes"]);
     }
+    for (arguments, words) in [
+        (&["--period", "24"][..], &["`24`", "--period", "7d"][..]),
+        (&["--period", "-1h"], &["`-1h`", "15m"]),
+        (&["--period", "0s"], &["`0s`", "from 1 on"]),
+        (&["--period", ""], &["--period", "24h"]),
+        (&["24h"], &["'24h'"]),
+        (&["--model", "x"], &["'--model'"]),
+    ] {
+        Run::new(&[&["stats"], arguments].concat()).fails(2, words);
+    }
     Run::new(&["dance"]).fails(2, &["dance"]);
     Run::new(&["inspect", "a", "b"]).fails(2, &["'b'"]);
 }
@@ -203,16 +213,21 @@ fn help_says_what_there_is_and_how_to_begin() {
     assert_eq!((bare.code, bare.out.as_str()), (Some(2), ""));
     let overview = Run::new(&["--help"]).succeeds();
     assert_eq!(bare.err, overview);
-    for word in ["generate", "inspect", "Examples:", "Exit codes:", "config.json"] {
+    for word in ["generate", "inspect", "stats", "Examples:", "Exit codes:", "config.json"] {
         assert!(overview.contains(word), "{word}: {overview}");
     }
     assert!(Run::new(&["inspect", "--help"]).succeeds().contains("<DIR>"));
     assert_eq!(Run::new(&["--version"]).succeeds(), format!("paceline {}\n", env!("CARGO_PKG_VERSION")));
 
+    let help = Run::new(&["stats", "--help"]).succeeds();
+    for word in ["--period", "--journal", "--json", "Examples:", "24h", "quality"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision threads device energy-source idle-watts tdp-watts idle-share package-cores config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision journal no-journal threads device energy-source idle-watts tdp-watts idle-share package-cores config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

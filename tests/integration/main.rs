@@ -10,6 +10,7 @@ mod engine;
 mod exactness;
 mod exits;
 mod goldens;
+mod journal;
 mod lossy;
 mod parity;
 mod properties;

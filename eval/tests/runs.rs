@@ -1,0 +1,268 @@
+//! The commands `run`, `report` and `compare`, as they are typed.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use paceline_eval::rows::{Row, read_rows};
+
+const PLANS: usize = 3;
+const PROMPTS: usize = 5;
+const REPEATS: usize = 2;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A suite of a tiny model with three plans.
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
+        let questions = ["a b c", "1 2 3 4", "the end", "x", "once upon"];
+        let rows: String = questions
+            .iter()
+            .enumerate()
+            .map(|(id, prompt)| {
+                let level = ["simple", "complex"][id % 2];
+                format!("{{\"id\": \"q{id}\", \"category\": \"c\", \"level\": \"{level}\", \"prompt\": \"{prompt}\", \"answer\": \"x\"}}\n")
+            })
+            .collect();
+        fs::write(place.path("prompts.jsonl"), rows).unwrap();
+        place.suite(&format!(
+            "name = \"tiny\"\nrepeats = {REPEATS}\nwarm-up = 1\n[engine]\nmodel = \"{fixtures}/micro\"\ndraft = [\"{fixtures}/micro-draft\"]\nthreads = 1\n\
+             [answer]\nmax-new-tokens = 12\n[[prompts]]\npath = \"prompts.jsonl\"\n\
+             [[plan]]\nname = \"plain\"\ndrafter = \"none\"\n[[plan]]\nname = \"auto\"\n[[plan]]\nname = \"lookup\"\ndrafter = \"lookup\"\n"
+        ));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn suite(&self, text: &str) {
+        fs::write(self.path("suite.toml"), text).unwrap();
+    }
+
+    fn eval(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        command.current_dir(self.folder.path()).env("XDG_STATE_HOME", self.path("state")).args(arguments);
+        command.output().unwrap()
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        let done = self.eval(arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// A failure is one sentence, on one line.
+    fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let done = self.eval(arguments);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.trim_end().lines().count() == 1 && words.iter().all(|word| said.contains(word)), "{said}");
+    }
+
+    fn rows(&self, file: &str) -> Vec<Row> {
+        let table = read_rows(&self.path(file)).unwrap();
+        assert!(table.complaints.is_empty(), "{:?}", table.complaints);
+        table.rows
+    }
+}
+
+/// What of rows does not depend on when they were made, in their order.
+fn lasting(rows: &[Row]) -> Vec<(String, String, usize, usize, usize, String, Option<bool>)> {
+    let of = |row: &Row| {
+        (row.id.clone(), row.plan.clone(), row.repeat, row.place, row.tokens, row.digest.clone(), row.right)
+    };
+    rows.iter().map(of).collect()
+}
+
+#[test]
+fn a_run_that_was_ended_anywhere_goes_on_with_the_same_rows() {
+    let place = Place::new();
+    place.succeeds(&["run", "suite.toml", "--out", "whole"]);
+    let whole = place.rows("whole/rows.csv");
+    assert_eq!(whole.len(), PLANS * PROMPTS * REPEATS);
+    // The same tokens by every plan, and every plan in every place.
+    for row in &whole {
+        let plain = whole.iter().find(|other| other.id == row.id && other.plan == "plain").unwrap();
+        assert_eq!(row.digest, plain.digest, "{row:?}");
+        assert!(row.latency_ms.unwrap() > 0.0 && row.right == Some(false) && row.error.is_empty());
+    }
+    let bytes = fs::read(place.path("whole/rows.csv")).unwrap();
+    let facts = fs::read(place.path("whole/run.json")).unwrap();
+    // In the header, in the first block, at its end, in the middle of a row, before the last byte.
+    for end in [0, 10, 700, bytes.len() / 2, bytes.len() * 3 / 4, bytes.len() - 1] {
+        fs::create_dir_all(place.path("killed")).unwrap();
+        fs::write(place.path("killed/rows.csv"), &bytes[..end]).unwrap();
+        fs::write(place.path("killed/run.json"), &facts).unwrap();
+        place.succeeds(&["run", "suite.toml", "--out", "killed"]);
+        assert_eq!(lasting(&place.rows("killed/rows.csv")), lasting(&whole), "ended after {end} bytes");
+    }
+    let before = fs::read(place.path("whole/rows.csv")).unwrap();
+    assert!(place.succeeds(&["run", "suite.toml", "--out", "whole"]).contains("done already"));
+    assert!(fs::read(place.path("whole/rows.csv")).unwrap() == before);
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_with_the_same_rows() {
+    let place = Place::new();
+    place.succeeds(&["run", "suite.toml", "--out", "whole"]);
+    for wait in [3, 10, 20, 40] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        let mut child =
+            command.current_dir(place.folder.path()).args(["run", "suite.toml", "--out", "killed"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.succeeds(&["run", "suite.toml", "--out", "killed"]);
+    assert_eq!(lasting(&place.rows("killed/rows.csv")), lasting(&place.rows("whole/rows.csv")));
+}
+
+#[test]
+fn two_parts_are_one_run() {
+    let place = Place::new();
+    place.succeeds(&["run", "suite.toml", "--out", "whole"]);
+    place.succeeds(&["run", "suite.toml", "--out", "parts", "--shard", "1/2"]);
+    place.succeeds(&["run", "suite.toml", "--out", "parts", "--shard", "2/2"]);
+    let key = |row: &(String, String, usize, usize, usize, String, Option<bool>)| (row.0.clone(), row.1.clone(), row.2);
+    let sorted = |files: &[&str]| {
+        let mut rows: Vec<_> = files.iter().flat_map(|file| lasting(&place.rows(file))).collect();
+        rows.sort_by_key(key);
+        rows
+    };
+    let parts = ["parts/rows-1-of-2.csv", "parts/rows-2-of-2.csv"];
+    assert!(parts.iter().all(|part| !place.rows(part).is_empty()));
+    assert_eq!(sorted(&parts), sorted(&["whole/rows.csv"]));
+    // The report takes them as one.
+    for folder in ["whole", "parts"] {
+        place.succeeds(&["report", folder]);
+        let table = fs::read_to_string(place.path(&format!("{folder}/plans.csv"))).unwrap();
+        assert_eq!(table.lines().count(), 1 + PLANS, "{table}");
+    }
+    // A third copy of a part is not counted twice.
+    for kind in ["rows-1-of-2.csv", "run-1-of-2.json"] {
+        let copy = kind.replace("1-of-2", "1-of-3");
+        fs::copy(place.path(&format!("parts/{kind}")), place.path(&format!("parts/{copy}"))).unwrap();
+    }
+    place.fails(&["report", "parts"], 1, &["an answer twice"]);
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_says_what_is_doubtful() {
+    let place = Place::new();
+    place.succeeds(&["run", "suite.toml", "--out", "run"]);
+    let other = "id,plan,repeat,tokens,latency_ms,right,command\nq0,other engine,0,12,100,false,\"other --model <x>\"\nq1,other engine,0,12,90,false,other\nq9,other engine,0,bad,1,,\n";
+    fs::write(place.path("other.csv"), other).unwrap();
+    let done = place.eval(&["report", "run", "--import", "other.csv", "--out", "page", "--title", "A <title>"]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        done.status.success() && said.contains("other.csv, line 4") && said.contains("5 prompts say little"),
+        "{said}"
+    );
+    let page = fs::read_to_string(place.path("page/report.html")).unwrap();
+    for needed in [
+        "A &lt;title&gt;",
+        "other engine",
+        "other --model &lt;x&gt;",
+        "prefers-color-scheme",
+        "viewport",
+        "aria-label",
+        "What is doubtful",
+        "v(k)",
+    ] {
+        assert!(page.contains(needed), "{needed}");
+    }
+    for fetched in ["http://", "https://", "<script", "<link", "<img"] {
+        let page = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains(fetched), "{fetched}");
+    }
+    for table in ["plans.csv", "groups.csv", "positions.csv", "steps.csv", "router.csv"] {
+        assert!(place.path("page").join(table).is_file(), "{table}");
+    }
+    let compared = place.succeeds(&["compare", "run", "run"]);
+    assert!(compared.contains("| plain | 5 | 1.000 (1.000 to 1.000) |"), "{compared}");
+    fs::write(place.path("other.csv"), other.replace("other engine", "plain")).unwrap();
+    place.fails(&["report", "run", "--import", "other.csv"], 1, &["plain", "another name"]);
+}
+
+#[test]
+fn a_suite_without_answers_has_no_quality() {
+    let place = Place::new();
+    let prompts = fs::read_to_string(place.path("prompts.jsonl")).unwrap();
+    fs::write(place.path("prompts.jsonl"), prompts.replace(", \"answer\": \"x\"", "")).unwrap();
+    place.succeeds(&["run", "suite.toml", "--out", "run"]);
+    let done = place.eval(&["report", "run"]);
+    assert!(String::from_utf8(done.stderr).unwrap().contains("The suite has no answers"));
+    assert!(
+        fs::read_to_string(place.path("run/report.html"))
+            .unwrap()
+            .contains("is unknown, as the prompts have no answers")
+    );
+}
+
+#[test]
+fn what_is_wrong_is_one_sentence() {
+    let place = Place::new();
+    let suite = fs::read_to_string(place.path("suite.toml")).unwrap();
+    place.fails(&["run", "nowhere.toml", "--out", "o"], 1, &["nowhere.toml cannot be read"]);
+    place.fails(&["run", "suite.toml", "--out", "o", "--shard", "3/2"], 2, &["i/n"]);
+    for (text, words) in [
+        (suite.replace("repeats = 2", "repeats = "), "line 2"),
+        (suite.replace("repeats = 2", "repeats = 0"), "`repeats` is 0"),
+        (suite.replace("drafter = \"lookup\"", "draftr = \"lookup\""), "no setting `draftr`"),
+        (suite.replace("drafter = \"lookup\"", "drafter = \"psychic\""), "plan lookup"),
+        (suite.replace("drafter = \"lookup\"", "quality = \"exact\"\nskip-layers = \"late:1\""), "in plan lookup"),
+        (suite.replace("name = \"auto\"", "name = \"plain\""), "two of its plans have one name"),
+        (suite.replace("prompts.jsonl", "other.jsonl"), "other.jsonl cannot be read"),
+        (suite.replace("threads = 1", "thread = 1"), "no setting `thread`"),
+        (suite.replace("repeats = 2", "reference = \"fast\""), "none of its plans"),
+    ] {
+        place.suite(&text);
+        place.fails(&["run", "suite.toml", "--out", "o"], 1, &[words]);
+    }
+    // Another suite's rows are not mixed with this one's.
+    place.suite(&suite);
+    place.succeeds(&["run", "suite.toml", "--out", "o"]);
+    place.suite(&suite.replace("max-new-tokens = 12", "max-new-tokens = 11"));
+    place.fails(&["run", "suite.toml", "--out", "o"], 1, &["another suite", "--out"]);
+    place.fails(&["report", "nowhere"], 1, &["nowhere cannot be read"]);
+    fs::create_dir(place.path("empty")).unwrap();
+    place.fails(&["report", "empty"], 1, &["holds no run"]);
+    fs::write(place.path("o/run.json"), "{").unwrap();
+    place.fails(&["report", "o"], 1, &["run.json is damaged"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn on_a_full_disk_what_is_measured_stays_and_is_gone_on_with() {
+    let place = Place::new();
+    place.succeeds(&["run", "suite.toml", "--out", "whole"]);
+    // Files may grow to two blocks of 512 or 1024 bytes; a write beyond is an error, as the signal is ignored.
+    let limited =
+        format!("trap '' XFSZ; ulimit -f 4; exec '{}' run suite.toml --out full", env!("CARGO_BIN_EXE_paceline-eval"));
+    let done = Command::new("sh").current_dir(place.folder.path()).args(["-c", &limited]).output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        done.status.code() == Some(1)
+            && said.contains("rows.csv cannot be written any more")
+            && said.contains("goes on"),
+        "{said}"
+    );
+    place.succeeds(&["run", "suite.toml", "--out", "full"]);
+    assert_eq!(lasting(&place.rows("full/rows.csv")), lasting(&place.rows("whole/rows.csv")));
+}
+
+#[test]
+fn help_is_help() {
+    let place = Place::new();
+    for arguments in [&["--help"][..], &["run", "--help"], &["report", "--help"], &["compare", "--help"]] {
+        assert!(place.succeeds(arguments).contains("Usage:"));
+    }
+    assert!(Path::new(env!("CARGO_BIN_EXE_paceline-eval")).is_file());
+}
