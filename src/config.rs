@@ -48,6 +48,9 @@ pub struct EngineConfig {
     pub online_state: Option<PathBuf>,
     /// Learn nothing of that while serving: the router's expectations stay as they are.
     pub frozen: bool,
+    /// Certificates for answers in quality `bounded`; those in the folder `certificates` beside the target are found by
+    /// themselves. The lower precisions that they name must be loaded too ([`crate::certificate::needed_precisions`]).
+    pub certificate: Vec<PathBuf>,
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
     pub importance_text: Option<PathBuf>,
@@ -299,12 +302,23 @@ impl GenerationConfig {
                         .to_owned(),
                 );
             }
+            (Quality::Bounded, [name, ..], _) => {
+                return Err(format!(
+                    "`{name}` names what to give up, and with quality `bounded` the certificate does: leave it out, or choose `best-effort`."
+                ));
+            }
             (_, [first, second, ..], _) => {
                 return Err(format!(
                     "`{first}` and `{second}` are two ways to give up quality, and an answer takes one: leave one out."
                 ));
             }
             _ => {}
+        }
+        if self.quality == Quality::Bounded && !self.sampling.is_greedy() {
+            return Err(
+                "certificates are of greedy answers, so quality `bounded` takes no `temperature` and no penalties: leave them out, or choose `exact`."
+                    .to_owned(),
+            );
         }
         let is_exit = matches!(self.drafter, DrafterChoice::Auto | DrafterChoice::Exit(_));
         if self.exit_threshold.is_some() && !is_exit {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use paceline_kernels::QuantizedFormat;
 
+use crate::certificate::CertificateError;
 use crate::checkpoint::CheckpointError;
 use crate::drafters::{ChoiceError, DrafterChoice};
 use crate::journal::JournalError;
@@ -70,9 +71,12 @@ pub enum Error {
     )]
     SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
     #[error(
-        "`quality = bounded` with a floor of {floor} needs a certificate of this model and of a lossy plan, and there is none: choose `exact`, or `best-effort`, which promises nothing."
+        "`quality = bounded` with a floor of {floor} needs a certificate of this model for that floor or a higher one, and {}: make one with `paceline-eval certify --floor {floor}` and name it with `--certificate`, or choose `exact`, or `best-effort`, which promises nothing.",
+        known_floors(known, refused.as_deref())
     )]
-    NoCertificate { floor: f64 },
+    NoCertificate { floor: f64, known: Vec<f64>, refused: Option<String> },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("`exit-threshold` needs an exit that was trained{}: {}.", asked_exit(asked), trained_exits(trained))]
     UntrainedExit { asked: DrafterChoice, trained: Vec<usize> },
     #[error("The text for `importance-text` in {} cannot be used: {reason}; name a text in UTF-8 like those that the model is for.", path.display())]
@@ -111,6 +115,19 @@ pub enum Error {
         "This answer ended in an error of Paceline's own, described on standard error: please report it; the engine goes on."
     )]
     Internal,
+}
+
+fn known_floors(known: &[f64], refused: Option<&str>) -> String {
+    let there = if known.is_empty() {
+        "there is none".to_owned()
+    } else {
+        let floors: Vec<String> = known.iter().map(f64::to_string).collect();
+        format!("there are only those for {}", floors.join(", "))
+    };
+    match refused {
+        None => there,
+        Some(reason) => format!("{there} that holds here ({})", reason.trim_end_matches('.')),
+    }
 }
 
 fn known_drafts(known: &[String]) -> String {

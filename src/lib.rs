@@ -7,6 +7,7 @@
 //! Start with [`Engine::load`] and [`Engine::generate`].
 
 pub mod bench;
+pub mod certificate;
 pub mod checkpoint;
 pub mod checksum;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod sampling;
 pub mod speculation;
 pub mod text;
 
+pub use certificate::Certificate;
 pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality, SelfDraft};
 pub use drafters::DrafterChoice;
 pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};

@@ -2,7 +2,8 @@
 //!
 //! [`LossyPlan`] is plain data and the one seam between what was asked for and how an answer is made: [`resolve`] fills it
 //! from a request's settings before decoding, and whoever chooses plans (a router) may fill it instead, within what the request
-//! allows ([`Quality`]). `exact` never gets any plan but [`LossyPlan::None`].
+//! allows ([`Quality`]). `exact` never gets any plan but [`LossyPlan::None`], `bounded` those of its certificate
+//! ([`crate::certificate`]).
 
 use paceline_kernels::QuantizedFormat;
 use paceline_router::Lossy;
@@ -32,6 +33,11 @@ pub enum LossyPlan {
 }
 
 impl LossyPlan {
+    /// Whether the target runs as it was loaded, so that what it has read of a prompt need not be read again.
+    pub fn keeps_target(&self) -> bool {
+        matches!(self, Self::None | Self::Exit { .. })
+    }
+
     /// As the router names it; `None` for plans that it has no name for.
     pub fn routed(&self) -> Option<Lossy> {
         Some(match self {
@@ -74,15 +80,15 @@ pub struct Means<'a> {
 /// state; it is asked where layers are to be chosen by that.
 ///
 /// # Errors
-/// If the quality cannot be promised, or the target has not what the plan needs.
+/// If the target has not what the plan needs.
 pub fn resolve(
     config: &GenerationConfig,
     means: Means<'_>,
     influence: &mut dyn FnMut() -> Vec<f64>,
 ) -> Result<LossyPlan, Error> {
     match config.quality {
-        Quality::Exact => return Ok(LossyPlan::None),
-        Quality::Bounded => return Err(Error::NoCertificate { floor: config.quality_floor.unwrap_or(1.0) }),
+        // What a bounded answer may give up is named by its certificate alone.
+        Quality::Exact | Quality::Bounded => return Ok(LossyPlan::None),
         Quality::BestEffort => {}
     }
     if let Some(threshold) = config.exit_threshold {

@@ -132,6 +132,8 @@ pub struct Adaptations {
     pub context_used: usize,
     /// Answers made at once.
     pub batch_size: usize,
+    /// The certificate that says what may be given up, in quality `bounded`.
+    pub certificate: Option<String>,
 }
 
 /// Effects on quality: none in exact mode.

@@ -1,1 +1,247 @@
-//! Certificates for lossy plans.
+//! Certificates for lossy plans (Learn then Test): the command `certify`.
+//!
+//! It has the target answer calibration prompts in full and by every plan ([`measure`]), keeps what each plan loses in a file
+//! ([`losses`]), tests plans in a fixed order for each level of difficulty that the router predicts ([`sequence`], [`bounds`]),
+//! and writes a certificate for each quality floor. [`check`] holds certificates to other prompts, [`draws`] the procedure to random
+//! halves of the calibration prompts. The runtime's side is `paceline::certificate`.
+
+pub mod bounds;
+pub mod bundles;
+pub mod check;
+pub mod draws;
+pub mod losses;
+pub mod measure;
+mod page;
+pub mod sequence;
+pub mod tasks;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
+use paceline::command::progress::{self, Progress};
+use paceline::command::{Failure, output};
+use paceline::engine::RouterState;
+use paceline::files::write_file;
+use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
+use paceline_router::Lossy;
+use paceline_router::network::LEVELS;
+use serde::de::DeserializeOwned;
+
+use self::bundles::Bundle;
+use self::losses::{LossesFile, made_of};
+use self::measure::Measured;
+use self::sequence::Goal;
+
+const EXAMPLES: &str = "\
+Examples, from the repository's root:
+  Certificates for the family that ships, beside it, where `paceline generate --quality bounded` finds them:
+    paceline-eval certify
+  For a model of yours with a router, on prompts of yours; plans in an order of your own, from conservative to aggressive:
+    paceline-eval certify prompts.jsonl --model DIR --floor 0.98 --bundle int8 --bundle int4 --out certificates
+  What they lose on other prompts, and how often random halves would have broken their word:
+    paceline-eval certify --check certificates/floor-0.98.json --model DIR --tasks others.jsonl --draws 200
+
+Prompts are lines of JSON with `prompt` or `messages`, and `id`, `category` and `answer` where there are some. A prompt is lost where
+the target is right and the plan wrong; without a right answer, by the share of tokens that differ. Prompts must be ones that
+neither the model nor its router learned from, and like those that are to come: a certificate holds for prompts like them.
+A run that was ended goes on where it was.";
+
+/// The flags of `certify`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CertifyFlags {
+    /// The calibration prompts
+    #[arg(value_name = "TASKS.jsonl", default_value = "datasets/tasks/calibration.jsonl", conflicts_with = "check")]
+    pub calibration: PathBuf,
+    /// The model's directory, with a router and best with exits
+    #[arg(long, value_name = "DIR", default_value = "models/target")]
+    pub model: PathBuf,
+    /// A draft model, which changes nothing but the time; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub draft: Vec<PathBuf>,
+    /// A lower precision to load and test, int8 or int4; may be given several times [default: both]
+    #[arg(long, value_name = "P", value_parser = setting::<SelfDraft>)]
+    pub self_draft: Vec<SelfDraft>,
+    /// The target's precision, which the certificate is for: auto, f32, bf16, f16, int8 or int4
+    #[arg(long, value_name = "P", default_value = "auto", value_parser = setting::<Precision>)]
+    pub precision: Precision,
+    /// The precision of cached keys and values, which the certificate is for: f32 or f16
+    #[arg(long, value_name = "P", default_value = "f32", value_parser = setting::<CachePrecision>)]
+    pub kv_cache: CachePrecision,
+    /// Processor threads; 0 for all that the process may use
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Tokens that an answer has at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// Render plain prompts with the model's chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// A quality floor to certify, above 0 and below 1; may be given several times [default: 0.99, 0.95 and 0.9]
+    #[arg(long, value_name = "Q", value_parser = share)]
+    pub floor: Vec<f64>,
+    /// The probability at most that anything certified is wrong
+    #[arg(long, value_name = "D", default_value = "0.05", value_parser = share)]
+    pub delta: f64,
+    /// A plan to test, int8, int4, exit:E@C or skip:PLAN; given several times, in this order, from conservative to aggressive
+    /// [default: those of the lower precisions and the two deepest exits]
+    #[arg(long, value_name = "PLAN")]
+    pub bundle: Vec<Bundle>,
+    /// A folder for the certificates and losses.csv [default: certificates, beside the model]
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    pub out: Option<PathBuf>,
+    /// Hold this certificate to other prompts instead; may be given several times
+    #[arg(long, value_name = "CERT.json", conflicts_with_all = ["floor", "delta", "bundle", "self_draft"])]
+    pub check: Vec<PathBuf>,
+    /// The other prompts
+    #[arg(long, value_name = "TASKS.jsonl", default_value = "datasets/tasks/test.jsonl", requires = "check")]
+    pub tasks: PathBuf,
+    /// So many times, certify on a random half of the calibration prompts and judge by the other
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub draws: usize,
+}
+
+fn setting<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let known = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0);
+    known.ok_or_else(|| "write a number above 0 and below 1, like 0.95".to_owned())
+}
+
+/// The seed of random halves.
+const SEED: u64 = 0;
+
+/// Makes certificates, or checks some.
+///
+/// # Errors
+/// A sentence that says what is wrong, where, and what to do.
+pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
+    if flags.check.is_empty() { make(flags) } else { check_all(flags) }
+}
+
+fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
+    let goals = goals(flags);
+    let out = flags.out.clone().unwrap_or_else(|| flags.model.join(FOLDER));
+    let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
+    fs::create_dir_all(&out)
+        .with_context(|| format!("The folder {} cannot be made; name another one with `--out`.", out.display()))?;
+    let self_draft =
+        if flags.self_draft.is_empty() { vec![SelfDraft::Int8, SelfDraft::Int4] } else { flags.self_draft.clone() };
+    let engine = load(&EngineConfig { self_draft, ..config(flags) })?;
+    let bundles = if flags.bundle.is_empty() { bundles::defaults(engine.info()) } else { flags.bundle.clone() };
+    if bundles.is_empty() {
+        return Err(anyhow!(
+            "The model {} has no trained exits and no lower precision was loaded, so there is nothing to certify: add `--self-draft int8`, or `--bundle`.",
+            flags.model.display()
+        )
+        .into());
+    }
+    let conditions = Conditions::of(engine.info())?;
+    let answer = GenerationConfig { max_new_tokens: flags.max_new_tokens, ..GenerationConfig::default() };
+    let made_of = made_of(&conditions, &hash, flags.max_new_tokens, &bundles);
+    let mut file = LossesFile::open(&out, &made_of, &bundles)?;
+    measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
+
+    let calibration = Calibration { tasks: hash, n: tasks.len(), max_new_tokens: flags.max_new_tokens };
+    let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
+    let mut page = String::new();
+    for goal in &goals {
+        let (certificate, refused) = measured.certificate(*goal).map_err(|error| anyhow!("{error}"))?;
+        for error in refused {
+            output::note(&format!("{error} Until then such prompts are answered in full."));
+        }
+        let path = out.join(format!("floor-{}.json", goal.floor));
+        write_file(&path, certificate.to_json()?.as_bytes())?;
+        page += &format!("{}\n", page::certificate(&path, &certificate));
+    }
+    if flags.draws > 0 {
+        let bundles: Vec<Lossy> = bundles.iter().map(|bundle| bundle.0.clone()).collect();
+        let found = |goal: &Goal| (*goal, draws::draw(&bundles, &file.rows, *goal, flags.draws, SEED));
+        page += &page::draws(&goals.iter().map(found).collect::<Vec<_>>());
+    }
+    output::print(&page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be shown, the highest floor first.
+fn goals(flags: &CertifyFlags) -> Vec<Goal> {
+    let mut floors = if flags.floor.is_empty() { vec![0.99, 0.95, 0.9] } else { flags.floor.clone() };
+    floors.sort_by(|a, b| b.total_cmp(a));
+    floors.dedup();
+    let claims = floors.len() * LEVELS.len();
+    floors.into_iter().map(|floor| Goal { floor, delta: flags.delta, claims }).collect()
+}
+
+fn check_all(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
+    let read = |path: &PathBuf| Certificate::read(path).map(|certificate| (path.clone(), certificate));
+    let certificates: Vec<(PathBuf, Certificate)> = flags.check.iter().map(read).collect::<Result<_, _>>()?;
+    let (tasks, _) = tasks::read_tasks(&flags.tasks, flags.chat)?;
+    let named = EngineConfig { certificate: flags.check.clone(), ..config(flags) };
+    let engine = load(&EngineConfig { self_draft: needed_precisions(&named), ..named })?;
+    let answer = GenerationConfig { max_new_tokens: flags.max_new_tokens, ..GenerationConfig::default() };
+    let halves = match flags.draws {
+        0 => Vec::new(),
+        draws => certificates.iter().map(|known| halves(known, draws)).collect::<Result<_, _>>()?,
+    };
+    let checked = check::check(&engine, &tasks, certificates, &answer)?;
+    let mut page = page::checked(&checked);
+    if !halves.is_empty() {
+        page += &format!("\n{}", page::draws(&halves));
+    }
+    output::print(&page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Random halves of the prompts that a certificate was calibrated on, whose losses lie beside it.
+fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<(Goal, draws::Draws), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.join(losses::LOSSES).is_file() {
+        return Err(anyhow!(
+            "Beside the certificate {} there is no {}, which random halves are made of: leave `--draws` out, or certify again.",
+            path.display(),
+            losses::LOSSES
+        )
+        .into());
+    }
+    let Certificate { floor, delta, claims, bundles, conditions, calibration, .. } = certificate;
+    let named: Vec<Bundle> = bundles.iter().cloned().map(Bundle).collect();
+    let made_of = made_of(conditions, &calibration.tasks, calibration.max_new_tokens, &named);
+    let file = LossesFile::open(folder, &made_of, &named)?;
+    let goal = Goal { floor: *floor, delta: *delta, claims: *claims };
+    Ok((goal, draws::draw(bundles, &file.rows, goal, draws, SEED)))
+}
+
+/// What is loaded. The router stays as it is: what it learns while serving is not certified.
+fn config(flags: &CertifyFlags) -> EngineConfig {
+    EngineConfig {
+        draft: flags.draft.clone(),
+        precision: flags.precision,
+        kv_cache: flags.kv_cache,
+        threads: flags.threads,
+        frozen: true,
+        ..EngineConfig::new(&flags.model)
+    }
+}
+
+fn load(config: &EngineConfig) -> Result<Engine, Failure> {
+    let mut progress = Progress::new();
+    let engine = Engine::load_with_progress(config, &mut |stage| {
+        progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
+    })?;
+    progress::clear();
+    let model = engine.info().directory.display();
+    match &engine.info().router {
+        RouterState::Used => Ok(engine),
+        RouterState::Refused(reason) => Err(anyhow!("{reason}").into()),
+        RouterState::Absent => Err(anyhow!(
+            "The model {model} has no router, and certificates go by the difficulty that one predicts: train one with `paceline-train router`."
+        )
+        .into()),
+    }
+}

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use paceline::command;
 
+use crate::certify::{self, CertifyFlags};
 use crate::report::{self, CompareFlags, ReportFlags};
 use crate::run::{self, RunFlags};
 
@@ -14,6 +15,7 @@ Examples:
   paceline-eval run suite.toml --out measured --shard 2/4        the second quarter of the prompts, beside other processes
   paceline-eval report measured                                  measured/report.html and the tables behind it
   paceline-eval compare before after                             what changed between two runs, with intervals
+  paceline-eval certify tasks.jsonl --floor 0.95 --out certs     what may be given up so that 95% of the quality stay
 
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
 
@@ -57,6 +59,8 @@ enum Command {
     Report(ReportFlags),
     /// Compare two runs of one suite, plan by plan.
     Compare(CompareFlags),
+    /// Certify lossy plans for quality floors, by their losses on calibration prompts
+    Certify(CertifyFlags),
 }
 
 /// Runs the command that was typed.
@@ -65,5 +69,6 @@ pub fn run() -> ExitCode {
         Command::Run(flags) => run::run(&flags),
         Command::Report(flags) => report::report(&flags),
         Command::Compare(flags) => report::compare(&flags),
+        Command::Certify(flags) => certify::certify(&flags),
     })
 }

@@ -73,8 +73,11 @@ impl Place {
     }
 }
 
-/// What of rows does not depend on when they were made, in their order.
-fn lasting(rows: &[Row]) -> Vec<(String, String, usize, usize, usize, String, Option<bool>)> {
+/// What of a row does not depend on when it was made.
+type Lasting = (String, String, usize, usize, usize, String, Option<bool>);
+
+/// That of rows, in their order.
+fn lasting(rows: &[Row]) -> Vec<Lasting> {
     let of = |row: &Row| {
         (row.id.clone(), row.plan.clone(), row.repeat, row.place, row.tokens, row.digest.clone(), row.right)
     };
@@ -130,7 +133,7 @@ fn two_parts_are_one_run() {
     place.succeeds(&["run", "suite.toml", "--out", "whole"]);
     place.succeeds(&["run", "suite.toml", "--out", "parts", "--shard", "1/2"]);
     place.succeeds(&["run", "suite.toml", "--out", "parts", "--shard", "2/2"]);
-    let key = |row: &(String, String, usize, usize, usize, String, Option<bool>)| (row.0.clone(), row.1.clone(), row.2);
+    let key = |row: &Lasting| (row.0.clone(), row.1.clone(), row.2);
     let sorted = |files: &[&str]| {
         let mut rows: Vec<_> = files.iter().flat_map(|file| lasting(&place.rows(file))).collect();
         rows.sort_by_key(key);

@@ -155,6 +155,11 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Quality", value_name = "Q", allow_negative_numbers = true, value_parser = number64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality_floor: Option<f64>,
+    /// With `--quality bounded`: a certificate that `paceline-eval certify` made; may be given several times [default: those in
+    /// the folder `certificates` beside the model]
+    #[arg(long, help_heading = "Quality", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate: Vec<PathBuf>,
     /// With `--quality best-effort`: tokens that an exit of the target is sure of with this probability, from 0.5 to 1, come out
     /// without verification; `--drafter exit:E` names the exit
     #[arg(long, help_heading = "Quality", value_name = "C", allow_negative_numbers = true, value_parser = number64)]

@@ -3,10 +3,11 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
+use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
 use paceline::command::output::{OutputFailed, note, print, print_line, say};
 use paceline::command::progress::{self, Progress};
-use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt};
+use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
 use serde_json::{Map, Value};
 
 use super::flags::{GenerateFlags, resolve};
@@ -21,6 +22,10 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     let chat = flags.chat || models.shipped;
     (engine_config.model, engine_config.draft) = (Some(models.target), models.drafts);
     engine_config.journal = engine_config.journal.or_else(stats::default_journal);
+    if generation.quality == Quality::Bounded {
+        // Who asks for what certificates allow wants it loaded.
+        engine_config.self_draft.extend(needed_precisions(&engine_config));
+    }
     let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
     let tasks = match (&flags.prompt, &flags.prompts) {
         (Some(text), _) => vec![Task::new(text, chat)],

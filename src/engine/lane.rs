@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use paceline_router::CostTable;
+use paceline_router::network::LEVELS;
 
 use crate::drafters::catalog::Catalog;
 use crate::drafters::{Drafter, DrafterChoice};
@@ -95,17 +96,20 @@ impl Lane {
     }
 }
 
-/// The lane of the target as it was loaded, and one for the lossy plan of late.
+/// The lane of the target as it was loaded, and those of the lossy plans of late.
 pub(super) struct Lanes {
     whole: Lane,
-    /// One, so that what requests ask for takes no more and more memory.
-    other: Option<(LossyPlan, Lane)>,
+    /// A few, those of late last, so that what requests ask for takes no more and more memory.
+    others: Vec<(LossyPlan, Lane)>,
 }
+
+/// Lanes of lossy plans that are kept: a certificate has a plan for each level of difficulty.
+const MOST_LANES: usize = LEVELS.len();
 
 impl Lanes {
     /// The lanes of a catalog's target.
     pub(super) fn new(catalog: Catalog) -> Self {
-        Self { whole: Lane::new(catalog, None), other: None }
+        Self { whole: Lane::new(catalog, None), others: Vec::new() }
     }
 
     /// Takes up what work took in an earlier run.
@@ -120,15 +124,15 @@ impl Lanes {
 
     /// The lane of a plan; `None` if its precision is not loaded.
     pub(super) fn of(&mut self, plan: &LossyPlan) -> Option<&mut Lane> {
-        let (catalog, skip) = match plan {
-            LossyPlan::None | LossyPlan::Exit { .. } => return Some(&mut self.whole),
-            _ if self.other.as_ref().is_some_and(|(of, _)| of == plan) => (None, None),
-            LossyPlan::Skip(skip) => (Some(self.whole.catalog.clone()), Some(skip.clone())),
-            LossyPlan::Precision(format) => (Some(self.whole.catalog.lowered(*format)?), None),
+        let lane = match (plan, self.others.iter().position(|(of, _)| of == plan)) {
+            (LossyPlan::None | LossyPlan::Exit { .. }, _) => return Some(&mut self.whole),
+            (_, Some(place)) => self.others.remove(place).1,
+            (LossyPlan::Skip(skip), None) => Lane::new(self.whole.catalog.clone(), Some(skip.clone())),
+            (LossyPlan::Precision(format), None) => Lane::new(self.whole.catalog.lowered(*format)?, None),
         };
-        if let Some(catalog) = catalog {
-            self.other = Some((plan.clone(), Lane::new(catalog, skip)));
-        }
-        self.other.as_mut().map(|(_, lane)| lane)
+        let surplus = (self.others.len() + 1).saturating_sub(MOST_LANES);
+        self.others.drain(..surplus);
+        self.others.push((plan.clone(), lane));
+        self.others.last_mut().map(|(_, lane)| lane)
     }
 }

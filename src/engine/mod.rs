@@ -18,8 +18,9 @@ use tokio::sync::mpsc as channel;
 
 pub use stream::{Answer, Event, FinishReason, Generation};
 
+use crate::certificate::{Certificates, Conditions};
 use crate::checkpoint::{Checkpoint, ModelConfig};
-use crate::config::{EngineConfig, GenerationConfig};
+use crate::config::{EngineConfig, GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::error::Error;
@@ -27,7 +28,7 @@ use crate::journal::{self, AdaptationStats, JournalError, Period};
 use crate::lossy::{self, Means};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
-use crate::routing::Advisor;
+use crate::routing::{Advisor, RequestHints};
 use crate::text::{ChatTemplate, Message, Tokenizer};
 use worker::{Job, Worker};
 
@@ -76,6 +77,8 @@ pub struct EngineInfo {
     pub exits: Vec<usize>,
     /// Lower precisions that the target was loaded in as well.
     pub lower_precisions: Vec<QuantizedFormat>,
+    /// The instruction set of the kernels, or `burn` on devices without them.
+    pub instruction_set: String,
     /// Processor threads in use.
     pub threads: usize,
     /// Whether the promise of identical bits holds on this device.
@@ -103,6 +106,7 @@ pub enum RouterState {
 /// for what was learned from them to be written.
 pub struct Engine {
     info: EngineInfo,
+    certificates: Certificates,
     tokenizer: Arc<Tokenizer>,
     /// The chat template, or why it cannot be used: only messages need it.
     template: Result<Option<ChatTemplate>, String>,
@@ -188,6 +192,14 @@ impl Engine {
             true => Ok(None),
             false => Advisor::open(directory, &checkpoint, &tokenizer, &config.draft),
         };
+        let lower: Vec<QuantizedFormat> = quantized.iter().map(|(format, _)| *format).collect();
+        let trained: Vec<usize> = target.exits().map(|exit| exit.depth).collect();
+        let means = Means { layers: target.layer_count(), exits: &trained, lower: &lower };
+        let (format, cache) = (target.format(), target.cache_format());
+        let certificates = Certificates::open(config, directory, &means, || match &router {
+            Ok(Some(_)) => Conditions::at(&checkpoint, format, cache, &compute).map(Some),
+            _ => Ok(None),
+        })?;
         drop(checkpoint);
 
         let mut drafts: Vec<DraftModel> = Vec::new();
@@ -227,8 +239,9 @@ impl Engine {
             cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: draft_names,
             drafters: catalog.all(),
-            exits: target.exits().map(|exit| exit.depth).collect(),
-            lower_precisions: catalog.lower_precisions(),
+            exits: trained,
+            lower_precisions: lower,
+            instruction_set: compute.instruction_set(),
             threads: config.resolved_threads(),
             exact: compute.is_row_invariant(),
             router,
@@ -247,7 +260,7 @@ impl Engine {
             .name("paceline-decode".into())
             .spawn(move || worker.serve(&queue))
             .map_err(crate::model::DeviceError::Threads)?;
-        Ok(Self { info, tokenizer, template, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { info, certificates, tokenizer, template, jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// What is loaded.
@@ -287,6 +300,14 @@ impl Engine {
         config.validate()?;
         self.check_drafter(&config.drafter)?;
         let mut config = config.clone();
+        let certified = match (config.quality, config.quality_floor) {
+            (Quality::Bounded, Some(floor)) => Some(self.certificates.for_floor(floor)?),
+            _ => None,
+        };
+        if certified.is_some() {
+            // A certificate is of the prompt as the router sees it, and not of what a request says of itself.
+            config.hints = RequestHints::default();
+        }
         if let (Prompt::Messages(messages), None) = (&prompt, config.hints.turn) {
             config.hints.turn = Some(messages.iter().filter(|message| message.role == "user").count() as f32);
         }
@@ -296,7 +317,7 @@ impl Engine {
         lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
-        let job = Job { prompt, config, events };
+        let job = Job { prompt, config, certified, events };
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if sent { Ok(Generation::new(answer)) } else { Err(Error::Stopped) }
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::stream::{Answer, Event, FinishReason};
+use crate::certificate::Certified;
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
 use crate::lossy::LossyPlan;
@@ -44,6 +45,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) asked: &'a DrafterChoice,
     /// What was given up, if that was asked for.
     pub(super) lossy: &'a LossyPlan,
+    /// The certificate of a bounded answer, and the prompt's level where the plan depends on it.
+    pub(super) certified: Option<(&'a Certified, Option<usize>)>,
     /// The precision of the target as it was loaded, and the one it answered in.
     pub(super) whole_precision: String,
     pub(super) precision: String,
@@ -136,6 +139,7 @@ impl<'a> Record<'a> {
                 layers_skipped: layers_skipped(circumstances.lossy),
                 context_used: prompt_tokens.len() + tokens.len(),
                 batch_size: 1,
+                certificate: circumstances.certified.map(|(certified, _)| certified.path().display().to_string()),
             },
             quality_metrics: QualityMetrics {
                 estimated_perplexity_delta: circumstances.quality.map(|quality| quality.perplexity_delta),
@@ -205,17 +209,31 @@ impl Listener for Record<'_> {
     }
 }
 
-/// Whether the tokens are those of plain decoding with the target as it was loaded, or what was given up.
+/// Whether the tokens are those of plain decoding with the target as it was loaded, or what was given up and on what grounds.
 fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
+    let kept = given_up(speculation, tokens, circumstances);
+    match circumstances.certified {
+        Some((certified, _)) if kept.starts_with(LOSSY) => {
+            let floor = certified.certificate().floor;
+            format!("{kept}, within a quality floor of {floor} by the certificate {}", certified.path().display())
+        }
+        _ => kept,
+    }
+}
+
+/// How sentences about answers begin in which something was given up.
+const LOSSY: &str = "lossy: ";
+
+fn given_up(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
     match circumstances.lossy {
         LossyPlan::Exit { depth, threshold } if speculation.unverified > 0 => format!(
-            "lossy: {} of {tokens} tokens left the target after layer {depth} without verification, at a confidence of at least {threshold}",
+            "{LOSSY}{} of {tokens} tokens left the target after layer {depth} without verification, at a confidence of at least {threshold}",
             speculation.unverified
         ),
-        LossyPlan::Skip(plan) => format!("lossy: the target did without {plan}"),
+        LossyPlan::Skip(plan) => format!("{LOSSY}the target did without {plan}"),
         LossyPlan::Precision(_) => {
             format!(
-                "lossy: the target answered in {} instead of {}",
+                "{LOSSY}the target answered in {} instead of {}",
                 circumstances.precision, circumstances.whole_precision
             )
         }
@@ -235,7 +253,8 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
     let target_precision = circumstances.precision.clone();
     let difficulty = circumstances.difficulty.map(str::to_owned);
     let expected_acceptance = circumstances.expected_acceptance.clone();
-    let expected = circumstances.expected.as_ref().map_or(String::new(), |expected| format!(" {expected}"));
+    let certified = circumstances.certified.map(|(certified, level)| certified.sentence(level));
+    let expected: String = certified.iter().chain(&circumstances.expected).map(|said| format!(" {said}")).collect();
     let Some((drafter, counts)) = speculation.main_drafter() else {
         let skipped = layers_skipped(circumstances.lossy);
         if let LossyPlan::Exit { depth, threshold } = circumstances.lossy {
@@ -245,8 +264,9 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
                 exit_depth: Some(*depth),
                 target_precision,
                 why: format!(
-                    "Tokens may leave at exit:{depth} from a confidence of {threshold} on: {left} did, {steps} took all layers."
+                    "Tokens may leave at exit:{depth} from a confidence of {threshold} on: {left} did, {steps} took all layers.{expected}"
                 ),
+                difficulty,
                 ..PlanReport::default()
             };
         }

@@ -14,6 +14,7 @@ use super::lane::Lanes;
 use super::record::{Circumstances, Events, Record};
 use super::stream::{Answer, Event};
 use super::{EngineInfo, RouterState};
+use crate::certificate::Certified;
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
@@ -38,6 +39,8 @@ const PREFILL_CHUNK: usize = 256;
 pub(super) struct Job {
     pub(super) prompt: Vec<u32>,
     pub(super) config: GenerationConfig,
+    /// What names the plan of a bounded answer.
+    pub(super) certified: Option<Arc<Certified>>,
     pub(super) events: Events,
 }
 
@@ -112,50 +115,76 @@ impl Worker {
 
     /// Answers one request; `None` if it was cancelled.
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
-        let Job { prompt, config, events } = job;
+        let Job { prompt, config, certified, events } = job;
         if events.is_closed() {
             return Ok(None);
         }
         let window = self.meter.start();
         let started = Instant::now();
 
-        let plan = self.plan(config)?;
+        // Where the certified plan depends on the prompt's level, the whole target reads the prompt first: its states are what
+        // the router judges.
+        let judging = certified.as_deref().filter(|certified| certified.only_plan().is_none());
+        let mut plan = match certified.as_deref().map(Certified::only_plan) {
+            None => self.plan(config)?,
+            Some(only) => only.cloned().unwrap_or_default(),
+        };
         let whole_precision = self.lanes.whole().target.format().to_string();
-        let lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
+        let mut lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
         let limit = lane.target.config().context.min(prompt.len().saturating_add(config.max_new_tokens));
         let positions = limit + MAX_DRAFT;
         let mut target = lane.sequence(positions)?;
-        let exit = early_exit(&plan, &lane.target);
-        let mut drafters = match exit {
-            Some(_) => Vec::new(),
-            None => lane.drafters(&config.drafter, positions)?,
-        };
         let mut sampler = Sampler::new(&config.sampling)?;
 
         // Prefill. The prompt's last token stays out: the first step takes it, with a draft behind it.
         let most = &prompt[..prompt.len() - 1];
         // The router knows the target as it was loaded, and rounded it is nearly the same.
-        let is_routed =
-            config.drafter == DrafterChoice::Auto && matches!(plan, LossyPlan::None | LossyPlan::Precision(_));
-        let advisor = self.advisor.as_ref().filter(|_| is_routed);
+        let is_routed = |plan: &LossyPlan| {
+            config.drafter == DrafterChoice::Auto && matches!(plan, LossyPlan::None | LossyPlan::Precision(_))
+        };
+        let advisor = self.advisor.as_ref().filter(|_| judging.is_some() || is_routed(&plan));
         let mut reader = advisor.map(|advisor| (advisor, advisor.reader()));
         let mut see = |hidden| reader.iter_mut().for_each(|(_, reader)| reader.see(Tensor::clone(&hidden)));
         let watch = advisor.map(|advisor| (advisor.layer(), &mut see as &mut dyn FnMut(Tensor<2>)));
-        let done = target.prefill_seeing(most, PREFILL_CHUNK, watch, |done| {
+        let listen = |done| {
             // Nobody listens to a cancelled answer, and sending says so.
             events.send(Ok(Event::Prefill { done, total: prompt.len() })).is_ok()
-        });
-        if done < most.len() {
+        };
+        if target.prefill_seeing(most, PREFILL_CHUNK, watch, listen) < most.len() {
             return Ok(None);
         }
-        let prefill = started.elapsed().as_secs_f64();
-        lane.planner.begin_answer(limit - prompt.len(), prefill / most.len().max(1) as f64);
-        lane.planner.aim(config.objective(), lane.target.weight_bytes());
+        let mut reading = started.elapsed().as_secs_f64();
+        let mut prefill = reading;
         let advice = reader.map(|(advisor, reader)| {
             advisor.advise(reader, &lane.target, prompt, config.sampling.temperature, &config.hints)
         });
         let routing = started.elapsed().as_secs_f64() - prefill;
-        let expected = advice.as_ref().and_then(|advice| lane.expect(advice, prompt.len(), limit));
+        // The level is the network's alone: what was learned while serving corrects acceptances, and not this.
+        let level = advice.as_ref().map(|advice| advice.level.0).filter(|_| judging.is_some());
+        if let Some(certified) = judging {
+            plan = certified.plan(level.ok_or(Error::Internal)?).clone();
+            if !plan.keeps_target() {
+                // Lower precisions and skipped layers change keys and values from the prompt on.
+                let again = Instant::now();
+                lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
+                target = lane.sequence(positions)?;
+                if target.prefill(most, PREFILL_CHUNK, listen) < most.len() {
+                    return Ok(None);
+                }
+                reading = again.elapsed().as_secs_f64();
+                prefill += reading;
+            }
+        }
+        let is_routed = is_routed(&plan);
+        let exit = early_exit(&plan, &lane.target);
+        let mut drafters = match exit {
+            Some(_) => Vec::new(),
+            None => lane.drafters(&config.drafter, positions)?,
+        };
+        lane.planner.begin_answer(limit - prompt.len(), reading / most.len().max(1) as f64);
+        lane.planner.aim(config.objective(), lane.target.weight_bytes());
+        let drafting = advice.as_ref().filter(|_| is_routed);
+        let expected = drafting.and_then(|advice| lane.expect(advice, prompt.len(), limit));
 
         let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
         let stop_tokens = if config.ignore_eos { &[][..] } else { &lane.target.config().stop_tokens };
@@ -186,7 +215,7 @@ impl Worker {
         let quality = quality.and_then(|(advice, advisor)| advisor.quality(advice, &plan.routed()?));
         // What is learned is of the target as it was loaded.
         let exact = plan == LossyPlan::None;
-        if let (Some(advisor), Some(advice), true) = (&mut self.advisor, &advice, exact) {
+        if let (Some(advisor), Some(advice), true) = (&mut self.advisor, drafting, exact) {
             let seen = lane.planner.shown().into_iter().zip(lane.planner.overheard());
             for (candidate, (shown, overheard)) in lane.planner.candidates().iter().zip(seen) {
                 let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
@@ -225,10 +254,11 @@ impl Worker {
             prefill_ms: prefill * 1e3,
             energy,
             routing_ms: advice.is_some().then_some(routing * 1e3),
-            difficulty: advice.as_ref().map(|advice| advice.difficulty()),
+            difficulty: advice.as_ref().map(Advice::difficulty),
+            certified: certified.as_deref().map(|certified| (certified, level)),
             expected,
             quality,
-            expected_acceptance: advice.as_ref().map(Advice::expected),
+            expected_acceptance: drafting.map(Advice::expected),
             step_costs_ms: step_costs,
             draft_costs_ms: of_candidates(&|candidate| Some(candidate.draft_cost.seconds()? * 1e3)),
             verification_shares: of_candidates(&|candidate| candidate.shares_layers().then_some(candidate.share)),

@@ -135,6 +135,14 @@ impl Compute {
         }
     }
 
+    /// The instruction set of the kernels, or `burn` on devices without them.
+    pub fn instruction_set(&self) -> String {
+        match self {
+            Self::Kernels(kernels) => kernels.instruction_set().to_string(),
+            Self::Burn(_) => "burn".to_owned(),
+        }
+    }
+
     /// Whether a token's result is the same bits however many rows share a call. The promise that speculative
     /// output equals plain output bit for bit rests on it.
     pub fn is_row_invariant(&self) -> bool {

@@ -1,6 +1,8 @@
 //! By what a router knows the drafters that it was trained with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use paceline_router::router::ROUTER;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, EXITS};
 use crate::checksum::Checksum;
@@ -32,6 +34,11 @@ pub fn of_exits(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
         hash.update(&bytes);
     }
     Ok(written(hash.finish()))
+}
+
+/// The hash of the router in a target's directory; empty without one.
+pub fn of_router(directory: &Path) -> String {
+    std::fs::read(directory.join(ROUTER)).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
 }
 
 /// The drafters of a target and of these directories that have weights of their own, with their hashes: `exit` stands for all exits.

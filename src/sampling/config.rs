@@ -42,6 +42,11 @@ impl Default for SamplingConfig {
 }
 
 impl SamplingConfig {
+    /// Whether the likeliest token is taken each time, as the model has it: without randomness and penalties.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 && self.repetition_penalty == 1.0 && self.presence_penalty == 0.0
+    }
+
     /// Checks every field against its range.
     ///
     /// # Errors

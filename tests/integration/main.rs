@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
 mod cancelling;
+mod certificates;
 mod draft_vocabulary;
 mod early_exit;
 mod engine;

@@ -1,0 +1,154 @@
+//! Certificates held to prompts that they were not calibrated on: what their policies lose when the runtime follows them.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use paceline::certificate::Certificate;
+use paceline::command::Failure;
+use paceline::command::progress::{self, Progress};
+use paceline::{Answer, Engine, GenerationConfig, Quality};
+use paceline_router::network::LEVELS;
+
+use super::measure::level;
+use super::tasks::Task;
+
+/// What a policy lost of some prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lost {
+    /// Prompts.
+    pub n: usize,
+    /// Their losses, summed.
+    pub losses: f64,
+    /// Prompts with a known answer.
+    pub checkable: usize,
+    /// Right answers of the target in full.
+    pub target_right: usize,
+    /// Right answers of the policy.
+    pub policy_right: usize,
+}
+
+impl Lost {
+    fn add(&mut self, task: &Task, target: &Answer, policy: &Answer) {
+        self.n += 1;
+        self.losses += task.loss(target, policy);
+        if let (Some(target), Some(policy)) = (task.is_right(target), task.is_right(policy)) {
+            self.checkable += 1;
+            self.target_right += usize::from(target);
+            self.policy_right += usize::from(policy);
+        }
+    }
+
+    /// The mean loss.
+    pub fn risk(&self) -> f64 {
+        self.losses / self.n.max(1) as f64
+    }
+
+    /// By how much the share of right answers fell; what the policy has right and the target had wrong counts against it.
+    pub fn accuracy_drop(&self) -> Option<f64> {
+        let difference = self.target_right as f64 - self.policy_right as f64;
+        (self.checkable > 0).then(|| difference / self.checkable as f64)
+    }
+
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            n: self.n + other.n,
+            losses: self.losses + other.losses,
+            checkable: self.checkable + other.checkable,
+            target_right: self.target_right + other.target_right,
+            policy_right: self.policy_right + other.policy_right,
+        }
+    }
+}
+
+/// What one certificate's policy lost.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub certificate: Certificate,
+    /// By level.
+    pub levels: [Lost; LEVELS.len()],
+}
+
+impl Checked {
+    /// What was lost of all prompts.
+    pub fn all(&self) -> Lost {
+        self.levels.iter().fold(Lost::default(), |all, level| all.and(*level))
+    }
+}
+
+/// Answers prompts in full and as each certificate has it. The engine was loaded with them.
+///
+/// # Errors
+/// When a prompt cannot be answered.
+pub fn check(
+    engine: &Engine,
+    tasks: &[Task],
+    certificates: Vec<(PathBuf, Certificate)>,
+    answer: &GenerationConfig,
+) -> Result<Vec<Checked>, Failure> {
+    let bounded = |(_, certificate): &(PathBuf, Certificate)| GenerationConfig {
+        quality: Quality::Bounded,
+        quality_floor: Some(certificate.floor),
+        ..answer.clone()
+    };
+    let settings: Vec<GenerationConfig> = certificates.iter().map(bounded).collect();
+    let begin = |(path, certificate)| Checked { path, certificate, levels: [Lost::default(); LEVELS.len()] };
+    let mut all: Vec<Checked> = certificates.into_iter().map(begin).collect();
+    let mut progress = Progress::new();
+    for (done, task) in tasks.iter().enumerate() {
+        progress.show("checking: prompts", done, tasks.len());
+        let told = |error: paceline::Error| anyhow!("The prompt {} cannot be answered: {error}", task.id);
+        let begin = |config: &GenerationConfig| engine.generate(task.prompt.clone(), config).map_err(told);
+        let target = begin(answer)?;
+        let begun: Vec<_> = settings.iter().map(begin).collect::<Result<_, _>>()?;
+        let target = target.finish().map_err(told)?;
+        let level = level(&target)?;
+        for (checked, begun) in all.iter_mut().zip(begun) {
+            checked.levels[level].add(task, &target, &begun.finish().map_err(told)?);
+        }
+    }
+    progress::clear();
+    Ok(all)
+}
+
+/// Where a share lies with a confidence of 95%, found to be this in `n` (Wilson 1927). For losses other than 0 and 1 it is wider
+/// than need be, as these vary less.
+pub fn wilson(share: f64, n: usize) -> [f64; 2] {
+    /// The normal distribution has 95% between plus and minus this.
+    const Z: f64 = 1.959_963_984_540_054;
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let n = n as f64;
+    let scale = 1.0 + Z * Z / n;
+    let middle = (share + Z * Z / (2.0 * n)) / scale;
+    let half = Z / scale * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    [(middle - half).max(0.0), (middle + half).min(1.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_those_of_wilson() {
+        assert_eq!(wilson(0.0, 0), [0.0, 1.0]);
+        // Known values: 10 of 100, 0 of 50.
+        for (share, n, expected) in [(0.1, 100, [0.0552, 0.1744]), (0.0, 50, [0.0, 0.0713])] {
+            let found = wilson(share, n);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn drops_in_accuracy_count_both_ways_and_losses_one() {
+        let one = Lost { n: 100, losses: 4.0, checkable: 100, target_right: 88, policy_right: 86 };
+        assert_eq!((one.risk(), one.accuracy_drop()), (0.04, Some(0.02)));
+        let all = one.and(Lost { n: 100, ..Lost::default() });
+        assert_eq!((all.risk(), all.accuracy_drop()), (0.02, Some(0.02)));
+        assert_eq!(Lost::default().accuracy_drop(), None);
+    }
+}

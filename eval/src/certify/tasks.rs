@@ -1,0 +1,171 @@
+//! Calibration prompts, and what an answer to one loses.
+
+use std::path::Path;
+
+use anyhow::{anyhow, bail};
+use paceline::checksum::Checksum;
+use paceline::routing::identity::written;
+use paceline::{Answer, Message, Prompt};
+use serde::Deserialize;
+
+/// A prompt with what makes an answer to it right.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What it is called.
+    pub id: String,
+    /// What is asked.
+    pub prompt: Prompt,
+    /// The one right answer and how it is compared, where there is one.
+    pub check: Option<Check>,
+}
+
+/// How an answer is compared with the right one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// By its words.
+    Words(String),
+    /// By its lines, white space at their ends apart: code.
+    Lines(String),
+}
+
+impl Check {
+    /// Whether what was given is right.
+    pub fn is_right(&self, given: &str) -> bool {
+        let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        match self {
+            Self::Words(answer) => answer.split_whitespace().eq(given.split_whitespace()),
+            Self::Lines(answer) => lines(answer) == lines(given),
+        }
+    }
+}
+
+/// A line of the file. Other fields are left alone.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    category: String,
+    #[serde(default)]
+    prompt: Option<String>,
+    #[serde(default)]
+    messages: Option<Vec<Message>>,
+    #[serde(default)]
+    answer: Option<String>,
+}
+
+/// The prompts of a file of JSON lines, and the file's hash. Plain prompts are turns of a conversation where `chat` says so.
+///
+/// # Errors
+/// When the file cannot be read, or a line is no prompt: a certificate is of all prompts, so none is left out.
+pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow::Error> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        anyhow!("The prompts {shown} cannot be read ({error}): name a file of JSON lines like datasets/tasks/calibration.jsonl.")
+    })?;
+    let mut tasks = Vec::new();
+    for (place, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let bad = |reason: String| {
+            anyhow!(
+                "Line {place} of the prompts {shown} cannot be used ({reason}): a line needs `prompt` or `messages`, and best `id`, `category` and `answer`."
+            )
+        };
+        let row: Row = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+        tasks.push(task(row, place, chat).map_err(bad)?);
+    }
+    if tasks.is_empty() {
+        bail!("The prompts {shown} are empty: name a file with a prompt in every line.");
+    }
+    Ok((tasks, written(Checksum::of(text.as_bytes()))))
+}
+
+fn task(row: Row, place: usize, chat: bool) -> Result<Task, String> {
+    let prompt = match (row.prompt, row.messages) {
+        (Some(content), None) if chat => Prompt::Messages(vec![Message { role: "user".to_owned(), content }]),
+        (Some(text), None) => Prompt::Text(text),
+        (None, Some(messages)) => Prompt::Messages(messages),
+        (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".to_owned()),
+        (None, None) => return Err("it has neither `prompt` nor `messages`".to_owned()),
+    };
+    let check = row.answer.map(|answer| match row.category.as_str() {
+        "code" => Check::Lines(answer),
+        _ => Check::Words(answer),
+    });
+    // A line of the losses is a row, whatever a prompt is called.
+    let id = row.id.map_or_else(|| place.to_string(), |id| id.replace(char::is_control, " "));
+    Ok(Task { id, prompt, check })
+}
+
+impl Task {
+    /// Whether an answer is right; `None` where no right one is known.
+    pub fn is_right(&self, answer: &Answer) -> Option<bool> {
+        self.check.as_ref().map(|check| check.is_right(&answer.text))
+    }
+
+    /// What an answer loses against the target's, from 0 to 1: a right answer, or, where none is known, the share of tokens from
+    /// the first that differs on.
+    pub fn loss(&self, target: &Answer, answer: &Answer) -> f64 {
+        match (self.is_right(target), self.is_right(answer)) {
+            (Some(target), Some(answer)) => f64::from(u8::from(target && !answer)),
+            _ => divergence(&target.tokens, &answer.tokens),
+        }
+    }
+}
+
+/// The share of tokens from the first that differs on, of the longer of both.
+fn divergence(target: &[u32], answer: &[u32]) -> f64 {
+    let same = target.iter().zip(answer).take_while(|(target, answer)| target == answer).count();
+    let longer = target.len().max(answer.len());
+    (longer - same) as f64 / longer.max(1) as f64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, chat: bool) -> Result<Vec<Task>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read_tasks(file.path(), chat).map(|(tasks, _)| tasks).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rows_of_all_kinds_are_read() {
+        let text = "{\"prompt\": \"a\"}\n\n{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"b\"}], \
+                    \"category\": \"code\", \"answer\": \"c\", \"level\": \"simple\"}\n";
+        let tasks = read(text, false).unwrap();
+        assert_eq!((tasks[0].id.as_str(), tasks[1].id.as_str()), ("1", "x"));
+        assert!(matches!(&tasks[0].prompt, Prompt::Text(text) if text == "a"));
+        assert_eq!((tasks[0].check.clone(), tasks[1].check.clone()), (None, Some(Check::Lines("c".into()))));
+        assert!(
+            matches!(&read(text, true).unwrap()[0].prompt, Prompt::Messages(messages) if messages[0].content == "a")
+        );
+        for (text, words) in [
+            ("", "are empty"),
+            ("{\"prompt\": \"a\"}\n{", "Line 2"),
+            ("{\"id\": \"a\"}", "neither"),
+            ("{\"prompt\": \"a\", \"messages\": []}", "both"),
+        ] {
+            let error = read(text, false).unwrap_err();
+            assert!(error.contains(words) && error.ends_with('.'), "{error}");
+        }
+    }
+
+    #[test]
+    fn losses_are_right_answers_lost_or_tokens_that_differ() {
+        assert!(Check::Words("a  b".into()).is_right(" a\nb ") && !Check::Words("a b".into()).is_right("ab"));
+        assert!(
+            Check::Lines("a\n  b".into()).is_right("a  \n  b\n") && !Check::Lines("a\n  b".into()).is_right("a\n b")
+        );
+        for (target, answer, expected) in [
+            (&[1, 2, 3, 4][..], &[1, 2, 3, 4][..], 0.0),
+            (&[1, 2, 3, 4], &[1, 9, 3, 4], 0.75),
+            (&[1, 2], &[1, 2, 3, 4], 0.5),
+            (&[1, 2, 3, 4], &[], 1.0),
+            (&[], &[], 0.0),
+        ] {
+            assert_eq!(divergence(target, answer), expected, "{target:?}, {answer:?}");
+        }
+    }
+}

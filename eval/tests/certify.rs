@@ -1,0 +1,164 @@
+//! The command `certify` as a stranger meets it: certificates that the runtime takes up, runs that were ended, and sentences.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use paceline::certificate::Certificate;
+use paceline::{Engine, EngineConfig, GenerationConfig, Message, Prompt, Quality, SelfDraft};
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn shipped() -> String {
+    root().join("models/target").to_str().unwrap().to_owned()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_paceline-eval")).arg("certify").args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code, nothing on standard output, and a line on standard error that ends as a sentence does.
+#[track_caller]
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = run(arguments);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{told}");
+    assert!(told.starts_with("paceline-eval: ") && told.ends_with(".\n") && told.lines().count() == 1, "{told}");
+    assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+}
+
+/// Every so-many-th row of a split, in a file.
+fn some_rows(folder: &Path, split: &str, step: usize) -> (String, Vec<Value>) {
+    let text = fs::read_to_string(root().join(format!("datasets/tasks/{split}.jsonl"))).unwrap();
+    let lines: Vec<&str> = text.lines().step_by(step).collect();
+    let path = folder.join(format!("{split}.jsonl"));
+    fs::write(&path, lines.join("\n")).unwrap();
+    let rows = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (path.to_str().unwrap().to_owned(), rows)
+}
+
+#[test]
+fn certificates_are_made_checked_and_followed_and_an_ended_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (calibration, rows) = some_rows(folder.path(), "calibration", 61);
+    let out = folder.path().join("out");
+    let model = shipped();
+    let made = |out: &Path| {
+        let plans = ["--bundle", "int8", "--bundle", "exit:9@0.9", "--bundle", "int4"];
+        let floors = ["--floor", "0.7", "--floor", "0.6", "--delta", "0.4", "--threads", "1", "--max-new-tokens", "64"];
+        let place = [calibration.as_str(), "--model", &model, "--out", out.to_str().unwrap()];
+        succeeds(&[&place[..], &plans, &floors].concat())
+    };
+    let page = made(&out);
+    assert!(page.contains("floor-0.7.json") && page.contains("| simple |") && page.contains("int4"), "{page}");
+    let losses = fs::read_to_string(out.join("losses.csv")).unwrap();
+    assert_eq!(losses.lines().count(), rows.len() + 2);
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let before = [read("floor-0.7.json"), read("floor-0.6.json"), losses.clone()];
+
+    // Ended in the middle of a line.
+    fs::write(out.join("losses.csv"), &losses[..losses.len() / 2]).unwrap();
+    assert_eq!(made(&out), page);
+    assert_eq!([read("floor-0.7.json"), read("floor-0.6.json"), read("losses.csv")], before);
+
+    // What is written is what was counted.
+    let certificate = Certificate::read(&out.join("floor-0.6.json")).unwrap();
+    assert_eq!((certificate.claims, certificate.calibration.n), (6, rows.len()));
+    assert_eq!(certificate.levels.iter().map(|level| level.n).sum::<usize>(), rows.len());
+    let of_level = |name: &str, column: usize| -> f64 {
+        let rows = losses.lines().skip(2).map(|line| line.split(',').collect::<Vec<_>>());
+        rows.filter(|row| row[1] == name).map(|row| row[3 + column].parse::<f64>().unwrap()).sum()
+    };
+    let mut plans = 0;
+    for level in &certificate.levels {
+        for (place, test) in level.tested.iter().enumerate() {
+            assert_eq!(test.losses, of_level(&level.level, place), "{level:?}");
+        }
+        plans += usize::from(level.plan.is_some());
+    }
+    assert!(plans > 0, "something passes at these floors");
+
+    // The runtime follows it.
+    let path = out.join("floor-0.6.json");
+    let config = EngineConfig {
+        certificate: vec![path.clone()],
+        self_draft: vec![SelfDraft::Int8, SelfDraft::Int4],
+        threads: 1,
+        ..EngineConfig::new(&model)
+    };
+    let engine = Engine::load(&config).unwrap();
+    let bounded = GenerationConfig {
+        quality: Quality::Bounded,
+        quality_floor: Some(0.55),
+        max_new_tokens: 64,
+        ..GenerationConfig::default()
+    };
+    for row in rows.iter().step_by(7) {
+        let messages: Vec<Message> = serde_json::from_value(row["messages"].clone()).unwrap();
+        let answer = engine.generate(Prompt::Messages(messages), &bounded).unwrap().finish().unwrap();
+        assert_eq!(answer.report.adaptations.certificate.as_deref(), path.to_str());
+    }
+
+    // On other prompts, and by random halves.
+    let (tasks, others) = some_rows(folder.path(), "test", 101);
+    let check = ["--check", path.to_str().unwrap(), "--model", &model, "--tasks", &tasks, "--draws", "5"];
+    let page = succeeds(&[&check[..], &["--threads", "1", "--max-new-tokens", "64"]].concat());
+    assert!(page.contains(&format!("| 0.6 | all |  | {} |", others.len())), "{page}");
+    assert!(page.contains("| 0.6 | 5 |"), "{page}");
+    // On the prompts that it was calibrated on, the policy loses what the certificate says, to the prompt.
+    let check = ["--check", path.to_str().unwrap(), "--model", &model, "--tasks", &calibration];
+    let page = succeeds(&[&check[..], &["--threads", "1", "--max-new-tokens", "64"]].concat());
+    for level in &certificate.levels {
+        let lost = format!("| {} | {:.2}% |", level.n, 100.0 * level.risk);
+        let line = page.lines().find(|line| line.contains(&format!("| {} |", level.level))).unwrap();
+        assert!(line.contains(&lost), "{lost}: {line}");
+    }
+
+    // Other plans do not go into the same file.
+    let other = [calibration.as_str(), "--model", &model, "--out", out.to_str().unwrap(), "--bundle", "int4"];
+    fails(&other, 1, &["losses.csv", "--out"]);
+}
+
+#[test]
+fn what_cannot_be_certified_is_refused_with_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let (few, _) = some_rows(folder.path(), "calibration", 300);
+    let empty = folder.path().join("empty.jsonl");
+    fs::write(&empty, "").unwrap();
+    let (model, out) = (shipped(), folder.path().join("out"));
+    let (out, empty) = (out.to_str().unwrap(), empty.to_str().unwrap());
+    let without_router = root().join("models/small");
+    let cases: [(&[&str], i32, &[&str]); 9] = [
+        (&[&few, "--floor", "1"], 2, &["--floor", "below 1"]),
+        (&[&few, "--floor", "x"], 2, &["--floor"]),
+        (&[&few, "--delta", "0"], 2, &["--delta", "above 0"]),
+        (&[&few, "--bundle", "int3"], 2, &["int3", "exit:9@0.99"]),
+        (&["/nowhere.jsonl", "--model", &model, "--out", out], 1, &["/nowhere.jsonl", "cannot be read"]),
+        (&[empty, "--model", &model, "--out", out], 1, &["are empty"]),
+        (
+            &[&few, "--model", without_router.to_str().unwrap(), "--out", out],
+            1,
+            &["no router", "paceline-train router"],
+        ),
+        (
+            &[&few, "--model", &model, "--out", out, "--bundle", "int8"],
+            1,
+            &["prompts", "even if nothing is lost", "--delta"],
+        ),
+        (&["--check", "/nowhere.json", "--model", &model], 1, &["/nowhere.json", "cannot be read"]),
+    ];
+    for (arguments, code, words) in cases {
+        fails(arguments, code, words);
+    }
+}

@@ -1,0 +1,312 @@
+//! Certificates: which lossy plans keep a quality floor, by a statistical test on calibration prompts (Learn then Test,
+//! Angelopoulos et al. 2021; for early exits CALM, Schuster et al. 2022). `paceline-eval certify` makes them; here they are read,
+//! checked, and turned into the plans of answers in quality `bounded`.
+//!
+//! What is certified is a whole policy: for prompts that the router as it was trained takes to be of a level, one plan. It holds
+//! for one target with its exits, one router, one instruction set and one precision ([`Conditions`]), for greedy answers, and for
+//! prompts like those of the calibration. Where anything of that differs, the certificate is void.
+
+mod held;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use paceline_kernels::CacheFormat;
+use paceline_router::Lossy;
+use paceline_router::network::LEVELS;
+use serde::{Deserialize, Serialize};
+
+pub use held::{Certificates, Certified, FOLDER, needed_precisions};
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checksum::Checksum;
+use crate::engine::EngineInfo;
+use crate::model::{Compute, MatrixFormat};
+use crate::routing::identity::{of_exits, of_router, written};
+
+/// The version of the format that is written and read.
+pub const VERSION: u32 = 1;
+
+/// The largest file that is read, in bytes; certificates have some thousand.
+const LARGEST: u64 = 1 << 20;
+
+/// Numbers of a certificate that follow from each other may be this far apart, by rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the variants and their fields mean")]
+pub enum CertificateError {
+    #[error("The certificate {} cannot be read: {reason}; make it again with `paceline-eval certify`, or leave it out.", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error(
+        "The certificate {} is of format version {version}, and this program knows {VERSION}: make it again with the `paceline-eval certify` of this program.",
+        path.display()
+    )]
+    Version { path: PathBuf, version: u32 },
+    #[error(
+        "The certificate {} was changed after it was made, as its checksum does not fit: bring back the file as it was, or make it again with `paceline-eval certify`.",
+        path.display()
+    )]
+    Changed { path: PathBuf },
+    #[error("The certificate {} contradicts itself, as {reason}: make it again with `paceline-eval certify`.", path.display())]
+    Contradiction { path: PathBuf, reason: String },
+    #[error(
+        "The certificate {} holds for another {what} ({certified}, and here is {found}), so it is void here: make one for this with `paceline-eval certify`, or leave it out.",
+        path.display()
+    )]
+    Other { path: PathBuf, what: &'static str, certified: String, found: String },
+    #[error(
+        "The certificate {} goes by how difficult a router takes prompts to be, and none is used here: leave `--no-router` out, or train one with `paceline-train router`.",
+        path.display()
+    )]
+    NoRouter { path: PathBuf },
+    #[error(
+        "The certificate {} has the target answer in {precision}, which is not loaded: name it when the engine is loaded, as in `self-draft = [\"{precision}\"]`.",
+        path.display()
+    )]
+    NotLoaded { path: PathBuf, precision: String },
+    #[error("The certificate {} names a plan that this target cannot follow ({plan}): make it again with `paceline-eval certify`.", path.display())]
+    Impossible { path: PathBuf, plan: Lossy },
+}
+
+/// A certificate as its file has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The format's version.
+    pub version: u32,
+    /// The share of the target's quality that is kept.
+    pub floor: f64,
+    /// What may be lost of it: one less the floor.
+    pub eps: f64,
+    /// The probability at most that any of the claims made together is wrong.
+    pub delta: f64,
+    /// Claims that were made together, among which the correction of Bonferroni shares `delta`: levels times floors.
+    pub claims: usize,
+    /// The plans that were tested, from conservative to aggressive, in the order fixed before any loss was known.
+    pub bundles: Vec<Lossy>,
+    /// What was found for each level of difficulty, in the router's order.
+    pub levels: Vec<CertifiedLevel>,
+    /// The prompts that it was calibrated on.
+    pub calibration: Calibration,
+    /// What it holds for.
+    pub conditions: Conditions,
+    /// A checksum of all the rest ([`Certificate::sum`]).
+    pub checksum: String,
+}
+
+/// What may be given up for prompts of one level.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifiedLevel {
+    /// The level that the router predicts.
+    pub level: String,
+    /// Calibration prompts of it.
+    pub n: usize,
+    /// The plan that is deployed: the last that passed. `None` is the target in full, which loses nothing.
+    pub plan: Option<Lossy>,
+    /// The losses of that plan, summed.
+    pub losses: f64,
+    /// Their mean.
+    pub risk: f64,
+    /// The p-value of "this plan's risk is above `eps`"; `None` for the target in full.
+    pub p_value: Option<f64>,
+    /// What was tested, in order, up to the first plan that failed; nothing where there were too few prompts.
+    pub tested: Vec<Tested>,
+}
+
+/// One plan's test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tested {
+    /// The plan.
+    pub plan: Lossy,
+    /// Its losses, summed.
+    pub losses: f64,
+    /// Their mean.
+    pub risk: f64,
+    /// The p-value of "its risk is above `eps`".
+    pub p_value: f64,
+}
+
+/// The prompts that a certificate was calibrated on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// A hash of their file, in hexadecimal digits.
+    pub tasks: String,
+    /// How many there are.
+    pub n: usize,
+    /// Tokens that an answer had at most.
+    pub max_new_tokens: usize,
+}
+
+/// What a certificate holds for; another of any of these voids it. Hashes are in hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conditions {
+    /// The instruction set of the kernels, or `burn` on devices without them.
+    pub instruction_set: String,
+    /// The target's precision.
+    pub precision: String,
+    /// The precision of cached keys and values.
+    pub kv_cache: String,
+    /// A hash of the target.
+    pub target: String,
+    /// A hash of its trained exits; empty without any.
+    pub exits: String,
+    /// A hash of the router; empty without one.
+    pub router: String,
+}
+
+impl Conditions {
+    /// What is so for a target that was loaded in this way.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn at(
+        checkpoint: &Checkpoint,
+        precision: MatrixFormat,
+        kv_cache: CacheFormat,
+        compute: &Compute,
+    ) -> Result<Self, CheckpointError> {
+        Self::new(checkpoint, compute.instruction_set(), precision, kv_cache)
+    }
+
+    /// What is so for a loaded engine. Its target is read once more.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn of(info: &EngineInfo) -> Result<Self, CheckpointError> {
+        let checkpoint = Checkpoint::open(&info.directory)?;
+        Self::new(&checkpoint, info.instruction_set.clone(), info.format, info.cache_format)
+    }
+
+    fn new(
+        checkpoint: &Checkpoint,
+        instruction_set: String,
+        precision: MatrixFormat,
+        kv_cache: CacheFormat,
+    ) -> Result<Self, CheckpointError> {
+        Ok(Self {
+            instruction_set,
+            precision: precision.to_string(),
+            kv_cache: kv_cache.to_string(),
+            target: written(checkpoint.fingerprint()),
+            exits: of_exits(checkpoint)?,
+            router: of_router(checkpoint.dir()),
+        })
+    }
+
+    /// What of the certified conditions is otherwise here, with both: the first of them, if any.
+    fn difference<'a>(&'a self, here: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
+        let pairs = [
+            ("target", &self.target, &here.target),
+            ("router", &self.router, &here.router),
+            ("set of exits", &self.exits, &here.exits),
+            ("instruction set", &self.instruction_set, &here.instruction_set),
+            ("precision of the target", &self.precision, &here.precision),
+            ("precision of the cache", &self.kv_cache, &here.kv_cache),
+        ];
+        let found = pairs.into_iter().find(|(_, certified, found)| certified != found);
+        found.map(|(what, certified, found)| (what, or_none(certified), or_none(found)))
+    }
+}
+
+fn or_none(hash: &str) -> &str {
+    if hash.is_empty() { "none" } else { hash }
+}
+
+impl Certificate {
+    /// A checksum of everything but the checksum itself. It notices accidents, not forgery.
+    ///
+    /// # Errors
+    /// Never for numbers that JSON can hold.
+    pub fn sum(&self) -> Result<String, serde_json::Error> {
+        let content = Self { checksum: String::new(), ..self.clone() };
+        Ok(written(Checksum::of(&serde_json::to_vec(&content)?)))
+    }
+
+    /// The file's text, with the checksum that belongs to it.
+    ///
+    /// # Errors
+    /// Never for numbers that JSON can hold.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        // Numbers may be read back a rounding away from what was written: the checksum is of what will be read.
+        let read: Self = serde_json::from_str(&serde_json::to_string(self)?)?;
+        Ok(serde_json::to_string_pretty(&Self { checksum: read.sum()?, ..self.clone() })? + "\n")
+    }
+
+    /// Reads a certificate and checks it against itself.
+    ///
+    /// # Errors
+    /// When it cannot be read, is of another version, was changed, or contradicts itself.
+    pub fn read(path: &Path) -> Result<Self, CertificateError> {
+        let unreadable = |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST {
+            return Err(unreadable(format!("it has more than the {LARGEST} bytes that are read")));
+        }
+        let versioned: Versioned = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if versioned.version != VERSION {
+            return Err(CertificateError::Version { path: path.to_owned(), version: versioned.version });
+        }
+        let certificate: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if certificate.sum().map_err(|error| unreadable(error.to_string()))? != certificate.checksum {
+            return Err(CertificateError::Changed { path: path.to_owned() });
+        }
+        let contradiction = |reason| CertificateError::Contradiction { path: path.to_owned(), reason };
+        certificate.check().map_err(contradiction)?;
+        Ok(certificate)
+    }
+
+    /// What a p-value may be at most, so that all claims hold together.
+    pub fn corrected_delta(&self) -> f64 {
+        self.delta / self.claims.max(1) as f64
+    }
+
+    /// The rest of a sentence where something in it cannot be.
+    fn check(&self) -> Result<(), String> {
+        let Self { floor, eps, delta, claims, .. } = *self;
+        let within = |share: f64| share > 0.0 && share < 1.0;
+        if !within(floor) || !within(delta) || (floor + eps - 1.0).abs() > ROUNDING {
+            return Err(format!("a floor of {floor}, a loss of {eps} and a delta of {delta} cannot be"));
+        }
+        if !self.levels.iter().map(|level| level.level.as_str()).eq(LEVELS) || claims < LEVELS.len() {
+            return Err(format!("it does not make its claims about the levels {}", LEVELS.join(", ")));
+        }
+        self.levels.iter().try_for_each(|level| self.check_level(level))
+    }
+
+    fn check_level(&self, level: &CertifiedLevel) -> Result<(), String> {
+        let name = &level.level;
+        if !level.tested.iter().map(|test| &test.plan).eq(self.bundles.iter().take(level.tested.len())) {
+            return Err(format!("plans were tested in another order for {name} prompts"));
+        }
+        let fits =
+            |losses: f64, risk: f64| (0.0..=1.0).contains(&risk) && (losses - risk * level.n as f64).abs() < 1e-6;
+        if !level.tested.iter().all(|test| fits(test.losses, test.risk)) {
+            return Err(format!("losses and risks for {name} prompts differ"));
+        }
+        let passed = level.tested.iter().take_while(|test| test.p_value <= self.corrected_delta()).count();
+        let deployed = passed.checked_sub(1).map(|last| &level.tested[last]);
+        let stated = (level.plan.as_ref(), level.losses, level.risk, level.p_value);
+        let tested = deployed
+            .map_or((None, 0.0, 0.0, None), |test| (Some(&test.plan), test.losses, test.risk, Some(test.p_value)));
+        if stated != tested || level.tested.len() > passed + 1 {
+            return Err(format!("the plan for {name} prompts is not the last that passed"));
+        }
+        Ok(())
+    }
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
