@@ -48,6 +48,11 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         (&["--quality", "bounded", "--quality-floor", "2"], &["quality-floor", "0 to 1"]),
         (&["--quality", "bounded", "--quality-floor", "x"], &["--quality-floor", "finite number"]),
         (&["--quality", "best-effort", "--quality-floor", "0.9"], &["quality-floor", "`bounded`"]),
+        (&["--quality", "bounded", "--quality-floor", "0.9", "--temperature", "1"], &["greedy", "`temperature`"]),
+        (
+            &["--quality", "bounded", "--quality-floor", "0.9", "--skip-layers", "early:1"],
+            &["`skip-layers`", "certificate"],
+        ),
         (&["--exit-threshold", "0.9"], &["`exit-threshold`", "--quality best-effort"]),
         (&["--quality", "best-effort", "--exit-threshold", "0.2"], &["0.2", "0.5 to 1"]),
         (&["--quality", "best-effort", "--exit-threshold", "nan"], &["--exit-threshold", "finite number"]),
@@ -92,7 +97,9 @@ fn settings_that_cannot_be_met_are_refused_with_exit_code_1() {
         (&["--drafter", "self:int8", "--precision", "int8"], &["held as int8", "not be cheaper"]),
         (&["--drafter", "self:int8", "--precision", "int4"], &["held as int4", "not be cheaper"]),
         (&["--self-draft", "int4", "--precision", "int4"], &["held as int4", "another drafter"]),
-        (&["--quality", "bounded", "--quality-floor", "0.98"], &["0.98", "certificate", "`best-effort`"]),
+        (&["--quality", "bounded", "--quality-floor", "0.98"], &["0.98", "paceline-eval certify", "`best-effort`"]),
+        (&["--certificate", "/nowhere"], &["certificate /nowhere", "cannot be read"]),
+        (&["--certificate", &empty], &["certificate", &empty, "paceline-eval certify"]),
         (&["--quality", "best-effort", "--exit-threshold", "0.9"], &["paceline-train exits"]),
         (&["--quality", "best-effort", "--skip-layers", "early:2"], &["`early:2`", "1 to 1"]),
         (
