@@ -177,7 +177,7 @@ fn the_page_needs_nothing_else_and_says_what_is_doubtful() {
         "viewport",
         "aria-label",
         "What is doubtful",
-        "v(k)",
+        "How this was measured",
     ] {
         assert!(page.contains(needed), "{needed}");
     }

@@ -268,7 +268,8 @@ fn a_certificate_that_does_not_hold_here_is_refused_with_a_sentence() {
     let text = std::fs::read_to_string(&tampered).unwrap();
     std::fs::write(&tampered, text.replacen("int4", "int8", 1)).unwrap();
     let mut cases = vec![(load(tampered, config()), vec!["changed after it was made", "c.json"])];
-    let conditions: [(fn(&mut Conditions), &str); 6] = [
+    type Change = fn(&mut Conditions);
+    let conditions: [(Change, &str); 6] = [
         (|c| c.target = "0".repeat(16), "another target"),
         (|c| c.router = "0".repeat(16), "another router"),
         (|c| c.exits = String::new(), "another set of exits (none"),
