@@ -88,7 +88,7 @@ pub struct CertifyFlags {
     #[arg(long, value_name = "D", default_value = "0.05", value_parser = share)]
     pub delta: f64,
     /// A plan to test, int8, int4, exit:E@C or skip:PLAN; given several times, in this order, from conservative to aggressive
-    /// [default: those of the lower precisions and the two deepest exits]
+    /// [default: the lower precisions that are loaded, or else the two deepest exits]
     #[arg(long, value_name = "PLAN")]
     pub bundle: Vec<Bundle>,
     /// A folder for the certificates and losses.csv [default: certificates, beside the model]

@@ -7,8 +7,8 @@ use paceline::engine::EngineInfo;
 use paceline::{DrafterChoice, GenerationConfig, Quality};
 use paceline_router::Lossy;
 
-/// Confidences of the deepest exit before and after `int4`, and of the next one.
-const DEEPEST: [[f64; 2]; 2] = [[0.999, 0.99], [0.95, 0.9]];
+/// Confidences of the deepest exit, and of the next one.
+const DEEPEST: [f64; 4] = [0.999, 0.99, 0.95, 0.9];
 const NEXT: [f64; 2] = [0.99, 0.9];
 
 /// A plan as it is named: `int8`, `exit:9@0.999`, `skip:a3,m3`.
@@ -73,27 +73,22 @@ impl Bundle {
     }
 }
 
-/// The plans of what a target has, from conservative to aggressive.
+/// The plans of what a target has, from conservative to aggressive: its lower precisions, or where none is loaded its exits. Both in one
+/// order would deploy the slower: tokens that leave early are not drafted for, and lose more right answers than `int4` does.
 pub fn defaults(info: &EngineInfo) -> Vec<Bundle> {
+    let is_loaded = |name: &str| info.lower_precisions.iter().any(|format| format.to_string() == name);
+    let bundle = |name: &str| Bundle(Lossy::Precision(name.to_owned()));
+    let lower: Vec<Bundle> = ["int8", "int4"].into_iter().filter(|name| is_loaded(name)).map(bundle).collect();
+    if !lower.is_empty() {
+        return lower;
+    }
     let mut exits = info.exits.iter().rev();
     let (deepest, next) = (exits.next(), exits.next());
-    let lower = |name: &str| {
-        let loaded = info.lower_precisions.iter().any(|format| format.to_string() == name);
-        loaded.then(|| Lossy::Precision(name.to_owned()))
+    let leaving = |depth: Option<&usize>, confidences: &[f64]| -> Vec<Bundle> {
+        let at = |depth: usize| confidences.iter().map(move |&threshold| Bundle(Lossy::Exit { depth, threshold }));
+        depth.map(|depth| at(*depth)).into_iter().flatten().collect()
     };
-    let leaving = |depth: Option<&usize>, confidences: [f64; 2]| -> Vec<Lossy> {
-        let at = |depth: &usize| confidences.map(|threshold| Lossy::Exit { depth: *depth, threshold });
-        depth.map(at).into_iter().flatten().collect()
-    };
-    let [surest, sure] = DEEPEST;
-    let order = [
-        lower("int8").into_iter().collect(),
-        leaving(deepest, surest),
-        lower("int4").into_iter().collect(),
-        leaving(deepest, sure),
-        leaving(next, NEXT),
-    ];
-    order.into_iter().flatten().map(Bundle).collect()
+    [leaving(deepest, &DEEPEST), leaving(next, &NEXT)].concat()
 }
 
 #[cfg(test)]
