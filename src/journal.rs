@@ -84,6 +84,7 @@ pub fn adaptation_stats(journal: &Path, period: Period) -> Result<AdaptationStat
 pub struct Journal {
     path: PathBuf,
     largest: u64,
+    patience: Duration,
 }
 
 /// What a journal holds.
@@ -99,7 +100,7 @@ struct Contents {
 impl Journal {
     /// The journal in this file, which need not be there yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), largest: LARGEST }
+        Self { path: path.into(), largest: LARGEST, patience: PATIENCE }
     }
 
     /// Its file.
@@ -129,7 +130,7 @@ impl Journal {
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         folder.map_or(Ok(()), fs::create_dir_all).map_err(unwritable)?;
-        let together = self.lock(|lock| lock.try_lock_shared(), PATIENCE).map_err(unwritable)?;
+        let together = self.lock(|lock| lock.try_lock_shared()).map_err(unwritable)?;
         let bytes = self.write(line)?;
         drop(together);
         if bytes > self.largest { self.shorten(bytes) } else { Ok(()) }
@@ -169,11 +170,7 @@ impl Journal {
 
     /// Takes the lock beside the journal, which appending processes share and one that shortens it has alone. Where the system has no
     /// locks, or the folder takes no file, there is none.
-    fn lock(
-        &self,
-        take: impl Fn(&File) -> Result<(), TryLockError>,
-        patience: Duration,
-    ) -> Result<Option<File>, io::Error> {
+    fn lock(&self, take: impl Fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>, io::Error> {
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");
         let Ok(lock) = OpenOptions::new().append(true).create(true).open(path) else { return Ok(None) };
@@ -182,7 +179,7 @@ impl Journal {
             match take(&lock) {
                 Ok(()) => return Ok(Some(lock)),
                 Err(TryLockError::Error(_)) => return Ok(None),
-                Err(TryLockError::WouldBlock) if started.elapsed() >= patience => {
+                Err(TryLockError::WouldBlock) if started.elapsed() >= self.patience => {
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process keeps it locked"));
                 }
                 Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(1)),
@@ -193,7 +190,7 @@ impl Journal {
     /// Replaces the journal by its newer half, and a line that says what has gone.
     fn shorten(&self, bytes: u64) -> Result<(), JournalError> {
         // Whoever has the lock shortens it, or appends to it and will.
-        let Ok(_alone) = self.lock(File::try_lock, PATIENCE) else { return Ok(()) };
+        let Ok(_alone) = self.lock(File::try_lock) else { return Ok(()) };
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
         // Where a link leads to, so that it stays one.
         let path = fs::canonicalize(&self.path).map_err(unwritable)?;

@@ -108,7 +108,7 @@ fn time(all: &Group) -> String {
         return "not known: no plain step was measured to compare with".to_owned();
     }
     let rest = all.answers - time.answers;
-    let rest = if rest == 0 { String::new() } else { format!("; without {rest} answers that have none") };
+    let rest = if rest == 0 { String::new() } else { format!("; {rest} more had none measured") };
     let (share, decode, plain) = (less(time.saved_share), duration(time.decode_ms), duration(time.plain_ms));
     format!("{share} than plain decoding: {decode} of decoding instead of {plain}, by measured plain steps{rest}")
 }
