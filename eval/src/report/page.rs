@@ -210,7 +210,8 @@ fn drafting(findings: &Findings) -> String {
         (points.len() > 1).then(|| Series { name: plan.name.clone(), points })
     };
     let own = || findings.plans.iter().filter(|plan| findings.is_own(&plan.name));
-    let series: Vec<Series> = own().filter_map(|plan| share(&plan)).collect();
+    let exact = own().filter(|plan| !findings.is_lossy(&plan.name));
+    let series: Vec<Series> = exact.filter_map(|plan| share(&plan)).collect();
     if !series.is_empty() {
         let (x, y) = (
             Axis { name: "position in the draft", decimals: 0 },
@@ -221,7 +222,7 @@ fn drafting(findings: &Findings) -> String {
             x,
             y,
             &series,
-            false,
+            true,
         );
     }
     let mut depths: Vec<(f64, f64)> = Vec::new();

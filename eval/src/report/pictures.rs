@@ -125,14 +125,17 @@ pub fn pareto(title: &str, x: Axis<'_>, y: Axis<'_>, points: &[(String, f64, f64
     // Names of points that are near each other must not lie on each other: each takes a place of its own.
     let mut named: Vec<&(String, f64, f64)> = points.iter().collect();
     named.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.1.total_cmp(&b.1)));
-    let (step, width) = ((up.end - up.start) * 0.055, across.end * 0.3);
-    let mut taken: Vec<(f64, f64)> = Vec::new();
+    let step = (up.end - up.start) * 0.055;
+    // A letter is about so wide, in the units of `x`.
+    let letter = across.end * 8.5 / f64::from(WIDTH - 100);
+    let width = |name: &str| letter * (name.chars().count() as f64 + 2.0);
+    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
     let place = |point: &(String, f64, f64)| {
-        let mut at = point.2;
-        while taken.iter().any(|&(x, y)| (x - point.1).abs() < width && (y - at).abs() < step) {
+        let (left, right, mut at) = (point.1, point.1 + width(&point.0), point.2);
+        while taken.iter().any(|&(from, to, y)| from < right && left < to && (y - at).abs() < step) {
             at -= step;
         }
-        taken.push((point.1, at));
+        taken.push((left, right, at));
         (point.1, at)
     };
     let places: Vec<(f64, f64)> = named.iter().copied().map(place).collect();

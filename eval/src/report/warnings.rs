@@ -21,12 +21,6 @@ pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
                 100.0 * (1.0 - plan.same.unwrap_or(1.0))
             ));
         }
-        if plan.noise.is_some_and(|noise| noise > NOISY) {
-            all.push(format!(
-                "Repeats of `{name}` differ by {:.0}% (median deviation): something else used the machine; close it, or ask for more repeats.",
-                100.0 * plan.noise.unwrap_or(0.0)
-            ));
-        }
         let relative: Vec<f64> = plan
             .prompts
             .values()
@@ -35,6 +29,15 @@ pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
         if let Some(share) = outlier_share(&relative).filter(|share| *share > MANY_OUTLIERS) {
             all.push(format!("{:.0}% of the times of `{name}` are outliers: medians are shown, which bear that; the intervals are too narrow.", 100.0 * share));
         }
+    }
+    let noisy = findings.plans.iter().filter(|plan| plan.noise.is_some_and(|noise| noise > NOISY));
+    let noisy: Vec<String> =
+        noisy.map(|plan| format!("`{}` by {:.0}%", plan.name, 100.0 * plan.noise.unwrap_or(0.0))).collect();
+    if !noisy.is_empty() {
+        all.push(format!(
+            "Repeats of a prompt differ (median deviation): {}. Something else used the machine: close it, or ask for more repeats.",
+            noisy.join(", ")
+        ));
     }
     let first = findings.plans.first();
     let prompts = first.map_or(0, |plan| plan.prompts.len());
