@@ -132,9 +132,12 @@ fn speeds(findings: &Findings) -> String {
             plan.energy.as_ref().map_or_else(dash, |energy| shown(energy, 3)),
             plan.right.as_ref().map_or_else(dash, percent),
             plan.same.map_or_else(dash, |same| format!("{:.1}%", 100.0 * same)),
-            plan.not_worse
-                .as_ref()
-                .map_or_else(dash, |not_worse| if not_worse.holds { "yes".into() } else { "not shown".into() }),
+            match &plan.not_worse {
+                _ if plan.same == Some(1.0) => "the same".to_owned(),
+                Some(not_worse) if not_worse.holds => "yes".to_owned(),
+                Some(_) => "not shown".to_owned(),
+                None => dash(),
+            },
             plan.p.filter(|_| plan.name != *reference).map_or_else(dash, |p| format!("{p:.3}")),
             if plan.tokens_per_step > 0.0 { format!("{:.2}", plan.tokens_per_step) } else { dash() },
             plan.layers.map_or_else(dash, |layers| format!("{:.0}%", 100.0 * layers)),
@@ -144,7 +147,7 @@ fn speeds(findings: &Findings) -> String {
     let _ = writeln!(
         html,
         "<p class=\"soft\">\"Times as fast\" is the mean over prompts of how much faster a token is made; \"share of time\" is all decode time beside the \
-         reference's. \"Not worse\": at most {:.0} point fewer right answers, one-sided at 5%. p: whether as many answers are right (McNemar's exact test, \
+         reference's. \"Not worse\": at most {:.0} point fewer right answers, one-sided at 2.5% (Tango's score test); where all tokens are the same there is nothing to test. p: whether as many answers are right (McNemar's exact test, \
          corrected after Holm). \"Layers run\" counts layers a token of the target, prompts included: exact drafting adds some, and only lossy plans save them.</p>",
         100.0 * MARGIN
     );
