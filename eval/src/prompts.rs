@@ -38,6 +38,11 @@ pub enum Check {
 }
 
 impl Check {
+    /// How answers of a category of the task sets are checked.
+    pub fn of_task(category: &str, answer: String) -> Self {
+        if category == "code" { Self::Lines(answer) } else { Self::Words(answer) }
+    }
+
     /// Whether what was given is right.
     pub fn is_right(&self, given: &str) -> bool {
         let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
@@ -138,10 +143,7 @@ fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
                 (None, None) => return Err("it has neither `prompt` nor `messages`".into()),
             };
             let category = or_empty("category");
-            let check = text_of("answer").map(|answer| match category.as_str() {
-                "code" => Check::Lines(answer),
-                _ => Check::Words(answer),
-            });
+            let check = text_of("answer").map(|answer| Check::of_task(&category, answer));
             case(text_of("id"), category, prompt, check)
         }
         Format::SpecBench => {

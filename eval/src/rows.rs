@@ -240,6 +240,11 @@ fn columns() -> Vec<String> {
     text.lines().next().unwrap_or_default().split(',').map(str::to_owned).collect()
 }
 
+/// The first line of a file of rows.
+pub fn header() -> String {
+    format!("{}\n", columns().join(","))
+}
+
 /// Rows that are written as they come, a prompt's together.
 pub struct Appender {
     path: PathBuf,
@@ -255,7 +260,7 @@ impl Appender {
         let open = || {
             let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
             if file.metadata()?.len() == 0 {
-                file.write_all(format!("{}\n", columns().join(",")).as_bytes())?;
+                file.write_all(header().as_bytes())?;
             }
             Ok::<_, std::io::Error>(file)
         };

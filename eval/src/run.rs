@@ -27,7 +27,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use self::facts::{Facts, PlanFacts};
 use crate::prompts::Case;
-use crate::rows::{Appender, Row, read_rows, to_csv};
+use crate::rows::{Appender, Row, header, read_rows, to_csv};
 use crate::suite::Suite;
 
 /// The flags of `run`.
@@ -208,9 +208,7 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
     let kept: Vec<&[Row]> = blocks.into_iter().filter(|block| block.len() == suite.plans.len()).collect();
     let rows: Vec<&Row> = kept.iter().copied().flatten().collect();
     if rows.len() < table.rows.len() || !table.complaints.is_empty() {
-        let mut bytes = to_csv(&[Row::default()], true)?;
-        let header = bytes.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        bytes.truncate(header);
+        let mut bytes = header().into_bytes();
         bytes.extend(to_csv(&rows, false)?);
         write_file(path, &bytes)?;
     }

@@ -13,7 +13,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 pub use paired::{NonInferiority, mcnemar, non_inferiority};
 pub use resampling::bootstrap;
-pub use shares::{holm, wilson};
+pub use shares::{holm, wilson, wilson_of_share};
 pub use spread::{median, median_absolute_deviation, outlier_share, quantile};
 
 /// What an interval leaves out on either side: 95% lie within.

@@ -371,12 +371,17 @@ impl Planner {
         let reading = self.backlog_seconds(candidate, situation);
         // Where something is expected of it, its tokens are; else the target's own alone is sure.
         let acceptance = self.candidates[candidate].forecast.map_or(0.0, |forecast| forecast.effective);
-        let tokens = |length: usize| 1.0 + (1..=length).map(|place| acceptance.powi(place as i32)).sum::<f64>();
-        let loss = |length: usize| {
-            prices.token * length as f64 + prices.verification(length) + reading - self.token_seconds() * tokens(length)
-        };
-        let fits = |&length: &usize| loss(length) <= most;
-        let length = (1..=room).rev().find(fits)?;
+        let (mut survival, mut tokens, mut longest) = (1.0, 1.0, None);
+        let token_seconds = self.token_seconds();
+        for length in 1..=room {
+            survival *= acceptance;
+            tokens += survival;
+            let seconds = prices.token * length as f64 + prices.verification(length) + reading;
+            if seconds - token_seconds * tokens <= most {
+                longest = Some(length);
+            }
+        }
+        let length = longest?;
         (length >= room.min(SHORT)).then_some(Plan { candidate, length, least: room.min(SHORT) })
     }
 

@@ -114,34 +114,9 @@ pub fn check(
     Ok(all)
 }
 
-/// Where a share lies with a confidence of 95%, found to be this in `n` (Wilson 1927). For losses other than 0 and 1 it is wider
-/// than need be, as these vary less.
-pub fn wilson(share: f64, n: usize) -> [f64; 2] {
-    /// The normal distribution has 95% between plus and minus this.
-    const Z: f64 = 1.959_963_984_540_054;
-    if n == 0 {
-        return [0.0, 1.0];
-    }
-    let n = n as f64;
-    let scale = 1.0 + Z * Z / n;
-    let middle = (share + Z * Z / (2.0 * n)) / scale;
-    let half = Z / scale * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [(middle - half).max(0.0), (middle + half).min(1.0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_are_those_of_wilson() {
-        assert_eq!(wilson(0.0, 0), [0.0, 1.0]);
-        // Known values: 10 of 100, 0 of 50.
-        for (share, n, expected) in [(0.1, 100, [0.0552, 0.1744]), (0.0, 50, [0.0, 0.0713])] {
-            let found = wilson(share, n);
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?}");
-        }
-    }
 
     #[test]
     fn drops_in_accuracy_count_both_ways_and_losses_one() {

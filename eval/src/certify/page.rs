@@ -8,9 +8,10 @@ use paceline_router::Lossy;
 use paceline_router::network::LEVELS;
 
 use super::bundles::Bundle;
-use super::check::{Checked, wilson};
+use super::check::Checked;
 use super::draws::Draws;
 use super::sequence::Goal;
+use crate::statistics::{Interval, wilson_of_share};
 
 fn name(plan: Option<&Lossy>) -> String {
     plan.map_or("in full".to_owned(), |plan| Bundle(plan.clone()).to_string())
@@ -65,7 +66,7 @@ pub(super) fn checked(all: &[Checked]) -> String {
             by_level.map(|((level, certified), lost)| (*level, name(certified.plan.as_ref()), *lost)).collect();
         rows.push(("all", String::new(), checked.all()));
         for (level, plan, lost) in rows {
-            let [low, high] = wilson(lost.risk(), lost.n);
+            let Interval { low, high, .. } = wilson_of_share(lost.risk(), lost.n as u64);
             let drop = lost.accuracy_drop().map_or("unknown".to_owned(), percent);
             let kept = if lost.risk() <= certificate.eps { "yes" } else { "no" };
             let _ = writeln!(

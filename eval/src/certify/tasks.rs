@@ -8,6 +8,8 @@ use paceline::routing::identity::written;
 use paceline::{Answer, Message, Prompt};
 use serde::Deserialize;
 
+use crate::prompts::Check;
+
 /// A prompt with what makes an answer to it right.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -17,26 +19,6 @@ pub struct Task {
     pub prompt: Prompt,
     /// The one right answer and how it is compared, where there is one.
     pub check: Option<Check>,
-}
-
-/// How an answer is compared with the right one.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Check {
-    /// By its words.
-    Words(String),
-    /// By its lines, white space at their ends apart: code.
-    Lines(String),
-}
-
-impl Check {
-    /// Whether what was given is right.
-    pub fn is_right(&self, given: &str) -> bool {
-        let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
-        match self {
-            Self::Words(answer) => answer.split_whitespace().eq(given.split_whitespace()),
-            Self::Lines(answer) => lines(answer) == lines(given),
-        }
-    }
 }
 
 /// A line of the file. Other fields are left alone.
@@ -87,10 +69,7 @@ fn task(row: Row, place: usize, chat: bool) -> Result<Task, String> {
         (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".to_owned()),
         (None, None) => return Err("it has neither `prompt` nor `messages`".to_owned()),
     };
-    let check = row.answer.map(|answer| match row.category.as_str() {
-        "code" => Check::Lines(answer),
-        _ => Check::Words(answer),
-    });
+    let check = row.answer.map(|answer| Check::of_task(&row.category, answer));
     // A line of the losses is a row, whatever a prompt is called.
     let id = row.id.map_or_else(|| place.to_string(), |id| id.replace(char::is_control, " "));
     Ok(Task { id, prompt, check })

@@ -9,10 +9,8 @@ use paceline::command::Failure;
 use paceline::command::output::{note, print_line};
 
 use super::find;
-use super::plans::PlanResult;
+use super::plans::{PlanResult, RESAMPLES};
 use crate::statistics::{Interval, bootstrap, mcnemar};
-
-const RESAMPLES: usize = 2000;
 
 /// The flags of `compare`.
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use crate::statistics::{
 };
 
 /// Resamples of the prompts for an interval.
-const RESAMPLES: usize = 2000;
+pub(super) const RESAMPLES: usize = 2000;
 /// The drop of right answers that counts as none, as a share of all prompts.
 pub const MARGIN: f64 = 0.01;
 /// Fewer prompts than this say little.

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::plans::PlanResult;
+use super::plans::{PlanResult, RESAMPLES};
 use crate::rows::Row;
 use crate::statistics::{Interval, bootstrap, median};
 
-const RESAMPLES: usize = 2000;
 /// The levels as the router names them.
 pub const LEVELS: [&str; 3] = ["simple", "medium", "complex"];
 /// Bins of the reliability curve.

@@ -9,10 +9,16 @@ use super::{Interval, deviations};
 /// If there are more successes than tries.
 pub fn wilson(successes: u64, n: u64) -> Interval {
     assert!(successes <= n, "{successes} successes of {n}");
+    wilson_of_share(successes as f64 / n as f64, n)
+}
+
+/// The same of a share that is no count: the mean of values from 0 to 1. It is wider than need be then, as such values vary less than
+/// successes and failures do.
+pub fn wilson_of_share(share: f64, n: u64) -> Interval {
     if n == 0 {
         return Interval { estimate: f64::NAN, low: 0.0, high: 1.0 };
     }
-    let (z, n, share) = (deviations(), n as f64, successes as f64 / n as f64);
+    let (z, n) = (deviations(), n as f64);
     let scale = 1.0 + z * z / n;
     let middle = (share + z * z / (2.0 * n)) / scale;
     let half = z / scale * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
@@ -43,6 +49,17 @@ mod tests {
     use statrs::distribution::{Binomial, DiscreteCDF};
 
     use super::*;
+
+    #[test]
+    fn shares_have_the_intervals_of_wilson() {
+        let nothing = wilson_of_share(0.0, 0);
+        assert_eq!([nothing.low, nothing.high], [0.0, 1.0]);
+        // Known values: 10 of 100, 0 of 50.
+        for (share, n, expected) in [(0.1, 100, [0.0552, 0.1744]), (0.0, 50, [0.0, 0.0713])] {
+            let Interval { low, high, .. } = wilson_of_share(share, n);
+            assert!([low, high].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{low}, {high}");
+        }
+    }
 
     #[test]
     fn intervals_of_shares_are_the_known_ones() {
