@@ -106,12 +106,20 @@ pub struct Planner {
     pace: Option<usize>,
     /// The candidate that is tried out in this round, and why.
     trial: Option<(usize, Trial)>,
+    /// By how many drafters an answer may ask: none, one or several. What one kind of answers leaves untried is not tried in
+    /// another.
+    accounts: [Account; 3],
+    answer: AnswerSoFar,
+}
+
+/// What finding out may take, and took.
+#[derive(Clone, Copy, Default)]
+struct Account {
     /// Seconds of all rounds, and what probes lost of them.
     seconds: f64,
     probes_lost: f64,
     /// Seconds that were spent on looking at exits.
     watching_seconds: f64,
-    answer: AnswerSoFar,
 }
 
 /// Why a drafter is asked although it is not the choice.
@@ -125,6 +133,8 @@ enum Trial {
 #[derive(Default)]
 struct AnswerSoFar {
     limit: usize,
+    /// Its place in [`Planner::accounts`].
+    account: usize,
     prefill_seconds_per_token: f64,
     seconds: f64,
     introductions_lost: f64,
@@ -146,9 +156,7 @@ impl Planner {
             current: None,
             pace: None,
             trial: None,
-            seconds: 0.0,
-            probes_lost: 0.0,
-            watching_seconds: 0.0,
+            accounts: Default::default(),
             answer: AnswerSoFar::default(),
         }
     }
@@ -251,6 +259,7 @@ impl Planner {
     /// Empty means plain decoding.
     pub fn plans(&mut self, situation: &Situation<'_>, length: DraftLength) -> Vec<Plan> {
         self.trial = None;
+        self.answer.account = situation.usable.len().min(self.accounts.len() - 1);
         let room = situation.remaining.saturating_sub(1).min(MAX_DRAFT);
         if room == 0 {
             return Vec::new();
@@ -360,7 +369,8 @@ impl Planner {
         };
         let mut due: Vec<usize> = situation.usable.iter().copied().filter(due).collect();
         due.sort_by_key(|&candidate| std::cmp::Reverse(self.candidates[candidate].idle));
-        let left = PROBE_SHARE * self.seconds - self.probes_lost;
+        let Account { seconds, probes_lost, .. } = self.accounts[self.answer.account];
+        let left = PROBE_SHARE * seconds - probes_lost;
         due.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
     }
 
@@ -388,7 +398,8 @@ impl Planner {
     /// An exit to look at in this round, with its depth: the one of which something is expected that was looked at least, as long as
     /// looking takes no more than its share of the time. One that drafts shows itself, and layers that ran ahead are not run.
     pub fn watch(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
-        if self.watching_seconds > WATCH_SHARE * self.seconds {
+        let Account { seconds, watching_seconds, .. } = self.accounts[self.answer.account];
+        if watching_seconds > WATCH_SHARE * seconds {
             return None;
         }
         let depth = |index: usize| match self.candidates[index].name {
@@ -403,7 +414,7 @@ impl Planner {
 
     /// Learns what an exit would have picked, and that looking took so long.
     pub fn hear(&mut self, exit: usize, heard: &Heard, seconds: f64) {
-        self.watching_seconds += seconds;
+        self.accounts[self.answer.account].watching_seconds += seconds;
         self.candidates[exit].hear(heard);
     }
 
@@ -416,14 +427,14 @@ impl Planner {
     /// Learns from a round and its draft.
     pub fn observe(&mut self, round: &Round, draft: &Draft) {
         let seconds = round.asking_seconds + round.draft_seconds + round.verify_seconds;
-        self.seconds += seconds;
+        self.accounts[self.answer.account].seconds += seconds;
         self.answer.seconds += seconds;
         self.answer.tokens += round.tokens;
         if let Some((_, why)) = self.trial.filter(|trial| Some(trial.0) == round.candidate) {
             let lost = seconds - self.token_seconds() * round.tokens as f64;
             let account = match why {
                 Trial::Introduction => &mut self.answer.introductions_lost,
-                Trial::Probe => &mut self.probes_lost,
+                Trial::Probe => &mut self.accounts[self.answer.account].probes_lost,
             };
             *account = (*account + lost).max(0.0);
         }

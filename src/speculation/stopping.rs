@@ -76,7 +76,9 @@ impl WhileItPays<'_> {
 
 impl DraftJudge for WhileItPays<'_> {
     fn wants_another(&self) -> bool {
-        self.length < self.least || self.pays(self.survival * self.acceptance, 0.0)
+        // Who was asked drafts one token in any case: without its odds nothing would be learned of it, and an answer whose first
+        // rounds went badly would be decoded plainly to its end, at the price of a pace that it no longer has.
+        self.length < self.least.max(1) || self.pays(self.survival * self.acceptance, 0.0)
     }
 
     fn takes(&mut self, log_odds: f32) -> bool {
@@ -126,7 +128,9 @@ mod tests {
 
     #[test]
     fn nothing_is_drafted_where_it_never_pays_but_what_is_wanted_in_any_case() {
-        assert_eq!(length(line, 0.7, 0.6, SURE, (0, 16)), 0);
+        // A first token is drafted, and then only worth its row.
+        assert_eq!(length(line, 0.7, 0.1, SURE, (0, 16)), 0);
+        assert_eq!(length(line, 0.7, 0.6, SURE, (0, 16)), 1);
         assert_eq!(length(line, 0.7, 0.6, SURE, (2, 16)), 2);
         assert_eq!(length(line, 0.7, 0.6, -1.0, (2, 1)), 1);
     }
@@ -136,6 +140,19 @@ mod tests {
         let step = |rows: usize| if rows == 1 { 1.0 } else { 1.7 };
         assert_eq!(length(step, 0.01, 0.5, SURE, (0, 16)), 16);
         assert_eq!(length(step, 0.01, 0.5, SURE, (0, 1)), 0);
+    }
+
+    #[test]
+    fn a_first_token_is_drafted_whatever_is_expected_of_it_and_verified_only_if_it_pays() {
+        let calibration = Calibration::default();
+        let prices = Prices { steps: std::array::from_fn(|row| line(row + 1)), share: 1.0, token: 0.1 };
+        for (odds, pays) in [(SURE, true), (-3.0, false)] {
+            let mut judge = WhileItPays::new(&calibration, 0.1, prices, 0.6, (0, 16));
+            assert!(judge.wants_another());
+            assert_eq!(judge.takes(odds), pays);
+            // The next one is a matter of what is expected.
+            assert!(!pays || !judge.wants_another());
+        }
     }
 
     #[test]

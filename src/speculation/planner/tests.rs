@@ -434,3 +434,39 @@ fn memory_that_matters_more_than_time_is_never_asked_for() {
     machine.play(50);
     assert_eq!(machine.rounds.last().unwrap().candidate, Some(0));
 }
+
+#[test]
+fn an_answer_that_begins_badly_is_not_decoded_plainly_to_its_end() {
+    let mut machine = Machine::new(0.25, &[(0.1, MAX_DRAFT)]);
+    machine.play(200);
+    machine.planner.begin_answer(256, 0.1);
+    machine.planner.expect(&outlook(&[Some(0.98)]));
+    machine.right_up_to[0] = 0;
+    machine.play(4);
+    machine.right_up_to[0] = MAX_DRAFT;
+    machine.rounds.clear();
+    machine.play(40);
+    let far = machine.rounds.iter().filter(|round| round.drafted > 4).count();
+    assert!(far >= 36, "{far} of 40 rounds");
+}
+
+#[test]
+fn what_answers_without_a_choice_take_pays_for_no_trials() {
+    let mut machine = Machine::new(0.1, &[(0.05, 4), (0.02, 0)]);
+    let trials = |machine: &Machine| machine.rounds.iter().filter(|round| round.candidate == Some(1)).count();
+    machine.play(100);
+    machine.rounds.clear();
+    machine.play(1000);
+    let usual = trials(&machine);
+    // A long time of plain decoding and of a drafter that was asked for by name.
+    for usable in [&[][..], &[0]] {
+        for _ in 0..20_000 {
+            let situation = Situation { usable, backlog: &|_| 0, remaining: 1000 };
+            machine.planner.plans(&situation, DraftLength::Auto);
+            machine.planner.observe(&plain(1), &Draft::default());
+        }
+    }
+    machine.rounds.clear();
+    machine.play(1000);
+    assert!(trials(&machine) <= usual + 1, "{} instead of {usual}", trials(&machine));
+}
