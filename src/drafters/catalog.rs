@@ -130,7 +130,8 @@ impl Catalog {
         Ok(match (drafter, self.decoder(drafter)) {
             (DrafterChoice::Model(_), Some(decoder)) => {
                 let positions = positions.min(decoder.config().context);
-                Box::new(ModelDrafter::new(Sequence::try_new(Arc::clone(decoder), positions)?))
+                Sequence::check_room(decoder, positions)?;
+                Box::new(ModelDrafter::new(Arc::clone(decoder), positions))
             }
             (DrafterChoice::SelfQuantized(_), Some(decoder)) => {
                 Box::new(ViewDrafter::new(DraftView::new(Arc::clone(decoder), None)))

@@ -29,6 +29,8 @@ pub(super) struct Record<'a> {
     stop_tokens: &'a [u32],
     names: Vec<String>,
     text: String,
+    /// Tokens of the round that goes on. Waking the receiver takes longer than picking a token, so it is woken once a round.
+    pending: Vec<Event>,
     stopped: bool,
     text_error: Option<StreamError>,
     time_to_first_token_ms: Option<f64>,
@@ -90,6 +92,7 @@ impl<'a> Record<'a> {
             stop_tokens,
             names,
             text: String::new(),
+            pending: Vec::new(),
             stopped: false,
             text_error: None,
             time_to_first_token_ms: None,
@@ -97,6 +100,14 @@ impl<'a> Record<'a> {
             verify_ms: 0.0,
             speculation: Speculation::default(),
             warnings: Vec::new(),
+        }
+    }
+
+    /// Hands over the tokens of a round.
+    pub(super) fn send_tokens(&mut self) {
+        for event in self.pending.drain(..) {
+            // A receiver that is gone has cancelled; the loop asks for that itself.
+            let _ = self.events.send(Ok(event));
         }
     }
 
@@ -182,12 +193,12 @@ impl Listener for Record<'_> {
             }
         }
         self.text.push_str(&piece);
-        // A receiver that is gone has cancelled; the loop asks for that itself.
-        let _ = self.events.send(Ok(Event::Token { id: token, text: piece }));
+        self.pending.push(Event::Token { id: token, text: piece });
         if self.stopped || self.text_error.is_some() { Flow::Stop } else { Flow::Continue }
     }
 
     fn round(&mut self, round: &Round) {
+        self.send_tokens();
         let drafter = round.candidate.filter(|_| round.drafted > 0).map(|index| self.names[index].as_str());
         self.speculation.add(drafter, round.drafted, round.evaluated, round.accepted);
         self.draft_ms += (round.asking_seconds + round.draft_seconds) * 1e3;
@@ -195,6 +206,7 @@ impl Listener for Record<'_> {
     }
 
     fn unverified(&mut self, tokens: usize, seconds: f64) {
+        self.send_tokens();
         self.speculation.unverified += tokens as u64;
         self.draft_ms += seconds * 1e3;
     }

@@ -209,13 +209,17 @@ impl Worker {
                 limit,
                 stop_tokens,
             };
-            decode.run(&mut record)?;
+            let result = decode.run(&mut record);
+            // Where a round ends early, what came before is certain nevertheless.
+            record.send_tokens();
+            result?;
         }
         let quality = advice.as_ref().zip(self.advisor.as_ref());
         let quality = quality.and_then(|(advice, advisor)| advisor.quality(advice, &plan.routed()?));
         // What is learned is of the target as it was loaded.
         let exact = plan == LossyPlan::None;
-        if let (Some(advisor), Some(advice), true) = (&mut self.advisor, drafting, exact) {
+        let learning = self.advisor.as_mut().filter(|advisor| exact && !advisor.is_frozen());
+        if let (Some(advisor), Some(advice)) = (learning, drafting) {
             let seen = lane.planner.shown().into_iter().zip(lane.planner.overheard());
             for (candidate, (shown, overheard)) in lane.planner.candidates().iter().zip(seen) {
                 let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));

@@ -136,10 +136,19 @@ impl Sequence {
     /// # Errors
     /// The bytes that cannot be had.
     pub fn try_new(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, u64> {
+        Self::check_room(&decoder, capacity)?;
+        Ok(Self::new(decoder, capacity))
+    }
+
+    /// Asks whether there is memory for a sequence of `capacity` tokens.
+    ///
+    /// # Errors
+    /// The bytes that cannot be had.
+    pub fn check_room(decoder: &Decoder, capacity: usize) -> Result<(), u64> {
         let bytes = decoder.cache_bytes_per_token().checked_mul(capacity as u64);
         // The system answers this question without touching the memory.
         let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
-        if bytes.is_some_and(fits) { Ok(Self::new(decoder, capacity)) } else { Err(bytes.unwrap_or(u64::MAX)) }
+        if bytes.is_some_and(fits) { Ok(()) } else { Err(bytes.unwrap_or(u64::MAX)) }
     }
 
     /// The decoder it runs through.

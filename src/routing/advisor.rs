@@ -190,6 +190,11 @@ impl Advisor {
         self
     }
 
+    /// Whether nothing is learned.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
     /// What work took when the state was written; nothing in a new one.
     pub fn costs(&self) -> &CostTable {
         self.online.costs()

@@ -105,7 +105,7 @@ fn no_other_token_is_drafted_and_answers_stay_the_same() {
         let drafters: [Box<dyn Drafter>; 2] = [
             Box::new(ExitDrafter::new(1, 1.0)),
             // The model as its own draft, which would be right always.
-            Box::new(ModelDrafter::new(Sequence::new(Arc::clone(&restricted), 64))),
+            Box::new(ModelDrafter::new(Arc::clone(&restricted), 64)),
         ];
         for drafter in drafters {
             let watched = Watched { drafter, allowed: every_third(&directory) };

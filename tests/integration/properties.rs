@@ -103,7 +103,7 @@ proptest! {
         let right = [&prompt[..], &expected].concat();
         let chaos: Box<dyn Drafter> = Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary });
         // The model drafts for itself: the best draft there is, and a second cache to keep in step.
-        let itself = Box::new(ModelDrafter::new(Sequence::new(plain.clone(), capacity)));
+        let itself = Box::new(ModelDrafter::new(plain.clone(), capacity));
         let plan = random_plan(&mut numbers, plain.layer_count());
         let description = format!("{description}, skip:{plan}");
         let view = |decoder: &Arc<Decoder>, skip| Box::new(ViewDrafter::new(DraftView::new(decoder.clone(), skip)));

@@ -92,7 +92,7 @@ fn check(temperature: f32, make: impl Fn() -> Box<dyn Drafter>, name: &str) {
 #[test]
 fn with_a_draft_model_the_loop_draws_from_the_targets_distribution() {
     let draft = decoder(&fixture("micro-draft"), 1);
-    check(1.0, || Box::new(ModelDrafter::new(Sequence::new(draft.clone(), 32))), "draft model");
+    check(1.0, || Box::new(ModelDrafter::new(draft.clone(), 32)), "draft model");
 }
 
 #[test]
