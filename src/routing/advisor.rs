@@ -66,7 +66,7 @@ const MOST_OTHER_ANSWERS: f64 = 0.02;
 
 /// A drafter that was chosen for a smaller share of the prompts has to be better by [`SELDOM_TRUST`]: each of ten drafters with a
 /// price that is off by some percent would else be the best now and then.
-const SELDOM: f64 = 0.05;
+const SELDOM: f64 = 0.1;
 /// See there.
 const SELDOM_TRUST: f64 = 0.85;
 

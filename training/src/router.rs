@@ -46,6 +46,8 @@ pub struct RouterRecipe {
     pub sharpness: f64,
     /// How many rounds of an answer its predictions weigh as much as.
     pub rounds: f64,
+    /// Groups of features that it is not told: where one brings nothing, as the ablation says, taking it costs every answer time.
+    pub leave_out: Vec<Group>,
     /// Whether to train it again without each group of features, to see what that costs.
     pub ablation: bool,
     /// How the rate goes.
@@ -67,6 +69,7 @@ impl Default for RouterRecipe {
             curriculum: 0.2,
             sharpness: 0.02,
             rounds: 40.0,
+            leave_out: Vec::new(),
             ablation: true,
             schedule: Schedule { learning_rate: 3e-3, warm_up: 0.05, floor: 0.02 },
             optimizer: OptimizerSettings { weight_decay: 0.3, ..OptimizerSettings::default() },
@@ -120,6 +123,13 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         anyhow!("The costs {} are damaged: {error}; run `paceline-train traces` again.", costs_path.display())
     })?;
     let checkpoint = Checkpoint::open(&models.target)?;
+    if !heading.models.is_empty() && heading.models != models.identity(&checkpoint)? {
+        return Err(anyhow!(
+            "The traces in {} are of another target, other exits or other drafts; run `paceline-train traces` again.",
+            folder.display()
+        )
+        .into());
+    }
     let tokenizer = Tokenizer::from_dir(&models.target)?;
     let path = models.target.join(ROUTER);
     let key = Checksum::of(format!("{recipe:?} {} {costs:?} {}", heading.fingerprint, job.recipe.seed).as_bytes());
@@ -128,7 +138,8 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     }
 
     let place = flags.open()?;
-    let lessons = Lessons::of(traces, &heading, &costs)?;
+    let mut lessons = Lessons::of(traces, &heading, &costs)?;
+    lessons.leave_out(&recipe.leave_out);
     let watched = watched(&checkpoint, &traced)?;
     let hashes = identities(&checkpoint, &models.drafts)?;
     let drafting = lessons.drafters.iter().map(|name| {
@@ -163,7 +174,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         tokenizer: identity::written(tokenizer.fingerprint()),
         layer: watched.layer,
         most_states: watched.most_states,
-        exit: watched.exit,
+        exit: watched.exit.filter(|_| lessons.has(Group::Uncertainty)),
         shape,
         plans,
         stopping,

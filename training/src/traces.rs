@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use paceline::checkpoint::Checkpoint;
+use paceline::checkpoint::{Checkpoint, CheckpointError};
 use paceline::command::{Failure, output};
 use paceline::drafters::DrafterChoice;
 use paceline::files::write_file;
@@ -126,6 +126,17 @@ impl Models {
             drafts: recipe.drafts.clone().unwrap_or_else(own),
         }
     }
+
+    /// What they are, as text: hashes of the target, its exits and the drafts.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn identity(&self, target: &Checkpoint) -> Result<String, CheckpointError> {
+        let hashes = identities(target, &self.drafts)?;
+        let mut all: Vec<String> = hashes.into_iter().map(|(name, hash)| format!("{name}={hash}")).collect();
+        all.sort();
+        Ok(format!("target={:016x} {}", target.fingerprint(), all.join(" ")))
+    }
 }
 
 /// Traces what is not traced yet, and writes costs and table.
@@ -161,17 +172,9 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     }
     let prompts = gather(job, &recipe, &models.target)?;
     let folder = job.folder("traces")?;
-    let mut identity: Vec<String> =
-        identities(&checkpoint, &models.drafts)?.into_iter().map(|(name, hash)| format!("{name}={hash}")).collect();
-    identity.sort();
+    let of_models = models.identity(&checkpoint)?;
     let fingerprint = Checksum::of(
-        format!(
-            "{recipe:?} {} {:016x} {identity:?} {:016x}",
-            job.recipe.seed,
-            checkpoint.fingerprint(),
-            tracer.tokenizer.fingerprint()
-        )
-        .as_bytes(),
+        format!("{recipe:?} {} {of_models} {:016x}", job.recipe.seed, tracer.tokenizer.fingerprint()).as_bytes(),
     );
     let made_of = Checksum::of(
         format!(
@@ -192,6 +195,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
 
     let heading = Heading {
         fingerprint: format!("{made_of:016x}"),
+        models: of_models,
         sources: tracer.sources.iter().map(|source| source.name.clone()).collect(),
         work: tracer.work(),
         width: checkpoint.config().hidden_size,

@@ -166,6 +166,14 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
             "{part} differs"
         );
     }
+    // Traces of a draft that was trained anew since say nothing of it.
+    let weights = place.path("made/models/small/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    place.step("router", "whole").fails(1, &["whole/traces are of another target", "`paceline-train traces` again"]);
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, &bytes).unwrap();
     let judged = place.step("router", "whole");
     assert!(judged.code == Some(0) && judged.out.contains("of the gap from static to oracle"), "{judged:?}");
     let router = place.read("made/models/target/router.safetensors");
@@ -177,6 +185,15 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
     place.kill("router", "killed", "router/whole/checkpoint.safetensors");
     place.step("router", "killed").succeeds(&[]);
     assert!(place.read("made/models/target/router.safetensors") == router, "a killed run learns something else");
+
+    // A group of features that is left out is not taken in serving either.
+    let open = || Router::open(&place.path("made/models/target")).unwrap().unwrap();
+    assert!(open().description().exit.is_some());
+    place.recipe(&[("[router]\n", "[router]\nleave_out = [\"uncertainty\"]\n")]);
+    place.step("router", "killed").succeeds(&[]);
+    assert_eq!(open().description().exit, None);
+    place.recipe(&[]);
+    fs::write(place.path("made/models/target/router.safetensors"), &router).unwrap();
 
     // The runtime uses it, and tokens stay those of plain decoding while it learns.
     let state = place.path("state.json");

@@ -108,6 +108,15 @@ impl Lessons {
         Ok(Self { drafters, lossy, train, held_out, machines, levels_known })
     }
 
+    /// Has no lesson tell these groups of features.
+    pub fn leave_out(&mut self, groups: &[Group]) {
+        for lesson in self.train.iter_mut().chain(&mut self.held_out) {
+            for &group in groups {
+                lesson.trace.features = without(&lesson.trace.features, Some(group));
+            }
+        }
+    }
+
     /// Whether a group of features says anything.
     pub fn has(&self, group: Group) -> bool {
         let is_there = |features: &Features| match group {

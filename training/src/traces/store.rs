@@ -56,6 +56,9 @@ impl Trace {
 pub struct Heading {
     /// All that decides what the traces are, as text.
     pub fingerprint: String,
+    /// The part of it that is the target, its exits and the drafts; empty in traces of earlier versions.
+    #[serde(default)]
+    pub models: String,
     /// The sources of the columns, as `--drafter` names them.
     pub sources: Vec<String>,
     /// The share of the target's work that each of them does as a target of its own; none for draft models.
