@@ -48,8 +48,8 @@ pub struct EngineConfig {
     pub online_state: Option<PathBuf>,
     /// Learn nothing of that while serving: the router's expectations stay as they are.
     pub frozen: bool,
-    /// Certificates for answers in quality `bounded`; those in the folder `certificates` beside the target are found by
-    /// themselves. The lower precisions that they name must be loaded too ([`crate::certificate::needed_precisions`]).
+    /// Certificates for answers in quality `bounded`; where none is named, those in the folder `certificates` beside the target
+    /// are found by themselves. The lower precisions that they name must be loaded too ([`crate::certificate::needed_precisions`]).
     pub certificate: Vec<PathBuf>,
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
@@ -115,6 +115,16 @@ impl Precision {
             Self::F16 => Some(MatrixFormat::Float(FloatFormat::F16)),
             Self::Int8 => Some(MatrixFormat::Quantized(QuantizedFormat::Int8)),
             Self::Int4 => Some(MatrixFormat::Quantized(QuantizedFormat::Int4)),
+        }
+    }
+
+    /// The precisions below this one that a target may be loaded in as well, the highest first.
+    pub fn lower(self) -> &'static [SelfDraft] {
+        match self {
+            Self::Int4 => &[],
+            Self::Int8 => &[SelfDraft::Int4],
+            // Checkpoints hold floats of 16 bits and more.
+            Self::Auto | Self::F32 | Self::Bf16 | Self::F16 => &[SelfDraft::Int8, SelfDraft::Int4],
         }
     }
 }
@@ -194,7 +204,8 @@ pub struct GenerationConfig {
     pub weights: Option<Objective>,
     /// What the request says of itself to the router.
     pub hints: RequestHints,
-    /// The quality that `bounded` keeps at least, as a share of the target's, from 0 to 1.
+    /// The quality that `bounded` keeps at least, as a share of the target's, from 0 to 1. At 1 the target answers in full, and
+    /// needs no certificate.
     pub quality_floor: Option<f64>,
     /// With `best_effort`: a token comes out without verification where an exit of the target is sure of it, by a calibrated
     /// probability of at least this, from 0.5 to 1, at which none does. `drafter` may name the exit.
@@ -317,6 +328,12 @@ impl GenerationConfig {
         if self.quality == Quality::Bounded && !self.sampling.is_greedy() {
             return Err(
                 "certificates are of greedy answers, so quality `bounded` takes no `temperature` and no penalties: leave them out, or choose `exact`."
+                    .to_owned(),
+            );
+        }
+        if self.quality == Quality::Bounded && self.ignore_eos {
+            return Err(
+                "certificates are of answers that end where the model ends them, so quality `bounded` takes no `ignore-eos`: leave it out, or choose `exact`."
                     .to_owned(),
             );
         }

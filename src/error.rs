@@ -71,7 +71,7 @@ pub enum Error {
     )]
     SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
     #[error(
-        "`quality = bounded` with a floor of {floor} needs a certificate of this model for that floor or a higher one, and {}: make one with `paceline-eval certify --floor {floor}` and name it with `--certificate`, or choose `exact`, or `best-effort`, which promises nothing.",
+        "`quality = bounded` with a floor of {floor} needs a certificate of this model for that floor or a higher one, and {}: make one with `paceline-eval certify --floor {floor}`, adding a `--floor` for every other one that is to be published with it, and name it with `--certificate`, or choose `exact`, or `best-effort`, which promises nothing.",
         known_floors(known, refused.as_deref())
     )]
     NoCertificate { floor: f64, known: Vec<f64>, refused: Option<String> },

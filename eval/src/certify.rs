@@ -2,13 +2,14 @@
 //!
 //! It has the target answer calibration prompts in full and by every plan ([`measure`]), keeps what each plan loses in a file
 //! ([`losses`]), tests plans in a fixed order for each level of difficulty that the router predicts ([`sequence`], [`bounds`]),
-//! and writes a certificate for each quality floor. [`check`] holds certificates to other prompts, [`draws`] the procedure to random
+//! and writes a certificate for each quality floor, of those that are published together ([`goals`]). [`check`] holds certificates to other prompts, [`draws`] the procedure to random
 //! halves of the calibration prompts. The runtime's side is `paceline::certificate`.
 
 pub mod bounds;
 pub mod bundles;
 pub mod check;
 pub mod draws;
+pub mod goals;
 pub mod losses;
 pub mod measure;
 mod page;
@@ -28,11 +29,10 @@ use paceline::engine::RouterState;
 use paceline::files::write_file;
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
-use paceline_router::network::LEVELS;
 use serde::de::DeserializeOwned;
 
 use self::bundles::Bundle;
-use self::losses::{LossesFile, made_of};
+use self::losses::{LossesError, LossesFile, made_of};
 use self::measure::Measured;
 use self::sequence::Goal;
 
@@ -48,7 +48,8 @@ Examples, from the repository's root:
 Prompts are lines of JSON with `prompt` or `messages`, and `id`, `category` and `answer` where there are some. A prompt is lost where
 the target is right and the plan wrong; without a right answer, by the share of tokens that differ. Prompts must be ones that
 neither the model nor its router learned from, and like those that are to come: a certificate holds for prompts like them.
-A run that was ended goes on where it was.";
+A run that was ended goes on where it was. Certificates of the same prompts that are in the folder already are made anew with the
+new ones, as claims that are published together share one correction: publish none that were made apart.";
 
 /// The flags of `certify`.
 #[derive(Debug, Args)]
@@ -63,7 +64,7 @@ pub struct CertifyFlags {
     /// A draft model, which changes nothing but the time; may be given several times
     #[arg(long, value_name = "DIR")]
     pub draft: Vec<PathBuf>,
-    /// A lower precision to load and test, int8 or int4; may be given several times [default: both]
+    /// A lower precision to load and test, int8 or int4; may be given several times [default: those below --precision]
     #[arg(long, value_name = "P", value_parser = setting::<SelfDraft>)]
     pub self_draft: Vec<SelfDraft>,
     /// The target's precision, which the certificate is for: auto, f32, bf16, f16, int8 or int4
@@ -75,9 +76,9 @@ pub struct CertifyFlags {
     /// Processor threads; 0 for all that the process may use
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Tokens that an answer has at most
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub max_new_tokens: usize,
+    /// Tokens that an answer has at most [default: 256; with --check, as many as were calibrated]
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
     /// Render plain prompts with the model's chat template
     #[arg(long)]
     pub chat: bool,
@@ -114,6 +115,12 @@ fn share(text: &str) -> Result<f64, String> {
     known.ok_or_else(|| "write a number above 0 and below 1, like 0.95".to_owned())
 }
 
+/// Tokens that an answer has at most where nothing is said.
+const MAX_NEW_TOKENS: usize = 256;
+
+/// The floors that are certified where none is named.
+const FLOORS: [f64; 3] = [0.99, 0.95, 0.9];
+
 /// The seed of random halves.
 const SEED: u64 = 0;
 
@@ -126,37 +133,57 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
 }
 
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
-    let goals = goals(flags);
     let out = flags.out.clone().unwrap_or_else(|| flags.model.join(FOLDER));
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
     fs::create_dir_all(&out)
         .with_context(|| format!("The folder {} cannot be made; name another one with `--out`.", out.display()))?;
     let self_draft =
-        if flags.self_draft.is_empty() { vec![SelfDraft::Int8, SelfDraft::Int4] } else { flags.self_draft.clone() };
+        if flags.self_draft.is_empty() { flags.precision.lower().to_vec() } else { flags.self_draft.clone() };
     let engine = load(&EngineConfig { self_draft, ..config(flags) })?;
     let bundles = if flags.bundle.is_empty() { bundles::defaults(engine.info()) } else { flags.bundle.clone() };
     if bundles.is_empty() {
         return Err(anyhow!(
-            "The model {} has no trained exits and no lower precision was loaded, so there is nothing to certify: add `--self-draft int8`, or `--bundle`.",
+            "The model {} has no trained exits and no lower precision was loaded, so there is nothing to certify: choose a higher `--precision`, train exits with `paceline-train exits`, or name plans with `--bundle`.",
             flags.model.display()
         )
         .into());
     }
     let conditions = Conditions::of(engine.info())?;
-    let answer = GenerationConfig { max_new_tokens: flags.max_new_tokens, ..GenerationConfig::default() };
-    let made_of = made_of(&conditions, &hash, flags.max_new_tokens, &bundles);
-    let mut file = LossesFile::open(&out, &made_of, &bundles)?;
+    let max_new_tokens = flags.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
+    let answer = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
+    let calibration = Calibration {
+        tasks: hash,
+        n: tasks.len(),
+        max_new_tokens,
+        rendering: tasks::rendering(&tasks),
+        loss: tasks::loss(&tasks),
+    };
+    // Before anything is measured, which may take hours.
+    let asked = if flags.floor.is_empty() { &FLOORS[..] } else { &flags.floor };
+    let (goals, added) = goals::goals(asked, flags.delta, &out, &conditions, &calibration.tasks)?;
+    let mut file = LossesFile::open(&out, &made_of(&conditions, &calibration, &bundles), &bundles)?;
+    if !added.is_empty() {
+        let floors: Vec<String> = added.iter().map(f64::to_string).collect();
+        output::note(&format!(
+            "The folder {} has certificates of the same prompts for a floor of {}: they are made anew with those asked for, as claims that are published together share one correction.",
+            out.display(),
+            floors.join(" and ")
+        ));
+    }
     measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
 
-    let calibration = Calibration { tasks: hash, n: tasks.len(), max_new_tokens: flags.max_new_tokens };
     let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
+    // All of them before any is written, so that none is left that knows of fewer claims.
+    let certified: Vec<_> = goals
+        .iter()
+        .map(|goal| measured.certificate(*goal).map_err(|error| anyhow!("{error}")))
+        .collect::<Result<_, _>>()?;
     let mut page = String::new();
-    for goal in &goals {
-        let (certificate, refused) = measured.certificate(*goal).map_err(|error| anyhow!("{error}"))?;
+    for (certificate, refused) in certified {
         for error in refused {
             output::note(&format!("{error} Until then such prompts are answered in full."));
         }
-        let path = out.join(format!("floor-{}.json", goal.floor));
+        let path = out.join(goals::file_name(certificate.floor));
         write_file(&path, certificate.to_json()?.as_bytes())?;
         page += &format!("{}\n", page::certificate(&path, &certificate));
     }
@@ -169,22 +196,25 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is to be shown, the highest floor first.
-fn goals(flags: &CertifyFlags) -> Vec<Goal> {
-    let mut floors = if flags.floor.is_empty() { vec![0.99, 0.95, 0.9] } else { flags.floor.clone() };
-    floors.sort_by(|a, b| b.total_cmp(a));
-    floors.dedup();
-    let claims = floors.len() * LEVELS.len();
-    floors.into_iter().map(|floor| Goal { floor, delta: flags.delta, claims }).collect()
-}
-
 fn check_all(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     let read = |path: &PathBuf| Certificate::read(path).map(|certificate| (path.clone(), certificate));
     let certificates: Vec<(PathBuf, Certificate)> = flags.check.iter().map(read).collect::<Result<_, _>>()?;
+    one_a_floor(&certificates)?;
     let (tasks, _) = tasks::read_tasks(&flags.tasks, flags.chat)?;
+    for (path, certificate) in &certificates {
+        if certificate.calibration.loss != tasks::loss(&tasks) {
+            output::note(&format!(
+                "The certificate {} counts other losses than can be counted of the prompts {}, as right answers are known of some prompts and of others not: what is lost of these says little about it.",
+                path.display(),
+                flags.tasks.display()
+            ));
+        }
+    }
     let named = EngineConfig { certificate: flags.check.clone(), ..config(flags) };
     let engine = load(&EngineConfig { self_draft: needed_precisions(&named), ..named })?;
-    let answer = GenerationConfig { max_new_tokens: flags.max_new_tokens, ..GenerationConfig::default() };
+    let calibrated = certificates.iter().map(|(_, certificate)| certificate.calibration.max_new_tokens).min();
+    let max_new_tokens = flags.max_new_tokens.or(calibrated).unwrap_or(MAX_NEW_TOKENS);
+    let answer = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
     let halves = match flags.draws {
         0 => Vec::new(),
         draws => certificates.iter().map(|known| halves(known, draws)).collect::<Result<_, _>>()?,
@@ -196,6 +226,23 @@ fn check_all(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     }
     output::print(&page)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses two certificates for one floor: an engine goes by the floor, and would follow one of them twice.
+fn one_a_floor(certificates: &[(PathBuf, Certificate)]) -> Result<(), Failure> {
+    for (place, (path, certificate)) in certificates.iter().enumerate() {
+        let same = certificates[..place].iter().find(|(_, other)| other.floor == certificate.floor);
+        if let Some((other, _)) = same {
+            return Err(anyhow!(
+                "The certificates {} and {} are both for a floor of {}, and an engine follows one of them: check one at a time.",
+                other.display(),
+                path.display(),
+                certificate.floor
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Random halves of the prompts that a certificate was calibrated on, whose losses lie beside it.
@@ -211,10 +258,13 @@ fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<
     }
     let Certificate { floor, delta, claims, bundles, conditions, calibration, .. } = certificate;
     let named: Vec<Bundle> = bundles.iter().cloned().map(Bundle).collect();
-    let made_of = made_of(conditions, &calibration.tasks, calibration.max_new_tokens, &named);
-    let file = LossesFile::open(folder, &made_of, &named)?;
+    let rows = losses::read(folder, &made_of(conditions, calibration, &named), &named)?;
+    if rows.len() != calibration.n {
+        let path = folder.join(losses::LOSSES);
+        return Err(LossesError::Count { path, found: rows.len(), prompts: calibration.n }.into());
+    }
     let goal = Goal { floor: *floor, delta: *delta, claims: *claims };
-    Ok((goal, draws::draw(bundles, &file.rows, goal, draws, SEED)))
+    Ok((goal, draws::draw(bundles, &rows, goal, draws, SEED)))
 }
 
 /// What is loaded. The router stays as it is: what it learns while serving is not certified.

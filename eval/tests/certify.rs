@@ -115,7 +115,7 @@ fn certificates_are_made_checked_and_followed_and_an_ended_run_goes_on() {
     let check = ["--check", path.to_str().unwrap(), "--model", &model, "--tasks", &tasks, "--draws", "5"];
     let page = succeeds(&[&check[..], &["--threads", "1", "--max-new-tokens", "64"]].concat());
     assert!(page.contains(&format!("| 0.6 | all |  | {} |", others.len())), "{page}");
-    assert!(page.contains("| 0.6 | 5 |"), "{page}");
+    assert!(page.contains("| 0.6 | 5 |") && page.contains("levels not in full, of 3"), "{page}");
     // On the prompts that it was calibrated on, the policy loses what the certificate says, to the prompt.
     let check = ["--check", path.to_str().unwrap(), "--model", &model, "--tasks", &calibration];
     let page = succeeds(&[&check[..], &["--threads", "1", "--max-new-tokens", "64"]].concat());
@@ -125,8 +125,36 @@ fn certificates_are_made_checked_and_followed_and_an_ended_run_goes_on() {
         assert!(line.contains(&lost), "{lost}: {line}");
     }
 
+    // Random halves are not made of a part of the losses, which stays as it is.
+    let part = &losses[..losses.len() / 2];
+    fs::write(out.join("losses.csv"), part).unwrap();
+    let check = ["--check", path.to_str().unwrap(), "--model", &model, "--tasks", &tasks, "--draws", "5"];
+    fails(&check, 1, &["losses.csv", &format!("and {} were to be measured", rows.len())]);
+    assert_eq!(fs::read_to_string(out.join("losses.csv")).unwrap(), part);
+    fs::write(out.join("losses.csv"), &losses).unwrap();
+
+    // A copy is for the same floor, and an engine would follow one of them twice.
+    let copy = folder.path().join("copy.json");
+    fs::copy(&path, &copy).unwrap();
+    let twice = ["--check", path.to_str().unwrap(), "--check", copy.to_str().unwrap(), "--model", &model];
+    fails(&twice, 1, &["floor-0.6.json", "copy.json", "one at a time"]);
+
+    // A floor that comes later is shown together with those that are there, of the same losses and not of new ones.
+    let plans = ["--bundle", "int8", "--bundle", "exit:9@0.9", "--bundle", "int4"];
+    let settings = ["--threads", "1", "--max-new-tokens", "64", "--floor", "0.5"];
+    let place = [calibration.as_str(), "--model", &model, "--out", out.to_str().unwrap()];
+    fails(&[&place[..], &plans, &settings].concat(), 1, &["floor-0.6.json", "--delta 0.4"]);
+    let output = run(&[&place[..], &plans, &settings, &["--delta", "0.4"]].concat());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("a floor of 0.6 and 0.7: they are made anew"), "{told}");
+    for floor in ["0.7", "0.6", "0.5"] {
+        let together = Certificate::read(&out.join(format!("floor-{floor}.json"))).unwrap();
+        assert_eq!((together.claims, together.calibration.n), (9, rows.len()), "{floor}");
+    }
+    assert_eq!(read("losses.csv"), losses);
+
     // Other plans do not go into the same file.
-    let other = [calibration.as_str(), "--model", &model, "--out", out.to_str().unwrap(), "--bundle", "int4"];
+    let other = [&place[..], &["--bundle", "int4", "--delta", "0.4", "--max-new-tokens", "64"]].concat();
     fails(&other, 1, &["losses.csv", "--out"]);
 }
 
@@ -160,5 +188,23 @@ fn what_cannot_be_certified_is_refused_with_a_sentence() {
     ];
     for (arguments, code, words) in cases {
         fails(arguments, code, words);
+    }
+}
+
+/// Only what is lower than the target's own precision is loaded and tested; where nothing is, its exits are.
+#[test]
+fn plans_are_those_of_a_target_of_the_precision_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (few, _) = some_rows(folder.path(), "calibration", 600);
+    for (precision, plans) in [("int8", "int4"), ("int4", "exit:9@0.999,exit:9@0.99")] {
+        let out = folder.path().join(precision);
+        let place = [few.as_str(), "--model", &shipped(), "--out", out.to_str().unwrap()].map(str::to_owned);
+        let settings = ["--precision", precision, "--max-new-tokens", "8", "--threads", "1"].map(str::to_owned);
+        let arguments = [&place[..], &settings].concat();
+        // They are too few to show anything, but were measured.
+        fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), 1, &["even if nothing is lost"]);
+        let losses = fs::read_to_string(out.join("losses.csv")).unwrap();
+        assert!(losses.lines().nth(1).unwrap().starts_with(&format!("id,level,right,{plans}")), "{losses}");
+        assert!(!losses.contains("int8") && losses.contains("int4") == (plans == "int4"), "{losses}");
     }
 }

@@ -7,14 +7,30 @@ use std::sync::Arc;
 use paceline_router::Lossy;
 use paceline_router::network::LEVELS;
 
-use super::{Certificate, CertificateError, Conditions};
-use crate::checkpoint::CheckpointError;
-use crate::config::{EngineConfig, SelfDraft};
+use super::{Certificate, CertificateError, Conditions, Loss};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
+use crate::engine::Prompt;
 use crate::error::Error;
 use crate::lossy::{LossyPlan, Means};
+use crate::model::MatrixFormat;
 
 /// The folder beside a target in which certificates are found by themselves.
 pub const FOLDER: &str = "certificates";
+
+/// Why no router judges prompts, with what to do about it: the end of a sentence, without its full stop.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoRouter {
+    /// It was to be left out.
+    #[error("`--no-router` leaves it out here: take that flag back")]
+    LeftOut,
+    /// There is none beside the target.
+    #[error("there is none beside this target: train one with `paceline-train router`")]
+    Absent,
+    /// The one beside the target cannot be used, for this reason.
+    #[error("the one beside this target cannot be used: {}", .0.trim_end_matches('.'))]
+    Refused(String),
+}
 
 /// A certificate that holds for a loaded target.
 #[derive(Clone, Debug)]
@@ -26,14 +42,17 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// A certificate for a target under these conditions and with these means; `here` is `None` without a router.
+    /// A certificate for a target under these conditions and with these means; `here` says why where no router judges prompts.
     ///
     /// # Errors
     /// What does not fit.
-    pub fn new(path: &Path, here: Option<&Conditions>, means: &Means<'_>) -> Result<Self, CertificateError> {
+    pub fn new(path: &Path, here: Result<&Conditions, &NoRouter>, means: &Means<'_>) -> Result<Self, CertificateError> {
         let certificate = Certificate::read(path)?;
         let path = path.to_owned();
-        let Some(here) = here else { return Err(CertificateError::NoRouter { path }) };
+        let here = match here {
+            Ok(here) => here,
+            Err(why) => return Err(CertificateError::NoRouter { path, why: why.clone() }),
+        };
         if let Some((what, certified, found)) = certificate.conditions.difference(here) {
             let (certified, found) = (certified.to_owned(), found.to_owned());
             return Err(CertificateError::Other { path, what, certified, found });
@@ -59,6 +78,23 @@ impl Certified {
         &self.path
     }
 
+    /// Checks that an answer to a prompt is of the kind that was calibrated: of no more tokens, and to a prompt that becomes
+    /// tokens in the same way, as far as can be known.
+    ///
+    /// # Errors
+    /// What is otherwise.
+    pub fn covers(&self, prompt: &Prompt, config: &GenerationConfig) -> Result<(), CertificateError> {
+        let (path, calibration) = (self.path.clone(), &self.certificate.calibration);
+        let (asked, calibrated) = (config.max_new_tokens, calibration.max_new_tokens);
+        if asked > calibrated {
+            return Err(CertificateError::TooLong { path, asked, calibrated });
+        }
+        if !calibration.rendering.fits(prompt) {
+            return Err(CertificateError::OtherRendering { path, calibrated: calibration.rendering });
+        }
+        Ok(())
+    }
+
     /// The plan for prompts of this level, by its place among the router's.
     pub fn plan(&self, level: usize) -> &LossyPlan {
         self.plans.get(level).unwrap_or(&LossyPlan::None)
@@ -78,11 +114,20 @@ impl Certified {
         let prompts = level
             .and_then(|level| LEVELS.get(level))
             .map_or("all prompts".to_owned(), |name| format!("prompts that the router takes to be {name}"));
+        let share = Rounded(100.0 * eps);
+        let promised = match self.certificate.calibration.loss {
+            Loss::Answers => format!("at most {share:.4}% of the answers lose what the target had right"),
+            Loss::Tokens => format!(
+                "at most {share:.4}% of an answer's tokens, in the mean, come from the first on that differs from the target's"
+            ),
+            Loss::Both => format!(
+                "at most {share:.4}% is lost in the mean, where an answer loses all if the target had it right and it is wrong, and, if nobody knows the right one, the share of its tokens from the first on that differs from the target's"
+            ),
+        };
         format!(
-            "For a quality floor of {floor}, the certificate {} allows {allowed}, for {prompts}; with a confidence of {:.4}% at most {:.4}% of the answers lose what the target had right, as far as prompts are like the {} of its calibration.",
+            "For a quality floor of {floor}, the certificate {} allows {allowed}, for {prompts}; with a confidence of {:.4}% {promised}, as far as prompts are like the {} of its calibration.",
             self.path.display(),
             Rounded(100.0 * (1.0 - delta)),
-            Rounded(100.0 * eps),
             self.certificate.calibration.n
         )
     }
@@ -107,8 +152,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads those that the config names, and those beside the target. `here` is asked where there are any; it says `None`
-    /// without a router.
+    /// Reads those that the config names, or, where it names none, those beside the target. `here` is asked where there are any;
+    /// it says why where no router judges prompts.
     ///
     /// # Errors
     /// When one that was named does not hold here. One that was found is left out, and told when it is missed.
@@ -116,20 +161,19 @@ impl Certificates {
         config: &EngineConfig,
         directory: &Path,
         means: &Means<'_>,
-        here: impl FnOnce() -> Result<Option<Conditions>, CheckpointError>,
+        here: impl FnOnce() -> Result<Result<Conditions, NoRouter>, CheckpointError>,
     ) -> Result<Self, Error> {
-        let found = beside(directory);
-        if config.certificate.is_empty() && found.is_empty() {
+        let are_named = !config.certificate.is_empty();
+        let paths = if are_named { config.certificate.clone() } else { beside(directory) };
+        if paths.is_empty() {
             return Ok(Self::default());
         }
         let here = here()?;
         let mut all = Self::default();
-        for path in &config.certificate {
-            all.fitting.push(Arc::new(Certified::new(path, here.as_ref(), means)?));
-        }
-        for path in found {
+        for path in paths {
             match Certified::new(&path, here.as_ref(), means) {
                 Ok(certified) => all.fitting.push(Arc::new(certified)),
+                Err(error) if are_named => return Err(error.into()),
                 Err(error) => all.refused.push(error.to_string()),
             }
         }
@@ -161,13 +205,25 @@ fn beside(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The lower precisions that the certificates of a config have the target answer in, named ones and those beside the target.
-/// Whoever loads an engine for bounded answers adds them to [`EngineConfig::self_draft`]. Files that cannot be read name none:
-/// loading says why.
+/// The lower precisions that the certificates of a config have the target answer in: of those it names, or else of those beside
+/// the target, and of them those for a target of its precision. Whoever loads an engine for bounded answers adds them to
+/// [`EngineConfig::self_draft`]. Files that cannot be read name none: loading says why.
 pub fn needed_precisions(config: &EngineConfig) -> Vec<SelfDraft> {
-    let found = config.model.as_deref().map(beside).unwrap_or_default();
-    let certificates = config.certificate.iter().chain(&found).filter_map(|path| Certificate::read(path).ok());
-    let plans = certificates.flat_map(|certificate| certificate.levels).filter_map(|level| level.plan);
+    let model = config.model.as_deref();
+    let paths = match &*config.certificate {
+        [] => model.map(beside).unwrap_or_default(),
+        named => named.to_vec(),
+    };
+    let mut certificates: Vec<Certificate> = paths.iter().filter_map(|path| Certificate::read(path).ok()).collect();
+    if certificates.is_empty() {
+        return Vec::new();
+    }
+    let stored = || Some(MatrixFormat::Float(Checkpoint::open(model?).ok()?.stored_format()));
+    if let Some(target) = config.precision.format().or_else(stored) {
+        // One for another precision is void, and what it needs may be no lower than the target's.
+        certificates.retain(|certificate| certificate.conditions.precision == target.to_string());
+    }
+    let plans = certificates.into_iter().flat_map(|certificate| certificate.levels).filter_map(|level| level.plan);
     let named = plans.filter_map(|plan| if let Lossy::Precision(name) = plan { Some(name) } else { None });
     let mut needed: Vec<SelfDraft> = Vec::new();
     for precision in named.filter_map(|name| serde_json::from_value(name.into()).ok()) {

@@ -3,9 +3,12 @@
 //! checked, and turned into the plans of answers in quality `bounded`.
 //!
 //! What is certified is a whole policy: for prompts that the router as it was trained takes to be of a level, one plan. It holds
-//! for one target with its exits, one router, one instruction set and one precision ([`Conditions`]), for greedy answers, and for
-//! prompts like those of the calibration. Where anything of that differs, the certificate is void.
+//! for one target with its exits, one router, one instruction set, one precision and one version of this program ([`Conditions`]),
+//! for greedy answers of no more tokens than were calibrated, and for prompts like those of the calibration, rendered in the same
+//! way. Where anything of that differs, the certificate is void. That prompts are like those of the calibration nobody checks, and
+//! how a prompt that comes as tokens was rendered cannot be known: that is for the caller to see to.
 
+mod conditions;
 mod held;
 #[cfg(test)]
 mod tests;
@@ -14,27 +17,28 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use paceline_kernels::CacheFormat;
 use paceline_router::Lossy;
 use paceline_router::network::LEVELS;
 use serde::{Deserialize, Serialize};
 
-pub use held::{Certificates, Certified, FOLDER, needed_precisions};
+pub use conditions::Conditions;
+pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::checksum::Checksum;
-use crate::engine::EngineInfo;
-use crate::model::{Compute, MatrixFormat};
-use crate::routing::identity::{of_exits, of_router, written};
+use crate::engine::Prompt;
+use crate::routing::identity::written;
 
 /// The version of the format that is written and read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest file that is read, in bytes; certificates have some thousand.
 const LARGEST: u64 = 1 << 20;
 
 /// Numbers of a certificate that follow from each other may be this far apart, by rounding.
 const ROUNDING: f64 = 1e-9;
+
+/// P-values of few or no losses are far below that, so they may be this share apart.
+const P_ROUNDING: f64 = 1e-6;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +64,17 @@ pub enum CertificateError {
     )]
     Other { path: PathBuf, what: &'static str, certified: String, found: String },
     #[error(
-        "The certificate {} goes by how difficult a router takes prompts to be, and none is used here: leave `--no-router` out, or train one with `paceline-train router`.",
+        "The certificate {} goes by how difficult a router takes prompts to be, and {why}.",
         path.display()
     )]
-    NoRouter { path: PathBuf },
+    NoRouter { path: PathBuf, why: NoRouter },
+    #[error(
+        "The certificate {} was calibrated on answers of at most {calibrated} tokens, and {asked} are asked for: set `--max-new-tokens {calibrated}`, or choose `exact`.",
+        path.display()
+    )]
+    TooLong { path: PathBuf, asked: usize, calibrated: usize },
+    #[error("The certificate {} was calibrated on {}, or choose `exact`.", path.display(), other_rendering(*.calibrated))]
+    OtherRendering { path: PathBuf, calibrated: Rendering },
     #[error(
         "The certificate {} has the target answer in {precision}, which is not loaded: name it when the engine is loaded, as in `self-draft = [\"{precision}\"]`.",
         path.display()
@@ -71,6 +82,19 @@ pub enum CertificateError {
     NotLoaded { path: PathBuf, precision: String },
     #[error("The certificate {} names a plan that this target cannot follow ({plan}): make it again with `paceline-eval certify`.", path.display())]
     Impossible { path: PathBuf, plan: Lossy },
+}
+
+/// What prompts were calibrated on, and what to do about one that is rendered otherwise.
+fn other_rendering(calibrated: Rendering) -> &'static str {
+    match calibrated {
+        Rendering::Text => {
+            "plain texts, and this prompt is for the chat template: leave `--chat` out and give a plain text"
+        }
+        // Where both were calibrated no prompt is rendered otherwise.
+        Rendering::Messages | Rendering::Both => {
+            "prompts that the chat template rendered, and this one is a plain text: add `--chat` or give messages"
+        }
+    }
 }
 
 /// A certificate as its file has it.
@@ -143,82 +167,45 @@ pub struct Calibration {
     pub n: usize,
     /// Tokens that an answer had at most.
     pub max_new_tokens: usize,
+    /// How they became tokens.
+    pub rendering: Rendering,
+    /// What counted as a loss.
+    pub loss: Loss,
 }
 
-/// What a certificate holds for; another of any of these voids it. Hashes are in hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Conditions {
-    /// The instruction set of the kernels, or `burn` on devices without them.
-    pub instruction_set: String,
-    /// The target's precision.
-    pub precision: String,
-    /// The precision of cached keys and values.
-    pub kv_cache: String,
-    /// A hash of the target.
-    pub target: String,
-    /// A hash of its trained exits; empty without any.
-    pub exits: String,
-    /// A hash of the router; empty without one.
-    pub router: String,
+/// How prompts become tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rendering {
+    /// As messages, by the chat template.
+    Messages,
+    /// As plain texts.
+    Text,
+    /// Some in one way and some in the other.
+    Both,
 }
 
-impl Conditions {
-    /// What is so for a target that was loaded in this way.
-    ///
-    /// # Errors
-    /// When its files cannot be read.
-    pub fn at(
-        checkpoint: &Checkpoint,
-        precision: MatrixFormat,
-        kv_cache: CacheFormat,
-        compute: &Compute,
-    ) -> Result<Self, CheckpointError> {
-        Self::new(checkpoint, compute.instruction_set(), precision, kv_cache)
-    }
-
-    /// What is so for a loaded engine. Its target is read once more.
-    ///
-    /// # Errors
-    /// When its files cannot be read.
-    pub fn of(info: &EngineInfo) -> Result<Self, CheckpointError> {
-        let checkpoint = Checkpoint::open(&info.directory)?;
-        Self::new(&checkpoint, info.instruction_set.clone(), info.format, info.cache_format)
-    }
-
-    fn new(
-        checkpoint: &Checkpoint,
-        instruction_set: String,
-        precision: MatrixFormat,
-        kv_cache: CacheFormat,
-    ) -> Result<Self, CheckpointError> {
-        Ok(Self {
-            instruction_set,
-            precision: precision.to_string(),
-            kv_cache: kv_cache.to_string(),
-            target: written(checkpoint.fingerprint()),
-            exits: of_exits(checkpoint)?,
-            router: of_router(checkpoint.dir()),
-        })
-    }
-
-    /// What of the certified conditions is otherwise here, with both: the first of them, if any.
-    fn difference<'a>(&'a self, here: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
-        let pairs = [
-            ("target", &self.target, &here.target),
-            ("router", &self.router, &here.router),
-            ("set of exits", &self.exits, &here.exits),
-            ("instruction set", &self.instruction_set, &here.instruction_set),
-            ("precision of the target", &self.precision, &here.precision),
-            ("precision of the cache", &self.kv_cache, &here.kv_cache),
-        ];
-        let found = pairs.into_iter().find(|(_, certified, found)| certified != found);
-        found.map(|(what, certified, found)| (what, or_none(certified), or_none(found)))
+impl Rendering {
+    /// Whether a prompt is rendered so, as far as can be known: of tokens it cannot.
+    pub fn fits(self, prompt: &Prompt) -> bool {
+        match (self, prompt) {
+            (Self::Both, _) | (_, Prompt::Tokens(_)) => true,
+            (Self::Messages, prompt) => matches!(prompt, Prompt::Messages(_)),
+            (Self::Text, prompt) => matches!(prompt, Prompt::Text(_)),
+        }
     }
 }
 
-fn or_none(hash: &str) -> &str {
-    if hash.is_empty() { "none" } else { hash }
+/// What counts as the loss of an answer, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// 1 where the target is right and the answer wrong.
+    Answers,
+    /// The share of its tokens from the first on that differs from the target's.
+    Tokens,
+    /// The former for prompts with a known right answer, the latter for those without.
+    Both,
 }
 
 impl Certificate {
@@ -280,6 +267,10 @@ impl Certificate {
         if !self.levels.iter().map(|level| level.level.as_str()).eq(LEVELS) || claims < LEVELS.len() {
             return Err(format!("it does not make its claims about the levels {}", LEVELS.join(", ")));
         }
+        let n = self.calibration.n;
+        if self.levels.iter().map(|level| level.n).try_fold(0, usize::checked_add) != Some(n) {
+            return Err(format!("its levels do not have the {n} prompts of its calibration"));
+        }
         self.levels.iter().try_for_each(|level| self.check_level(level))
     }
 
@@ -293,7 +284,18 @@ impl Certificate {
         if !level.tested.iter().all(|test| fits(test.losses, test.risk)) {
             return Err(format!("losses and risks for {name} prompts differ"));
         }
+        if self.calibration.loss == Loss::Answers && !level.tested.iter().all(|test| test.losses.fract() == 0.0) {
+            return Err(format!("right answers for {name} prompts were lost in part"));
+        }
+        // No p-value is lower than that of no loss at all.
+        let lowest = (1.0 - self.eps).powf(level.n as f64) * (1.0 - P_ROUNDING);
+        if !level.tested.iter().all(|test| (lowest..=1.0).contains(&test.p_value)) {
+            return Err(format!("a p-value for {name} prompts cannot come from {} prompts", level.n));
+        }
         let passed = level.tested.iter().take_while(|test| test.p_value <= self.corrected_delta()).count();
+        if level.tested[..passed].iter().any(|test| test.risk >= self.eps) {
+            return Err(format!("a plan for {name} prompts passed that lost as much as may be lost, or more"));
+        }
         let deployed = passed.checked_sub(1).map(|last| &level.tested[last]);
         let stated = (level.plan.as_ref(), level.losses, level.risk, level.p_value);
         let tested = deployed

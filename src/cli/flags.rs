@@ -91,7 +91,7 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Prompt")]
     #[serde(skip)]
     pub(super) chat: bool,
-    /// Tokens to generate at most [default: 256]
+    /// Tokens to generate at most [default: 256; with `--quality bounded`, as many as the certificate was calibrated with]
     #[arg(long, help_heading = "Answer", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_new_tokens: Option<usize>,
@@ -151,7 +151,7 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Quality", value_name = "QUALITY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<String>,
-    /// With `--quality bounded`: the share of the target's quality to keep, from 0 to 1
+    /// With `--quality bounded`: the share of the target's quality to keep, from 0 to 1 (the target in full)
     #[arg(long, help_heading = "Quality", value_name = "Q", allow_negative_numbers = true, value_parser = number64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     quality_floor: Option<f64>,
@@ -328,8 +328,19 @@ pub(super) fn parse_setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<
     serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
 }
 
-/// The settings that flags and config file amount to. They may name no model.
-pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, GenerationConfig), Failure> {
+/// What flags and config file amount to.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// What to load; it may name no model.
+    pub(super) engine: EngineConfig,
+    /// How to answer.
+    pub(super) generation: GenerationConfig,
+    /// Whether somebody said how many tokens answers have at most.
+    pub(super) names_limit: bool,
+}
+
+/// The settings that flags and config file amount to.
+pub(super) fn resolve(flags: &GenerateFlags) -> Result<Settings, Failure> {
     let mut settings = match &flags.config {
         Some(path) => read_file(path)?,
         None => Map::new(),
@@ -360,7 +371,7 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<(EngineConfig, Generation
     }
     engine.validate().map_err(Failure::usage)?;
     generation.validate().map_err(Failure::usage)?;
-    Ok((engine, generation))
+    Ok(Settings { engine, generation, names_limit: settings.contains_key("max-new-tokens") })
 }
 
 /// The largest config file that is read, in bytes; all settings together take some hundred.
@@ -445,7 +456,8 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<(EngineConfig, GenerationConfig), String> {
         let flags = Command::try_parse_from(std::iter::once(&"x").chain(arguments)).map_err(|e| e.to_string())?.flags;
-        resolve(&flags).map_err(|failure| failure.error.to_string())
+        let Settings { engine, generation, .. } = resolve(&flags).map_err(|failure| failure.error.to_string())?;
+        Ok((engine, generation))
     }
 
     #[test]
@@ -477,6 +489,21 @@ mod tests {
         assert_eq!((generation.draft_len, generation.drafter), (DraftLength::Fixed(4), DrafterChoice::Exit(2)));
         assert_eq!(generation.max_new_tokens, 256);
         assert_eq!((engine.self_draft, engine.skip_plan), (vec![], None));
+    }
+
+    #[test]
+    fn whether_a_limit_was_named_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.toml");
+        std::fs::write(&path, "max-new-tokens = 256\n").unwrap();
+        for (arguments, named) in [
+            (&["--model", "m"][..], false),
+            (&["--model", "m", "--max-new-tokens", "256"], true),
+            (&["--model", "m", "--config", path.to_str().unwrap()], true),
+        ] {
+            let flags = Command::try_parse_from(std::iter::once(&"x").chain(arguments)).unwrap().flags;
+            assert_eq!(resolve(&flags).ok().unwrap().names_limit, named, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -10,19 +10,19 @@ use paceline::command::progress::{self, Progress};
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
 use serde_json::{Map, Value};
 
-use super::flags::{GenerateFlags, resolve};
+use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;
 use super::stats;
 
 /// Runs the command.
 pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
-    let (mut engine_config, generation) = resolve(flags)?;
+    let Settings { engine: mut engine_config, mut generation, names_limit } = resolve(flags)?;
     let models = shipped::or_shipped(engine_config.model.as_deref(), &engine_config.draft)?;
     let chat = flags.chat || models.shipped;
     (engine_config.model, engine_config.draft) = (Some(models.target), models.drafts);
     engine_config.journal = engine_config.journal.or_else(stats::default_journal);
-    if generation.quality == Quality::Bounded {
+    if generation.quality == Quality::Bounded && generation.quality_floor.is_some_and(|floor| floor < 1.0) {
         // Who asks for what certificates allow wants it loaded.
         engine_config.self_draft.extend(needed_precisions(&engine_config));
     }
@@ -39,6 +39,10 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
     })?;
     progress::clear();
+    if let (Quality::Bounded, Some(floor), false) = (generation.quality, generation.quality_floor, names_limit) {
+        // Who names no limit gets the one that was calibrated.
+        generation.max_new_tokens = engine.calibrated_tokens(floor).unwrap_or(generation.max_new_tokens);
+    }
 
     if from_terminal {
         if chat && !engine.can_chat() {

@@ -24,7 +24,8 @@ macro_rules! model {
 
 /// The model that answers where none is named.
 const TARGET: Model = model!("target": "config.json", "generation_config.json", "model.safetensors", "exits.safetensors",
-    "router.safetensors", "draft_vocabulary.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json");
+    "router.safetensors", "draft_vocabulary.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "certificates/floor-0.99.json", "certificates/floor-0.95.json", "certificates/floor-0.9.json");
 
 /// Its draft models.
 const DRAFTS: [Model; 2] = [
@@ -111,7 +112,9 @@ fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     }
     let made = AtomicFolder::create(path).map_err(io::Error::other)?;
     for (name, bytes) in model.1 {
-        fs::write(made.part().join(name), bytes)?;
+        let file = made.part().join(name);
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(file, bytes)?;
     }
     made.commit().map_err(io::Error::other)
 }
@@ -129,17 +132,17 @@ mod tests {
     #[test]
     fn a_model_is_written_once_and_again_when_a_file_differs() {
         let folder = tempfile::tempdir().unwrap();
-        let model: Model = ("small", &[("a", b"first"), ("b", b"second")]);
+        let model: Model = ("small", &[("a", b"first"), ("folder/b", b"second")]);
         let path = place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
-        assert_eq!(fs::read(path.join("b")).unwrap(), b"second");
+        assert_eq!(fs::read(path.join("folder/b")).unwrap(), b"second");
         let written = fs::metadata(path.join("a")).unwrap().modified().unwrap();
 
         place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
         assert_eq!(fs::metadata(path.join("a")).unwrap().modified().unwrap(), written);
 
-        fs::write(path.join("b"), "damaged").unwrap();
+        fs::write(path.join("folder/b"), "damaged").unwrap();
         place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
-        assert_eq!(fs::read(path.join("b")).unwrap(), b"second");
+        assert_eq!(fs::read(path.join("folder/b")).unwrap(), b"second");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::mpsc as channel;
 
 pub use stream::{Answer, Event, FinishReason, Generation};
 
-use crate::certificate::{Certificates, Conditions};
+use crate::certificate::{Certificates, Conditions, NoRouter};
 use crate::checkpoint::{Checkpoint, ModelConfig};
 use crate::config::{EngineConfig, GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
@@ -197,8 +197,10 @@ impl Engine {
         let means = Means { layers: target.layer_count(), exits: &trained, lower: &lower };
         let (format, cache) = (target.format(), target.cache_format());
         let certificates = Certificates::open(config, directory, &means, || match &router {
-            Ok(Some(_)) => Conditions::at(&checkpoint, format, cache, &compute).map(Some),
-            _ => Ok(None),
+            Ok(Some(_)) => Conditions::at(&checkpoint, format, cache, &compute).map(Ok),
+            Ok(None) if config.no_router => Ok(Err(NoRouter::LeftOut)),
+            Ok(None) => Ok(Err(NoRouter::Absent)),
+            Err(error) => Ok(Err(NoRouter::Refused(error.to_string()))),
         })?;
         drop(checkpoint);
 
@@ -291,6 +293,13 @@ impl Engine {
         }
     }
 
+    /// Tokens that a bounded answer for this floor may have at most, as its certificate was calibrated with no more; `None` where
+    /// there is no certificate for it, or none is needed.
+    pub fn calibrated_tokens(&self, floor: f64) -> Option<usize> {
+        let certified = self.certificates.for_floor(floor).ok().filter(|_| floor < 1.0)?;
+        Some(certified.certificate().calibration.max_new_tokens)
+    }
+
     /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.
     /// Dropping the result cancels the answer within a step.
     ///
@@ -301,10 +310,12 @@ impl Engine {
         self.check_drafter(&config.drafter)?;
         let mut config = config.clone();
         let certified = match (config.quality, config.quality_floor) {
-            (Quality::Bounded, Some(floor)) => Some(self.certificates.for_floor(floor)?),
+            // All of the quality is what an answer in full keeps, without a certificate.
+            (Quality::Bounded, Some(floor)) if floor < 1.0 => Some(self.certificates.for_floor(floor)?),
             _ => None,
         };
-        if certified.is_some() {
+        if let Some(certified) = &certified {
+            certified.covers(&prompt, &config)?;
             // A certificate is of the prompt as the router sees it, and not of what a request says of itself.
             config.hints = RequestHints::default();
         }

@@ -39,6 +39,28 @@ fn without_a_model_the_one_that_ships_answers_as_a_chat_model() {
     assert_eq!(told["exits_problem"], Value::Null);
 }
 
+/// Certificates hold for the instruction set that they were made with; elsewhere the answer says so instead.
+#[test]
+fn its_certificates_come_with_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/target/certificates");
+    for entry in fs::read_dir(folder).unwrap() {
+        let certificate: Value = serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        let floor = certificate["floor"].as_f64().unwrap();
+        let made_for = certificate["conditions"]["instruction_set"].as_str().unwrap();
+        let asked =
+            ["generate", "--quality", "bounded", "--quality-floor", &floor.to_string(), "--prompt", PROMPT, "--json"];
+        let run = with_cache(cache.path(), &asked);
+        if run.code == Some(0) {
+            let answer: Value = serde_json::from_str(&run.succeeds()).unwrap();
+            let named = answer["report"]["adaptations"]["certificate"].as_str().unwrap();
+            assert!(named.ends_with(&format!("floor-{floor}.json")) && answer["tokens"].as_array().unwrap().len() > 1);
+        } else {
+            run.fails(1, &["instruction set", made_for]);
+        }
+    }
+}
+
 #[test]
 fn its_drafts_come_with_it() {
     let cache = tempfile::tempdir().unwrap();

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use paceline::certificate::{Calibration, Certificate, CertifiedLevel, Conditions, FOLDER, Tested, VERSION};
+use paceline::certificate::{
+    Calibration, Certificate, CertifiedLevel, Conditions, FOLDER, Loss, Rendering, Tested, VERSION,
+};
 use paceline::{
     Answer, DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Precision, Prompt, Quality, RequestHints,
     SamplingConfig, SelfDraft,
@@ -41,14 +43,14 @@ fn certificate(floor: f64, plans: [Option<Lossy>; 3]) -> Certificate {
         let last = plan.as_ref().and_then(|plan| bundles.iter().position(|bundle| bundle == plan));
         let tested = |(place, bundle): (usize, &Lossy)| {
             let passes = last.is_some_and(|last| place <= last);
-            Tested { plan: bundle.clone(), losses: 10.0, risk: 0.01, p_value: if passes { 1e-9 } else { 0.5 } }
+            Tested { plan: bundle.clone(), losses: 10.0, risk: 0.001, p_value: if passes { 1e-9 } else { 0.5 } }
         };
         let tested = bundles.iter().enumerate().take(last.map_or(1, |last| last + 2)).map(tested).collect();
         CertifiedLevel {
             level: name.to_owned(),
-            n: 1000,
+            n: 10_000,
             losses: if plan.is_some() { 10.0 } else { 0.0 },
-            risk: if plan.is_some() { 0.01 } else { 0.0 },
+            risk: if plan.is_some() { 0.001 } else { 0.0 },
             p_value: plan.is_some().then_some(1e-9),
             plan,
             tested,
@@ -62,7 +64,13 @@ fn certificate(floor: f64, plans: [Option<Lossy>; 3]) -> Certificate {
         claims: 3,
         levels: LEVELS.into_iter().zip(plans).map(level).collect(),
         bundles,
-        calibration: Calibration { tasks: "0".repeat(16), n: 3000, max_new_tokens: 256 },
+        calibration: Calibration {
+            tasks: "0".repeat(16),
+            n: 30_000,
+            max_new_tokens: 256,
+            rendering: Rendering::Messages,
+            loss: Loss::Answers,
+        },
         conditions: CONDITIONS.clone(),
         checksum: String::new(),
     }
@@ -163,7 +171,7 @@ fn bounded_answers_are_those_of_the_certified_plan_for_the_prompts_level() {
                 assert_eq!(report.adaptations.certificate.as_deref(), path.to_str());
                 assert_eq!(report.adaptations.precision, expected.report.adaptations.precision);
                 assert_eq!(report.adaptations.layers_skipped, expected.report.adaptations.layers_skipped);
-                let words = [&*format!("takes to be {level}"), "floor of 0.9", "95%", "at most 10%", "3000"];
+                let words = [&*format!("takes to be {level}"), "floor of 0.9", "95%", "at most 10%", "30000"];
                 assert!(words.iter().all(|word| report.plan.why.contains(word)), "{}", report.plan.why);
                 let is_lossy = expected.report.exactness.starts_with("lossy: ");
                 assert!(report.exactness.starts_with(&expected.report.exactness), "{}", report.exactness);
@@ -208,8 +216,14 @@ fn the_lowest_floor_that_is_high_enough_is_taken() {
         assert_eq!(ask(&engine, prompt, &bounded(floor)).report.adaptations.precision, precision, "{floor}");
     }
     let error = engine.generate(prompt.clone(), &bounded(0.995)).err().unwrap().to_string();
-    let words = ["0.995", "only those for 0.99, 0.9, 0.95", "paceline-eval certify --floor 0.995"];
+    let words = ["0.995", "only those for 0.99, 0.9, 0.95", "paceline-eval certify --floor 0.995", "published with it"];
     assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{error}");
+    // All of the quality is kept by the target in full, whatever certificates say.
+    let whole = ask(&engine, prompt, &bounded(1.0));
+    assert_eq!(whole.tokens, ask(&engine, prompt, &named(&None)).tokens);
+    assert_eq!(whole.report.exactness, "bit-identical to plain decoding");
+    assert_eq!((whole.report.adaptations.certificate, engine.calibrated_tokens(1.0)), (None, None));
+    assert_eq!((engine.calibrated_tokens(0.9), engine.calibrated_tokens(0.995)), (Some(256), None));
 }
 
 /// What was learned while serving, what a request says of itself and how busy the engine was change no bounded choice.
@@ -269,13 +283,15 @@ fn a_certificate_that_does_not_hold_here_is_refused_with_a_sentence() {
     std::fs::write(&tampered, text.replacen("int4", "int8", 1)).unwrap();
     let mut cases = vec![(load(tampered, config()), vec!["changed after it was made", "c.json"])];
     type Change = fn(&mut Conditions);
-    let conditions: [(Change, &str); 6] = [
+    let conditions: [(Change, &str); 8] = [
         (|c| c.target = "0".repeat(16), "another target"),
         (|c| c.router = "0".repeat(16), "another router"),
         (|c| c.exits = String::new(), "another set of exits (none"),
         (|c| c.instruction_set = "abacus".into(), "another instruction set (abacus"),
         (|c| c.precision = "f32".into(), "precision of the target (f32, and here is bf16)"),
         (|c| c.kv_cache = "f16".into(), "precision of the cache (f16, and here is f32)"),
+        (|c| c.text = "0".repeat(16), "another tokenizer, chat template or set of stop tokens (0000"),
+        (|c| c.build = "0.0.0".into(), "another version of Paceline (0.0.0"),
     ];
     for (change, words) in conditions {
         cases.push((load(changed(&|c| change(&mut c.conditions)), config()), vec![words, "void here"]));
@@ -286,7 +302,7 @@ fn a_certificate_that_does_not_hold_here_is_refused_with_a_sentence() {
         (load(whole.clone(), int4), vec!["bf16, and here is int8"]),
         (load(whole.clone(), EngineConfig { self_draft: Vec::new(), ..config() }), vec!["int4", "self-draft"]),
         (load(whole, EngineConfig { no_router: true, ..config() }), vec!["router", "--no-router"]),
-        (load(changed(&|c| c.version = 2), config()), vec!["version 2", "knows 1"]),
+        (load(changed(&|c| c.version = 1), config()), vec!["version 1", "knows 2"]),
         (load("/nowhere/c.json".into(), config()), vec!["/nowhere/c.json", "cannot be read"]),
     ]);
     for (told, words) in cases {
@@ -294,9 +310,8 @@ fn a_certificate_that_does_not_hold_here_is_refused_with_a_sentence() {
     }
 }
 
-/// Found ones need no flag. One that does not hold spoils nothing, and is told where it is missed.
-#[test]
-fn certificates_beside_the_target_are_found() {
+/// The shipped model's files in a folder of their own.
+fn copied() -> tempfile::TempDir {
     let model = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(shipped()).unwrap() {
         let path = entry.unwrap().path();
@@ -304,6 +319,67 @@ fn certificates_beside_the_target_are_found() {
             std::fs::copy(&path, model.path().join(path.file_name().unwrap())).unwrap();
         }
     }
+    model
+}
+
+/// The same weights with another template or other stop tokens are another model to a certificate, though not to a router.
+#[test]
+fn another_chat_template_other_stop_tokens_or_a_refused_router_void_a_certificate() {
+    let files = Files::new();
+    let path = files.write("c.json", &certificate(0.9, different_plans()[1].clone()));
+    let model = copied();
+    let load = || {
+        let config = EngineConfig { model: Some(model.path().to_owned()), certificate: vec![path.clone()], ..config() };
+        Engine::load(&config).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(load(), "");
+    let file = |name: &str| model.path().join(name);
+    let template = file("chat_template.jinja");
+    std::fs::write(&template, "{{ messages[0].content }}").unwrap();
+    let told = load();
+    assert!(told.contains("another tokenizer, chat template or set of stop tokens") && told.ends_with('.'), "{told}");
+    std::fs::remove_file(template).unwrap();
+    let settings = std::fs::read_to_string(file("generation_config.json")).unwrap();
+    std::fs::write(file("generation_config.json"), "{\"eos_token_id\": [5, 6]}").unwrap();
+    assert!(load().contains("set of stop tokens"), "{}", load());
+    std::fs::write(file("generation_config.json"), settings).unwrap();
+    assert_eq!(load(), "");
+    // The reason is the router's own, and no advice about a flag that nobody gave.
+    std::fs::write(file("router.safetensors"), "x").unwrap();
+    let told = load();
+    assert!(told.contains("cannot be used") && told.contains("router.safetensors"), "{told}");
+    assert!(!told.contains("--no-router") && told.ends_with('.') && !told.ends_with(".."), "{told}");
+}
+
+/// Who names no limit gets the one that was calibrated, and who names a higher one a sentence.
+#[test]
+fn the_calibrated_limit_is_the_default_of_bounded_answers() {
+    let files = Files::new();
+    let mut short = certificate(0.9, [(); 3].map(|()| Some(int8())));
+    short.calibration.max_new_tokens = 3;
+    let path = files.write("c.json", &short);
+    let model = shipped();
+    let generate = |more: &[&str]| {
+        let asked = ["--prompt", "Sort these words: pear fig apple", "--chat", "--json", "--no-journal"];
+        let bounded = ["--quality", "bounded", "--quality-floor", "0.9", "--threads", "1"];
+        let files = ["--model", model.to_str().unwrap(), "--certificate", path.to_str().unwrap()];
+        let arguments = [&["generate"][..], &asked, &bounded, &files, more].concat();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_paceline")).args(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), told)
+    };
+    let (answer, told) = generate(&[]);
+    assert_eq!(answer["tokens"].as_array().map(Vec::len), Some(3), "{answer} {told}");
+    let (answer, _) = generate(&["--max-new-tokens", "2"]);
+    assert_eq!(answer["tokens"].as_array().map(Vec::len), Some(2), "{answer}");
+    let (answer, told) = generate(&["--max-new-tokens", "4"]);
+    assert!(answer["error"].as_str().unwrap().contains("--max-new-tokens 3") && told.contains("c.json"), "{told}");
+}
+
+/// Found ones need no flag. One that does not hold spoils nothing, and is told where it is missed.
+#[test]
+fn certificates_beside_the_target_are_found() {
+    let model = copied();
     let folder = model.path().join(FOLDER);
     std::fs::create_dir(&folder).unwrap();
     let all = [(); 3].map(|()| Some(int8()));
@@ -320,6 +396,12 @@ fn certificates_beside_the_target_are_found() {
     assert!(found.adaptations.certificate.unwrap().ends_with("b-good.json"));
     let error = engine.generate(prompt.clone(), &bounded(0.95)).err().unwrap().to_string();
     assert!(["0.95", "a-stale.json", "another target"].iter().all(|word| error.contains(word)), "{error}");
+    // Named ones are taken instead.
+    let files = Files::new();
+    let named_one = files.write("c.json", &certificate(0.8, [(); 3].map(|()| None)));
+    let instead = EngineConfig { model: Some(model.path().to_owned()), certificate: vec![named_one], ..config() };
+    let error = Engine::load(&instead).unwrap().generate(prompt.clone(), &bounded(0.9)).err().unwrap().to_string();
+    assert!(error.contains("there are only those for 0.8:"), "{error}");
     let exact = ask(&engine, prompt, &named(&None)).report;
     assert_eq!((exact.exactness.as_str(), exact.adaptations.certificate), ("bit-identical to plain decoding", None));
 }
@@ -342,6 +424,9 @@ fn what_was_not_certified_is_no_bounded_answer() {
             GenerationConfig { lower_precision: Some(SelfDraft::Int4), ..bounded(0.9) },
             ["`lower-precision`", "certificate"],
         ),
+        (GenerationConfig { ignore_eos: true, ..bounded(0.9) }, ["`ignore-eos`", "`exact`"]),
+        (GenerationConfig { max_new_tokens: 257, ..bounded(0.9) }, ["c.json", "--max-new-tokens 256"]),
+        (bounded(0.9), ["this one is a plain text", "--chat"]),
     ] {
         let error = engine.generate(Prompt::Text("1 2".into()), &asked).err().unwrap().to_string();
         assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{words:?}: {error}");

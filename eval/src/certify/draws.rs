@@ -19,10 +19,27 @@ pub struct Draws {
     pub violated: usize,
     /// Those in which it did so for the prompts of some level, which are fewer and so vary more.
     pub violated_for_a_level: usize,
-    /// Levels that had a lossy plan, in the mean.
+    /// Levels that had another plan than the target in full, in the mean over splits.
     pub plans: f64,
+    /// Splits in which no level had one, so that nothing could be lost.
+    pub in_full: usize,
     /// What was lost on the other half, in the mean.
     pub risk: f64,
+}
+
+impl Draws {
+    /// Why few violations say little, where that is so.
+    pub fn warning(&self) -> Option<String> {
+        (self.draws > 0 && self.plans < 1.0).then(|| {
+            format!(
+                "In the mean {:.2} of {} levels had another plan than the target in full, and in {} of {} splits none had, so hardly anything could be violated: this shows little about the procedure, and more prompts or a lower floor would show more.",
+                self.plans,
+                LEVELS.len(),
+                self.in_full,
+                self.draws
+            )
+        })
+    }
 }
 
 /// Splits prompts so many times, the same for a seed.
@@ -48,6 +65,7 @@ pub fn draw(bundles: &[Lossy], rows: &[Row], goal: Goal, draws: usize, seed: u64
         let whole = risk(sums.iter().fold((0.0, 0.0), |all, level| (all.0 + level.0, all.1 + level.1)));
         all.violated += usize::from(whole > goal.eps());
         all.violated_for_a_level += usize::from(sums.into_iter().any(|level| risk(level) > goal.eps()));
+        all.in_full += usize::from(deployed.iter().all(Option::is_none));
         all.plans += deployed.iter().flatten().count() as f64 / draws as f64;
         all.risk += whole / draws as f64;
     }
@@ -55,6 +73,7 @@ pub fn draw(bundles: &[Lossy], rows: &[Row], goal: Goal, draws: usize, seed: u64
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use rand::RngExt;
 
@@ -77,6 +96,9 @@ mod tests {
         assert!(found.violated <= 10 && found.plans > 1.0 && found.risk > 0.0, "{found:?}");
         // Half of the prompts are too few for this, so all of them are answered in full.
         let strict = draw(&bundles, &rows, Goal { floor: 0.995, ..goal }, 20, 0);
-        assert_eq!((strict.violated, strict.plans, strict.risk), (0, 0.0, 0.0));
+        assert_eq!((strict.violated, strict.plans, strict.in_full, strict.risk), (0, 0.0, 20, 0.0));
+        let warning = strict.warning().unwrap();
+        assert!(["0.00 of 3 levels", "20 of 20 splits"].iter().all(|word| warning.contains(word)), "{warning}");
+        assert_eq!((found.in_full, found.warning()), (0, None));
     }
 }

@@ -30,6 +30,7 @@ pub fn measure(
             bundle.settings(answer).map_err(|reason| anyhow!("The plan {bundle} cannot be tested: {reason}."))
         })
         .collect::<Result<_, _>>()?;
+    file.check_order(tasks.iter().map(|task| &*task.id))?;
     let there = file.rows.len();
     let mut progress = Progress::new();
     for (done, task) in tasks.iter().enumerate().skip(there) {

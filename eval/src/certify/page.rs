@@ -84,22 +84,29 @@ pub(super) fn checked(all: &[Checked]) -> String {
     page
 }
 
-/// What came of random halves, by floor.
+/// What came of random halves, by floor, and what says little.
 pub(super) fn draws(all: &[(Goal, Draws)]) -> String {
-    let mut page =
-        "| floor | splits | violated | violated for a level | levels with a plan | lost |\n|---|---|---|---|---|---|\n"
-            .to_owned();
+    let mut page = format!(
+        "| floor | splits | violated | violated for a level | levels not in full, of {} | splits all in full | lost |\n|---|---|---|---|---|---|---|\n",
+        LEVELS.len()
+    );
     for (goal, found) in all {
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} | {:.2} | {} |",
+            "| {} | {} | {} | {} | {:.2} | {} | {} |",
             goal.floor,
             found.draws,
             found.violated,
             found.violated_for_a_level,
             found.plans,
+            found.in_full,
             percent(found.risk)
         );
+    }
+    for (goal, found) in all {
+        if let Some(warning) = found.warning() {
+            let _ = writeln!(page, "\nFor a floor of {}: {warning}", goal.floor);
+        }
     }
     page
 }

@@ -113,6 +113,7 @@ pub fn in_full(level: &str, n: usize) -> CertifiedLevel {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
+    use paceline_router::network::LEVELS;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -218,6 +219,37 @@ mod tests {
         // The bound is no empty one: just above the floor it is nearly used up.
         let rate = violations(1000, |random| draw(random, 1000, &[0.0501]), &[0.0501], by_sequence(1000));
         assert!(rate > 0.025, "{rate}");
+    }
+
+    /// How often of 3,000 draws any of nine plans is deployed whose true risk is above what may be lost: for three levels and three
+    /// floors, each of which has a plan that loses hardly more than that. `claims` is what each is corrected for.
+    fn family(claims: usize) -> f64 {
+        const DRAWS: u32 = 3_000;
+        let (n, risks) = (1000, [0.0101, 0.0501, 0.1001]);
+        let bundles = bundles(risks.len());
+        let mut random = ChaCha8Rng::seed_from_u64(9);
+        let mut is_wrong = || {
+            // Every level has prompts of its own, and all floors go by the same.
+            let levels = LEVELS.map(|_| draw(&mut random, n, &risks));
+            levels.iter().any(|losses| {
+                [0.99, 0.95, 0.9].into_iter().any(|floor| {
+                    let goal = Goal { floor, claims, ..GOAL };
+                    let level = certify_level("simple", &bundles, Sample { n, losses, binary: true }, goal).unwrap();
+                    let deployed = bundles.iter().position(|bundle| Some(bundle) == level.plan.as_ref());
+                    deployed.is_some_and(|plan| risks[plan] > goal.eps())
+                })
+            })
+        };
+        f64::from((0..DRAWS).map(|_| u32::from(is_wrong())).sum::<u32>()) / f64::from(DRAWS)
+    }
+
+    #[test]
+    fn nine_claims_together_are_wrong_as_rarely_as_is_promised() {
+        let rate = family(9);
+        assert!(rate <= AT_MOST && rate > 0.015, "{rate}");
+        // Made one floor after the other, each corrected for its own three, they are not.
+        let apart = family(3);
+        assert!(apart > AT_MOST, "{apart}");
     }
 
     /// What the order protects from: of many bundles somewhat too lossy, the one that looks best after a look at all.

@@ -1,8 +1,10 @@
 //! Calibration prompts, and what an answer to one loses.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use paceline::certificate::{Loss, Rendering};
 use paceline::checksum::Checksum;
 use paceline::routing::identity::written;
 use paceline::{Answer, Message, Prompt};
@@ -39,13 +41,15 @@ struct Row {
 /// The prompts of a file of JSON lines, and the file's hash. Plain prompts are turns of a conversation where `chat` says so.
 ///
 /// # Errors
-/// When the file cannot be read, or a line is no prompt: a certificate is of all prompts, so none is left out.
+/// When the file cannot be read, or a line is no prompt: a certificate is of all prompts, so none is left out. And when a prompt
+/// comes twice, as each counts as drawn by itself.
 pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow::Error> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         anyhow!("The prompts {shown} cannot be read ({error}): name a file of JSON lines like datasets/tasks/calibration.jsonl.")
     })?;
-    let mut tasks = Vec::new();
+    let mut tasks: Vec<Task> = Vec::new();
+    let mut lines = HashMap::new();
     for (place, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let bad = |reason: String| {
             anyhow!(
@@ -53,12 +57,38 @@ pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow
             )
         };
         let row: Row = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
-        tasks.push(task(row, place, chat).map_err(bad)?);
+        let task = task(row, place, chat).map_err(bad)?;
+        if let Some(earlier) = lines.insert(format!("{:?}", task.prompt), place) {
+            bail!(
+                "Lines {earlier} and {place} of the prompts {shown} are the same prompt, and certificates count each as one drawn by itself: leave one of them out."
+            );
+        }
+        tasks.push(task);
     }
     if tasks.is_empty() {
         bail!("The prompts {shown} are empty: name a file with a prompt in every line.");
     }
     Ok((tasks, written(Checksum::of(text.as_bytes()))))
+}
+
+/// How prompts become tokens.
+pub fn rendering(tasks: &[Task]) -> Rendering {
+    let are_messages = |task: &Task| matches!(task.prompt, Prompt::Messages(_));
+    match (tasks.iter().all(are_messages), tasks.iter().any(are_messages)) {
+        (true, _) => Rendering::Messages,
+        (false, true) => Rendering::Both,
+        (false, false) => Rendering::Text,
+    }
+}
+
+/// What counts as their loss ([`Task::loss`]).
+pub fn loss(tasks: &[Task]) -> Loss {
+    let is_known = |task: &Task| task.check.is_some();
+    match (tasks.iter().all(is_known), tasks.iter().any(is_known)) {
+        (true, _) => Loss::Answers,
+        (false, true) => Loss::Both,
+        (false, false) => Loss::Tokens,
+    }
 }
 
 fn task(row: Row, place: usize, chat: bool) -> Result<Task, String> {
@@ -125,9 +155,36 @@ mod tests {
             ("{\"prompt\": \"a\"}\n{", "Line 2"),
             ("{\"id\": \"a\"}", "neither"),
             ("{\"prompt\": \"a\", \"messages\": []}", "both"),
+            (
+                "{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\"}\n{\"id\": \"x\", \"prompt\": \"a\"}",
+                "Lines 1 and 4 of the prompts",
+            ),
         ] {
             let error = read(text, false).unwrap_err();
             assert!(error.contains(words) && error.ends_with('.'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_turn_is_the_same_prompt_however_it_is_written() {
+        let text = "{\"prompt\": \"a\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}";
+        assert_eq!(read(text, false).unwrap().len(), 2);
+        assert!(read(text, true).unwrap_err().contains("Lines 1 and 2"));
+    }
+
+    #[test]
+    fn how_prompts_are_rendered_and_losses_counted_is_told() {
+        let (text, message) = ("{\"prompt\": \"a\"}", "{\"messages\": [], \"answer\": \"b\"}");
+        let both = format!("{text}\n{message}");
+        for (lines, chat, expected) in [
+            (text, false, (Rendering::Text, Loss::Tokens)),
+            (text, true, (Rendering::Messages, Loss::Tokens)),
+            (message, false, (Rendering::Messages, Loss::Answers)),
+            (&both, false, (Rendering::Both, Loss::Both)),
+            (&both, true, (Rendering::Messages, Loss::Both)),
+        ] {
+            let tasks = read(lines, chat).unwrap();
+            assert_eq!((rendering(&tasks), loss(&tasks)), expected, "{lines} {chat}");
         }
     }
 
