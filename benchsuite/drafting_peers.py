@@ -40,43 +40,53 @@ def ours(a, rows, drafter):
     return sum(len(answer["tokens"]) for answer in answers), sum(report["latency_ms"] - report["prefill_ms"] for report in reports) / 1e3
 
 
+# What llama.cpp says of its decoding. The line of the prompt's time has the same words behind another one.
+EVALUATED = r"(?<!prompt )eval time =\s+(?P<ms>[\d.]+) ms /\s+(?P<tokens>\d+) runs"
+DECODED = r"decoded\s+(?P<tokens>\d+) tokens in\s+(?P<seconds>[\d.]+) seconds"
+
+
+def llama_command(a, program, prompt, flags):
+    return [os.path.join(a.llama, program), "-m", a.gguf, "-f", prompt, "-n", "256", "-t", str(a.threads), "--temp", "0", "-c", "1024", *flags]
+
+
+def llama_answer(a, text, flags, program, pattern):
+    """What the program printed for a prompt, and what `pattern` found in it, as numbers."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompt:
+        prompt.write(text)
+        prompt.flush()
+        command = llama_command(a, program, prompt.name, flags)
+        # llama-speculative-simple ends early now and then, on a prompt that works the next time.
+        for _ in range(4):
+            done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, LD_LIBRARY_PATH=a.llama))
+            found = re.search(pattern, done.stdout + done.stderr)
+            if done.returncode == 0 and found:
+                return done, {name: float(value) for name, value in found.groupdict().items()}
+    sys.exit(f"`{' '.join(command)}` failed (exit status {done.returncode}): {done.stderr.strip()[-500:]}")
+
+
 def llama(a, texts, flags, program, pattern):
     """Tokens and seconds, by what `pattern` finds in the program's output."""
-    tokens = seconds = 0
-    for text in texts:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompt:
-            prompt.write(text)
-            prompt.flush()
-            command = [os.path.join(a.llama, program), "-m", a.gguf, "-f", prompt.name, "-n", "256", "-t", str(a.threads), "--temp", "0", "-c", "1024", *flags]
-            # llama-speculative-simple ends early now and then, on a prompt that works the next time.
-            for _ in range(4):
-                done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, LD_LIBRARY_PATH=a.llama))
-                found = re.search(pattern, done.stdout + done.stderr)
-                if done.returncode == 0 and found:
-                    break
-        if done.returncode != 0 or not found:
-            sys.exit(f"`{' '.join(command)}` failed (exit status {done.returncode}): {done.stderr.strip()[-500:]}")
-        fields = {name: float(value) for name, value in found.groupdict().items()}
-        tokens += fields["tokens"]
-        seconds += fields.get("seconds", 0) + fields.get("ms", 0) / 1e3
-    return tokens, seconds
+    answers = [llama_answer(a, text, flags, program, pattern)[1] for text in texts]
+    return sum(fields["tokens"] for fields in answers), sum(fields.get("seconds", 0) + fields.get("ms", 0) / 1e3 for fields in answers)
+
+
+def transformers_answer(models, text, assisted):
+    """The tokens of an answer, and the seconds of the prompt and of the whole."""
+    tokenizer, target, draft = models
+    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    def timed(most):
+        start = time.perf_counter()
+        with torch.no_grad():
+            made = target.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=most, assistant_model=draft if assisted else None)
+        return made[0, ids.shape[1]:].tolist(), time.perf_counter() - start
+    _, prompt_seconds = timed(1)
+    made, whole = timed(256)
+    return made, prompt_seconds, max(whole, prompt_seconds)
 
 
 def transformers(models, texts, assisted):
-    tokenizer, target, draft = models
-    tokens = seconds = 0
-    for text in texts:
-        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
-        def timed(most):
-            start = time.perf_counter()
-            with torch.no_grad():
-                made = target.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=most, assistant_model=draft if assisted else None)
-            return made.shape[1] - ids.shape[1], time.perf_counter() - start
-        _, prompt_seconds = timed(1)
-        made, whole = timed(256)
-        tokens += made
-        seconds += max(whole - prompt_seconds, 0)
-    return tokens, seconds
+    answers = [transformers_answer(models, text, assisted) for text in texts]
+    return sum(len(made) for made, _, _ in answers), sum(whole - prompt for _, prompt, whole in answers)
 
 
 def main():
@@ -107,13 +117,10 @@ def main():
         "transformers (bf16), plain": lambda: transformers(models, texts, False),
     }
     if a.llama:
-        decoded = r"decoded\s+(?P<tokens>\d+) tokens in\s+(?P<seconds>[\d.]+) seconds"
-        evaluated = r"\beval time =\s+(?P<ms>[\d.]+) ms /\s+(?P<tokens>\d+) runs"
         for length in a.draft_lengths:
             flags = ["-md", a.gguf_draft, "-td", str(a.threads), "--spec-type", "draft-simple", "--spec-draft-n-max", str(length)]
-            sides[f"llama.cpp, drafts of {length}"] = lambda flags=flags: llama(a, texts, flags, "llama-speculative-simple", decoded)
-        # The line of the prompt's time has the same words behind another one.
-        sides["llama.cpp, plain"] = lambda: llama(a, texts, ["-no-cnv"], "llama-completion", r"(?<!prompt )" + evaluated[2:])
+            sides[f"llama.cpp, drafts of {length}"] = lambda flags=flags: llama(a, texts, flags, "llama-speculative-simple", DECODED)
+        sides["llama.cpp, plain"] = lambda: llama(a, texts, ["-no-cnv"], "llama-completion", EVALUATED)
     rates = {name: [] for name in sides}
     for number in range(a.rounds):
         for name, side in sides.items():

@@ -1,16 +1,23 @@
 //! The commands `report` and `compare`: what was measured, as one page and the tables behind it.
 //!
-//! [`plans`] and [`router`] make numbers of rows, [`warnings`] says which of them are doubtful, [`pictures`] and [`page`] show them.
+//! [`prompts`], [`energy`], [`quality`], [`plans`] and [`router`] make numbers of rows, [`warnings`] says which of them are doubtful,
+//! [`summary`], [`pictures`] and [`page`] show them.
 
 mod compare;
+pub mod energy;
+mod measured;
 pub mod page;
 pub mod pictures;
 pub mod plans;
+pub mod prompts;
+pub mod quality;
 pub mod router;
+mod summary;
 mod tables;
 mod targets;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +32,7 @@ pub use self::compare::{CompareFlags, compare};
 use self::plans::{PlanResult, results};
 use self::router::{Regret, regret};
 use crate::rows::{Row, read_rows};
-use crate::run::Facts;
+use crate::run::{Facts, PlanFacts};
 
 /// The flags of `report`.
 #[derive(Debug, Args)]
@@ -74,14 +81,24 @@ impl Findings {
         self.plans.iter().find(|plan| plan.name == *name)
     }
 
+    /// What the run knows of a plan; nothing of an imported one.
+    pub fn known(&self, plan: &str) -> Option<&PlanFacts> {
+        self.facts.plans.iter().find(|known| known.name == plan)
+    }
+
     /// Whether a plan may change tokens.
     pub fn is_lossy(&self, plan: &str) -> bool {
-        self.facts.plans.iter().any(|known| known.name == plan && known.lossy)
+        self.known(plan).is_some_and(|known| known.lossy)
     }
 
     /// Whether a plan is of the run, and not imported.
     pub fn is_own(&self, plan: &str) -> bool {
-        self.facts.plans.iter().any(|known| known.name == plan)
+        self.known(plan).is_some()
+    }
+
+    /// How many plans have their right answers tested against the reference's.
+    pub fn tested(&self) -> usize {
+        self.plans.iter().filter(|plan| plan.quality.tests.is_some()).count()
     }
 
     /// The rows of a plan.
@@ -105,7 +122,7 @@ pub fn report(flags: &ReportFlags) -> Result<ExitCode, Failure> {
     }
     write_file(&place("report.html"), page::page(&findings).as_bytes())?;
     findings.warnings.iter().for_each(|warning| note(warning));
-    for sentence in page::summary(&findings) {
+    for sentence in summary::summary(&findings) {
         print_line(&sentence)?;
     }
     print_line(&place("report.html").display().to_string())?;
@@ -142,7 +159,8 @@ pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Re
                 .collect::<Vec<_>>(),
         );
     }
-    let plans = results(&rows, &facts.reference);
+    let is_exact = |plan: &str| facts.plans.iter().any(|known| known.name == plan && !known.lossy);
+    let plans = results(&rows, &facts.reference, |plan| !is_exact(plan));
     if plans.is_empty() {
         return Err(anyhow!(
             "{} holds no answers of the plan {}, with which others are compared; run the suite to its end.",
@@ -165,9 +183,24 @@ pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Re
     Ok(findings)
 }
 
-/// Whether a plan leaves the choice of the drafter open: its settings name none.
+/// Whether a plan leaves the choice of the drafter open: it told what it expected of several, or its settings say so. Where they name
+/// none, the suite's settings for all plans may; then all its answers are drafted by that one, and it chooses nothing.
 fn is_automatic(findings: &Findings, plan: &str) -> bool {
-    findings.facts.plans.iter().any(|known| known.name == plan && !known.described.contains("drafter"))
+    let rows = findings.rows_of(plan);
+    let used =
+        || rows.iter().map(|row| row.drafter.as_str()).filter(|drafter| !drafter.is_empty() && *drafter != "none");
+    let expects = rows.iter().any(|row| row.expected_acceptance.is_some());
+    expects
+        || findings.known(plan).is_some_and(|known| match setting(&known.described, "drafter") {
+            Some(drafter) => drafter == "auto",
+            None => used().collect::<BTreeSet<_>>().len() > 1,
+        })
+}
+
+/// The value of a setting among those of a plan in words, such as `drafter = "lookup", quality = "exact"`.
+fn setting<'a>(described: &'a str, name: &str) -> Option<&'a str> {
+    let value = |part: &'a str| part.strip_prefix(name)?.strip_prefix(" = ");
+    described.split(", ").find_map(value).map(|value| value.trim_matches('"'))
 }
 
 /// The parts of a run, their rows, and what is wrong with others.
@@ -196,8 +229,11 @@ fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
                 facts.suite
             ));
         }
+        let mut table = read_rows(&run.join(format!("rows{ending}.csv")))?;
+        if let Some(watts) = facts.idle_watts() {
+            table.rows.iter_mut().for_each(|row| row.take_off_idle(watts));
+        }
         parts.push(facts);
-        let table = read_rows(&run.join(format!("rows{ending}.csv")))?;
         rows.extend(table.rows);
         complaints.extend(table.complaints);
     }

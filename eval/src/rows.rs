@@ -53,6 +53,8 @@ pub struct Row {
     pub verify_ms: Option<f64>,
     /// Energy, everything included.
     pub joules: Option<f64>,
+    /// The same without what an idle machine takes, where that was known; else a report knows it by the run's idle power.
+    pub net_joules: Option<f64>,
     /// Which meter says so.
     pub energy_source: String,
     /// Why that is doubtful, if it is.
@@ -117,6 +119,7 @@ impl Row {
             draft_ms: Some(report.draft_ms),
             verify_ms: Some(report.verify_ms),
             joules: report.energy_wh.map(|hours| hours * 3600.0),
+            net_joules: report.energy_net_wh.map(|hours| hours * 3600.0),
             energy_source: report.energy_source.clone(),
             energy_doubt: report.energy_doubt.clone().unwrap_or_default(),
             steps: said.steps,
@@ -150,6 +153,12 @@ impl Row {
             error: error.to_string(),
             ..Self::default()
         }
+    }
+
+    /// Fills in net joules where they are unknown, of a machine that takes so many watts when idle.
+    pub fn take_off_idle(&mut self, watts: f64) {
+        let net = self.joules.zip(self.latency_ms).map(|(joules, ms)| joules - watts * ms / 1e3);
+        self.net_joules = self.net_joules.or(net);
     }
 
     /// Milliseconds per token after the prompt was read; without knowledge of that, of the whole answer.

@@ -7,6 +7,7 @@
 //! is; its rows are those of a run that was not, but for what was measured.
 
 mod facts;
+mod surroundings;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -16,16 +17,17 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use paceline::Engine;
 use paceline::command::Failure;
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
 use paceline::files::write_file;
-use paceline::{Engine, GenerationConfig};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use self::facts::{Facts, PlanFacts};
+pub use self::surroundings::Surroundings;
 use crate::prompts::Case;
 use crate::rows::{Appender, Row, header, read_rows, to_csv};
 use crate::suite::Suite;
@@ -94,11 +96,15 @@ fn turns(suite: &Suite, shard: Shard) -> Vec<Turn> {
     (0..suite.repeats).flat_map(shuffled).collect()
 }
 
-/// The plans in the order in which they answer: another one is first each time, and every other time they go backwards.
+/// The plans in the order in which they answer. Over as many turns as there are plans (twice as many, of an odd number), each is at
+/// every place and follows every other equally often, so that what one leaves in the caches helps or hinders all alike: a Latin
+/// square balanced for first-order carry-over (Williams 1949).
 fn plan_order(plans: usize, turn: Turn) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..plans).collect();
-    order.rotate_left((turn.case + turn.repeat) % plans.max(1));
-    if turn.repeat % 2 == 1 {
+    // 0, 1, n-1, 2, n-2, ..: all steps from one to the next are different.
+    let first = (0..plans).map(|place| if place % 2 == 1 { place.div_ceil(2) } else { (plans - place / 2) % plans });
+    let number = turn.case + turn.repeat;
+    let mut order: Vec<usize> = first.map(|plan| (plan + number) % plans).collect();
+    if plans % 2 == 1 && (number / plans) % 2 == 1 {
         order.reverse();
     }
     order
@@ -114,7 +120,8 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let _lock = take(&flags.out, flags.shard)?;
     let rows_file = flags.out.join(flags.shard.file("rows", "csv"));
     let facts_file = flags.out.join(flags.shard.file("run", "json"));
-    if let Some(before) = Facts::read(&facts_file)?.filter(|before| before.suite_digest != suite.digest) {
+    let before = Facts::read(&facts_file)?;
+    if let Some(before) = before.as_ref().filter(|before| before.suite_digest != suite.digest) {
         return Err(anyhow!(
             "{} holds a run of another suite, {}, or of this one before it was changed; name another folder with --out.",
             flags.out.display(),
@@ -138,9 +145,17 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     })?;
     progress::clear();
     let mut facts = Facts::gather(&suite, &engine, flags.shard)?;
+    if let Some(before) = before {
+        facts.go_on(before).map_err(|reason| {
+            anyhow!(
+                "The run in {} cannot be gone on with, as {reason}; name another folder with --out.",
+                flags.out.display()
+            )
+        })?;
+    }
+    warm_up(&engine, &suite)?;
     facts.write(&facts_file)?;
     let mut rows = Appender::open(&rows_file)?;
-    warm_up(&engine, &suite);
 
     let mut progress = Progress::new();
     for (number, &turn) in due.iter().enumerate() {
@@ -161,7 +176,7 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         rows.append(&block)?;
     }
     progress::clear();
-    facts.finish();
+    facts.finish(&engine, &suite);
     facts.write(&facts_file)?;
     print_line(&format!(
         "{}: {} prompts, {} plans, {} repeats are in {}; `paceline-eval report {}` makes a page of them.",
@@ -175,15 +190,32 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first prompts, answered by every plan and not counted: caches fill, costs are learned.
-fn warm_up(engine: &Engine, suite: &Suite) {
-    let answer = |case: &Case, settings: &GenerationConfig| {
-        // What goes wrong here goes wrong again where it is written down.
-        let _ = engine.generate(case.prompt.clone(), settings).and_then(paceline::Generation::finish);
-    };
-    let stride = (suite.cases.len() / suite.warm_up.max(1)).max(1);
-    let cases = suite.cases.iter().step_by(stride).take(suite.warm_up);
-    cases.for_each(|case| suite.plans.iter().for_each(|plan| answer(case, &plan.settings)));
+/// Some prompts, answered by every plan and not counted: caches fill, costs are learned.
+///
+/// # Errors
+/// If a plan answers none of them: it would most likely answer none at all.
+fn warm_up(engine: &Engine, suite: &Suite) -> Result<(), anyhow::Error> {
+    let prompts = suite.warm_up.max(1);
+    let stride = (suite.cases.len() / prompts).max(1);
+    let cases: Vec<&Case> = suite.cases.iter().step_by(stride).take(prompts).collect();
+    let mut answered = vec![false; suite.plans.len()];
+    let mut failures = vec![None; suite.plans.len()];
+    for case in cases {
+        for (place, plan) in suite.plans.iter().enumerate() {
+            match engine.generate(case.prompt.clone(), &plan.settings).and_then(paceline::Generation::finish) {
+                Ok(_) => answered[place] = true,
+                // Single prompts that cannot be answered are told in their rows.
+                Err(error) => failures[place] = Some(error.to_string()),
+            }
+        }
+    }
+    let useless = suite.plans.iter().zip(answered).zip(failures).find(|((_, answered), _)| !answered);
+    match useless {
+        Some(((plan, _), failure)) => {
+            Err(anyhow!("The plan {} answers none of the first prompts. {}", plan.name, failure.unwrap_or_default()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is there of an earlier run, by prompt and repeat; the file is left with whole blocks alone.
@@ -196,6 +228,12 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
         // It was ended in the header.
         fs::remove_file(path).with_context(|| format!("{} cannot be begun anew; remove it", path.display()))?;
         return Ok(BTreeSet::new());
+    }
+    if !text.starts_with(header().as_bytes()) {
+        return Err(anyhow!(
+            "{} has other columns than this version writes; go on with the version that began it, or name another folder with --out.",
+            path.display()
+        ));
     }
     // A line without its end was being written.
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -244,14 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn every_plan_has_every_place_equally_often() {
-        let mut seen = vec![vec![0; 3]; 3];
-        for repeat in 0..6 {
-            for case in 0..3 {
-                let order = plan_order(3, Turn { repeat, case });
-                order.into_iter().enumerate().for_each(|(place, plan)| seen[plan][place] += 1);
+    fn every_plan_has_every_place_and_every_predecessor_equally_often() {
+        for plans in 1..9 {
+            let (mut places, mut follows) = (vec![vec![0; plans]; plans], vec![vec![0; plans]; plans]);
+            for case in 0..2 * plans {
+                let order = plan_order(plans, Turn { repeat: 3, case });
+                order.iter().enumerate().for_each(|(place, &plan)| places[plan][place] += 1);
+                order.windows(2).for_each(|pair| follows[pair[0]][pair[1]] += 1);
             }
+            assert_eq!(places, vec![vec![2; plans]; plans]);
+            let apart = |before: usize, after: usize| if before == after { 0 } else { 2 };
+            let expected: Vec<Vec<i32>> =
+                (0..plans).map(|before| (0..plans).map(|after| apart(before, after)).collect()).collect();
+            assert_eq!(follows, expected, "{plans} plans");
         }
-        assert_eq!(seen, vec![vec![6; 3]; 3]);
+        assert!(plan_order(0, Turn { repeat: 0, case: 0 }).is_empty());
     }
 }

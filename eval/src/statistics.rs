@@ -11,7 +11,7 @@ mod spread;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-pub use paired::{NonInferiority, mcnemar, non_inferiority};
+pub use paired::{NonInferiority, least_prompts, mcnemar, non_inferiority};
 pub use resampling::bootstrap;
 pub use shares::{holm, wilson, wilson_of_share};
 pub use spread::{median, median_absolute_deviation, outlier_share, quantile};

@@ -25,8 +25,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
+use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
-use paceline::{EngineConfig, GenerationConfig};
+use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -121,6 +122,10 @@ impl Suite {
         let from_here = |path: &PathBuf| folder.join(path);
         engine.model = engine.model.as_ref().map(from_here);
         engine.draft = engine.draft.iter().map(from_here).collect();
+        engine.certificate = engine.certificate.iter().map(from_here).collect();
+        for path in [&mut engine.online_state, &mut engine.importance_text, &mut engine.journal] {
+            *path = path.as_ref().map(from_here);
+        }
         if engine.model.is_none() {
             return Err(wrong("its [engine] names no `model`, a folder in the Hugging Face layout.".into()));
         }
@@ -156,7 +161,14 @@ impl Suite {
         }
         let mut sum = Checksum::default();
         sum.text(&text);
-        cases.iter().for_each(|case| sum.text(&case.asked));
+        cases.iter().for_each(|case| {
+            let check = case.check.as_ref().map_or(String::new(), |check| format!("{check:?}"));
+            [&case.id, &case.category, &case.level, &case.asked, &check].into_iter().for_each(|part| sum.text(part));
+        });
+        if plans.iter().any(|plan| plan.settings.quality == Quality::Bounded) {
+            // Who asks for what certificates allow wants it loaded.
+            engine.self_draft.extend(needed_precisions(&engine));
+        }
         let digest = sum.finish();
         let File { name, repeats, warm_up, .. } = file;
         Ok(Self { name, repeats, warm_up, reference, engine, plans, cases, complaints, digest })

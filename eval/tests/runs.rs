@@ -115,14 +115,24 @@ fn a_run_that_was_ended_anywhere_goes_on_with_the_same_rows() {
 fn a_run_that_is_killed_goes_on_with_the_same_rows() {
     let place = Place::new();
     place.succeeds(&["run", "suite.toml", "--out", "whole"]);
-    for wait in [3, 10, 20, 40] {
+    let all = lasting(&place.rows("whole/rows.csv")).len();
+    let lines = || fs::read_to_string(place.path("killed/rows.csv")).map_or(0, |text| text.lines().count());
+    let mut ended = Vec::new();
+    // Once while it loads, and then whenever some more has been written, a little later each time.
+    for round in 0..4 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
         let mut child =
             command.current_dir(place.folder.path()).args(["run", "suite.toml", "--out", "killed"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let before = lines();
+        while round > 0 && lines() <= before && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        std::thread::sleep(std::time::Duration::from_micros(300 * round));
         child.kill().unwrap();
         child.wait().unwrap();
+        ended.push(lines().saturating_sub(1));
     }
+    assert!(ended.iter().any(|rows| (1..all).contains(rows)), "never in the middle: {ended:?} of {all}");
     place.succeeds(&["run", "suite.toml", "--out", "killed"]);
     assert_eq!(lasting(&place.rows("killed/rows.csv")), lasting(&place.rows("whole/rows.csv")));
 }
@@ -195,6 +205,49 @@ fn the_page_needs_nothing_else_and_says_what_is_doubtful() {
 }
 
 #[test]
+fn energy_is_told_gross_and_net_and_idle_power_that_moves_is_doubtful() {
+    let place = Place::new();
+    let text = fs::read_to_string(place.path("suite.toml")).unwrap();
+    let meter = "[engine]\nenergy-source = \"estimated\"\nidle-watts = 8.0\ntdp-watts = 40.0\nidle-share = 0.5\npackage-cores = 4\n";
+    place.suite(&text.replace("[engine]\n", meter));
+    place.succeeds(&["run", "suite.toml", "--out", "run"]);
+    let is_near = |a: f64, b: f64| (a - b).abs() <= 1e-9 + 0.01 * b.abs();
+    let idle = |row: &Row| 4.0 * row.latency_ms.unwrap() / 1e3;
+    for row in place.rows("run/rows.csv") {
+        // The meter's window and the answer's time begin and end a little apart.
+        let idle_joules = row.joules.unwrap() - row.net_joules.unwrap();
+        assert!((0.5..2.0).contains(&(idle_joules / idle(&row))), "{row:?}");
+    }
+    // A meter that does not know its idle power has it measured around the run, and net joules are of that.
+    let facts = fs::read_to_string(place.path("run/run.json")).unwrap();
+    assert_eq!(facts.matches("\"idle_watts\": 4.0").count(), 2, "{facts}");
+    let mut facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+    facts["before"]["idle_watts"] = 1.0.into();
+    facts["after"]["idle_watts"] = 2.0.into();
+    facts["after"]["throttling"] = vec!["power"].into();
+    fs::write(place.path("run/run.json"), facts.to_string()).unwrap();
+    let mut rows = place.rows("run/rows.csv");
+    rows.retain(|row| row.plan == "plain" && row.repeat == 0);
+    let net = |row: &Row| (row.joules.unwrap() - 1.5 * row.latency_ms.unwrap() / 1e3) / row.tokens as f64;
+    let expected = rows.iter().map(net).sum::<f64>() / rows.len() as f64;
+    let kept: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{},plain,{},{},{}\n", row.id, row.tokens, row.latency_ms.unwrap(), row.joules.unwrap()))
+        .collect();
+    fs::write(place.path("run/rows.csv"), format!("id,plan,tokens,latency_ms,joules\n{}", kept.concat())).unwrap();
+    let said = String::from_utf8(place.eval(&["report", "run"]).stderr).unwrap();
+    assert!(
+        said.contains("1.0 W before the run and 2.0 W after") && said.contains("held its clocks back (power)"),
+        "{said}"
+    );
+    let table = fs::read_to_string(place.path("run/plans.csv")).unwrap();
+    let mut lines = table.lines();
+    let place_of = lines.next().unwrap().split(',').position(|name| name == "net_joules_per_token").unwrap();
+    let told: f64 = lines.next().unwrap().split(',').nth(place_of).unwrap().parse().unwrap();
+    assert!(is_near(told, expected), "{told} {expected}");
+}
+
+#[test]
 fn a_suite_without_answers_has_no_quality() {
     let place = Place::new();
     let prompts = fs::read_to_string(place.path("prompts.jsonl")).unwrap();
@@ -234,6 +287,34 @@ fn what_is_wrong_is_one_sentence() {
     place.succeeds(&["run", "suite.toml", "--out", "o"]);
     place.suite(&suite.replace("max-new-tokens = 12", "max-new-tokens = 11"));
     place.fails(&["run", "suite.toml", "--out", "o"], 1, &["another suite", "--out"]);
+    // Nor are those of another program, or of another model in the same place.
+    let rows = fs::read_to_string(place.path("o/rows.csv")).unwrap();
+    let facts = fs::read_to_string(place.path("o/run.json")).unwrap();
+    place.suite(&suite);
+    for (key, words) in [
+        ("version", ["the version was 0.0.0 and is", "--out"]),
+        ("router_hash", ["the router was 0.0.0 and is none", "--out"]),
+        ("machine", ["the machine was 0.0.0 and is", "--out"]),
+    ] {
+        fs::write(place.path("o/rows.csv"), rows.lines().take(1).collect::<String>() + "\n").unwrap();
+        let mut other: serde_json::Value = serde_json::from_str(&facts).unwrap();
+        other[key] = "0.0.0".into();
+        fs::write(place.path("o/run.json"), other.to_string()).unwrap();
+        place.fails(&["run", "suite.toml", "--out", "o"], 1, &words);
+    }
+    fs::write(place.path("o/run.json"), &facts).unwrap();
+    fs::write(place.path("o/rows.csv"), rows.replace("energy_source", "energy")).unwrap();
+    place.fails(&["run", "suite.toml", "--out", "o"], 1, &["rows.csv has other columns", "--out"]);
+    fs::write(place.path("o/rows.csv"), rows).unwrap();
+    // A plan that answers nothing is told before hours of the others.
+    place.suite(&suite.replace("drafter = \"lookup\"", "quality = \"bounded\"\nquality-floor = 0.9"));
+    place.fails(&["run", "suite.toml", "--out", "p"], 1, &["The plan lookup answers none"]);
+    assert!(!place.path("p/rows.csv").exists());
+    // Paths are meant from the suite's folder.
+    fs::create_dir(place.path("sub")).unwrap();
+    let below = suite.replace("prompts.jsonl", "../prompts.jsonl");
+    fs::write(place.path("sub/suite.toml"), below.replace("[engine]", "[engine]\ncertificate = [\"c.json\"]")).unwrap();
+    place.fails(&["run", "sub/suite.toml", "--out", "p"], 1, &["sub/c.json"]);
     place.fails(&["report", "nowhere"], 1, &["nowhere cannot be read"]);
     fs::create_dir(place.path("empty")).unwrap();
     place.fails(&["report", "empty"], 1, &["holds no run"]);

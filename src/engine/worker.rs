@@ -159,6 +159,8 @@ impl Worker {
             advisor.advise(reader, &lane.target, prompt, config.sampling.temperature, &config.hints)
         });
         let routing = started.elapsed().as_secs_f64() - prefill;
+        // Layers that ran for the router's sake alone.
+        let mut judging_layers = 0;
         // The level is the network's alone: what was learned while serving corrects acceptances, and not this.
         let level = advice.as_ref().map(|advice| advice.level.0).filter(|_| judging.is_some());
         if let Some(certified) = judging {
@@ -166,6 +168,7 @@ impl Worker {
             if !plan.keeps_target() {
                 // Lower precisions and skipped layers change keys and values from the prompt on.
                 let again = Instant::now();
+                judging_layers = target.layer_evaluations();
                 lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
                 target = lane.sequence(positions)?;
                 if target.prefill(most, PREFILL_CHUNK, listen) < most.len() {
@@ -266,7 +269,7 @@ impl Worker {
             step_costs_ms: step_costs,
             draft_costs_ms: of_candidates(&|candidate| Some(candidate.draft_cost.seconds()? * 1e3)),
             verification_shares: of_candidates(&|candidate| candidate.shares_layers().then_some(candidate.share)),
-            layer_evaluations: target.layer_evaluations(),
+            layer_evaluations: judging_layers + target.layer_evaluations(),
             kv_cache: lane.target.cache_format().to_string(),
             kv_cache_bytes: target.cache_bytes(),
             threads: self.threads,

@@ -9,9 +9,9 @@
 //! `v(1)`. Then newcomers are introduced that promise more than the choice of the time, and later given-up drafters are probed
 //! that may have become better, both within stated shares of the time.
 
-use paceline_router::costs::DrafterCost;
 mod candidate;
 
+use paceline_router::costs::DrafterCost;
 use paceline_router::{Choice, CostTable, Expected, Objective};
 
 use super::stopping::{FixedLength, WhileItPays};

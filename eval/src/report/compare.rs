@@ -8,9 +8,13 @@ use clap::Args;
 use paceline::command::Failure;
 use paceline::command::output::{note, print_line};
 
+use super::energy::RESAMPLES;
 use super::find;
-use super::plans::{PlanResult, RESAMPLES};
-use crate::statistics::{Interval, bootstrap, mcnemar};
+use super::page::points;
+use super::plans::PlanResult;
+use super::prompts::Pair;
+use super::quality::{self, Quality, Tests};
+use crate::statistics::{Interval, bootstrap};
 
 /// The flags of `compare`.
 #[derive(Debug, Args)]
@@ -46,47 +50,71 @@ pub fn compare(flags: &CompareFlags) -> Result<ExitCode, Failure> {
     if both.is_empty() {
         return Err(anyhow!("{} and {} have no plan in common.", flags.before.display(), flags.after.display()).into());
     }
+    let mut changes = both.into_iter().map(|(old, new)| change(old, new)).collect::<Result<Vec<_>, _>>()?;
+    let tests: Vec<&mut Tests> = changes.iter_mut().filter_map(|change| change.quality.tests.as_mut()).collect();
+    let count = tests.len();
+    quality::correct(tests);
     print_line(
-        "| plan | prompts of both | time per token, after of before | times as fast as the reference, before | after | right, before | after | p | same tokens |\n|---|---|---|---|---|---|---|---|---|",
+        "| plan | prompts of both | time per token, after of before | times as fast as the reference, before | after | right, before | after | difference, points (Tango, 95%) | p | same tokens |\n|---|---|---|---|---|---|---|---|---|---|",
     )?;
-    for (before, after) in both {
-        print_line(&line(before, after)?)?;
+    changes.iter().try_for_each(|change| print_line(&change.line()))?;
+    if count > 1 {
+        note(&format!(
+            "Of plans whose tokens changed there are {count}, so p is corrected for that (Holm); intervals are of 95% each."
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(before: &PlanResult, after: &PlanResult) -> Result<String, anyhow::Error> {
-    let pairs: Vec<_> = before.prompts.iter().filter_map(|(id, old)| Some((old, after.prompts.get(id)?))).collect();
+/// What changed of a plan, over the prompts of both runs.
+struct Change<'a> {
+    before: &'a PlanResult,
+    after: &'a PlanResult,
+    prompts: usize,
+    time: Interval,
+    /// That of the run after beside the one before.
+    quality: Quality,
+}
+
+fn change<'a>(before: &'a PlanResult, after: &'a PlanResult) -> Result<Change<'a>, anyhow::Error> {
+    let pairs: Vec<Pair<'_>> =
+        before.prompts.iter().filter_map(|(id, old)| Some((after.prompts.get(id)?, old))).collect();
     if pairs.is_empty() {
         return Err(anyhow!("The runs have no prompt of plan {} in common.", before.name));
     }
+    let is_whole = pairs.iter().any(|(new, old)| !new.is_split || !old.is_split);
     let time = bootstrap(pairs.len(), RESAMPLES, 0, |places| {
-        let sums = places
-            .iter()
-            .fold((0.0, 0.0), |sums, &place| (sums.0 + pairs[place].0.typical_ms, sums.1 + pairs[place].1.typical_ms));
-        sums.1 / sums.0
+        let sum = |pace: &dyn Fn(&Pair<'_>) -> f64| places.iter().map(|&place| pace(&pairs[place])).sum::<f64>();
+        sum(&|(new, _)| new.pace(is_whole)) / sum(&|(_, old)| old.pace(is_whole))
     });
-    let checked: Vec<(bool, bool)> = pairs.iter().filter_map(|(old, new)| Some((old.right?, new.right?))).collect();
-    let only = |wanted: (bool, bool)| checked.iter().filter(|pair| **pair == wanted).count() as u64;
-    let share = |count: usize| {
-        if checked.is_empty() { "-".to_owned() } else { format!("{:.1}%", 100.0 * count as f64 / checked.len() as f64) }
-    };
-    let same = pairs.iter().filter(|(old, new)| old.digest == new.digest).count();
-    let shown = |interval: &Interval| format!("{:.3} ({:.3} to {:.3})", interval.estimate, interval.low, interval.high);
-    Ok(format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1}% |",
-        before.name,
-        pairs.len(),
-        shown(&time),
-        shown(&before.speed),
-        shown(&after.speed),
-        share(checked.iter().filter(|pair| pair.0).count()),
-        share(checked.iter().filter(|pair| pair.1).count()),
-        if checked.is_empty() {
-            "-".to_owned()
-        } else {
-            format!("{:.3}", mcnemar(only((true, false)), only((false, true))))
-        },
-        100.0 * same as f64 / pairs.len() as f64
-    ))
+    // Where no token changed there is nothing to test.
+    let quality = Quality::of(&pairs, !Quality::of(&pairs, false).is_identical);
+    Ok(Change { before, after, prompts: pairs.len(), time, quality })
+}
+
+impl Change<'_> {
+    /// A line of the table in Markdown.
+    fn line(&self) -> String {
+        let dash = || "-".to_owned();
+        let shown =
+            |interval: &Interval| format!("{:.3} ({:.3} to {:.3})", interval.estimate, interval.low, interval.high);
+        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+        let quality = &self.quality;
+        let right = quality.right.map(|right| right.estimate);
+        let gained = quality.difference().map_or(0.0, |difference| difference.estimate);
+        let difference = quality.difference().as_ref().map(points);
+        format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            self.before.name,
+            self.prompts,
+            shown(&self.time),
+            shown(&self.before.speed),
+            shown(&self.after.speed),
+            right.map_or_else(dash, |right| percent(right - gained)),
+            right.map_or_else(dash, percent),
+            difference.map_or_else(dash, |[estimate, low, high]| format!("{estimate} ({low} to {high})")),
+            quality.tests.map_or_else(dash, |tests| format!("{:.3}", tests.p)),
+            quality.same.map_or_else(dash, percent)
+        )
+    }
 }

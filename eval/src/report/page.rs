@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::pictures::{Axis, Series, intervals, lines, pareto};
-use super::plans::{MARGIN, PlanResult};
+use super::plans::{Group, PlanResult};
+use super::quality::MARGIN;
 use super::router::{LEVELS, chosen, confusion, reliability};
-use super::{Findings, targets};
+use super::{Findings, measured, summary, targets};
 use crate::statistics::Interval;
 
 const STYLE: &str = include_str!("style.css");
@@ -13,7 +14,7 @@ const STYLE: &str = include_str!("style.css");
 /// The whole page.
 pub fn page(findings: &Findings) -> String {
     let mut body = format!("<h1>{}</h1>\n", escape(&findings.title));
-    for sentence in summary(findings) {
+    for sentence in summary::summary(findings) {
         let _ = writeln!(body, "<p class=\"lead\">{}</p>", escape(&sentence));
     }
     if !findings.warnings.is_empty() {
@@ -24,12 +25,13 @@ pub fn page(findings: &Findings) -> String {
         );
     }
     body += &speeds(findings);
+    body += &quality(findings);
     body += &trade(findings);
     body += &groups(findings);
     body += &drafting(findings);
     body += &routing(findings);
     body += &targets::section(findings);
-    body += &measuring(findings);
+    body += &measured::section(findings);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n",
@@ -37,70 +39,13 @@ pub fn page(findings: &Findings) -> String {
     )
 }
 
-/// What a reader in a hurry takes along, in three sentences: speed, energy, quality.
-pub fn summary(findings: &Findings) -> Vec<String> {
-    let reference = &findings.facts.reference;
-    let best = |lossy: bool| {
-        let own = findings
-            .plans
-            .iter()
-            .skip(1)
-            .filter(|plan| findings.is_own(&plan.name) && findings.is_lossy(&plan.name) == lossy);
-        own.max_by(|a, b| a.speed.estimate.total_cmp(&b.speed.estimate))
-    };
-    let exact = findings.auto().or_else(|| best(false));
-    let speed = match exact {
-        Some(plan) => format!(
-            "With the same tokens, {} makes a token {} times as fast as {reference} ({:.2} to {:.2}, 95% interval over {} prompts); a whole answer takes {:.1} ms instead of {:.1}.",
-            plan.name,
-            two(plan.speed.estimate),
-            plan.speed.low,
-            plan.speed.high,
-            plan.prompts.len(),
-            plan.latency_ms.estimate,
-            findings.plans[0].latency_ms.estimate
-        ),
-        None => {
-            format!("Only {reference} was measured: an answer takes {:.1} ms.", findings.plans[0].latency_ms.estimate)
-        }
-    };
-    let energy = match exact.and_then(|plan| Some((plan, plan.energy?))) {
-        Some((plan, share)) => format!(
-            "Its energy for a token is {:.0}% of {reference}'s ({:.0}% to {:.0}%; {}).",
-            100.0 * share.estimate,
-            100.0 * share.low,
-            100.0 * share.high,
-            plan.energy_sources.iter().cloned().collect::<Vec<_>>().join(", ")
-        ),
-        None => "Energy is unavailable: no meter could be read on this machine.".to_owned(),
-    };
-    let quality = match (best(true), findings.plans[0].right) {
-        (Some(lossy), Some(base)) => format!(
-            "Where other answers are allowed, {} is {} times as fast and answers {:.1}% rightly, against {:.1}%{}.",
-            lossy.name,
-            two(lossy.speed.estimate),
-            100.0 * lossy.right.map_or(0.0, |right| right.estimate),
-            100.0 * base.estimate,
-            match lossy.not_worse.as_ref().is_some_and(|not_worse| not_worse.holds) {
-                true => format!(", which is not more than {:.0} point worse beyond doubt", 100.0 * MARGIN),
-                false => format!("; that it is not more than {:.0} point worse is not shown", 100.0 * MARGIN),
-            }
-        ),
-        (_, Some(base)) => format!(
-            "All plans answer {:.1}% of {} prompts rightly, as their tokens are the same.",
-            100.0 * base.estimate,
-            findings.plans[0].checked
-        ),
-        _ => "How many answers are right is unknown, as the prompts have no answers.".to_owned(),
-    };
-    vec![speed, energy, quality]
-}
-
 fn speeds(findings: &Findings) -> String {
+    let marked = |plan: &PlanResult| if plan.is_whole { " (whole answers)" } else { "" };
+    let others = findings.plans.iter().skip(1);
     let named: Vec<(String, Interval)> =
-        findings.plans.iter().skip(1).map(|plan| (plan.name.clone(), plan.speed)).collect();
+        others.map(|plan| (format!("{}{}", plan.name, marked(plan)), plan.speed)).collect();
     let reference = &findings.facts.reference;
-    let mut html = "<h2>Speed, energy and quality of every plan</h2>\n".to_owned();
+    let mut html = "<h2>Speed and energy of every plan</h2>\n".to_owned();
     let axis = Axis { name: "times as fast per token", decimals: 1 };
     html += &intervals(
         &format!("Times as fast as {reference}, per token after the prompt was read; 95% intervals over prompts"),
@@ -110,55 +55,84 @@ fn speeds(findings: &Findings) -> String {
     );
     let heads = [
         "plan",
+        "prompts",
         "times as fast",
         "share of time",
         "answer, ms",
         "J per token",
+        "net",
         "share of energy",
-        "right",
-        "same tokens",
-        "not worse",
-        "p",
         "tokens per step",
-        "layers run",
+        "target layers run",
     ];
     let rows = findings.plans.iter().map(|plan| {
+        let energy = &plan.energy;
         vec![
             escape(&plan.name),
-            shown(&plan.speed, 2),
+            plan.pairs.to_string(),
+            format!("{}{}", shown(&plan.speed, 2), if plan.is_whole { "<br><small>whole answers</small>" } else { "" }),
             shown(&plan.time, 3),
             format!("{:.1}", plan.latency_ms.estimate),
-            plan.joules.map_or_else(dash, |joules| format!("{joules:.4}")),
-            plan.energy.as_ref().map_or_else(dash, |energy| shown(energy, 3)),
-            plan.right.as_ref().map_or_else(dash, percent),
-            plan.same.map_or_else(dash, |same| format!("{:.1}%", 100.0 * same)),
-            match &plan.not_worse {
-                _ if plan.same == Some(1.0) => "the same".to_owned(),
-                Some(not_worse) if not_worse.holds => "yes".to_owned(),
-                Some(_) => "not shown".to_owned(),
-                None => dash(),
-            },
-            plan.p.filter(|_| plan.name != *reference).map_or_else(dash, |p| format!("{p:.3}")),
-            if plan.tokens_per_step > 0.0 { format!("{:.2}", plan.tokens_per_step) } else { dash() },
+            energy.joules.map_or_else(dash, |joules| format!("{joules:.4}")),
+            energy.net_joules.map_or_else(dash, |joules| format!("{joules:.4}")),
+            energy.share.as_ref().map_or_else(
+                |_| dash(),
+                |share| match energy.prompts == plan.pairs {
+                    true => shown(share, 3),
+                    false => format!("{}<br><small>of {} prompts</small>", shown(share, 3), energy.prompts),
+                },
+            ),
+            plan.tokens_per_step.map_or_else(dash, |tokens| format!("{tokens:.2}")),
             plan.layers.map_or_else(dash, |layers| format!("{:.0}%", 100.0 * layers)),
         ]
     });
     html += &table(&heads, rows);
     let _ = writeln!(
         html,
-        "<p class=\"soft\">\"Times as fast\" is the mean over prompts of how much faster a token is made; \"share of time\" is all decode time beside the \
-         reference's. \"Not worse\": at most {:.0} point fewer right answers, one-sided at 2.5% (Tango's score test); where all tokens are the same there is nothing to test. p: whether as many answers are right (McNemar's exact test, \
-         corrected after Holm). \"Layers run\" counts layers a token of the target, prompts included: exact drafting adds some, and only lossy plans save them.</p>",
-        100.0 * MARGIN
+        "<p class=\"soft\">\"Prompts\" are those that {} answered too. \"Times as fast\" is the mean over prompts of how much faster a token is made; \"share of time\" is all decode time beside the \
+         reference's. Both are of the time after the prompt was read; where \"whole answers\" stands, one side does not tell that, and whole answers are compared with whole answers of {}. \"J per token\" is the mean over prompts of all repeats' energy over all their tokens, \
+         \"share of energy\" the sum over prompts beside the reference's, by the same meter. Intervals are 95% by bootstrap over prompts. \
+         \"Target layers run\" counts layers of the target a token, prompts included, and not those of draft models: exact drafting adds some, and only lossy plans save them.</p>",
+        escape(reference),
+        escape(reference)
     );
     html
 }
 
+fn quality(findings: &Findings) -> String {
+    let heads =
+        ["plan", "prompts checked", "right", "more right than the reference, points", "not worse", "p", "same tokens"];
+    let rows = findings.plans.iter().map(|plan| {
+        let quality = &plan.quality;
+        vec![
+            escape(&plan.name),
+            quality.checked.to_string(),
+            quality.right.as_ref().map_or_else(dash, percent),
+            quality.difference().as_ref().map_or_else(dash, |difference| {
+                let [estimate, low, high] = points(difference);
+                format!("{estimate} <small>{low} to {high}</small>")
+            }),
+            quality.verdict().map_or_else(dash, |verdict| verdict.word().to_owned()),
+            quality.tests.as_ref().map_or_else(dash, |tests| p_value(tests.p)),
+            quality.same.map_or_else(dash, |same| format!("{:.1}%", 100.0 * same)),
+        ]
+    });
+    let tested = findings.tested();
+    format!(
+        "<h2>Quality of every plan</h2>\n{}<p class=\"soft\">An answer is right if it is in all repeats. Intervals are of 95%: of the share of right answers Wilson's, of the difference Tango's. \
+         \"Not worse\": at most {:.0} point fewer right answers by Tango's score test, one-sided at 2.5%{}; where all tokens are the same there is nothing to test. p: whether as many answers are right (McNemar's exact test, \
+         corrected after Holm). Plans that promise the reference's tokens, and gave them, are no tests. \"Same tokens\": answers with the tokens of the reference in the same repeat.</p>\n",
+        table(&heads, rows),
+        100.0 * MARGIN,
+        if tested > 1 { format!(" over the number of plans tested, {tested} (Bonferroni)") } else { String::new() }
+    )
+}
+
 fn trade(findings: &Findings) -> String {
-    let point = |plan: &PlanResult, x: Option<f64>| Some((plan.name.clone(), x?, 100.0 * plan.right?.estimate));
+    let point = |plan: &PlanResult, x: Option<f64>| Some((plan.name.clone(), x?, 100.0 * plan.quality.right?.estimate));
     let quality = Axis { name: "right answers, %", decimals: 1 };
     let time: Vec<_> = findings.plans.iter().filter_map(|plan| point(plan, Some(plan.latency_ms.estimate))).collect();
-    let energy: Vec<_> = findings.plans.iter().filter_map(|plan| point(plan, plan.joules)).collect();
+    let energy: Vec<_> = findings.plans.iter().filter_map(|plan| point(plan, plan.energy.joules)).collect();
     if time.is_empty() {
         return String::new();
     }
@@ -177,29 +151,41 @@ fn trade(findings: &Findings) -> String {
 
 fn groups(findings: &Findings) -> String {
     let Some(first) = findings.plans.first().filter(|plan| !plan.groups.is_empty()) else { return String::new() };
-    let mut html =
-        "<h2>By level and category</h2>\n<p>Times as fast as the reference, 95% intervals; right answers below.</p>\n"
-            .to_owned();
-    let mut heads = vec!["plan".to_owned()];
-    heads.extend(first.groups.iter().map(|group| format!("{} ({})", escape(&group.name), group.prompts)));
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let rows = findings.plans.iter().map(|plan| {
-        let cell = |name: &String| {
-            let group = plan.groups.iter().find(|group| group.name == *name);
-            group.map_or_else(dash, |group| {
-                let right = group.right.as_ref().map_or_else(String::new, |right| {
-                    format!("<br><small>{:.0}% right</small>", 100.0 * right.estimate)
-                });
-                format!(
-                    "{:.2}<br><small>{:.2} to {:.2}</small>{right}",
-                    group.speed.estimate, group.speed.low, group.speed.high
-                )
-            })
-        };
-        std::iter::once(escape(&plan.name)).chain(first.groups.iter().map(|group| cell(&group.name))).collect()
-    });
-    html += &table(&heads, rows);
-    html
+    let of = |what: &str, cell: &dyn Fn(&Group) -> Option<String>| {
+        let known = findings.plans.iter().any(|plan| plan.groups.iter().any(|group| cell(group).is_some()));
+        if !known {
+            return String::new();
+        }
+        let mut heads = vec!["plan".to_owned()];
+        heads.extend(first.groups.iter().map(|group| format!("{} ({})", escape(&group.name), group.prompts)));
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        let rows = findings.plans.iter().map(|plan| {
+            let own = |group: &Group| {
+                let own = plan.groups.iter().find(|own| (own.by, &own.name) == (group.by, &group.name));
+                own.and_then(cell).unwrap_or_else(dash)
+            };
+            std::iter::once(escape(&plan.name)).chain(first.groups.iter().map(own)).collect()
+        });
+        format!("<p>{what}</p>\n{}", table(&heads, rows))
+    };
+    let two = |interval: &Interval| {
+        format!("{:.2}<br><small>{:.2} to {:.2}</small>", interval.estimate, interval.low, interval.high)
+    };
+    let whole = |right: &Interval| {
+        let [estimate, low, high] = [right.estimate, right.low, right.high].map(|share| 100.0 * share);
+        format!("{estimate:.0}%<br><small>{low:.0} to {high:.0}</small>")
+    };
+    format!(
+        "<h2>By level and category</h2>\n{}{}{}",
+        of("Times as fast as the reference, with 95% intervals by bootstrap over prompts.", &|group| Some(two(
+            &group.speed
+        ))),
+        of(
+            "Energy of a token as a share of the reference's, with 95% intervals by bootstrap over prompts.",
+            &|group| { group.energy.as_ref().map(two) }
+        ),
+        of("Right answers, with Wilson's 95% intervals.", &|group| group.right.as_ref().map(whole))
+    )
 }
 
 fn drafting(findings: &Findings) -> String {
@@ -345,72 +331,14 @@ fn routing(findings: &Findings) -> String {
     html
 }
 
-fn measuring(findings: &Findings) -> String {
-    let facts = &findings.facts;
-    let mut html = "<h2>How this was measured</h2>\n<ul>".to_owned();
-    let mut item = |what: &str, text: &str| {
-        let _ = write!(html, "<li>{what}: {}</li>", escape(text));
-    };
-    item("Machine", &format!("{}; {} threads", facts.machine, facts.threads));
-    item("Paceline", &facts.version);
-    item(
-        "Target",
-        &format!(
-            "{} ({}), {}, {} layers, {:.1} MB of weights",
-            facts.target,
-            facts.target_hash,
-            facts.precision,
-            facts.layers,
-            facts.weight_bytes as f64 / 1e6
-        ),
-    );
-    for (name, hash) in &facts.drafts {
-        item("Draft", &format!("{name} ({hash})"));
-    }
-    item(
-        "Suite",
-        &format!(
-            "{} ({:016x}): {} prompts, {} repeats, {} plans",
-            facts.suite,
-            facts.suite_digest,
-            facts.prompts,
-            facts.repeats,
-            facts.plans.len()
-        ),
-    );
-    for part in &findings.parts {
-        item("Command", &part.command);
-    }
-    html += "</ul>\n<p>Plans answered a prompt one after the other, in another order each time; a prompt's value is the median over repeats, and \
-             intervals are 95% by paired bootstrap over prompts. Times per token leave out the reading of the prompt; latencies do not.</p>\n";
-    let settings = facts.plans.iter().map(|plan| {
-        vec![
-            escape(&plan.name),
-            format!("{}{}", escape(&plan.described), if plan.lossy { " (may change tokens)" } else { "" }),
-        ]
-    });
-    html += &table(&["plan", "settings"], settings);
-    let mut others: Vec<(&str, &str)> = findings
-        .rows
-        .iter()
-        .filter(|row| !findings.is_own(&row.plan))
-        .map(|row| (row.plan.as_str(), row.command.as_str()))
-        .collect();
-    others.sort_unstable();
-    others.dedup();
-    if !others.is_empty() {
-        html += "<p>Other programs, imported:</p>\n";
-        html +=
-            &table(&["plan", "command"], others.into_iter().map(|(plan, command)| vec![escape(plan), escape(command)]));
-    }
-    html
-}
-
 /// A table that scrolls where the page is narrow. Cells are HTML.
 pub(super) fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head: String = heads.iter().map(|head| format!("<th scope=\"col\">{head}</th>")).collect();
-    let cell = |cell: String| {
-        if cell.len() > 60 { format!("<td class=\"text\">{cell}</td>") } else { format!("<td>{cell}</td>") }
+    // What is seen, without the tags.
+    let width = |cell: &str| cell.split('<').map(|part| part.rsplit('>').next().map_or(0, str::len)).sum::<usize>();
+    let cell = |cell: String| match width(&cell) > 60 {
+        true => format!("<td class=\"text\">{cell}</td>"),
+        false => format!("<td>{cell}</td>"),
     };
     let rows: String =
         rows.map(|cells| format!("<tr>{}</tr>\n", cells.into_iter().map(cell).collect::<String>())).collect();
@@ -433,8 +361,16 @@ fn percent(interval: &Interval) -> String {
     )
 }
 
-fn two(value: f64) -> String {
-    format!("{value:.2}")
+/// A p-value, none of which is 0.
+fn p_value(p: f64) -> String {
+    if p < 0.0005 { "&lt;0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// A share and its interval in points, with their signs.
+pub(super) fn points(difference: &Interval) -> [String; 3] {
+    // Rounded before it is written, and 0 added, so that no zero has a sign of its own.
+    [difference.estimate, difference.low, difference.high]
+        .map(|share| format!("{:+.1}", (1000.0 * share).round() / 10.0 + 0.0))
 }
 
 /// What is unknown.

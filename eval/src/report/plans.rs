@@ -2,38 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::energy::{self, Energy, RESAMPLES};
+use super::prompts::{OfPrompt, Pair, is_usable, of_prompts};
+use super::quality::{self, Quality, Tests};
 use crate::rows::Row;
-use crate::statistics::{
-    Interval, NonInferiority, bootstrap, holm, mcnemar, median, median_absolute_deviation, non_inferiority, wilson,
-};
+use crate::statistics::{Interval, bootstrap, median, median_absolute_deviation, wilson};
 
-/// Resamples of the prompts for an interval.
-pub(super) const RESAMPLES: usize = 2000;
-/// The drop of right answers that counts as none, as a share of all prompts.
-pub const MARGIN: f64 = 0.01;
 /// Fewer prompts than this say little.
 pub const FEW: usize = 30;
-
-/// A prompt, and what its answers took with one plan: medians over repeats.
-#[derive(Clone, Debug, Default)]
-pub struct OfPrompt {
-    /// Its kind and level.
-    pub category: String,
-    /// How hard it is said to be.
-    pub level: String,
-    /// Milliseconds per token after the prompt was read, by repeat.
-    pub decode_ms: Vec<f64>,
-    /// The median of them.
-    pub typical_ms: f64,
-    /// Milliseconds of the whole answer.
-    pub latency_ms: f64,
-    /// Joules per token.
-    pub joules: Option<f64>,
-    /// Whether the answer is right.
-    pub right: Option<bool>,
-    /// Its tokens' checksum.
-    pub digest: String,
-}
 
 /// What a plan came to.
 #[derive(Clone, Debug)]
@@ -42,38 +18,34 @@ pub struct PlanResult {
     pub name: String,
     /// Its prompts.
     pub prompts: BTreeMap<String, OfPrompt>,
+    /// Of them those that the reference answered too: comparisons are of these.
+    pub pairs: usize,
+    /// Whether whole answers are compared, as one side does not tell when the prompt was read.
+    pub is_whole: bool,
     /// How many times as fast as the reference a token is made, the mean over prompts.
     pub speed: Interval,
     /// Decode time over all prompts as a share of the reference's.
     pub time: Interval,
     /// Milliseconds of a whole answer, the mean over prompts.
     pub latency_ms: Interval,
-    /// The same for the energy of a token, the prompt's reading included.
-    pub energy: Option<Interval>,
-    /// Joules per token, the mean over prompts.
-    pub joules: Option<f64>,
-    /// Which meters said so.
-    pub energy_sources: BTreeSet<String>,
-    /// Share of right answers, of prompts with a known one.
-    pub right: Option<Interval>,
-    /// Prompts with a known answer.
-    pub checked: u64,
-    /// Whether the difference of right answers is more than chance (McNemar, corrected for all plans after Holm).
-    pub p: Option<f64>,
-    /// Whether there are not more than [`MARGIN`] fewer.
-    pub not_worse: Option<NonInferiority>,
-    /// The share of answers whose tokens are the reference's.
-    pub same: Option<f64>,
+    /// The reference's, over the same prompts.
+    pub reference_latency_ms: f64,
+    /// The energy of a token, the prompt's reading included.
+    pub energy: Energy,
+    /// Its answers.
+    pub quality: Quality,
     /// Speed by level and by category.
     pub groups: Vec<Group>,
     /// Of drafted tokens at a position, how many were reached and kept.
     pub positions: Vec<(u64, u64)>,
-    /// Tokens per step of the target.
-    pub tokens_per_step: f64,
+    /// Tokens per step of the target; `None` where tokens came without verification, or steps are not known.
+    pub tokens_per_step: Option<f64>,
     /// The share of drafted tokens looked at that were kept.
     pub acceptance: Option<f64>,
-    /// Layers run per token, of the reference's.
+    /// Layers of the target run per token, of the reference's.
     pub layers: Option<f64>,
+    /// Whether anything was drafted.
+    pub drafts: bool,
     /// How far the repeats of a prompt are apart: the median of their median deviation, as a share.
     pub noise: Option<f64>,
 }
@@ -91,120 +63,91 @@ pub struct Group {
     pub speed: Interval,
     /// Decode time as a share of the reference's.
     pub time: Interval,
-    /// The share of right answers.
+    /// The time of whole answers as a share of the reference's.
+    pub latency: Interval,
+    /// The energy of a token as a share of the reference's.
+    pub energy: Option<Interval>,
+    /// The share of right answers (Wilson's interval).
     pub right: Option<Interval>,
 }
 
-/// All plans, the reference first. Rows with errors are left out.
-pub fn results(rows: &[Row], reference: &str) -> Vec<PlanResult> {
+/// All plans with prompts of the reference, which is first. Rows that are not usable are left out; `can_differ` says of a plan whether it
+/// may give other tokens than the reference, so that the quality of its answers is to be tested.
+pub fn results(rows: &[Row], reference: &str, can_differ: impl Fn(&str) -> bool) -> Vec<PlanResult> {
     let mut by_plan: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.decode_ms().is_some()) {
-        if !by_plan.contains_key(row.plan.as_str()) {
-            names.push(&row.plan);
-        }
-        by_plan.entry(&row.plan).or_default().push(row);
-    }
+    rows.iter().filter(|row| is_usable(row)).for_each(|row| by_plan.entry(&row.plan).or_default().push(row));
+    let mut names: Vec<&str> = by_plan.keys().copied().collect();
     names.sort_by_key(|name| (*name != reference, *name));
-    let prompts: BTreeMap<&str, BTreeMap<String, OfPrompt>> =
-        by_plan.iter().map(|(name, rows)| (*name, of_prompts(rows))).collect();
-    let Some(base) = prompts.get(reference) else { return Vec::new() };
-    let of = |name: &&str| result(name, &by_plan[name], &prompts[name], &by_plan[reference], base);
-    let mut results: Vec<PlanResult> = names.iter().map(of).collect();
-    let tested: Vec<usize> = (0..results.len()).filter(|&plan| plan > 0 && results[plan].p.is_some()).collect();
-    let adjusted = holm(&tested.iter().filter_map(|&plan| results[plan].p).collect::<Vec<_>>());
-    tested.into_iter().zip(adjusted).for_each(|(plan, p)| results[plan].p = Some(p));
+    let Some(base_rows) = by_plan.get(reference) else { return Vec::new() };
+    let base = of_prompts(base_rows);
+    let of = |name: &str| result(name, &by_plan[name], base_rows, &base, name != reference && can_differ(name));
+    let mut results: Vec<PlanResult> = names.into_iter().filter_map(of).collect();
+    let tests: Vec<&mut Tests> = results.iter_mut().filter_map(|plan| plan.quality.tests.as_mut()).collect();
+    quality::correct(tests);
     results
 }
 
-fn of_prompts(rows: &[&Row]) -> BTreeMap<String, OfPrompt> {
-    let mut all: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
-    rows.iter().for_each(|row| all.entry(row.id.clone()).or_default().push(row));
-    let typical = |rows: &[&Row], value: &dyn Fn(&Row) -> Option<f64>| {
-        median(&rows.iter().filter_map(|row| value(row)).collect::<Vec<_>>())
-    };
-    let of = |(id, rows): (String, Vec<&Row>)| {
-        let first = rows.first()?;
-        let prompt = OfPrompt {
-            category: first.category.clone(),
-            level: first.level.clone(),
-            decode_ms: rows.iter().filter_map(|row| row.decode_ms()).collect(),
-            typical_ms: typical(&rows, &Row::decode_ms)?,
-            latency_ms: typical(&rows, &|row| row.latency_ms)?,
-            joules: typical(&rows, &|row| Some(row.joules? / row.tokens as f64)),
-            right: first.right,
-            digest: first.digest.clone(),
-        };
-        Some((id, prompt))
-    };
-    all.into_iter().filter_map(of).collect()
-}
-
+/// `None` without a common prompt.
 fn result(
     name: &str,
     rows: &[&Row],
-    prompts: &BTreeMap<String, OfPrompt>,
     base_rows: &[&Row],
     base: &BTreeMap<String, OfPrompt>,
-) -> PlanResult {
+    can_differ: bool,
+) -> Option<PlanResult> {
+    let prompts = of_prompts(rows);
     // Prompts that both answered.
-    let pairs: Vec<(&OfPrompt, &OfPrompt)> =
-        prompts.iter().filter_map(|(id, own)| Some((own, base.get(id)?))).collect();
-    let (speed, time) = speeds(&pairs);
-    let energies: Option<Vec<(f64, f64)>> = pairs.iter().map(|(own, base)| Some((own.joules?, base.joules?))).collect();
-    let energies = energies.filter(|all| !all.is_empty());
-    let joules = energies.as_ref().map(|all| all.iter().map(|pair| pair.0).sum::<f64>() / all.len() as f64);
-    let energy = energies.map(|all| bootstrap(all.len(), RESAMPLES, 0, |places| ratio(places, |place| all[place])));
-    let checked: Vec<(bool, bool)> = pairs.iter().filter_map(|(own, base)| Some((own.right?, base.right?))).collect();
-    let only = |wanted: (bool, bool)| checked.iter().filter(|pair| **pair == wanted).count() as u64;
-    let (own_alone, base_alone, n) = (only((true, false)), only((false, true)), checked.len() as u64);
-    let digests: Vec<bool> = pairs
-        .iter()
-        .filter(|(own, base)| !own.digest.is_empty() && !base.digest.is_empty())
-        .map(|(own, base)| own.digest == base.digest)
-        .collect();
+    let pairs: Vec<Pair<'_>> = prompts.iter().filter_map(|(id, own)| Some((own, base.get(id)?))).collect();
+    if pairs.is_empty() {
+        return None;
+    }
+    let is_whole = pairs.iter().any(|(own, base)| !own.is_split || !base.is_split);
+    let (speed, time) = speeds(&pairs, is_whole);
+    let energy = Energy::of(rows, base_rows, &pairs);
     let sum = |rows: &[&Row], value: &dyn Fn(&Row) -> u64| rows.iter().map(|row| value(row)).sum::<u64>();
     let layers = |rows: &[&Row]| {
         let all: Option<u64> = rows.iter().map(|row| row.layer_evaluations).sum();
         Some(all? as f64 / sum(rows, &|row| row.tokens as u64) as f64)
     };
+    let base_layers = layers(base_rows).filter(|layers| *layers > 0.0);
     let evaluated = sum(rows, &|row| row.evaluated);
     let noises = prompts.values().filter(|prompt| prompt.decode_ms.len() > 2);
     let noises: Vec<f64> =
         noises.filter_map(|prompt| Some(median_absolute_deviation(&prompt.decode_ms)? / prompt.typical_ms)).collect();
     let steps = sum(rows, &|row| row.steps);
-    PlanResult {
+    // A token without verification took no step of the target.
+    let is_verified = steps > 0 && sum(rows, &|row| row.unverified) == 0;
+    let latency_ms = bootstrap(pairs.len(), RESAMPLES, 0, |places| {
+        places.iter().map(|&place| pairs[place].0.latency_ms).sum::<f64>() / places.len() as f64
+    });
+    Some(PlanResult {
         name: name.to_owned(),
+        pairs: pairs.len(),
+        is_whole,
         speed,
         time,
-        latency_ms: bootstrap(pairs.len(), RESAMPLES, 0, |places| {
-            places.iter().map(|&place| pairs[place].0.latency_ms).sum::<f64>() / places.len() as f64
-        }),
+        latency_ms,
+        reference_latency_ms: pairs.iter().map(|(_, base)| base.latency_ms).sum::<f64>() / pairs.len() as f64,
+        groups: groups(&pairs, is_whole, energy.share.is_ok()),
         energy,
-        joules,
-        energy_sources: rows.iter().filter(|row| row.joules.is_some()).map(|row| row.energy_source.clone()).collect(),
-        right: (n > 0).then(|| wilson(own_alone + only((true, true)), n)),
-        checked: n,
-        p: (n > 0).then(|| mcnemar(own_alone, base_alone)),
-        not_worse: (n > 0).then(|| non_inferiority(own_alone, base_alone, n, MARGIN)),
-        same: (!digests.is_empty()).then(|| digests.iter().filter(|same| **same).count() as f64 / digests.len() as f64),
-        groups: groups(&pairs),
+        quality: Quality::of(&pairs, can_differ),
         positions: positions(rows),
-        tokens_per_step: if steps > 0 { sum(rows, &|row| row.tokens as u64) as f64 / steps as f64 } else { 0.0 },
+        tokens_per_step: is_verified.then(|| sum(rows, &|row| row.tokens as u64) as f64 / steps as f64),
         acceptance: (evaluated > 0).then(|| sum(rows, &|row| row.accepted) as f64 / evaluated as f64),
-        layers: layers(rows).zip(layers(base_rows)).map(|(own, base)| own / base),
+        layers: layers(rows).zip(base_layers).map(|(own, base)| own / base),
+        drafts: rows.iter().any(|row| row.drafted > 0),
         noise: median(&noises),
-        prompts: prompts.clone(),
-    }
+        prompts,
+    })
 }
 
 /// Times as fast, and the share of time, with intervals over prompts.
-fn speeds(pairs: &[(&OfPrompt, &OfPrompt)]) -> (Interval, Interval) {
+fn speeds(pairs: &[Pair<'_>], is_whole: bool) -> (Interval, Interval) {
+    let paces: Vec<(f64, f64)> = pairs.iter().map(|(own, base)| (own.pace(is_whole), base.pace(is_whole))).collect();
     let speed = |places: &[usize]| {
-        places.iter().map(|&place| pairs[place].1.typical_ms / pairs[place].0.typical_ms).sum::<f64>()
-            / places.len() as f64
+        places.iter().map(|&place| paces[place].1 / paces[place].0).sum::<f64>() / places.len() as f64
     };
-    let time = |places: &[usize]| ratio(places, |place| (pairs[place].0.typical_ms, pairs[place].1.typical_ms));
+    let time = |places: &[usize]| ratio(places, |place| paces[place]);
     (bootstrap(pairs.len(), RESAMPLES, 0, speed), bootstrap(pairs.len(), RESAMPLES, 0, time))
 }
 
@@ -215,19 +158,23 @@ fn ratio(places: &[usize], pair: impl Fn(usize) -> (f64, f64)) -> f64 {
     own / base
 }
 
-fn groups(pairs: &[(&OfPrompt, &OfPrompt)]) -> Vec<Group> {
+fn groups(pairs: &[Pair<'_>], is_whole: bool, is_measured: bool) -> Vec<Group> {
     let mut all = Vec::new();
     for (by, of) in
         [("level", (|prompt| &prompt.level) as fn(&OfPrompt) -> &String), ("category", |prompt| &prompt.category)]
     {
         let names: BTreeSet<&String> = pairs.iter().map(|(own, _)| of(own)).filter(|name| !name.is_empty()).collect();
         for name in names {
-            let these: Vec<(&OfPrompt, &OfPrompt)> = pairs.iter().copied().filter(|(own, _)| of(own) == name).collect();
-            let (speed, time) = speeds(&these);
-            let checked: Vec<bool> = these.iter().filter_map(|(own, _)| own.right).collect();
+            let these: Vec<Pair<'_>> = pairs.iter().copied().filter(|(own, _)| of(own) == name).collect();
+            let (speed, time) = speeds(&these, is_whole);
+            let latency = bootstrap(these.len(), RESAMPLES, 0, |places| {
+                ratio(places, |place| (these[place].0.latency_ms, these[place].1.latency_ms))
+            });
+            let energy = if is_measured { energy::share(&these) } else { None };
+            let checked: Vec<bool> = these.iter().filter_map(|(own, base)| base.right.and(own.right)).collect();
             let right = (!checked.is_empty())
                 .then(|| wilson(checked.iter().filter(|right| **right).count() as u64, checked.len() as u64));
-            all.push(Group { by, name: name.clone(), prompts: these.len(), speed, time, right });
+            all.push(Group { by, name: name.clone(), prompts: these.len(), speed, time, latency, energy, right });
         }
     }
     // Levels as they rise, where they have the usual names.
@@ -297,10 +244,10 @@ mod tests {
             }
         }
         rows.push(Row { error: "it failed".into(), ..row("fast", 99, 0, 1.0, true) });
-        let results = results(&rows, "plain");
+        let results = results(&rows, "plain", |_| true);
         assert_eq!(results.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["plain", "fast"]);
         let (plain, fast) = (&results[0], &results[1]);
-        assert!((plain.speed.estimate - 1.0).abs() < 1e-12 && plain.same == Some(1.0));
+        assert!((plain.speed.estimate - 1.0).abs() < 1e-12 && plain.quality.is_identical && !plain.is_whole);
         assert!(
             (fast.speed.estimate - 3.0).abs() < 1e-12 && fast.speed.low > 2.5 && fast.speed.high < 3.5,
             "{:?}",
@@ -308,10 +255,80 @@ mod tests {
         );
         assert!((fast.groups[0].speed.estimate - 4.0).abs() < 1e-9 && fast.groups[0].name == "simple");
         assert!((fast.groups[1].speed.estimate - 2.0).abs() < 1e-9 && fast.groups[1].prompts == 20);
-        assert_eq!((fast.checked, fast.same), (40, Some(39.0 / 40.0)));
-        assert!((fast.right.unwrap().estimate - 39.0 / 40.0).abs() < 1e-12 && fast.p.is_some_and(|p| p > 0.999));
+        let quality = &fast.quality;
+        assert_eq!((fast.pairs, quality.checked, quality.same), (40, 40, Some(39.0 / 40.0)));
+        assert!((quality.right.unwrap().estimate - 39.0 / 40.0).abs() < 1e-12 && quality.tests.unwrap().p > 0.999);
+        assert!(plain.quality.tests.is_none());
         // Of 5 drafts in each answer 4 had their first token kept, and one of those its second.
         assert_eq!(fast.positions, [(600, 480), (480, 120)]);
-        assert_eq!((fast.tokens_per_step, fast.acceptance), (2.0, Some(5.0 / 7.0)));
+        assert_eq!((fast.tokens_per_step, fast.acceptance), (Some(2.0), Some(5.0 / 7.0)));
+    }
+
+    /// 4 ms a token and 5 ms for the prompt: 45 ms for 10 tokens. The other engine takes 22.5 ms, and does not say for what.
+    #[test]
+    fn whole_answers_are_compared_with_whole_answers() {
+        let mut rows: Vec<Row> = (0..40).map(|id| row("plain", id, 0, 4.0, true)).collect();
+        rows.extend((0..40).map(|id| Row {
+            latency_ms: Some(22.5),
+            // One row that does not tell it is enough.
+            prefill_ms: (id > 0).then_some(2.5),
+            ..row("other", id, 0, 1.0, true)
+        }));
+        let results = results(&rows, "plain", |_| true);
+        let other = &results[1];
+        assert!(other.is_whole && !results[0].is_whole);
+        assert!((other.speed.estimate - 2.0).abs() < 1e-12 && (other.time.estimate - 0.5).abs() < 1e-12, "{other:?}");
+        assert!((other.groups[0].latency.estimate - 0.5).abs() < 1e-12 && other.reference_latency_ms == 45.0);
+    }
+
+    #[test]
+    fn plans_without_a_common_prompt_are_left_out_and_no_number_is_none() {
+        let mut rows: Vec<Row> = (0..4).map(|id| row("plain", id, 0, 4.0, true)).collect();
+        rows.extend((50..54).map(|id| row("elsewhere", id, 0, 4.0, true)));
+        rows.extend((0..6).map(|id| row("wider", id, 0, 2.0, true)));
+        rows.push(Row { latency_ms: Some(f64::NAN), ..row("broken", 0, 0, 1.0, true) });
+        rows.push(Row { latency_ms: Some(5.0), ..row("broken", 1, 0, 1.0, true) });
+        let results = results(&rows, "plain", |_| true);
+        let names: Vec<(&str, usize, usize)> =
+            results.iter().map(|plan| (plan.name.as_str(), plan.pairs, plan.prompts.len())).collect();
+        assert_eq!(names, [("plain", 4, 4), ("wider", 4, 6)]);
+        assert!(results[1].speed.low.is_finite() && results[1].speed.high.is_finite());
+    }
+
+    #[test]
+    fn energy_is_told_by_level_and_steps_without_verification_count_for_nothing() {
+        let of = |plan: &str, joules: [f64; 2]| {
+            let row = |id: usize| Row {
+                joules: Some(joules[id % 2]),
+                energy_source: "rapl".into(),
+                unverified: u64::from(plan == "hasty" && id == 3),
+                layer_evaluations: Some(0),
+                ..row(plan, id, 0, 4.0, true)
+            };
+            (0..40).map(row).collect::<Vec<_>>()
+        };
+        let rows = [of("plain", [10.0, 20.0]), of("fast", [4.0, 16.0]), of("hasty", [1.0, 1.0])].concat();
+        let results = results(&rows, "plain", |_| true);
+        let shares: Vec<f64> = results[1].groups.iter().filter_map(|group| Some(group.energy?.estimate)).collect();
+        assert!(shares.len() == 2 && (shares[0] - 0.4).abs() < 1e-12 && (shares[1] - 0.8).abs() < 1e-12, "{shares:?}");
+        assert!((results[1].energy.share.unwrap().estimate - 20.0 / 30.0).abs() < 1e-12);
+        assert_eq!((results[1].tokens_per_step, results[2].tokens_per_step), (Some(2.0), None));
+        assert_eq!(results[1].layers, None);
+    }
+
+    /// Exact plans are no hypothesis: with five of them a lossy one is tested as if it were alone.
+    #[test]
+    fn only_plans_that_can_differ_are_tested() {
+        let mut rows: Vec<Row> = (0..400).map(|id| row("plain", id, 0, 4.0, true)).collect();
+        for plan in ["a", "b", "c", "d", "e"] {
+            rows.extend((0..400).map(|id| row(plan, id, 0, 4.0, true)));
+        }
+        // Other tokens, and as right: of 400 prompts that is enough for one test, and not for two.
+        rows.extend((0..400).map(|id| Row { digest: "c".into(), ..row("lossy", id, 0, 4.0, true) }));
+        let tests = |results: &[PlanResult]| results.iter().filter(|plan| plan.quality.tests.is_some()).count();
+        let found = results(&rows, "plain", |plan| plan == "lossy");
+        assert!(tests(&found) == 1 && found[6].quality.tests.unwrap().not_worse.holds);
+        let found = results(&rows, "plain", |plan| plan == "lossy" || plan == "a");
+        assert!(tests(&found) == 2 && !found[6].quality.tests.unwrap().not_worse.holds);
     }
 }

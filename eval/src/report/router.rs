@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::plans::{PlanResult, RESAMPLES};
+use super::energy::RESAMPLES;
+use super::plans::PlanResult;
 use crate::rows::Row;
 use crate::statistics::{Interval, bootstrap, median};
 
@@ -154,7 +155,7 @@ mod tests {
             ("a", 0) | ("b", 1..) => 2.0,
             _ => 1.0,
         };
-        let results = results(&rows(time), "a");
+        let results = results(&rows(time), "a", |_| false);
         let by = |name: &str| results.iter().find(|plan| plan.name == name).unwrap();
         let found = regret(by("auto"), &[by("a"), by("b")]).unwrap();
         assert_eq!(found.best, ["a", "a"]);
@@ -169,7 +170,7 @@ mod tests {
         for (place, row) in rows.iter_mut().enumerate() {
             row.latency_ms = Some(10.0 + ((place * 7919) % 13) as f64 * 0.2);
         }
-        let results = results(&rows, "a");
+        let results = results(&rows, "a", |_| false);
         let found = regret(&results[1], &[&results[0], &results[2]]).unwrap();
         assert!(found.oracle.estimate > 0.97, "{found:?}");
     }

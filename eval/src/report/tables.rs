@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::Findings;
+use super::quality::Verdict;
 use super::router::{LEVELS, chosen, confusion, reliability};
 use crate::rows::to_csv;
 use crate::statistics::Interval;
 
 /// A line of plans.csv, and of groups.csv, where it is of some prompts.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Line<'a> {
     plan: &'a str,
     by: &'a str,
@@ -20,15 +21,29 @@ struct Line<'a> {
     share_of_time: f64,
     share_of_time_low: f64,
     share_of_time_high: f64,
+    /// Whether times are of what came after the prompt or of whole answers.
+    times_of: &'static str,
     right: Option<f64>,
     right_low: Option<f64>,
     right_high: Option<f64>,
     latency_ms: Option<f64>,
+    share_of_latency: Option<f64>,
     joules_per_token: Option<f64>,
+    net_joules_per_token: Option<f64>,
     share_of_energy: Option<f64>,
+    share_of_energy_low: Option<f64>,
+    share_of_energy_high: Option<f64>,
+    energy_source: String,
+    energy_prompts: Option<usize>,
     same_tokens: Option<f64>,
+    prompts_with_other_tokens_by_repeat: Option<usize>,
+    prompts_checked: Option<u64>,
+    right_difference: Option<f64>,
+    right_difference_low: Option<f64>,
+    right_difference_high: Option<f64>,
     p_other_accuracy: Option<f64>,
-    not_worse_within_margin: Option<bool>,
+    /// `same`, `yes` or `not shown`.
+    not_worse_within_margin: Option<&'static str>,
     tokens_per_step: Option<f64>,
     acceptance: Option<f64>,
     share_of_layers: Option<f64>,
@@ -75,36 +90,44 @@ pub(super) fn all(findings: &Findings) -> Result<Vec<(&'static str, Vec<u8>)>, a
             share_of_time: time.estimate,
             share_of_time_low: time.low,
             share_of_time_high: time.high,
+            times_of: if plan.is_whole { "whole answers" } else { "decoding" },
             right: right.map(|right| right.estimate),
             right_low: right.map(|right| right.low),
             right_high: right.map(|right| right.high),
-            latency_ms: None,
-            joules_per_token: None,
-            share_of_energy: None,
-            same_tokens: None,
-            p_other_accuracy: None,
-            not_worse_within_margin: None,
-            tokens_per_step: None,
-            acceptance: None,
-            share_of_layers: None,
+            ..Line::default()
         };
+        let (energy, quality) = (&plan.energy, &plan.quality);
+        let (share, difference) = (energy.share.ok(), quality.difference());
         plans.push(Line {
             latency_ms: Some(plan.latency_ms.estimate),
-            joules_per_token: plan.joules,
-            share_of_energy: plan.energy.map(|energy| energy.estimate),
-            same_tokens: plan.same,
-            p_other_accuracy: plan.p,
-            not_worse_within_margin: plan.not_worse.as_ref().map(|not_worse| not_worse.holds),
-            tokens_per_step: Some(plan.tokens_per_step),
+            share_of_latency: Some(plan.latency_ms.estimate / plan.reference_latency_ms),
+            joules_per_token: energy.joules,
+            net_joules_per_token: energy.net_joules,
+            share_of_energy: share.map(|share| share.estimate),
+            share_of_energy_low: share.map(|share| share.low),
+            share_of_energy_high: share.map(|share| share.high),
+            energy_source: energy.meters(),
+            energy_prompts: Some(energy.prompts),
+            same_tokens: quality.same,
+            prompts_with_other_tokens_by_repeat: Some(quality.unsteady),
+            prompts_checked: Some(quality.checked),
+            right_difference: difference.map(|difference| difference.estimate),
+            right_difference_low: difference.map(|difference| difference.low),
+            right_difference_high: difference.map(|difference| difference.high),
+            p_other_accuracy: quality.tests.map(|tests| tests.p),
+            not_worse_within_margin: quality.verdict().map(Verdict::word),
+            tokens_per_step: plan.tokens_per_step,
             acceptance: plan.acceptance,
             share_of_layers: plan.layers,
-            ..line("all", "all", plan.prompts.len(), &plan.speed, &plan.time, plan.right)
+            ..line("all", "all", plan.pairs, &plan.speed, &plan.time, quality.right)
         });
-        groups.extend(
-            plan.groups
-                .iter()
-                .map(|group| line(group.by, &group.name, group.prompts, &group.speed, &group.time, group.right)),
-        );
+        groups.extend(plan.groups.iter().map(|group| Line {
+            share_of_latency: Some(group.latency.estimate),
+            share_of_energy: group.energy.map(|energy| energy.estimate),
+            share_of_energy_low: group.energy.map(|energy| energy.low),
+            share_of_energy_high: group.energy.map(|energy| energy.high),
+            ..line(group.by, &group.name, group.prompts, &group.speed, &group.time, group.right)
+        }));
         let of = |(place, &(reached, accepted)): (usize, &(u64, u64))| Position {
             plan: &plan.name,
             position: place + 1,
@@ -117,7 +140,7 @@ pub(super) fn all(findings: &Findings) -> Result<Vec<(&'static str, Vec<u8>)>, a
     let step = |(&rows, &milliseconds): (&usize, &f64)| Step {
         rows,
         milliseconds,
-        plain_steps: costs.get(&1).map(|plain| milliseconds / plain),
+        plain_steps: costs.get(&1).filter(|plain| **plain > 0.0).map(|plain| milliseconds / plain),
     };
     let steps: Vec<Step> = costs.iter().map(step).collect();
     Ok(vec![

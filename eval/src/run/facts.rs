@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
+use paceline::certificate::Conditions;
 use paceline::checkpoint::Checkpoint;
 use paceline::files::write_file;
 use paceline::{Engine, Report};
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use super::surroundings::Surroundings;
 use crate::suite::Suite;
 
 /// How a run was made.
@@ -36,6 +38,10 @@ pub struct Facts {
     pub target: String,
     /// See [`Checkpoint::fingerprint`].
     pub target_hash: String,
+    /// Hashes of its trained exits and its router; empty without.
+    pub exits_hash: String,
+    /// See [`Facts::exits_hash`].
+    pub router_hash: String,
     /// The draft models, with theirs.
     pub drafts: Vec<(String, String)>,
     /// The precision of the target's matrices.
@@ -46,6 +52,8 @@ pub struct Facts {
     pub weight_bytes: u64,
     /// Threads.
     pub threads: usize,
+    /// The instruction set of the kernels, or `burn` on devices without them.
+    pub instruction_set: String,
     /// The processor's name and how many the process may use, and the operating system.
     pub machine: String,
     /// The version of the program.
@@ -56,6 +64,10 @@ pub struct Facts {
     pub began: u64,
     /// See [`Facts::began`]; 0 as long as it has not.
     pub ended: u64,
+    /// The machine before the first answer, and after the last: idle power is known by both.
+    pub before: Surroundings,
+    /// See [`Facts::before`]; empty as long as the run is not over.
+    pub after: Surroundings,
     /// Milliseconds of a step by its rows, as known at the end.
     pub step_costs_ms: BTreeMap<usize, f64>,
     /// Milliseconds of a drafted token, by drafter.
@@ -87,6 +99,7 @@ impl Facts {
             Ok((name, format!("{:016x}", Checkpoint::open(directory)?.fingerprint())))
         };
         let (target, target_hash) = named(&info.directory)?;
+        let Conditions { exits, router, instruction_set, .. } = Conditions::of(info)?;
         let plan = |plan: &crate::suite::Plan| PlanFacts {
             name: plan.name.clone(),
             described: plan.described.clone(),
@@ -102,6 +115,9 @@ impl Facts {
             part: (shard.part, shard.of),
             target,
             target_hash,
+            exits_hash: exits,
+            router_hash: router,
+            instruction_set,
             drafts: suite.engine.draft.iter().map(|draft| named(draft)).collect::<Result<_, _>>()?,
             precision: info.format.to_string(),
             layers: info.target.layers,
@@ -110,10 +126,48 @@ impl Facts {
             machine: machine(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: command(),
+            before: Surroundings::look(engine, suite.engine.device),
             began: now(),
             complaints: suite.complaints.clone(),
             ..Self::default()
         })
+    }
+
+    /// Goes on with a run that was begun by `before`.
+    ///
+    /// # Errors
+    /// What is otherwise now than it was then: rows of both would look like one run.
+    pub fn go_on(&mut self, before: Self) -> Result<(), String> {
+        if let Some((what, then, now)) = before.difference(self) {
+            return Err(format!("{what} was {then} and is {now}"));
+        }
+        if before.machine != self.machine {
+            return Err(format!("the machine was {} and is {}", before.machine, self.machine));
+        }
+        (self.began, self.before) = (before.began, before.before);
+        Ok(())
+    }
+
+    /// What is otherwise in another part of a run, machines apart, with both values: answers would be those of another program,
+    /// model or setting.
+    pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let of = |facts: &Self| {
+            let drafts: Vec<String> = facts.drafts.iter().map(|(name, hash)| format!("{name} ({hash})")).collect();
+            [
+                ("the suite", format!("{} ({:016x})", facts.suite, facts.suite_digest)),
+                ("the target", format!("{} ({})", facts.target, facts.target_hash)),
+                ("the trained exits", facts.exits_hash.clone()),
+                ("the router", facts.router_hash.clone()),
+                ("the draft models", drafts.join(", ")),
+                ("the precision", facts.precision.clone()),
+                ("the number of threads", facts.threads.to_string()),
+                ("the instruction set", facts.instruction_set.clone()),
+                ("the version", facts.version.clone()),
+            ]
+        };
+        let shown = |value: String| if value.is_empty() { "none".to_owned() } else { value };
+        let differs = of(self).into_iter().zip(of(other)).find(|(own, others)| own.1 != others.1);
+        differs.map(|((what, own), (_, others))| (what, shown(own), shown(others)))
     }
 
     /// Takes what steps cost from the last report that knows it.
@@ -123,8 +177,15 @@ impl Facts {
     }
 
     /// The run is over.
-    pub fn finish(&mut self) {
+    pub fn finish(&mut self, engine: &Engine, suite: &Suite) {
         self.ended = now();
+        self.after = Surroundings::look(engine, suite.engine.device);
+    }
+
+    /// Watts of the idle machine: the mean of what was measured before and after.
+    pub fn idle_watts(&self) -> Option<f64> {
+        let known: Vec<f64> = [&self.before, &self.after].into_iter().filter_map(|around| around.idle_watts).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
     /// Reads what is there, if anything is.

@@ -28,6 +28,29 @@ pub struct NonInferiority {
     pub holds: bool,
 }
 
+impl NonInferiority {
+    /// The same as one of so many tests: it holds at 2.5% divided by their number (Bonferroni), so that with a probability of at most
+    /// 2.5% any of them holds wrongly. The interval stays one of 95%.
+    #[must_use]
+    pub fn among(self, tests: usize) -> Self {
+        Self { holds: self.p <= level(tests), ..self }
+    }
+}
+
+/// The one-sided level of each of so many tests.
+fn level(tests: usize) -> f64 {
+    TAIL / tests.max(1) as f64
+}
+
+/// The fewest prompts of which [`non_inferiority`] can hold as one of so many tests, though the sides differ on none. Nothing
+/// suffices for a margin of 0.
+///
+/// It is where the score of no differences, `sqrt(n * margin / (1 - margin))`, reaches the level.
+pub fn least_prompts(margin: f64, tests: usize) -> u64 {
+    let deviations = Normal::standard().inverse_cdf(1.0 - level(tests));
+    (deviations * deviations * (1.0 - margin) / margin).ceil() as u64
+}
+
 /// Whether side A is right as often as side B, or less often by no more than `margin` (from 0 to below 1), where of `n` prompts
 /// `only_a_right` were answered rightly by A alone and `only_b_right` by B alone.
 ///
@@ -176,6 +199,20 @@ mod tests {
         assert!(!nothing.holds && nothing.p == 1.0 && nothing.difference.low == -1.0);
         let undecided = non_inferiority(0, 0, 10, 0.0);
         assert!(!undecided.holds && undecided.p == 0.5, "{undecided:?}");
+    }
+
+    #[test]
+    fn several_tests_need_more_evidence_each() {
+        assert_eq!(least_prompts(0.01, 1), 381);
+        for tests in [1, 2, 5, 40] {
+            for margin in [0.01, 0.05, 0.3] {
+                let least = least_prompts(margin, tests);
+                let holds = |n| non_inferiority(0, 0, n, margin).among(tests).holds;
+                assert!(holds(least) && !holds(least - 1), "{least} of {tests} tests, margin {margin}");
+            }
+        }
+        let one = non_inferiority(0, 0, 400, 0.01);
+        assert!(one.holds && !one.among(2).holds && one.among(2).difference == one.difference);
     }
 
     #[test]
