@@ -1,4 +1,4 @@
-"""Plain decoding of llama.cpp and transformers as rows for `paceline-eval report --import`: the same model, prompts and greedy tokens.
+"""Plain decoding of llama.cpp and transformers as rows for `paceline-eval report --import`: the same model and prompts, decoded greedily.
 
 usage: PYTHON peer_rows.py TARGET OUT.csv [--gguf TARGET.gguf --llama BIN_DIR] [--tasks FILE] [--each 8] [--repeats 3] [--threads 2]
 
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--llama")
     parser.add_argument("--gguf")
+    parser.add_argument("--gguf-format", default="f16", help="what its rows call the precision of the GGUF")
     parser.add_argument("--tasks", default=os.path.join(os.path.dirname(__file__), "..", "datasets", "tasks", "test.jsonl"))
     parser.add_argument("--each", type=count, default=8)
     parser.add_argument("--repeats", type=count, default=3)
@@ -81,7 +82,7 @@ def main():
     models = tokenizer, AutoModelForCausalLM.from_pretrained(a.target, dtype=torch.bfloat16).eval(), None
     sides = {"transformers, plain (bf16)": lambda row, text: of_transformers(a, models, row, text)}
     if a.llama:
-        sides["llama.cpp, plain (f16)"] = lambda row, text: of_llama(a, row, text)
+        sides[f"llama.cpp, plain ({a.gguf_format})"] = lambda row, text: of_llama(a, row, text)
     rows = chosen(a.tasks, a.each)
     render = lambda row: tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True)
     for side in sides.values():

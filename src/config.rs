@@ -331,9 +331,9 @@ impl GenerationConfig {
                     .to_owned(),
             );
         }
-        if self.quality == Quality::Bounded && self.ignore_eos {
+        if self.quality == Quality::Bounded && (self.ignore_eos || !self.stop.is_empty()) {
             return Err(
-                "certificates are of answers that end where the model ends them, so quality `bounded` takes no `ignore-eos`: leave it out, or choose `exact`."
+                "certificates are of answers that end where the model ends them, so quality `bounded` takes no `ignore-eos` and no `stop`: leave them out, or choose `exact`."
                     .to_owned(),
             );
         }

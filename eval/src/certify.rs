@@ -173,11 +173,19 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
 
     let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
-    // All of them before any is written, so that none is left that knows of fewer claims.
+    // All of them are made before any is written, and what is replaced is gone by then: whatever ends this leaves none that knows of
+    // fewer claims than there are.
     let certified: Vec<_> = goals
         .iter()
         .map(|goal| measured.certificate(*goal).map_err(|error| anyhow!("{error}")))
         .collect::<Result<_, _>>()?;
+    for goal in &goals {
+        let path = out.join(goals::file_name(goal.floor));
+        if path.exists() {
+            fs::remove_file(&path)
+                .map_err(|error| anyhow!("{} cannot be replaced: {error}; check its permissions.", path.display()))?;
+        }
+    }
     let mut page = String::new();
     for (certificate, refused) in certified {
         for error in refused {

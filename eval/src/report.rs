@@ -218,15 +218,11 @@ fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(ending) = name.strip_prefix("run").and_then(|rest| rest.strip_suffix(".json")) else { continue };
         let Some(facts) = Facts::read(&path)? else { continue };
-        if let Some(other) = parts
-            .iter()
-            .find(|other| (other.suite_digest, &other.target_hash) != (facts.suite_digest, &facts.target_hash))
-        {
+        let other = parts.first().and_then(|first: &Facts| first.difference(&facts));
+        if let Some((what, first, here)) = other {
             return Err(anyhow!(
-                "{} holds parts of different suites or models, {} and {}; put them into folders of their own.",
-                run.display(),
-                other.suite,
-                facts.suite
+                "{} holds parts of different runs: {what} is {first} in one and {here} in {name}; put them into folders of their own.",
+                run.display()
             ));
         }
         let mut table = read_rows(&run.join(format!("rows{ending}.csv")))?;

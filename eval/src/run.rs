@@ -1,6 +1,6 @@
 //! The command `run`: every plan answers every prompt of a suite, in turns, and what happened becomes rows.
 //!
-//! Plans answer a prompt one after the other, beginning with another one each time, so that a machine that changes its pace
+//! Plans answer a prompt one after the other, in another order each time, so that a machine that changes its pace
 //! changes it for all of them. They share one engine: what steps cost is learned once, as in a program that serves them all.
 //!
 //! A prompt's rows are written together. A run that was ended drops a block that is not whole and goes on behind the last that
@@ -84,6 +84,8 @@ impl Shard {
 struct Turn {
     repeat: usize,
     case: usize,
+    /// Its place among all turns of the shard.
+    number: usize,
 }
 
 /// The prompts of a shard in the order in which they are answered: all of them in each repeat, shuffled.
@@ -91,20 +93,20 @@ fn turns(suite: &Suite, shard: Shard) -> Vec<Turn> {
     let shuffled = |repeat: usize| {
         let mut cases: Vec<usize> = (0..suite.cases.len()).filter(|&case| shard.has(case)).collect();
         cases.shuffle(&mut ChaCha8Rng::seed_from_u64(repeat as u64));
-        cases.into_iter().map(move |case| Turn { repeat, case })
+        cases.into_iter().map(move |case| (repeat, case))
     };
-    (0..suite.repeats).flat_map(shuffled).collect()
+    let all = (0..suite.repeats).flat_map(shuffled).enumerate();
+    all.map(|(number, (repeat, case))| Turn { repeat, case, number }).collect()
 }
 
-/// The plans in the order in which they answer. Over as many turns as there are plans (twice as many, of an odd number), each is at
+/// The plans in the order in which they answer. Over as many turns in a row as there are plans (twice as many, of an odd number), each is at
 /// every place and follows every other equally often, so that what one leaves in the caches helps or hinders all alike: a Latin
 /// square balanced for first-order carry-over (Williams 1949).
 fn plan_order(plans: usize, turn: Turn) -> Vec<usize> {
     // 0, 1, n-1, 2, n-2, ..: all steps from one to the next are different.
     let first = (0..plans).map(|place| if place % 2 == 1 { place.div_ceil(2) } else { (plans - place / 2) % plans });
-    let number = turn.case + turn.repeat;
-    let mut order: Vec<usize> = first.map(|plan| (plan + number) % plans).collect();
-    if plans % 2 == 1 && (number / plans) % 2 == 1 {
+    let mut order: Vec<usize> = first.map(|plan| (plan + turn.number) % plans).collect();
+    if plans % 2 == 1 && (turn.number / plans) % 2 == 1 {
         order.reverse();
     }
     order
@@ -285,8 +287,8 @@ mod tests {
     fn every_plan_has_every_place_and_every_predecessor_equally_often() {
         for plans in 1..9 {
             let (mut places, mut follows) = (vec![vec![0; plans]; plans], vec![vec![0; plans]; plans]);
-            for case in 0..2 * plans {
-                let order = plan_order(plans, Turn { repeat: 3, case });
+            for number in 0..2 * plans {
+                let order = plan_order(plans, Turn { repeat: 3, case: 5, number });
                 order.iter().enumerate().for_each(|(place, &plan)| places[plan][place] += 1);
                 order.windows(2).for_each(|pair| follows[pair[0]][pair[1]] += 1);
             }
@@ -296,6 +298,6 @@ mod tests {
                 (0..plans).map(|before| (0..plans).map(|after| apart(before, after)).collect()).collect();
             assert_eq!(follows, expected, "{plans} plans");
         }
-        assert!(plan_order(0, Turn { repeat: 0, case: 0 }).is_empty());
+        assert!(plan_order(0, Turn { repeat: 0, case: 0, number: 0 }).is_empty());
     }
 }

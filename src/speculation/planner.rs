@@ -31,11 +31,11 @@ const DOUBT: f64 = 1.25;
 /// length, and of its time so far.
 const INTRODUCTION_SHARE: f64 = 0.04;
 const INTRODUCTION_PACE: f64 = 0.25;
-/// The most that probes may lose, as a share of all time.
+/// The most that probes may lose, as a share of the time of answers with as much to choose from.
 const PROBE_SHARE: f64 = 0.004;
 /// Rounds after which a drafter that was not asked may be probed.
 const PROBE_AFTER: u32 = 32;
-/// The share of the time that goes into looking at exits which do not draft.
+/// The share of that time that goes into looking at exits which do not draft.
 const WATCH_SHARE: f64 = 0.003;
 /// The acceptance with which a drafter would have to beat the choice to be probed.
 const HOPED: f64 = 0.97;
@@ -56,7 +56,7 @@ pub struct Plan {
     pub candidate: usize,
     /// Tokens that it drafts at most, at least 1.
     pub length: usize,
-    /// Tokens of them that it drafts in any case; the others as far as they pay.
+    /// Tokens of them that it drafts and verifies in any case; the others as far as they pay.
     pub least: usize,
 }
 
@@ -259,7 +259,9 @@ impl Planner {
     /// Empty means plain decoding.
     pub fn plans(&mut self, situation: &Situation<'_>, length: DraftLength) -> Vec<Plan> {
         self.trial = None;
-        self.answer.account = situation.usable.len().min(self.accounts.len() - 1);
+        // Where the length is fixed nothing is tried.
+        let choices = if length == DraftLength::Auto { situation.usable.len() } else { 0 };
+        self.answer.account = choices.min(self.accounts.len() - 1);
         let room = situation.remaining.saturating_sub(1).min(MAX_DRAFT);
         if room == 0 {
             return Vec::new();

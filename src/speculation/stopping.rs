@@ -47,7 +47,7 @@ pub struct WhileItPays<'a> {
 }
 
 impl<'a> WhileItPays<'a> {
-    /// A draft of at most `most` tokens, of which `least` are drafted in any case. `calibration` says what the drafter's odds are
+    /// A draft of at most `most` tokens, of which `least` are drafted and verified in any case. `calibration` says what the drafter's odds are
     /// worth and `acceptance` the probability that a token is accepted of which no odds are known yet; `token_seconds` is what a
     /// token takes that no draft brings.
     pub fn new(

@@ -47,6 +47,7 @@ pub struct RouterRecipe {
     /// How many rounds of an answer its predictions weigh as much as.
     pub rounds: f64,
     /// Groups of features that it is not told: where one brings nothing, as the ablation says, taking it costs every answer time.
+    /// Only `uncertainty` costs any.
     pub leave_out: Vec<Group>,
     /// Whether to train it again without each group of features, to see what that costs.
     pub ablation: bool,
@@ -96,6 +97,11 @@ impl RouterRecipe {
         }
         if !(self.sharpness.is_finite() && self.sharpness > 0.0 && self.rounds.is_finite() && self.rounds >= 0.0) {
             return Err("`sharpness` of [router] must be a number above 0, and `rounds` one from 0 on".to_owned());
+        }
+        if self.leave_out.iter().any(|group| *group != Group::Uncertainty) {
+            return Err(
+                "`leave_out` of [router] can be `uncertainty`: the other groups cost next to nothing".to_owned()
+            );
         }
         if self.optimizer.muon.is_some() {
             return Err("`optimizer.muon` is for models: leave it out of [router]".to_owned());

@@ -192,6 +192,8 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
     place.recipe(&[("[router]\n", "[router]\nleave_out = [\"uncertainty\"]\n")]);
     place.step("router", "killed").succeeds(&[]);
     assert_eq!(open().description().exit, None);
+    place.recipe(&[("[router]\n", "[router]\nleave_out = [\"attention\"]\n")]);
+    place.step("router", "killed").fails(1, &["`leave_out` of [router]", "`uncertainty`"]);
     place.recipe(&[]);
     fs::write(place.path("made/models/target/router.safetensors"), &router).unwrap();
 

@@ -49,6 +49,19 @@ pub enum GoalsError {
         /// Its floor.
         floor: f64,
     },
+    /// It would be replaced, and holds for the same model elsewhere.
+    #[error(
+        "The certificate {} holds for {there}, and would be replaced by one for {here}: name another folder with `--out`, or remove it.",
+        path.display()
+    )]
+    Elsewhere {
+        /// The certificate.
+        path: PathBuf,
+        /// The instruction set and precisions that it holds for.
+        there: String,
+        /// Those of now.
+        here: String,
+    },
 }
 
 /// What the certificate for a floor is called.
@@ -70,7 +83,8 @@ pub fn goals(
 ) -> Result<(Vec<Goal>, Vec<f64>), GoalsError> {
     let mut floors = asked.to_vec();
     let mut added = Vec::new();
-    for (path, certificate) in there(folder)? {
+    let all = there(folder)?;
+    for (path, certificate) in all.iter().cloned() {
         // Of other prompts, or for something else, it claims something else.
         if certificate.calibration.tasks != tasks || certificate.conditions != *conditions {
             continue;
@@ -90,8 +104,23 @@ pub fn goals(
     }
     floors.sort_by(|a, b| b.total_cmp(a));
     floors.dedup();
+    let names: Vec<String> = floors.iter().copied().map(file_name).collect();
+    let is_replaced = |path: &Path| names.iter().any(|name| path.file_name().is_some_and(|own| own == &**name));
+    if let Some((path, there)) =
+        all.into_iter().find(|(path, there)| is_replaced(path) && holds_elsewhere(there, conditions))
+    {
+        let place =
+            |of: &Conditions| format!("{}, {} and a cache in {}", of.instruction_set, of.precision, of.kv_cache);
+        return Err(GoalsError::Elsewhere { path, there: place(&there.conditions), here: place(conditions) });
+    }
     let claims = floors.len() * LEVELS.len();
     Ok((floors.into_iter().map(|floor| Goal { floor, delta, claims }).collect(), added))
+}
+
+/// Whether a certificate is of the same model as here, but for another machine or precision.
+fn holds_elsewhere(there: &Certificate, here: &Conditions) -> bool {
+    let Conditions { instruction_set, precision, kv_cache, .. } = there.conditions.clone();
+    there.conditions != *here && there.conditions == Conditions { instruction_set, precision, kv_cache, ..here.clone() }
 }
 
 /// The certificates in a folder that can be read; others hold nowhere.
@@ -185,6 +214,15 @@ mod tests {
                 assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{error}");
             }
         }
+        let folder = tempfile::tempdir().unwrap();
+        let mut there = certificate(0.9, 0.05, "01", "0b");
+        there.conditions.instruction_set = "avx2".into();
+        fs::write(folder.path().join("floor-0.9.json"), there.to_json().unwrap()).unwrap();
+        let asked = |floor| goals(&[floor], 0.05, folder.path(), &conditions("01"), "0a");
+        let error = asked(0.9).unwrap_err().to_string();
+        let words = ["floor-0.9.json", "avx2, bf16", "avx512, bf16", "--out"];
+        assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{error}");
+        assert!(asked(0.95).is_ok());
         let error = goals(&[0.9], 0.05, Path::new("/nowhere"), &conditions("01"), "0a").unwrap_err().to_string();
         assert!(error.contains("/nowhere") && error.contains("--out"), "{error}");
     }

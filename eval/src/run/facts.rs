@@ -141,15 +141,19 @@ impl Facts {
         if let Some((what, then, now)) = before.difference(self) {
             return Err(format!("{what} was {then} and is {now}"));
         }
-        if before.machine != self.machine {
-            return Err(format!("the machine was {} and is {}", before.machine, self.machine));
+        let places = [
+            ("machine", &before.machine, &self.machine),
+            ("instruction set", &before.instruction_set, &self.instruction_set),
+        ];
+        if let Some((what, then, now)) = places.into_iter().find(|(_, then, now)| then != now) {
+            return Err(format!("the {what} was {then} and is {now}"));
         }
         (self.began, self.before) = (before.began, before.before);
         Ok(())
     }
 
-    /// What is otherwise in another part of a run, machines apart, with both values: answers would be those of another program,
-    /// model or setting.
+    /// What is otherwise in another part of a run, with both values: answers would be those of another version, model or setting.
+    /// Parts may be of different machines, as a prompt's plans are compared within one.
     pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let of = |facts: &Self| {
             let drafts: Vec<String> = facts.drafts.iter().map(|(name, hash)| format!("{name} ({hash})")).collect();
@@ -161,7 +165,6 @@ impl Facts {
                 ("the draft models", drafts.join(", ")),
                 ("the precision", facts.precision.clone()),
                 ("the number of threads", facts.threads.to_string()),
-                ("the instruction set", facts.instruction_set.clone()),
                 ("the version", facts.version.clone()),
             ]
         };
