@@ -84,19 +84,22 @@ impl Shard {
 struct Turn {
     repeat: usize,
     case: usize,
-    /// Its place among all turns of the shard.
+    /// Its place among the turns of all shards.
     number: usize,
 }
 
-/// The prompts of a shard in the order in which they are answered: all of them in each repeat, shuffled.
+/// The prompts of a shard in the order in which they are answered: all of them in each repeat, shuffled. They are numbered among those
+/// of all shards, so that a prompt's plans answer in the same order however the prompts are shared out.
 fn turns(suite: &Suite, shard: Shard) -> Vec<Turn> {
     let shuffled = |repeat: usize| {
-        let mut cases: Vec<usize> = (0..suite.cases.len()).filter(|&case| shard.has(case)).collect();
+        let mut cases: Vec<usize> = (0..suite.cases.len()).collect();
         cases.shuffle(&mut ChaCha8Rng::seed_from_u64(repeat as u64));
         cases.into_iter().map(move |case| (repeat, case))
     };
     let all = (0..suite.repeats).flat_map(shuffled).enumerate();
-    all.map(|(number, (repeat, case))| Turn { repeat, case, number }).collect()
+    all.filter(|(_, (_, case))| shard.has(*case))
+        .map(|(number, (repeat, case))| Turn { repeat, case, number })
+        .collect()
 }
 
 /// The plans in the order in which they answer. Over as many turns in a row as there are plans (twice as many, of an odd number), each is at

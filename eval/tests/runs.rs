@@ -182,6 +182,7 @@ fn the_page_needs_nothing_else_and_says_what_is_doubtful() {
     for needed in [
         "A &lt;title&gt;",
         "other engine",
+        "Not in the picture, as fewer prompts were answered: other engine (2 prompts, 95.0 ms)",
         "other --model &lt;x&gt;",
         "prefers-color-scheme",
         "viewport",

@@ -131,8 +131,11 @@ fn quality(findings: &Findings) -> String {
 fn trade(findings: &Findings) -> String {
     let point = |plan: &PlanResult, x: Option<f64>| Some((plan.name.clone(), x?, 100.0 * plan.quality.right?.estimate));
     let quality = Axis { name: "right answers, %", decimals: 1 };
-    let time: Vec<_> = findings.plans.iter().filter_map(|plan| point(plan, Some(plan.latency_ms.estimate))).collect();
-    let energy: Vec<_> = findings.plans.iter().filter_map(|plan| point(plan, plan.energy.joules)).collect();
+    // Shares of right answers to other prompts are no places in one picture.
+    let all = findings.plans.first().map_or(0, |plan| plan.prompts.len());
+    let (shown, others): (Vec<_>, Vec<_>) = findings.plans.iter().partition(|plan| plan.prompts.len() == all);
+    let time: Vec<_> = shown.iter().filter_map(|plan| point(plan, Some(plan.latency_ms.estimate))).collect();
+    let energy: Vec<_> = shown.iter().filter_map(|plan| point(plan, plan.energy.joules)).collect();
     if time.is_empty() {
         return String::new();
     }
@@ -146,7 +149,15 @@ fn trade(findings: &Findings) -> String {
     if !energy.is_empty() {
         html += &pareto("Quality against energy", Axis { name: "joules per token", decimals: 3 }, quality, &energy);
     }
-    html + "</div>\n"
+    html += "</div>\n";
+    if !others.is_empty() {
+        let named = |plan: &&PlanResult| {
+            format!("{} ({} prompts, {:.1} ms)", escape(&plan.name), plan.prompts.len(), plan.latency_ms.estimate)
+        };
+        let others: Vec<String> = others.iter().map(named).collect();
+        let _ = writeln!(html, "<p>Not in the picture, as fewer prompts were answered: {}.</p>", others.join(", "));
+    }
+    html
 }
 
 fn groups(findings: &Findings) -> String {
