@@ -250,7 +250,10 @@ fn without_generation_marks(source: &str) -> String {
 }
 
 /// `format` filled in as by C's strftime in the English locale, for a time in seconds since 1970 (UTC).
-fn strftime(format: &str, seconds: u64) -> Result<String, String> {
+///
+/// # Errors
+/// The rest of a sentence, if a directive is not known.
+pub fn strftime(format: &str, seconds: u64) -> Result<String, String> {
     const MONTHS: [&str; 12] = [
         "January",
         "February",

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use paceline::text::strftime;
+
 use super::Findings;
 use super::page::{escape, table};
 
@@ -89,20 +91,7 @@ pub(super) fn section(findings: &Findings) -> String {
 
 /// Seconds since 1970 as day and minute of the calendar, in UTC; `None` of 0, which stands for no time.
 fn date(seconds: u64) -> Option<String> {
-    if seconds == 0 {
-        return None;
-    }
-    let (days, minutes) = (seconds / 86_400, seconds % 86_400 / 60);
-    // Days from 0000-03-01: a year that begins in March has its leap day at its end (Hinnant, "chrono-compatible low-level date algorithms").
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    Some(format!("{year}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60))
+    (seconds > 0).then(|| strftime("%F %H:%M", seconds).ok()).flatten()
 }
 
 #[cfg(test)]
