@@ -11,24 +11,27 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use entry::{Adaptation, Entry};
 pub use period::{Period, PeriodError};
 pub use stats::{AdaptationStats, Adapted, EnergyUsed, Group, QualityKept, TimeSaved};
 
 use crate::checkpoint::shown_path;
-use crate::files::{WriteError, write_file};
+use crate::files::{self, LockError, LockKind, ReadError, WriteError, lock_file_of, write_file};
 use entry::Line;
 
 /// Bytes beyond which the older half goes: some ten thousand answers.
 const LARGEST: u64 = 4 << 20;
 /// Bytes that are read at most. Journals are smaller.
 const MOST_READ: u64 = 16 << 20;
+/// Bytes of a journal that is shortened at most: one that was put together by hand may be large.
+const MOST_SHORTENED: u64 = 256 << 20;
 /// How long an answer waits for another process that shortens the journal, which takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How the first line of a journal begins.
@@ -45,8 +48,8 @@ pub enum JournalError {
     Missing { path: PathBuf },
     #[error("The journal {} cannot be read: {source}; name a file that you may read with `--journal`.", shown_path(.path))]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("The journal {} cannot be read: it has {bytes} bytes, and journals are smaller than {MOST_READ}; name another file with `--journal`.", shown_path(.path))]
-    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("The journal {} cannot be read: it has more than {MOST_READ} bytes, and journals are smaller; name another file with `--journal`.", shown_path(.path))]
+    TooLarge { path: PathBuf },
     #[error("{} cannot be a journal: it is no file; name one with `--journal`.", shown_path(.path))]
     NoFile { path: PathBuf },
     #[error(
@@ -85,6 +88,8 @@ pub struct Journal {
     path: PathBuf,
     largest: u64,
     patience: Duration,
+    /// Whether the last wait for the lock, in each of its kinds, was in vain.
+    waited_in_vain: Arc<[AtomicBool; 2]>,
 }
 
 /// What a journal holds.
@@ -100,7 +105,7 @@ struct Contents {
 impl Journal {
     /// The journal in this file, which need not be there yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), largest: LARGEST, patience: PATIENCE }
+        Self { path: path.into(), largest: LARGEST, patience: PATIENCE, waited_in_vain: Arc::default() }
     }
 
     /// Its file.
@@ -130,7 +135,8 @@ impl Journal {
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         folder.map_or(Ok(()), fs::create_dir_all).map_err(unwritable)?;
-        let together = self.lock(|lock| lock.try_lock_shared()).map_err(unwritable)?;
+        let held = |held| unwritable(io::Error::new(io::ErrorKind::WouldBlock, held));
+        let together = self.lock(LockKind::Shared).map_err(held)?;
         let bytes = self.write(line)?;
         drop(together);
         if bytes > self.largest { self.shorten(bytes) } else { Ok(()) }
@@ -139,7 +145,7 @@ impl Journal {
     /// Writes a line at the end of the file, which has so many bytes afterwards.
     fn write(&self, mut line: Vec<u8>) -> Result<u64, JournalError> {
         let mut write = || {
-            let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
+            let mut file = files::open_to_append(&self.path)?;
             let mut beginning = Vec::new();
             (&file).take(16).read_to_end(&mut beginning)?;
             let is_beginning = |known: &&[u8]| beginning.starts_with(&known[..known.len().min(beginning.len())]);
@@ -168,36 +174,29 @@ impl Journal {
         }
     }
 
-    /// Takes the lock beside the journal, which appending processes share and one that shortens it has alone. Where the system has no
-    /// locks, or the folder takes no file, there is none.
-    fn lock(&self, take: impl Fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>, io::Error> {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".lock");
-        let Ok(lock) = OpenOptions::new().append(true).create(true).open(path) else { return Ok(None) };
-        let started = Instant::now();
-        loop {
-            match take(&lock) {
-                Ok(()) => return Ok(Some(lock)),
-                Err(TryLockError::Error(_)) => return Ok(None),
-                Err(TryLockError::WouldBlock) if started.elapsed() >= self.patience => {
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process keeps it locked"));
-                }
-                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(1)),
-            }
+    /// Takes the lock beside the journal, which appending processes share and one that shortens it has alone, if it is to be had
+    /// within [`PATIENCE`]. Once that was in vain, further answers do not wait for it, until one of them gets it. Where there can
+    /// be no lock, there is none.
+    fn lock(&self, kind: LockKind) -> Result<Option<File>, LockError> {
+        let in_vain = &self.waited_in_vain[kind as usize];
+        let patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { self.patience };
+        let taken = files::lock(&lock_file_of(&self.path), kind, patience);
+        in_vain.store(matches!(taken, Err(LockError::Held)), Ordering::Relaxed);
+        match taken {
+            Err(LockError::Impossible(_)) => Ok(None),
+            taken => taken.map(Some),
         }
     }
 
     /// Replaces the journal by its newer half, and a line that says what has gone.
     fn shorten(&self, bytes: u64) -> Result<(), JournalError> {
         // Whoever has the lock shortens it, or appends to it and will.
-        let Ok(_alone) = self.lock(File::try_lock) else { return Ok(()) };
+        let Ok(_alone) = self.lock(LockKind::Alone) else { return Ok(()) };
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
-        // Where a link leads to, so that it stays one.
-        let path = fs::canonicalize(&self.path).map_err(unwritable)?;
-        if fs::metadata(&path).map_err(unwritable)?.len() <= self.largest {
+        let text = files::read(&self.path, MOST_SHORTENED).map_err(|error| unwritable(error.into()))?;
+        if text.len() as u64 <= self.largest {
             return Ok(());
         }
-        let text = fs::read(&path).map_err(unwritable)?;
         let middle = text.len() / 2;
         let cut = text[middle..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |place| middle + place + 1);
         let gone = Contents::of(&text[..cut]);
@@ -207,7 +206,7 @@ impl Journal {
             until: gone.entries.iter().map(|entry| entry.at).max().unwrap_or(since),
         };
         let shorter = [&line.to_bytes(), &text[cut..]].concat();
-        write_file(&path, &shorter).map_err(|source| JournalError::NotShortened { bytes, source })
+        write_file(&self.path, &shorter).map_err(|source| JournalError::NotShortened { bytes, source })
     }
 
     /// What the answers of a period that ends now (milliseconds since 1970) come to.
@@ -233,22 +232,14 @@ impl Journal {
     }
 
     fn read(&self) -> Result<Contents, JournalError> {
-        let path = || self.path.clone();
-        let unreadable = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => JournalError::Missing { path: path() },
-            _ => JournalError::Unreadable { path: path(), source },
-        };
-        if !fs::metadata(&self.path).map_err(unreadable)?.is_file() {
-            return Err(JournalError::NoFile { path: path() });
+        let path = self.path.clone();
+        match files::read(&self.path, MOST_READ) {
+            Ok(text) => Ok(Contents::of(&text)),
+            Err(ReadError::Absent) => Err(JournalError::Missing { path }),
+            Err(ReadError::NotPlain(_)) => Err(JournalError::NoFile { path }),
+            Err(ReadError::TooLarge { .. }) => Err(JournalError::TooLarge { path }),
+            Err(error) => Err(JournalError::Unreadable { path, source: error.into() }),
         }
-        let mut text = Vec::new();
-        let file = File::open(&self.path).map_err(unreadable)?;
-        let bytes = file.metadata().map_err(unreadable)?.len();
-        let read = file.take(MOST_READ + 1).read_to_end(&mut text).map_err(unreadable)?;
-        if read as u64 > MOST_READ {
-            return Err(JournalError::TooLarge { path: path(), bytes });
-        }
-        Ok(Contents::of(&text))
     }
 }
 

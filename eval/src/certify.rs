@@ -161,6 +161,17 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     // Before anything is measured, which may take hours.
     let asked = if flags.floor.is_empty() { &FLOORS[..] } else { &flags.floor };
     let (goals, added) = goals::goals(asked, flags.delta, &out, &conditions, &calibration.tasks)?;
+    for path in goals.iter().map(|goal| out.join(goals::file_name(goal.floor))) {
+        let is_free = Certificate::may_replace(&path)
+            .with_context(|| format!("{} cannot be read; name another folder with `--out`", path.display()))?;
+        if !is_free {
+            return Err(anyhow!(
+                "{} is no certificate and was left alone: name another folder with `--out`.",
+                path.display()
+            )
+            .into());
+        }
+    }
     let mut file = LossesFile::open(&out, &made_of(&conditions, &calibration, &bundles), &bundles)?;
     if !added.is_empty() {
         let floors: Vec<String> = added.iter().map(f64::to_string).collect();

@@ -3,10 +3,10 @@
 //! A row that cannot be used is told with its line and left out; the rest is kept.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use paceline::files;
 use paceline::{Message, Prompt};
 use serde::Deserialize;
 use serde_json::Value;
@@ -80,14 +80,17 @@ pub struct Case {
     pub check: Option<Check>,
 }
 
+/// Bytes of a file of prompts at most.
+pub(crate) const LARGEST_PROMPTS: u64 = 1 << 30;
+
 /// The prompts of a file, at most `each` of every category and level, and sentences about rows that cannot be used.
 ///
 /// # Errors
 /// If the file cannot be read.
 pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(Vec<Case>, Vec<String>), anyhow::Error> {
     let shown = path.display();
-    let bytes =
-        fs::read(path).with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
+    let bytes = files::read(path, LARGEST_PROMPTS)
+        .with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (mut cases, mut complaints) = (Vec::new(), Vec::new());
     let mut taken: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -170,7 +173,7 @@ mod tests {
     fn read(text: &str, format: Format, each: Option<usize>) -> (Vec<Case>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.jsonl");
-        fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
         read_cases(&path, format, each).unwrap()
     }
 

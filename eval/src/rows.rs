@@ -3,11 +3,12 @@
 //! Rows of other programs are read from CSV with the same names of columns, of which `id`, `plan` and `tokens` are needed; columns that
 //! are missing are unknown.
 
-use std::fs;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use paceline::files;
 use paceline::{Answer, FinishReason};
 use serde::{Deserialize, Serialize};
 
@@ -183,13 +184,17 @@ pub struct Table {
     pub complaints: Vec<String>,
 }
 
+/// Bytes of a file of rows at most.
+pub const LARGEST_ROWS: u64 = 4 << 30;
+
 /// Reads rows; those that cannot be used are told by line and left out.
 ///
 /// # Errors
 /// If the file cannot be read or has no columns that a row needs.
 pub fn read_rows(path: &Path) -> Result<Table, anyhow::Error> {
     let shown = path.display();
-    let bytes = fs::read(path).with_context(|| format!("The rows {shown} cannot be read; check the path"))?;
+    let bytes =
+        files::read(path, LARGEST_ROWS).with_context(|| format!("The rows {shown} cannot be read; check the path"))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(&*bytes);
     let header = reader.headers().with_context(|| format!("The rows {shown} have no header that can be read"))?.clone();
     let known: Vec<String> = columns();
@@ -257,7 +262,7 @@ pub fn header() -> String {
 /// Rows that are written as they come, a prompt's together.
 pub struct Appender {
     path: PathBuf,
-    file: fs::File,
+    file: File,
 }
 
 impl Appender {
@@ -267,7 +272,7 @@ impl Appender {
     /// If that fails.
     pub fn open(path: &Path) -> Result<Self, anyhow::Error> {
         let open = || {
-            let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+            let mut file = files::open_to_append(path)?;
             if file.metadata()?.len() == 0 {
                 file.write_all(header().as_bytes())?;
             }
@@ -337,7 +342,7 @@ mod tests {
     fn malformed_rows_are_told_by_line_and_the_rest_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
-        fs::write(&path, "id,plan,tokens,latency_ms\na,p,4,10\nb,p,many,10\nc,p\nd,p,5,\n").unwrap();
+        std::fs::write(&path, "id,plan,tokens,latency_ms\na,p,4,10\nb,p,many,10\nc,p\nd,p,5,\n").unwrap();
         let table = read_rows(&path).unwrap();
         assert_eq!(table.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "d"]);
         assert!(
@@ -346,7 +351,7 @@ mod tests {
             table.complaints
         );
         for (text, words) in [("id,plan\n", "no column `tokens`"), ("id,plan,tokens,tokns\n", "`tokns`")] {
-            fs::write(&path, text).unwrap();
+            std::fs::write(&path, text).unwrap();
             assert!(read_rows(&path).unwrap_err().to_string().contains(words));
         }
     }

@@ -10,18 +10,20 @@ mod facts;
 mod surroundings;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::Engine;
 use paceline::command::Failure;
+use paceline::command::engine::CommandEngine;
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
-use paceline::files::write_file;
+use paceline::files::{self, LockError, LockKind, lock, write_file};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +31,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::facts::{Facts, PlanFacts};
 pub use self::surroundings::Surroundings;
 use crate::prompts::Case;
-use crate::rows::{Appender, Row, header, read_rows, to_csv};
+use crate::rows::{Appender, LARGEST_ROWS, Row, header, read_rows, to_csv};
 use crate::suite::Suite;
 
 /// The flags of `run`.
@@ -145,9 +147,9 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     }
 
     let mut progress = Progress::new();
-    let engine = Engine::load_with_progress(&suite.engine, &mut |stage| {
+    let engine = CommandEngine::from(Engine::load_with_progress(&suite.engine, &mut |stage| {
         progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
-    })?;
+    })?);
     progress::clear();
     let mut facts = Facts::gather(&suite, &engine, flags.shard)?;
     if let Some(before) = before {
@@ -228,8 +230,9 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
     if !path.exists() {
         return Ok(BTreeSet::new());
     }
-    let text = fs::read(path).with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
-    if text.is_empty() || !text.contains(&b'\n') {
+    let text = files::read(path, LARGEST_ROWS)
+        .with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
+    if header().as_bytes().starts_with(&text) && !text.ends_with(b"\n") {
         // It was ended in the header.
         fs::remove_file(path).with_context(|| format!("{} cannot be begun anew; remove it", path.display()))?;
         return Ok(BTreeSet::new());
@@ -263,14 +266,12 @@ fn take(out: &Path, shard: Shard) -> Result<File, anyhow::Error> {
     let shown = out.display();
     let unwritable = || format!("The folder {shown} cannot be written to; name another with --out");
     fs::create_dir_all(out).with_context(unwritable)?;
-    let lock = File::create(out.join(shard.file("in-use", "lock"))).with_context(unwritable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(anyhow!(
+    lock(&out.join(shard.file("in-use", "lock")), LockKind::Alone, Duration::ZERO).or_else(|error| match error {
+        LockError::Held => Err(anyhow!(
             "Another command is writing this part of {shown}; wait for it, or name another folder with --out."
         )),
-        Err(TryLockError::Error(error)) => Err(error).with_context(unwritable),
-    }
+        LockError::Impossible(error) => Err(error).with_context(unwritable),
+    })
 }
 
 #[cfg(test)]

@@ -21,12 +21,12 @@
 //! Paths are meant from the folder of the suite.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
+use paceline::files;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -100,6 +100,9 @@ struct Prompts {
     each: Option<usize>,
 }
 
+/// Bytes of a suite at most.
+const LARGEST: u64 = 1 << 20;
+
 impl Suite {
     /// Reads a suite and its prompts.
     ///
@@ -108,7 +111,7 @@ impl Suite {
     /// ([`Suite::complaints`]).
     pub fn read(path: &Path) -> Result<Self, anyhow::Error> {
         let shown = path.display();
-        let text = fs::read_to_string(path).with_context(|| {
+        let text = files::read_text(path, LARGEST).with_context(|| {
             format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml")
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {

@@ -14,6 +14,11 @@ use paceline_kernels::{
 };
 use proptest::prelude::*;
 
+fn map(path: &std::path::Path) -> MappedFile {
+    let file = std::fs::File::open(path).expect("it was written");
+    MappedFile::new(file, path).expect("it can be mapped")
+}
+
 #[test]
 fn all_configurations_give_the_scalar_bits() {
     let (reference, all) = (reference(), all_kernels());
@@ -189,7 +194,7 @@ fn weights_in_a_file_equal_owned_ones_at_any_offset() {
             let mut file = std::fs::File::create(&path).expect("the temporary folder can be written");
             // Nothing follows the weights: reading past them would be reading past the file.
             file.write_all(&[vec![0xff; offset], bytes.clone()].concat()).expect("it can be written");
-            let map = Arc::new(MappedFile::open(&path).expect("it was written"));
+            let map = Arc::new(map(&path));
             std::fs::remove_file(&path).expect("it was written");
             let range = offset..offset + bytes.len();
             let mapped = Weights::in_place(map, range, format, 19, 37).expect("the range is right");
@@ -213,7 +218,7 @@ fn wrong_shapes_and_ranges_are_refused() {
     }
     let path = std::env::temp_dir().join(format!("paceline-kernels-{}-short", std::process::id()));
     std::fs::write(&path, [0; 8]).expect("the temporary folder can be written");
-    let map = Arc::new(MappedFile::open(&path).expect("it was written"));
+    let map = Arc::new(map(&path));
     std::fs::remove_file(&path).expect("it was written");
     #[allow(clippy::reversed_empty_ranges)] // a file's header may say anything
     for range in [0..9, 9..10, 8..0, usize::MAX - 1..usize::MAX] {

@@ -20,8 +20,8 @@ const PRIOR: f64 = 24.0;
 const HALF_LIFE: f64 = 256.0;
 /// The most drafters that are kept: those of skip plans are named by users.
 const MOST_DRAFTERS: usize = 64;
-/// The largest file that is read.
-const LARGEST: u64 = 1 << 20;
+/// Bytes of a file at most: more than a state ever has.
+pub const MOST_BYTES: u64 = 1 << 20;
 
 /// Why a saved state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +40,11 @@ pub enum OnlineError {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be read.
-    #[error("The learned state {} cannot be read ({source})", path.display())]
-    Unreadable {
+    /// It is no learned state, whole or damaged, but something else that is nobody's business here.
+    #[error("{} is not a learned state and was left alone", path.display())]
+    Foreign {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
     },
 }
 
@@ -64,7 +62,7 @@ struct Cell {
 
 impl Cell {
     fn observe(&mut self, tokens: f64, acceptance: f64, expected: f64) {
-        let fade = 0.5_f64.powf(tokens / HALF_LIFE);
+        let fade = fade(tokens);
         self.evaluated = self.evaluated * fade + tokens;
         self.accepted = self.accepted * fade + tokens * acceptance;
         self.expected = self.expected * fade + tokens * expected;
@@ -90,7 +88,58 @@ impl Cell {
     }
 }
 
+/// The share that is left of earlier observations after so many tokens.
+fn fade(tokens: f64) -> f64 {
+    0.5_f64.powf(tokens / HALF_LIFE)
+}
+
+/// What observations do to a cell, whatever it held before: fade it, and add to it. Old observations fade by the number of newer
+/// tokens alone, so the change by several is again one factor and one sum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Change {
+    /// By how much what was there before has faded.
+    fade: f64,
+    /// What came, faded likewise.
+    added: Cell,
+}
+
+impl Default for Change {
+    fn default() -> Self {
+        Self { fade: 1.0, added: Cell::default() }
+    }
+}
+
+impl Change {
+    fn observe(&mut self, tokens: f64, acceptance: f64, expected: f64) {
+        self.fade *= fade(tokens);
+        self.added.observe(tokens, acceptance, expected);
+    }
+
+    /// The cell that comes of another one.
+    fn of(&self, before: Cell) -> Cell {
+        let Self { fade, added } = *self;
+        Cell {
+            evaluated: before.evaluated * fade + added.evaluated,
+            accepted: before.accepted * fade + added.accepted,
+            expected: before.expected * fade + added.expected,
+        }
+    }
+}
+
+/// What was learned since the state was read or written.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Changes {
+    /// By drafter.
+    cells: BTreeMap<String, [Change; LEVELS.len()]>,
+    answers: u64,
+}
+
 /// What was learned while serving.
+///
+/// Several programs may learn into one file. Each keeps what it learned since it last read or wrote the file, and when it writes,
+/// brings that to what the file holds by then ([`Online::after`]): the file is what one program would have that had seen the
+/// answers of all, each program's since its former write together, in the order of the writes. Nothing is lost or counted twice.
+/// What work takes is measured anew by every answer, so of that the last to write is right.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Online {
@@ -102,6 +151,8 @@ pub struct Online {
     costs: CostTable,
     /// Answers that were learned from.
     answers: u64,
+    #[serde(skip)]
+    changes: Changes,
 }
 
 impl Online {
@@ -130,12 +181,43 @@ impl Online {
             return;
         }
         self.cells.entry(drafter.to_owned()).or_default()[level].observe(tokens, acceptance, expected);
+        self.changes.cells.entry(drafter.to_owned()).or_default()[level].observe(tokens, acceptance, expected);
     }
 
     /// An answer is over, and this is what work took in it.
     pub fn end_answer(&mut self, costs: CostTable) {
-        self.answers += 1;
+        self.answers = self.answers.saturating_add(1);
+        self.changes.answers += 1;
         self.costs = costs;
+    }
+
+    /// Whether anything was learned since it was read or [taken up](Self::after).
+    pub fn has_changes(&self) -> bool {
+        self.changes != Changes::default()
+    }
+
+    /// What comes of a state that others wrote meanwhile by what was learned here since. Nothing of that is pending in it.
+    #[must_use]
+    pub fn after(&self, others: &Self) -> Self {
+        let mut all = Self { changes: Changes::default(), ..others.clone() };
+        for (drafter, changes) in &self.changes.cells {
+            // As many drafters as are kept, of whomever: as when one program had seen all answers.
+            if all.cells.contains_key(drafter) || all.cells.len() < MOST_DRAFTERS {
+                let cells = all.cells.entry(drafter.clone()).or_default();
+                cells.iter_mut().zip(changes).for_each(|(cell, change)| *cell = change.of(*cell));
+            }
+        }
+        if self.changes.answers > 0 {
+            all.answers = all.answers.saturating_add(self.changes.answers);
+            all.costs = self.costs.clone();
+        }
+        all
+    }
+
+    /// The same with nothing pending, for where the file holds nothing of others.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self { changes: Changes::default(), ..self.clone() }
     }
 
     /// By how much the log-odds of a drafter's predicted acceptance are to be raised for prompts of these probabilities of
@@ -153,37 +235,47 @@ impl Online {
         serde_json::to_string_pretty(self)
     }
 
-    /// Reads a state that was learned with predictions that `of` is a hash of; `None` if there is no such file.
+    /// A state that was learned with predictions that `of` is a hash of, from the bytes of its file; `path` is for messages.
     ///
     /// # Errors
-    /// If it is damaged, or of other predictions.
-    pub fn open(path: &Path, of: &str) -> Result<Option<Self>, OnlineError> {
-        let unreadable = |source| OnlineError::Unreadable { path: path.to_owned(), source };
+    /// If it is damaged, of other predictions, or not one of our files.
+    pub fn read(path: &Path, bytes: &[u8], of: &str) -> Result<Self, OnlineError> {
         let damaged = |reason: String| OnlineError::Damaged { path: path.to_owned(), reason };
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-            Ok(metadata) if metadata.len() > LARGEST => return Err(damaged(format!("{} bytes", metadata.len()))),
-            Ok(_) => {}
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let state: Self = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let state: Self = serde_json::from_slice(bytes).map_err(|error| match begins_like_one(bytes) {
+            true => damaged(error.to_string()),
+            false => OnlineError::Foreign { path: path.to_owned() },
+        })?;
         if state.of != of {
             return Err(OnlineError::Other { path: path.to_owned() });
         }
-        if state.cells.len() > MOST_DRAFTERS || !state.cells.values().flatten().all(Cell::is_possible) {
-            return Err(damaged("counts that cannot be".to_owned()));
+        state.check().map_err(|reason| damaged(reason.to_owned()))?;
+        Ok(state)
+    }
+
+    /// What in it cannot be.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.cells.len() > MOST_DRAFTERS || !self.cells.values().flatten().all(Cell::is_possible) {
+            return Err("counts that cannot be");
         }
-        let costs = &state.costs;
+        let costs = &self.costs;
         let drafters = costs.drafters.values().flat_map(|cost| [cost.token, cost.reading]);
         let shares = costs.drafters.values().all(|cost| cost.share > 0.0 && cost.share <= 1.0);
-        if !shares
-            || costs.steps.iter().copied().chain(drafters).any(|seconds| !(seconds.is_finite() && seconds >= 0.0))
-        {
-            return Err(damaged("costs that cannot be".to_owned()));
+        let is_time = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        if shares && costs.steps.iter().copied().chain(drafters).all(is_time) {
+            Ok(())
+        } else {
+            Err("costs that cannot be")
         }
-        Ok(Some(state))
     }
+}
+
+/// Whether a file begins as every state does that was written here, `{"of": "`, whatever comes then.
+fn begins_like_one(bytes: &[u8]) -> bool {
+    let mut bytes = bytes;
+    ["{", "\"of\"", ":", "\""].iter().all(|part| {
+        let rest = bytes.trim_ascii_start().strip_prefix(part.as_bytes());
+        rest.inspect(|rest| bytes = rest).is_some()
+    })
 }
 
 #[cfg(test)]
@@ -195,6 +287,10 @@ mod tests {
     use crate::router::sigmoid;
 
     const SIMPLE: [f64; 3] = [1.0, 0.0, 0.0];
+
+    fn read(bytes: &[u8], of: &str) -> Result<Online, OnlineError> {
+        Online::read(Path::new("state.json"), bytes, of)
+    }
 
     #[test]
     fn predictions_move_to_what_is_seen_and_other_classes_stay() {
@@ -228,7 +324,7 @@ mod tests {
         state.observe("x", 0, f64::NAN, 0.5, 0.5);
         state.observe("x", 0, 1.0, 2.0, 0.5);
         assert!(state.cells.len() <= MOST_DRAFTERS && !state.cells.contains_key("x"));
-        assert!(state.to_json().unwrap().len() < LARGEST as usize);
+        assert!(state.to_json().unwrap().len() < MOST_BYTES as usize);
     }
 
     proptest! {
@@ -237,33 +333,84 @@ mod tests {
             let mut state = Online::new("a");
             seen.iter().for_each(|&(level, tokens, acceptance, expected)| state.observe("lookup", level, tokens, acceptance, expected));
             state.end_answer(CostTable { steps: vec![1.0, 1.5], ..CostTable::default() });
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("state.json");
-            std::fs::write(&path, state.to_json().unwrap()).unwrap();
-            let read = Online::open(&path, "a").unwrap().unwrap();
+            let json = state.to_json().unwrap();
+            let read = read(json.as_bytes(), "a").unwrap();
             prop_assert_eq!((read.answers, &read.costs), (1, &state.costs));
             for level in 0..3 {
                 let sure: [f64; 3] = std::array::from_fn(|class| f64::from(u8::from(class == level)));
                 // Decimals may be off by the last bit.
                 prop_assert!((read.shift("lookup", &sure) - state.shift("lookup", &sure)).abs() < 1e-9);
             }
-            let is_refused = matches!(Online::open(&path, "b"), Err(OnlineError::Other { .. }));
+            let is_refused = matches!(super::Online::read(Path::new("x"), json.as_bytes(), "b"), Err(OnlineError::Other { .. }));
             prop_assert!(is_refused);
         }
     }
 
     #[test]
     fn what_is_damaged_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.json");
-        assert!(Online::open(&path, "a").unwrap().is_none());
         let mut state = Online::new("a");
         state.observe("lookup", 0, 10.0, 0.5, 0.5);
         let good = state.to_json().unwrap();
-        for bad in ["", "{}", &good[..good.len() / 2], &good.replace("10.0", "-10.0"), &good.replace("10.0", "1e999")] {
-            std::fs::write(&path, bad).unwrap();
-            assert!(matches!(Online::open(&path, "a"), Err(OnlineError::Damaged { .. })), "{bad}");
+        // Wherever it was cut, from the beginning by which it is known on.
+        let beginning = good.find(": \"").unwrap() + 3;
+        let cut = (beginning..good.len()).map(|end| good[..end].to_owned());
+        for bad in
+            cut.chain([good.replace("10.0", "-10.0"), good.replace("10.0", "1e999"), good.replace("answers", "x")])
+        {
+            assert!(matches!(read(bad.as_bytes(), "a"), Err(OnlineError::Damaged { .. })), "{bad}");
         }
-        assert!(Online::open(dir.path(), "a").is_err());
+        for foreign in
+            ["", "{}", "{\"model\": \"llama\"}", "Dear diary,", "{\"prompt\": \"x\"}\n{\"prompt\": \"y\"}", "\u{feff}{"]
+        {
+            assert!(matches!(read(foreign.as_bytes(), "a"), Err(OnlineError::Foreign { .. })), "{foreign}");
+        }
+        let compact = serde_json::to_vec(&state).unwrap();
+        assert!(read(&compact, "a").is_ok() && read(&[b"\n ", good.as_bytes()].concat(), "a").is_ok());
+    }
+
+    /// An answer that one of several programs learned from, and whether it wrote the state then.
+    type Step = (usize, (usize, usize, f64, f64, f64), bool);
+
+    /// Learns from the step's answer.
+    fn learn(state: &mut Online, (_, (drafter, level, tokens, acceptance, expected), _): &Step) {
+        state.observe(["lookup", "exit:2", "model:tiny"][*drafter], *level, *tokens, *acceptance, *expected);
+        state.end_answer(CostTable { steps: vec![*tokens], ..CostTable::default() });
+    }
+
+    proptest! {
+        /// Whatever programs answer in turns and write when: the file is what one has that saw all, a write's answers at a time.
+        #[test]
+        fn nothing_that_several_programs_learn_is_lost_or_counted_twice(
+            steps in prop::collection::vec(
+                (0_usize..3, (0_usize..3, 0_usize..3, 0.1..100.0_f64, 0.0..=1.0_f64, 0.0..=1.0_f64), any::<bool>()), 0..40,
+            ),
+        ) {
+            let mut file = Online::new("a");
+            let mut expected = Online::new("a");
+            let mut programs = vec![file.clone(); 3];
+            let mut pending: Vec<Vec<&Step>> = vec![Vec::new(); 3];
+            let last: Vec<Step> = (0..3).map(|program| (program, (0, 0, 1.0, 0.5, 0.5), true)).collect();
+            for step in steps.iter().chain(&last) {
+                let program = step.0;
+                learn(&mut programs[program], step);
+                pending[program].push(step);
+                if step.2 {
+                    prop_assert!(programs[program].has_changes());
+                    file = read(programs[program].after(&file).to_json().unwrap().as_bytes(), "a").unwrap();
+                    programs[program] = file.clone();
+                    prop_assert!(!file.has_changes());
+                    pending[program].drain(..).for_each(|step| learn(&mut expected, step));
+                }
+            }
+            prop_assert_eq!(file.answers, steps.len() as u64 + 3);
+            prop_assert_eq!(&file.costs, &expected.costs);
+            prop_assert!(file.cells.keys().eq(expected.cells.keys()));
+            for (found, expected) in file.cells.values().flatten().zip(expected.cells.values().flatten()) {
+                let numbers = |cell: &Cell| [cell.evaluated, cell.accepted, cell.expected];
+                for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+                    prop_assert!((found - expected).abs() <= 1e-9 * (1.0 + expected.abs()), "{found} {expected}");
+                }
+            }
+        }
     }
 }

@@ -18,8 +18,8 @@ use crate::single::Single;
 /// The file's name in a model directory.
 pub const ROUTER: &str = "router.safetensors";
 
-/// The largest file that is read.
-const LARGEST: u64 = 1 << 26;
+/// Bytes of a file at most.
+pub const MOST_BYTES: u64 = 1 << 26;
 
 /// Why a router cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -156,23 +156,13 @@ impl Router {
         Self { description, single: Single::new(&network), network }
     }
 
-    /// Reads the router in a model directory; `None` if there is none.
+    /// A router from the bytes of its file; `path` is for messages. Whoever has a directory opens the file, and reads no more than
+    /// [`MOST_BYTES`] of it.
     ///
     /// # Errors
     /// When the file is damaged or contradicts itself.
-    pub fn open(dir: &Path) -> Result<Option<Self>, RouterError> {
-        let path = dir.join(ROUTER);
-        let damaged = |reason: String| RouterError::Damaged { path: path.clone(), reason };
-        let size = match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(damaged(error.to_string())),
-            Ok(metadata) => metadata.len(),
-        };
-        if size > LARGEST {
-            return Err(damaged(format!("it has {size} bytes, and routers have {LARGEST} at most")));
-        }
-        let bytes = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
-        Self::from_bytes(&bytes).map(Some).map_err(damaged)
+    pub fn read(path: &Path, bytes: &[u8]) -> Result<Self, RouterError> {
+        Self::from_bytes(bytes).map_err(|reason| RouterError::Damaged { path: path.to_owned(), reason })
     }
 
     /// A router from the bytes of its file; otherwise what is wrong with them.

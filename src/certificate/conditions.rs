@@ -7,12 +7,16 @@ use paceline_kernels::CacheFormat;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::checksum::Checksum;
 use crate::engine::EngineInfo;
+use crate::files;
 use crate::model::{Compute, MatrixFormat};
 use crate::routing::identity::{of_exits, of_router, written};
 
 /// The files that decide how a prompt becomes tokens, the chat template included.
 const TEXT_FILES: [&str; 5] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"];
+
+/// Bytes of such a file that are read at most, which loading its text reads of the largest of them too.
+const LARGEST_TEXT_FILE: u64 = 256 << 20;
 
 /// What a certificate holds for; another of any of these voids it. Hashes are in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,7 +108,7 @@ fn of_text(checkpoint: &Checkpoint) -> String {
     hash.text(&format!("{:?}", checkpoint.config().stop_tokens));
     for name in TEXT_FILES {
         // What is not there makes no difference but this one.
-        if let Ok(bytes) = std::fs::read(checkpoint.dir().join(name)) {
+        if let Ok(bytes) = files::read(&checkpoint.dir().join(name), LARGEST_TEXT_FILE) {
             hash.text(name);
             hash.text(&written(Checksum::of(&bytes)));
         }

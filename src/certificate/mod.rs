@@ -13,8 +13,6 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use paceline_router::Lossy;
@@ -26,6 +24,7 @@ pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 
 use crate::checksum::Checksum;
 use crate::engine::Prompt;
+use crate::files::{self, ReadError, read_text};
 use crate::routing::identity::written;
 
 /// The version of the format that is written and read.
@@ -234,11 +233,7 @@ impl Certificate {
     /// When it cannot be read, is of another version, was changed, or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, CertificateError> {
         let unreadable = |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
-        let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST {
-            return Err(unreadable(format!("it has more than the {LARGEST} bytes that are read")));
-        }
+        let text = read_text(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
         let versioned: Versioned = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if versioned.version != VERSION {
             return Err(CertificateError::Version { path: path.to_owned(), version: versioned.version });
@@ -250,6 +245,19 @@ impl Certificate {
         let contradiction = |reason| CertificateError::Contradiction { path: path.to_owned(), reason };
         certificate.check().map_err(contradiction)?;
         Ok(certificate)
+    }
+
+    /// Whether nothing is at a path, or a file that is, or was before it was damaged, a certificate: one that may be replaced.
+    ///
+    /// # Errors
+    /// When what is there cannot be read.
+    pub fn may_replace(path: &Path) -> Result<bool, ReadError> {
+        match files::read(path, LARGEST) {
+            Ok(bytes) => Ok(bytes.is_empty() || begins_like_one(&bytes)),
+            Err(ReadError::Absent) => Ok(true),
+            Err(ReadError::TooLarge { .. } | ReadError::NotPlain(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a p-value may be at most, so that all claims hold together.
@@ -306,6 +314,16 @@ impl Certificate {
         Ok(())
     }
 }
+
+/// Whether a file begins as every certificate does that was written here, `{"version":`, as far as it goes.
+fn begins_like_one(bytes: &[u8]) -> bool {
+    let text: Vec<u8> =
+        bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(BEGINNING.len()).collect();
+    BEGINNING.starts_with(&text)
+}
+
+/// How every certificate begins, but for blanks.
+const BEGINNING: &[u8] = b"{\"version\":";
 
 /// What every version has.
 #[derive(Deserialize)]

@@ -33,6 +33,15 @@ pub enum CheckpointError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A weights file was written to while it was in use.
+    #[error(
+        "The weights file {} changed while it was in use, so what was computed from it cannot be vouched for; load the model again.",
+        shown_path(.path)
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The directory has no `config.json`.
     #[error(
         "{} has no config.json; a model directory in the Hugging Face layout is needed.",

@@ -5,7 +5,6 @@
 //! in tensors is JSON in the file's metadata: [`ExitsConfig`].
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::file::FileError;
 use super::header::{Entry, read_header_with};
+use super::mapped::MappedFiles;
 use super::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
+use crate::files::{self, ReadError};
 
 /// The file's name in a model directory.
 pub const EXITS: &str = "exits.safetensors";
@@ -90,12 +91,23 @@ pub struct Exits {
     path: PathBuf,
     config: ExitsConfig,
     tensors: HashMap<String, StoredTensor>,
+    map: Arc<MappedFile>,
 }
 
 impl Exits {
     /// What the file says of itself.
     pub fn config(&self) -> &ExitsConfig {
         &self.config
+    }
+
+    /// All bytes of the file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// The mapped file, by which a change of it is noticed.
+    pub(crate) fn mapped(&self) -> MappedFiles {
+        MappedFiles::of(self.tensors.values())
     }
 
     /// The tensor of a name that [`exit_tensors`] gives.
@@ -116,12 +128,9 @@ impl Checkpoint {
     /// When the file is damaged, contradicts itself, or belongs to another model.
     pub fn exits(&self) -> Result<Option<Exits>, CheckpointError> {
         let path = self.dir().join(EXITS);
-        let map = match MappedFile::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                return Err(FileError::NotPlain { path }.into());
-            }
-            Err(source) => return Err(FileError::Unreadable { path, source }.into()),
+        let map = match files::map(&path) {
+            Err(ReadError::Absent) => return Ok(None),
+            Err(error) => return Err(FileError::of(&path, error).into()),
             Ok(map) => Arc::new(map),
         };
         let header = read_header_with(&path, &map, Some(ExitsConfig::KEY))?;
@@ -134,7 +143,7 @@ impl Checkpoint {
         if config.model != ExitsConfig::model_of(self.fingerprint()) {
             return Err(wrong("they were trained for another model than the one beside them".to_owned()));
         }
-        Ok(Some(Exits { path, config, tensors }))
+        Ok(Some(Exits { path, config, tensors, map }))
     }
 }
 

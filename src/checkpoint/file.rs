@@ -1,13 +1,13 @@
 //! Reading the small JSON and text files of a model directory: plain files only, up to a size, in UTF-8
 //! without a byte order mark; whatever is wrong is said with line and column.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use super::error::{shown, shown_path};
+use crate::files::{self, ReadError};
 
 /// Why a file of a model directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,36 +73,28 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Why the file at `path` was not read.
+    pub(crate) fn of(path: &Path, error: ReadError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ReadError::Absent => Self::Absent { path },
+            ReadError::NotPlain(_) | ReadError::Deserted => Self::NotPlain { path },
+            ReadError::TooLarge { most } => Self::TooLarge { path, limit: most },
+            ReadError::NotText { line, column } => Self::Encoding { path, reason: "is not UTF-8", line, column },
+            ReadError::System(source) => Self::Unreadable { path, source },
+        }
+    }
+}
+
 /// The text of the file at `path`, which may have `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => FileError::Absent { path: path.to_owned() },
-        _ => FileError::Unreadable { path: path.to_owned(), source },
-    };
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(FileError::NotPlain { path: path.to_owned() });
-    }
-    let too_large = || FileError::TooLarge { path: path.to_owned(), limit };
-    if metadata.len() > limit {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    if bytes.starts_with(b"\xef\xbb\xbf") {
+    let text = files::read_text(path, limit).map_err(|error| FileError::of(path, error))?;
+    if text.starts_with('\u{feff}') {
         let reason = "starts with a UTF-8 byte order mark, which JSON does not allow,";
         return Err(FileError::Encoding { path: path.to_owned(), reason, line: 1, column: 1 });
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        let column = 1 + good.iter().rev().take_while(|&&byte| byte != b'\n').count();
-        FileError::Encoding { path: path.to_owned(), reason: "is not UTF-8", line, column }
-    })
+    Ok(text)
 }
 
 /// The file at `path` read as JSON into `T`; it may have `limit` bytes.
@@ -136,7 +128,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<serde_json::Value, FileError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
-        fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         read_json(&path, 100)
     }
 

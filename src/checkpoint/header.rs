@@ -68,9 +68,10 @@ pub(crate) fn read_header_with(path: &Path, data: &[u8], key: Option<&str>) -> R
 }
 
 fn parse(text: &[u8], key: Option<&str>) -> Result<Header, String> {
-    let text = std::str::from_utf8(text)
-        .map_err(|error| format!("its header is not UTF-8 at byte {}", 8 + error.valid_up_to()))?;
-    let mut json = serde_json::Deserializer::from_str(text);
+    // A copy: the bytes may be those of a mapped file, and another program may change them between the check and their use.
+    let text = String::from_utf8(text.to_vec())
+        .map_err(|error| format!("its header is not UTF-8 at byte {}", 8 + error.utf8_error().valid_up_to()))?;
+    let mut json = serde_json::Deserializer::from_str(&text);
     let header = json.deserialize_map(HeaderVisitor { key }).and_then(|header| json.end().map(|()| header));
     header.map_err(|error| format!("its header cannot be understood: {}", shown(&error.to_string())))
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Checkpoint::open`] reads the configuration, maps the weights and holds one against the other: when it
 //! succeeds, every tensor that the configuration implies is there with the right shape in a float format, and
-//! nothing else is. Code that builds a model from it cannot fail on names or shapes. Nothing is copied, and
+//! nothing else is. Code that builds a model from it cannot fail on names or shapes. Weights are not copied, headers are, and
 //! memory does not depend on what a damaged file claims.
 
 mod config;
@@ -14,6 +14,7 @@ mod fingerprint;
 mod header;
 mod keys;
 mod layout;
+mod mapped;
 mod rope;
 mod shards;
 mod tensor;
@@ -39,6 +40,7 @@ pub(crate) use self::file::{read_json_if_there, read_text};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
 pub use self::layout::{FINAL_NORM, tensors_of};
 use self::layout::{is_stored_buffer, layer_tensors, outer_tensors};
+pub use self::mapped::MappedFiles;
 pub use self::rope::{Rope, RopeScaling};
 use self::shards::Shards;
 pub use self::shards::WeightsFile;

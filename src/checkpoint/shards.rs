@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use super::error::{CheckpointError, shown};
 use super::file::{FileError, read_json_if_there};
 use super::header::{Entry, read_header};
 use super::layout::is_stored_buffer;
+use crate::files;
 
 /// Indexes of the largest models have about a megabyte.
 const LARGEST_INDEX: u64 = 64 << 20;
@@ -68,11 +68,7 @@ impl Shards {
 
     /// Adds a file; with an index, the file's number in it and the index.
     fn add(&mut self, path: PathBuf, index: Option<(usize, &WeightMap)>) -> Result<(), CheckpointError> {
-        let map = MappedFile::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => FileError::Absent { path: path.clone() },
-            io::ErrorKind::InvalidInput => FileError::NotPlain { path: path.clone() },
-            _ => FileError::Unreadable { path: path.clone(), source },
-        })?;
+        let map = files::map(&path).map_err(|error| FileError::of(&path, error))?;
         let entries = read_header(&path, &map)?;
         if let Some((number, index)) = index {
             let surplus = |(name, _): &(&String, &Entry)| {

@@ -50,7 +50,7 @@ mod tests {
         let path = dir.path().join("halves");
         let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
         std::fs::write(&path, &bytes).unwrap();
-        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let file = Arc::new(crate::files::map(&path).unwrap());
         let tensor = StoredTensor { file, bytes: 0..bytes.len(), format: FloatFormat::F16, shape: vec![1 << 16] };
         let values = tensor.to_f32();
         assert_eq!(values.len(), 1 << 16);
@@ -69,7 +69,7 @@ mod tests {
         bytes.extend([0x80, 0x3f, 0x00, 0xc0]); // bf16: 1, -2
         bytes.extend([0x00, 0x3c, 0x01, 0x00]); // f16: 1, 2^-24
         std::fs::write(&path, &bytes).unwrap();
-        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let file = Arc::new(crate::files::map(&path).unwrap());
         let tensor =
             |bytes: Range<usize>, format, n| StoredTensor { file: file.clone(), bytes, format, shape: vec![n] };
         assert_eq!(tensor(1..5, FloatFormat::F32, 1).to_f32(), [-1.5]);

@@ -11,6 +11,7 @@ use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::output::print_line;
 use paceline::command::progress::{self, Progress};
+use paceline::files::read_input;
 use paceline::model::{Compute, Decoder, DeviceError, MatrixFormat};
 use paceline::report::Speculation;
 use paceline::text::Tokenizer;
@@ -255,10 +256,17 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bytes of a text at most: of more than some hundred thousand tokens nothing else is learned.
+const LARGEST_TEXT: u64 = 64 << 20;
+
 /// The tokens of a text file, without the special tokens around it.
 pub(super) fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("The text {shown} cannot be read: {error}."))?;
+    let unreadable = |error: &dyn std::fmt::Display| {
+        anyhow!("The text {shown} cannot be read: {error}; name a text file in UTF-8 with `--text`.")
+    };
+    let bytes = read_input(path, LARGEST_TEXT).map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(&error.utf8_error()))?;
     let tokens = Tokenizer::from_dir(checkpoint.dir())?.encode_chat(&text)?;
     if tokens.len() < 2 {
         return Err(anyhow!("The text {shown} has fewer than two tokens: there is nothing to judge.").into());

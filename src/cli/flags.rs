@@ -4,14 +4,13 @@
 //! the file and reads the library's own config structs from the result; a test holds flags and config fields
 //! to each other.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
+use paceline::files::{ReadError, read_input};
 use paceline::routing::RequestHints;
 use paceline::{
     DraftLength, DrafterChoice, EngineConfig, GenerationConfig, LayerChoice, Objective, Precision, Profile, Quality,
@@ -379,19 +378,17 @@ const LARGEST_CONFIG: u64 = 1 << 20;
 
 fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| {
+    let unreadable = |error: &dyn std::fmt::Display| {
         anyhow!("The config file {shown} cannot be read: {error}; it must be a text file in UTF-8 that you may read.")
     };
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST_CONFIG + 1).read_to_end(&mut bytes));
-    if read.map_err(unreadable)? as u64 > LARGEST_CONFIG {
-        return Err(anyhow!(
-            "The config file {shown} has more than the {LARGEST_CONFIG} bytes that are read; name a file with lines \
+    let bytes = read_input(path, LARGEST_CONFIG).map_err(|error| match error {
+        ReadError::TooLarge { most } => anyhow!(
+            "The config file {shown} has more than the {most} bytes that are read; name a file with lines \
              like `max-new-tokens = 100`."
-        )
-        .into());
-    }
-    let text = String::from_utf8(bytes).map_err(|error| unreadable(std::io::Error::other(error.utf8_error())))?;
+        ),
+        error => unreadable(&error),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(&error.utf8_error()))?;
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map_or_else(String::new, |span| {
             format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
+use paceline::command::engine::CommandEngine;
 use paceline::command::output::{OutputFailed, note, print, print_line, say};
 use paceline::command::progress::{self, Progress};
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
@@ -35,9 +36,9 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     };
 
     let mut progress = Progress::new();
-    let engine = Engine::load_with_progress(&engine_config, &mut |stage| {
+    let engine = CommandEngine::from(Engine::load_with_progress(&engine_config, &mut |stage| {
         progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
-    })?;
+    })?);
     progress::clear();
     if let (Quality::Bounded, Some(floor), false) = (generation.quality, generation.quality_floor, names_limit) {
         // Who names no limit gets the one that was calibrated.

@@ -1,10 +1,10 @@
 //! Prompts from a flag, a file of JSON lines or standard input.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use paceline::files::{ReadError, read_input};
 use paceline::{Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
 
@@ -113,14 +113,12 @@ fn prompt(text: &str, chat: bool) -> Prompt {
 /// becomes a task that says why.
 pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Error> {
     let shown = path.display();
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
-    let length = read.map_err(|error| {
-        anyhow!("The prompts file {shown} cannot be read: {error}; check its name and its permissions.")
+    let bytes = read_input(path, LARGEST_FILE).map_err(|error| match error {
+        ReadError::TooLarge { most } => {
+            anyhow!("The prompts file {shown} has more than the {most} bytes that are read; split it.")
+        }
+        error => anyhow!("The prompts file {shown} cannot be read: {error}; check its name and its permissions."),
     })?;
-    if length as u64 > LARGEST_FILE {
-        bail!("The prompts file {shown} has more than the {LARGEST_FILE} bytes that are read; split it.");
-    }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
     let tasks: Vec<Task> = lines

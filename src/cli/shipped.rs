@@ -4,14 +4,16 @@
 //! longer what the program holds. Programs with other models have other places there: one never replaces what another
 //! may be reading.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use paceline::checksum::Checksum;
 use paceline::command::Failure;
-use paceline::files::AtomicFolder;
+use paceline::files::{AtomicFolder, LockError, LockKind, lock, read};
 
 /// A model's name and files.
 type Model = (&'static str, &'static [(&'static str, &'static [u8])]);
@@ -34,6 +36,9 @@ const DRAFTS: [Model; 2] = [
     model!("tiny": "config.json", "generation_config.json", "model.safetensors", "draft_vocabulary.json", "tokenizer.json",
         "tokenizer_config.json", "special_tokens_map.json"),
 ];
+
+/// How long another program that writes the models is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The models to work with.
 pub(super) struct Models {
@@ -105,8 +110,11 @@ fn place(folder: &Path, model: &Model) -> Result<PathBuf, Failure> {
 /// Writes a model's directory, unless another program has done so meanwhile.
 fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let lock = File::create(folder.join("in-use.lock"))?;
-    lock.lock()?;
+    let _lock = match lock(&folder.join("in-use.lock"), LockKind::Alone, PATIENCE) {
+        Err(held @ LockError::Held) => return Err(io::Error::other(held)),
+        // Where there can be none, two programs write the same.
+        taken => taken.ok(),
+    };
     if holds(path, model) {
         return Ok(());
     }
@@ -119,9 +127,33 @@ fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     made.commit().map_err(io::Error::other)
 }
 
-/// Whether a directory holds a model's files.
+/// Whether a directory holds a model's files and nothing else: loading would take up a chat template, an index or a certificate
+/// that somebody left there.
 fn holds(path: &Path, model: &Model) -> bool {
-    model.1.iter().all(|(name, bytes)| fs::read(path.join(name)).is_ok_and(|found| found == *bytes))
+    let is_same =
+        |(name, bytes): &(&str, &[u8])| read(&path.join(name), bytes.len() as u64).is_ok_and(|found| found == *bytes);
+    let names: BTreeSet<&Path> = model.1.iter().map(|(name, _)| Path::new(name)).collect();
+    model.1.iter().all(is_same) && has_only(path, path, &names).unwrap_or(false)
+}
+
+/// Whether all files below `folder` are among those names, which are relative to `root`.
+fn has_only(root: &Path, folder: &Path, names: &BTreeSet<&Path>) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let known = match path.strip_prefix(root) {
+            // Links are none of ours, wherever they lead.
+            Ok(name) if kind.is_file() => names.contains(name),
+            Ok(name) if kind.is_dir() => {
+                names.iter().any(|file| file.starts_with(name)) && has_only(root, &path, names)?
+            }
+            _ => false,
+        };
+        if !known {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -143,6 +175,21 @@ mod tests {
         fs::write(path.join("folder/b"), "damaged").unwrap();
         place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
         assert_eq!(fs::read(path.join("folder/b")).unwrap(), b"second");
+
+        // Nothing else may be there that loading would take up.
+        for planted in ["chat_template.jinja", "folder/c", "more/a"] {
+            fs::create_dir_all(path.join(planted).parent().unwrap()).unwrap();
+            fs::write(path.join(planted), "planted").unwrap();
+            place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
+            assert!(!path.join(planted).exists() && holds(&path, &model), "{planted}");
+        }
+        #[cfg(unix)]
+        {
+            fs::rename(path.join("a"), folder.path().join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink(folder.path().join("elsewhere"), path.join("a")).unwrap();
+            place(folder.path(), &model).unwrap_or_else(|failure| panic!("{}", failure.error));
+            assert!(fs::symlink_metadata(path.join("a")).unwrap().is_file());
+        }
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! `paceline inspect --search-skip`: which parts of a model it can draft without.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use paceline::EngineConfig;
+use paceline::SkipPlan;
 use paceline::bench::steps;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::progress::{self, Progress};
 use paceline::drafters::skip_search::{Judged, SkipSearch, cut_text, write_texts};
-use paceline::files::{AtomicFile, WriteError};
+use paceline::files::{AtomicFile, ReadError, WriteError, read_text};
 use paceline::model::{Compute, Decoder};
 use paceline::text::Tokenizer;
 use serde::Serialize;
@@ -20,6 +22,8 @@ use super::flags::InspectFlags;
 
 /// Tokens that plans are judged on.
 const TOKENS: usize = 384;
+/// Bytes of a file that may be replaced by a plan: no plan has more.
+const LARGEST_PLAN: u64 = 1 << 16;
 /// How often steps are timed.
 const REPEATS: usize = 5;
 
@@ -41,8 +45,7 @@ pub(super) struct Found {
 /// Searches a plan, with progress where a person looks on.
 pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Found, Failure> {
     // Begun before the work, which is not done in vain.
-    let unwritable = |error: WriteError| anyhow!("`--skip-out`: {error}");
-    let mut out = flags.skip_out.as_deref().map(AtomicFile::create).transpose().map_err(unwritable)?;
+    let mut out = flags.skip_out.as_deref().map(begin).transpose()?;
     let config = EngineConfig { threads: flags.threads, ..EngineConfig::default() };
     let threads = config.resolved_threads();
     let compute = Compute::open(config.device, threads)?;
@@ -75,7 +78,7 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
     progress::clear();
     if let (Some(mut file), Some(best)) = (out.take(), steps.last()) {
         let written = writeln!(file, "{}", best.plan).map_err(|error| file.failed(error));
-        written.and_then(|()| file.commit()).map_err(unwritable)?;
+        written.and_then(|()| file.commit()).map_err(|error| unwritable(&error))?;
     }
     let best = steps.last().filter(|best| best.speedup > 1.0);
     Ok(Found {
@@ -86,6 +89,28 @@ pub(super) fn search(flags: &InspectFlags, checkpoint: &Checkpoint) -> Result<Fo
         drafter: best.map(|best| format!("skip:{}", best.plan)),
         steps,
     })
+}
+
+fn unwritable(error: &WriteError) -> anyhow::Error {
+    anyhow!("`--skip-out`: {error}")
+}
+
+/// Begins the file of a plan, in the place of another plan or of nothing.
+fn begin(path: &Path) -> Result<AtomicFile, anyhow::Error> {
+    let is_plan = |text: &str| text.is_empty() || !text.starts_with("file:") && text.parse::<SkipPlan>().is_ok();
+    match read_text(path, LARGEST_PLAN) {
+        Ok(text) if is_plan(text.trim()) => {}
+        Err(ReadError::Absent | ReadError::NotPlain(_)) => {}
+        Ok(_) | Err(ReadError::TooLarge { .. } | ReadError::NotText { .. }) => {
+            return Err(anyhow!(
+                "`--skip-out`: {} holds something else than a skip plan and was left alone; name another file.",
+                path.display()
+            ));
+        }
+        // Writing to it says why not.
+        Err(_) => {}
+    }
+    AtomicFile::create(path).map_err(|error| unwritable(&error))
 }
 
 /// What stands before a text that the model writes by itself.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage.
 //! Programs that use the library need none of this.
 
+pub mod engine;
 pub mod output;
 pub mod progress;
 
@@ -43,6 +44,8 @@ pub fn run<Arguments: clap::Parser>(
 ) -> ExitCode {
     // The first name stands; a process is one command.
     let _ = NAME.set(name);
+    // A mapped file that others cut short ends a command with a sentence.
+    paceline_kernels::explain_bus_errors(NAME.get().unwrap_or(&name));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),

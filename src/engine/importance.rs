@@ -1,13 +1,12 @@
 //! What a target's layers matter, measured on a text that was given or, where there is none, on texts that the target writes
 //! itself: there is nothing to fetch, and the same model has the same layers.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::drafters::skip_search::{WRITTEN, cut_text, write_texts};
 use crate::error::Error;
+use crate::files::read_text;
 use crate::model::Decoder;
 use crate::model::importance::block_influence;
 use crate::sampling::SamplingError;
@@ -33,11 +32,7 @@ pub(super) enum Texts {
 /// If it cannot be read, or has too little.
 pub(super) fn read(path: &Path, tokenizer: &Tokenizer, context: usize, vocabulary: usize) -> Result<Texts, Error> {
     let unreadable = |reason: String| Error::ImportanceText { path: path.to_owned(), reason };
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text));
-    if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST_FILE {
-        return Err(unreadable(format!("it has more than the {LARGEST_FILE} bytes that are read")));
-    }
+    let text = read_text(path, LARGEST_FILE).map_err(|error| unreadable(error.to_string()))?;
     let tokens = tokenizer.encode_chat(&text)?;
     if tokens.len() < 2 {
         return Err(unreadable("it has fewer than two tokens".to_owned()));

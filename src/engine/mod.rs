@@ -19,7 +19,7 @@ use tokio::sync::mpsc as channel;
 pub use stream::{Answer, Event, FinishReason, Generation};
 
 use crate::certificate::{Certificates, Conditions, NoRouter};
-use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::checkpoint::{Checkpoint, Exits, ModelConfig};
 use crate::config::{EngineConfig, GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
@@ -103,7 +103,7 @@ pub enum RouterState {
 }
 
 /// A loaded target with what drafts for it. Dropping it waits for the answers that were asked for, unless they were dropped, and
-/// for what was learned from them to be written.
+/// for what was learned from them to be written; [`Engine::close`] says whether it was.
 pub struct Engine {
     info: EngineInfo,
     certificates: Certificates,
@@ -112,15 +112,13 @@ pub struct Engine {
     template: Result<Option<ChatTemplate>, String>,
     /// The way to the thread that decodes, and the thread; none while it is being dropped.
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // A queue without senders ends the thread.
-        self.jobs = None;
-        // What went wrong in it was told to whom it concerned.
-        let _ = self.thread.take().map(JoinHandle::join);
+        // Whoever wants to know what it says calls `close`.
+        let _ = self.end();
     }
 }
 
@@ -202,7 +200,10 @@ impl Engine {
             Ok(None) => Ok(Err(NoRouter::Absent)),
             Err(error) => Ok(Err(NoRouter::Refused(error.to_string()))),
         })?;
-        drop(checkpoint);
+        let mut files = checkpoint.mapped();
+        files.extend(exits.as_ref().map(Exits::mapped).unwrap_or_default());
+        files.check()?;
+        drop((checkpoint, exits));
 
         let mut drafts: Vec<DraftModel> = Vec::new();
         for draft_directory in &config.draft {
@@ -218,6 +219,8 @@ impl Engine {
             let format = config.draft_precision.format();
             let decoder = with_draft_vocabulary(place(draft_directory, &checkpoint, format)?, &checkpoint, format)?;
             let decoder = Arc::new(decoder);
+            checkpoint.mapped().check()?;
+            files.extend(checkpoint.mapped());
             drafts.push(DraftModel { name, decoder });
         }
 
@@ -256,13 +259,27 @@ impl Engine {
             Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
             None => importance::own(&tokenizer, own_template, vocabulary),
         };
-        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, &info);
+        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info);
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("paceline-decode".into())
             .spawn(move || worker.serve(&queue))
             .map_err(crate::model::DeviceError::Threads)?;
         Ok(Self { info, certificates, tokenizer, template, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Ends the engine as dropping it does, and gives the sentences that no answer told any more: that what was learned while
+    /// serving could not be kept.
+    #[must_use]
+    pub fn close(mut self) -> Vec<String> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<String> {
+        // A queue without senders ends the thread.
+        self.jobs = None;
+        // What went wrong in answers was told to whom it concerned.
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 
     /// What is loaded.

@@ -15,6 +15,7 @@ use super::record::{Circumstances, Events, Record};
 use super::stream::{Answer, Event};
 use super::{EngineInfo, RouterState};
 use crate::certificate::Certified;
+use crate::checkpoint::MappedFiles;
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
@@ -53,6 +54,8 @@ pub(super) struct Worker {
     /// What each of the target's layers does to the hidden state in such texts, once somebody asked.
     influence: Option<Vec<f64>>,
     advisor: Option<Advisor>,
+    /// The weights files, of which some rows are read where they lie.
+    files: MappedFiles,
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
     threads: usize,
@@ -68,6 +71,7 @@ impl Worker {
         tokenizer: Arc<Tokenizer>,
         texts: Texts,
         advisor: Option<Advisor>,
+        files: MappedFiles,
         info: &EngineInfo,
     ) -> Self {
         let mut lanes = Lanes::new(catalog);
@@ -84,6 +88,7 @@ impl Worker {
             texts,
             influence: None,
             advisor,
+            files,
             refused,
             threads: info.threads,
             meter: info.meter.clone(),
@@ -92,8 +97,8 @@ impl Worker {
         }
     }
 
-    /// Answers until the engine is gone.
-    pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
+    /// Answers until the engine is gone. Gives the sentences that no answer told any more.
+    pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) -> Vec<String> {
         while let Ok(job) = queue.recv() {
             // A bug in one answer must not end the engine.
             let result = catch_unwind(AssertUnwindSafe(|| self.answer(&job))).unwrap_or(Err(Error::Internal));
@@ -108,9 +113,7 @@ impl Worker {
                 advisor.save_now_and_then();
             }
         }
-        if let Some(advisor) = &mut self.advisor {
-            advisor.save();
-        }
+        self.advisor.map(Advisor::close).unwrap_or_default()
     }
 
     /// Answers one request; `None` if it was cancelled.
@@ -119,6 +122,7 @@ impl Worker {
         if events.is_closed() {
             return Ok(None);
         }
+        self.files.check()?;
         let window = self.meter.start();
         let started = Instant::now();
 
@@ -217,6 +221,8 @@ impl Worker {
             record.send_tokens();
             result?;
         }
+        // Nobody vouches for an answer, and nothing is learned from it, if the weights changed meanwhile.
+        self.files.check()?;
         let quality = advice.as_ref().zip(self.advisor.as_ref());
         let quality = quality.and_then(|(advice, advisor)| advisor.quality(advice, &plan.routed()?));
         // What is learned is of the target as it was loaded.

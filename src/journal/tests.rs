@@ -247,10 +247,17 @@ fn what_cannot_be_written_is_told_and_left_alone() {
     }
     // Somebody keeps it locked, and the answer goes on without it.
     let (_folder, journal) = journal(&[entry(1)]);
-    let _held = journal.lock(File::try_lock).unwrap().unwrap();
+    let held = files::lock(&lock_file_of(journal.path()), LockKind::Alone, Duration::ZERO).unwrap();
     let message = journal.append(&entry(2)).unwrap_err().to_string();
     assert!(message.contains("another process keeps it locked"), "{message}");
     assert_eq!(journal.read().unwrap().entries.len(), 1);
+    // Answers after the first do not wait for it: with this patience the test would not end.
+    let journal = Journal { patience: Duration::from_secs(100_000), ..journal };
+    (3..40).for_each(|at| drop(journal.append(&entry(at)).unwrap_err()));
+    drop(held);
+    journal.append(&entry(40)).unwrap();
+    assert!(!journal.waited_in_vain[0].load(Ordering::Relaxed));
+    assert_eq!(journal.read().unwrap().entries.len(), 2);
 }
 
 #[test]
@@ -261,5 +268,5 @@ fn what_cannot_be_read_is_told() {
     assert!(error(folder.path()).contains("it is no file"));
     assert!(error(&journal.path().join("in/it")).contains("cannot be read"));
     File::options().append(true).open(journal.path()).unwrap().set_len(MOST_READ + 1).unwrap();
-    assert!(error(journal.path()).contains("16777217 bytes"));
+    assert!(error(journal.path()).contains("more than 16777216 bytes"));
 }

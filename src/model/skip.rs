@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::files::{ReadError, read_text};
 
 /// The largest file that a list is read from, in bytes: room for every layer of any model.
 const LARGEST_FILE: u64 = 1 << 16;
@@ -140,12 +141,8 @@ impl FromStr for SkipPlan {
     /// Parses a list, or reads one from a file if the text is `file:PATH`.
     fn from_str(text: &str) -> Result<Self, SkipError> {
         let Some(path) = text.strip_prefix("file:") else { return Self::from_list(text) };
-        let unreadable = |error: String| SkipError::File { path: path.to_owned(), error };
-        let mut list = String::new();
-        let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut list));
-        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST_FILE {
-            return Err(unreadable(format!("it has more than the {LARGEST_FILE} bytes that are read")));
-        }
+        let unreadable = |error: ReadError| SkipError::File { path: path.to_owned(), error: error.to_string() };
+        let list = read_text(Path::new(path), LARGEST_FILE).map_err(unreadable)?;
         Self::from_list(list.trim())
     }
 }

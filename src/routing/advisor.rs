@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use paceline_router::network::LEVELS;
 use paceline_router::router::{ROUTER, log_odds, sigmoid};
-use paceline_router::{CostTable, Lossy, Online, OnlineError, Plan, Prediction, Router, RouterError};
+use paceline_router::{CostTable, Lossy, Online, Plan, Prediction, Router, RouterError};
 
+use super::files::{StateError, StateFile, TakenUp, open_router};
 use super::identity::{identities, written};
 use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::files::{AtomicFile, write_file};
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -25,26 +25,20 @@ pub struct Advisor {
     surface: Surface,
     online: Online,
     /// Where that is kept.
-    state: Option<PathBuf>,
+    state: Option<StateFile>,
     /// Whether nothing is learned.
     frozen: bool,
     saved: Instant,
+    /// Whether it was told that it is not kept. It is told once, until it is again.
+    save_failed: bool,
     /// Sentences about the state that deserve attention, until they are told.
     warnings: Vec<String>,
 }
 
-/// A name beside `path` that nothing has yet.
-fn free_name(path: &Path) -> PathBuf {
-    let numbered = |number: usize| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(if number == 0 { ".aside".to_owned() } else { format!(".aside-{number}") });
-        PathBuf::from(name)
-    };
-    (0..).map(numbered).find(|name| !name.exists()).unwrap_or_else(|| numbered(0))
-}
-
 /// How often the state is written at most.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// How long the last save waits for other programs that write to the same file.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is expected of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,7 +117,7 @@ impl Advisor {
         tokenizer: &Tokenizer,
         drafts: &[PathBuf],
     ) -> Result<Option<Self>, Error> {
-        let Some(router) = Router::open(directory)? else { return Ok(None) };
+        let Some(router) = open_router(directory)? else { return Ok(None) };
         let hashes = identities(checkpoint, drafts)?;
         let identity = |drafter: &str| {
             let kind = if drafter.starts_with("exit:") { "exit" } else { drafter };
@@ -147,45 +141,23 @@ impl Advisor {
             state: None,
             frozen: false,
             saved: Instant::now(),
+            save_failed: false,
             warnings: Vec::new(),
             router,
         }))
     }
 
-    /// The same with a file for what is learned while serving, and whether that stays as it is. A file that cannot be used is
-    /// moved aside, and learning begins anew.
+    /// The same with a file for what is learned while serving, and whether that stays as it is. A file of ours that cannot be used
+    /// is moved aside, and learning begins anew; anything else is left alone.
     #[must_use]
     pub fn with_state(mut self, path: Option<&Path>, frozen: bool) -> Self {
         self.frozen = frozen;
-        let Some(path) = path else { return self };
-        match Online::open(path, &self.router.description().made_of) {
-            Ok(known) => self.online = known.unwrap_or(self.online),
-            // What is no file of ours, or cannot be read, is none of our business.
-            Err(error @ OnlineError::Unreadable { .. }) => {
-                self.warnings.push(format!(
-                    "{error}: nothing that is learned while serving is kept; name a file with `--online-state`."
-                ));
-                return self;
-            }
-            Err(OnlineError::Damaged { .. } | OnlineError::Other { .. }) if frozen => {
-                self.warnings.push(format!(
-                    "The learned state {} cannot be used and is left alone; the router goes by its training.",
-                    path.display()
-                ));
-            }
-            Err(error) => {
-                let aside = free_name(path);
-                let moved = match std::fs::rename(path, &aside) {
-                    Ok(()) => format!("it was moved to {}", aside.display()),
-                    Err(reason) => format!("it could not be moved aside ({reason}) and will be replaced"),
-                };
-                self.warnings.push(format!("{error}: {moved}, and learning begins anew."));
-            }
-        }
-        self.state = Some(path.to_owned());
-        // Most programs end before the first time it is written: whether it can be is told now.
-        if let Err(error) = AtomicFile::create(path) {
-            self.warnings.push(format!("What is learned while serving will not be kept. {error}"));
+        if let Some(path) = path {
+            let TakenUp { file, known, warnings } =
+                StateFile::take_up(path, &self.router.description().made_of, frozen);
+            self.online = known.unwrap_or(self.online);
+            self.state = file;
+            self.warnings.extend(warnings);
         }
         self
     }
@@ -212,20 +184,39 @@ impl Advisor {
         }
     }
 
-    /// Writes the state if that is some seconds ago.
+    /// Writes the state if that is some seconds ago. Where another program is writing it just now, that is for the next time.
     pub fn save_now_and_then(&mut self) {
         if self.saved.elapsed() >= SAVE_EVERY {
-            self.save();
+            match self.save(Duration::ZERO) {
+                Err(StateError::Locked { .. }) | Ok(()) => {}
+                Err(error) => self.tell_of_failed_save(&error),
+            }
         }
     }
 
+    /// Writes the state a last time, and gives the sentences that were not told yet.
+    pub fn close(mut self) -> Vec<String> {
+        if let Err(error) = self.save(LAST_PATIENCE) {
+            self.tell_of_failed_save(&error);
+        }
+        self.warnings
+    }
+
     /// Writes the state, if there is a place for it.
-    pub fn save(&mut self) {
-        let Some(path) = self.state.as_ref().filter(|_| !self.frozen && self.online.answers() > 0) else { return };
+    fn save(&mut self, patience: Duration) -> Result<(), StateError> {
+        let Some(file) = self.state.as_ref().filter(|_| !self.frozen && self.online.has_changes()) else {
+            return Ok(());
+        };
         self.saved = Instant::now();
-        let json = self.online.to_json().unwrap_or_default();
-        if let Err(error) = write_file(path, json.as_bytes()) {
-            self.warnings.push(format!("What was learned while serving is not kept. {error}"));
+        // What other programs learned meanwhile is taken up here too.
+        self.online = file.save(&self.online, patience)?;
+        self.save_failed = false;
+        Ok(())
+    }
+
+    fn tell_of_failed_save(&mut self, error: &StateError) {
+        if !std::mem::replace(&mut self.save_failed, true) {
+            self.warnings.push(format!("What was learned while serving is not kept: {error}."));
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use paceline_router::router::ROUTER;
+use paceline_router::router::{MOST_BYTES, ROUTER};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, EXITS};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::checksum::Checksum;
 use crate::drafters::DrafterChoice;
+use crate::files;
 
 /// A fingerprint as it is written.
 pub fn written(hash: u64) -> String {
@@ -30,15 +31,13 @@ pub fn of_exits(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
     let Some(exits) = checkpoint.exits()? else { return Ok(String::new()) };
     let mut hash = Checksum::default();
     hash.text(&format!("{:?} {:?}", exits.config(), checkpoint.draft_vocabulary()?));
-    if let Ok(bytes) = std::fs::read(checkpoint.dir().join(EXITS)) {
-        hash.update(&bytes);
-    }
+    hash.update(exits.bytes());
     Ok(written(hash.finish()))
 }
 
 /// The hash of the router in a target's directory; empty without one.
 pub fn of_router(directory: &Path) -> String {
-    std::fs::read(directory.join(ROUTER)).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
+    files::read(&directory.join(ROUTER), MOST_BYTES).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
 }
 
 /// The drafters of a target and of these directories that have weights of their own, with their hashes: `exit` stands for all exits.

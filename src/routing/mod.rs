@@ -2,11 +2,13 @@
 //! [`surface`]); what the router makes of them, the planner is told before the answer begins ([`advisor`]).
 
 pub mod advisor;
+mod files;
 pub mod identity;
 pub mod reader;
 pub mod surface;
 
 pub use advisor::{Advice, Advisor, ExpectedQuality, Shown};
+pub use files::{StateError, open_router, read_state};
 pub use identity::identities;
 pub use reader::{Reader, RequestHints, Watched};
 pub use surface::Surface;

@@ -5,10 +5,11 @@
 //! whole line.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use paceline::files;
 use paceline::{DrafterChoice, Engine, EngineConfig, Error, Generation, GenerationConfig, Prompt};
 use serde::{Deserialize, Serialize};
 
@@ -152,10 +153,19 @@ fn answered(generation: Generation) -> Result<Answered, Error> {
     Ok(Answered { prompt: narrow(&answer.prompt_tokens), answer: narrow(&answer.tokens), text: answer.text })
 }
 
+/// How a file of answers begins.
+const BEGINNING: &[u8] = b"{\"made_of\":";
+
 /// Opens the file to append to it, with the first `most` answers that it has. What is behind its last whole line goes,
 /// and everything if it was made of other things.
 fn open(path: &Path, made_of: u64, most: usize) -> io::Result<(File, Vec<Answered>)> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut file = files::open_to_change(path)?;
+    let mut beginning = Vec::new();
+    (&file).take(BEGINNING.len() as u64).read_to_end(&mut beginning)?;
+    if !BEGINNING.starts_with(&beginning) {
+        return Err(io::Error::other("it does not begin like answers of a target and was left alone"));
+    }
+    file.rewind()?;
     let mut answers = Vec::new();
     let heading = Heading { made_of: format!("{made_of:016x}") };
     let mut whole = 0;

@@ -7,7 +7,7 @@ mod picture;
 
 use std::path::{Path, PathBuf};
 
-use paceline::files::{WriteError, write_file};
+use paceline::files::{self, WriteError, write_file};
 
 pub use self::picture::Picture;
 
@@ -45,6 +45,9 @@ struct Row {
     values: Vec<Option<f64>>,
 }
 
+/// Bytes of a table at most.
+const LARGEST: u64 = 256 << 20;
+
 /// A curve that grows.
 #[derive(Debug)]
 pub struct Curve {
@@ -72,7 +75,8 @@ impl Curve {
     }
 
     fn read(&mut self, last: u64) -> Result<(), String> {
-        let mut reader = csv::Reader::from_path(&self.csv).map_err(|error| error.to_string())?;
+        let table = files::read(&self.csv, LARGEST).map_err(|error| error.to_string())?;
+        let mut reader = csv::Reader::from_reader(&*table);
         let headers = reader.headers().map_err(|error| error.to_string())?;
         if headers.get(0) != Some(self.picture.x.as_str()) {
             return Err(format!("its first column is not `{}`", self.picture.x));

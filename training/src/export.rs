@@ -1,18 +1,19 @@
 //! A trained model as a Hugging Face directory.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use half::bf16;
-use paceline::files::AtomicFolder;
+use paceline::files::{self, AtomicFolder, ReadError};
 use paceline::model::Trainable;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use crate::optimizer::into_values;
 
+/// Bytes of a tokenizer's file at most, as they are read when it is used.
+const LARGEST_TOKENIZER: u64 = 256 << 20;
 /// Files of a tokenizer's folder that belong into a model's, but for `tokenizer.json` as far as they are there.
 const TOKENIZER: [&str; 5] = [
     "tokenizer.json",
@@ -54,9 +55,9 @@ pub fn export(model: &Trainable, tokenizer: &Path, path: &Path) -> anyhow::Resul
     write("config.json", (serde_json::to_string_pretty(&config(model))? + "\n").as_bytes())?;
     for name in TOKENIZER {
         let from = tokenizer.join(name);
-        match fs::read(&from) {
+        match files::read(&from, LARGEST_TOKENIZER) {
             Ok(bytes) => write(name, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && name != TOKENIZER[0] => {}
+            Err(ReadError::Absent) if name != TOKENIZER[0] => {}
             Err(error) => bail!(
                 "The tokenizer's file {} cannot be read: {error}; bring it back and call the step again.",
                 from.display()

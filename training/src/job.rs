@@ -1,12 +1,13 @@
 //! What every step is given: the recipe, and the folder that everything it makes goes to.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::{Failure, output};
-use paceline::files::{WriteError, write_file};
+use paceline::files::{LockError, LockKind, WriteError, lock, read_text, write_file};
 
 use crate::recipe::{Parameter, Recipe};
 
@@ -107,7 +108,7 @@ impl Job {
 impl Job {
     /// Whether `step` was done with exactly what `key` is a hash of. The caller still looks at what it made.
     pub fn is_done(&self, step: &str, key: u64) -> bool {
-        fs::read_to_string(self.done(step)).is_ok_and(|known| known.trim() == hexadecimal(key))
+        read_text(&self.done(step), 1 << 10).is_ok_and(|known| known.trim() == hexadecimal(key))
     }
 
     /// Remembers that `step` was done with what `key` is a hash of.
@@ -134,15 +135,13 @@ fn take(out: &Path) -> Result<File, Failure> {
         anyhow!("The folder {shown} cannot be used: {error}; name one that you may write with `--out`.")
     };
     fs::create_dir_all(out).map_err(unwritable)?;
-    let lock = File::create(out.join("in-use.lock")).map_err(unwritable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(anyhow!(
-            "Another paceline-train works in {shown}: wait for its end, or name another folder with `--out`."
-        )
-        .into()),
-        Err(TryLockError::Error(error)) => Err(unwritable(error).into()),
-    }
+    lock(&out.join("in-use.lock"), LockKind::Alone, Duration::ZERO).map_err(|error| match error {
+        LockError::Held => {
+            anyhow!("Another paceline-train works in {shown}: wait for its end, or name another folder with `--out`.")
+                .into()
+        }
+        LockError::Impossible(error) => unwritable(error).into(),
+    })
 }
 
 #[cfg(test)]

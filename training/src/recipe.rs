@@ -8,10 +8,9 @@ mod parameters;
 mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use paceline::files;
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
@@ -231,11 +230,7 @@ impl Recipe {
     /// When it cannot be read, has unknown or impossible settings, or a parameter has no value.
     pub fn read(path: &Path, parameters: &[Parameter]) -> Result<Self, RecipeError> {
         let unreadable = |reason: String| RecipeError::Unreadable { path: path.to_owned(), reason };
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
-        if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST {
-            return Err(unreadable(format!("it has more than {LARGEST} bytes")));
-        }
+        let bytes = files::read(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
         let text = String::from_utf8(bytes)
             .map_err(|error| unreadable(format!("it is not UTF-8 at byte {}", error.utf8_error().valid_up_to() + 1)))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -9,8 +9,8 @@ mod page;
 use anyhow::anyhow;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
-use paceline::files::write_file;
-use paceline::routing::{identities, identity};
+use paceline::files::{self, write_file};
+use paceline::routing::{identities, identity, open_router};
 use paceline::text::Tokenizer;
 use paceline_router::router::{LossyFacts, ROUTER};
 use paceline_router::{CostTable, Description, Group, Plan, PlanSet, Router, Shape};
@@ -122,7 +122,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let folder = job.out().join("traces");
     let (heading, traces) = open_all(&folder)?;
     let costs_path = folder.join("costs.json");
-    let costs = std::fs::read(&costs_path).map_err(|error| {
+    let costs = files::read(&costs_path, 1 << 20).map_err(|error| {
         anyhow!("The costs {} cannot be read: {error}; run `paceline-train traces` again.", costs_path.display())
     })?;
     let costs: CostTable = serde_json::from_slice(&costs).map_err(|error| {
@@ -139,7 +139,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let tokenizer = Tokenizer::from_dir(&models.target)?;
     let path = models.target.join(ROUTER);
     let key = Checksum::of(format!("{recipe:?} {} {costs:?} {}", heading.fingerprint, job.recipe.seed).as_bytes());
-    if job.is_done("router", key) && Router::open(&models.target).is_ok_and(|router| router.is_some()) {
+    if job.is_done("router", key) && open_router(&models.target).is_ok_and(|router| router.is_some()) {
         return Ok(Outcome::Kept);
     }
 

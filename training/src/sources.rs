@@ -7,9 +7,11 @@ mod lines;
 mod paragraphs;
 mod rows;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use paceline::files::open_plain;
 
 pub use self::paragraphs::Paragraphs;
 pub use self::rows::{Row, Rows};
@@ -130,7 +132,7 @@ pub fn contents(files: &[PathBuf], hash: &mut Checksum) -> Result<(), SourceErro
     let mut buffer = vec![0; 1 << 16];
     for path in files {
         let unreadable = |source| SourceError::Unreadable { path: path.clone(), source };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = open_plain(path).map_err(|error| unreadable(error.into()))?;
         hash.text(&path.to_string_lossy());
         loop {
             match file.read(&mut buffer).map_err(unreadable)? {

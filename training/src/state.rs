@@ -1,10 +1,9 @@
 //! The state of a training on disk: one safetensors file, replaced whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use paceline::files::{WriteError, write_file};
+use paceline::files::{self, ReadError, WriteError, write_file};
 use paceline::model::Parameters;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -67,6 +66,8 @@ pub struct State {
     pub moments: BTreeMap<String, Moments>,
 }
 
+/// Bytes of a state that are read at most.
+const MOST_BYTES: u64 = 64 << 30;
 const FIRST: &str = "first.";
 const SECOND: &str = "second.";
 const PARAMETER: &str = "parameter.";
@@ -123,8 +124,8 @@ impl State {
     /// If it cannot be read, or is of another training than that of `recipe`, which is told the steps that were done.
     pub fn load(path: &Path, recipe: impl FnOnce(u64) -> String) -> Result<Option<Self>, StateError> {
         let unreadable = |reason: String| StateError::Unreadable { path: path.to_owned(), reason };
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        let bytes = match files::read(path, MOST_BYTES) {
+            Err(ReadError::Absent) => return Ok(None),
             read => read.map_err(|error| unreadable(error.to_string()))?,
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(error.to_string()))?;

@@ -127,11 +127,12 @@ fn an_unfinished_end_leaves_what_was_there() {
     assert_eq!(names(&place.path("made/tokens")), SHARDS);
     place.step(full, "tokenizer").fails(1, &["cannot be written and stays as it was"]);
     assert!(place.path("made/tokenizer/tokenizer.json").exists());
-    // What a killed run leaves is overwritten, and the result is that of a run that nobody disturbed.
-    fs::write(place.path("made/tokens/words.train.tokens.part"), "half").unwrap();
+    // What a killed run leaves is removed, and the result is that of a run that nobody disturbed.
+    fs::write(place.path("made/tokens/words.train.tokens.4000000-0.part"), "half").unwrap();
     place.step("", "tokenizer").succeeds(&[]);
     place.step("", "tokens").succeeds(&[]);
     let again = fs::read(&shard).unwrap();
+    assert_eq!(names(&place.path("made/tokens")), SHARDS);
     fs::remove_dir_all(place.path("made")).unwrap();
     place.step("", "tokenizer").succeeds(&[]);
     place.step("", "tokens").succeeds(&[]);

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use common::Run;
 use paceline::engine::RouterState;
+use paceline::routing::{open_router, read_state};
 use paceline::{
     Answer, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Prompt, SamplingConfig,
 };
-use paceline_router::{Online, Router, TraceRow};
+use paceline_router::TraceRow;
 
 const RECIPE: &str = "seed = 3
 [tokenizer]
@@ -187,7 +188,7 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
     assert!(place.read("made/models/target/router.safetensors") == router, "a killed run learns something else");
 
     // A group of features that is left out is not taken in serving either.
-    let open = || Router::open(&place.path("made/models/target")).unwrap().unwrap();
+    let open = || open_router(&place.path("made/models/target")).unwrap().unwrap();
     assert!(open().description().exit.is_some());
     place.recipe(&[("[router]\n", "[router]\nleave_out = [\"uncertainty\"]\n")]);
     place.step("router", "killed").succeeds(&[]);
@@ -221,8 +222,8 @@ fn a_router_is_learned_from_traces_and_changes_no_token() {
         }
     }
     drop(engine);
-    let of = Router::open(&place.path("made/models/target")).unwrap().unwrap().description().made_of.clone();
-    let learned = Online::open(&state, &of).unwrap().unwrap();
+    let of = open_router(&place.path("made/models/target")).unwrap().unwrap().description().made_of.clone();
+    let learned = read_state(&state, &of).unwrap().unwrap();
     assert!(learned.answers() > 0 && learned.costs().steps[0] > 0.0);
 
     refusals(&place, &state);

@@ -5,12 +5,13 @@
 //! bundles have answered it. A last line without its end is what an early end left, and is dropped; any other that is damaged is
 //! refused, as what comes behind it was measured too.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use paceline::certificate::{Calibration, Conditions};
 use paceline::checksum::Checksum;
+use paceline::files::{self, ReadError};
 use paceline::routing::identity::written;
 use paceline_router::network::LEVELS;
 
@@ -109,9 +110,11 @@ impl LossesFile {
         let path = folder.join(LOSSES);
         let failed = |source| LossesError::File { path: path.clone(), source };
         let open = || {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = files::open_to_change(&path)?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            if (&mut file).take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
+                return Err(ReadError::TooLarge { most: LARGEST }.into());
+            }
             Ok((file, bytes))
         };
         let (mut file, bytes) = open().map_err(failed)?;
@@ -174,12 +177,16 @@ impl LossesFile {
 /// When it cannot be read, is of something else, or is damaged.
 pub fn read(folder: &Path, made_of: &str, bundles: &[Bundle]) -> Result<Vec<Row>, LossesError> {
     let path = folder.join(LOSSES);
-    let bytes = fs::read(&path).map_err(|source| LossesError::File { path: path.clone(), source })?;
+    let unreadable = |error: ReadError| LossesError::File { path: path.clone(), source: error.into() };
+    let bytes = files::read(&path, LARGEST).map_err(unreadable)?;
     match bytes.strip_prefix(heading(made_of, bundles).as_bytes()) {
         Some(rest) => Ok(rows(&path, rest, bundles.len())?.0),
         None => Err(LossesError::Other { path }),
     }
 }
+
+/// Bytes of the file at most.
+const LARGEST: u64 = 1 << 30;
 
 /// The line of the first row, behind the heading's two.
 const FIRST_ROW: usize = 3;

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use paceline::certificate::{Loss, Rendering};
 use paceline::checksum::Checksum;
+use paceline::files;
 use paceline::routing::identity::written;
 use paceline::{Answer, Message, Prompt};
 use serde::Deserialize;
 
-use crate::prompts::Check;
+use crate::prompts::{Check, LARGEST_PROMPTS};
 
 /// A prompt with what makes an answer to it right.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ struct Row {
 /// comes twice, as each counts as drawn by itself.
 pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow::Error> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = files::read_text(path, LARGEST_PROMPTS).map_err(|error| {
         anyhow!("The prompts {shown} cannot be read ({error}): name a file of JSON lines like datasets/tasks/calibration.jsonl.")
     })?;
     let mut tasks: Vec<Task> = Vec::new();

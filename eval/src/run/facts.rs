@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, anyhow};
 use paceline::certificate::Conditions;
 use paceline::checkpoint::Checkpoint;
-use paceline::files::write_file;
+use paceline::files::{self, write_file};
 use paceline::{Engine, Report};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +86,9 @@ pub struct PlanFacts {
     /// Whether it may change tokens.
     pub lossy: bool,
 }
+
+/// Bytes of the file at most.
+const LARGEST: u64 = 64 << 20;
 
 impl Facts {
     /// What is known at the start.
@@ -199,8 +202,8 @@ impl Facts {
         if !path.exists() {
             return Ok(None);
         }
-        let text =
-            fs::read(path).with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
+        let text = files::read(path, LARGEST)
+            .with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
         let read = serde_json::from_slice(&text);
         read.map(Some).map_err(|error| {
             anyhow!("{} is damaged ({error}); remove the folder and run the suite again.", path.display())

@@ -4,13 +4,12 @@
 //! The file grows by a few sequences at a time, and a note beside it says how many rows are whole and where in the text
 //! they end, so that it is gone on with wherever it was left.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use paceline::command::output;
-use paceline::files::write_file;
+use paceline::files::{self, write_file};
 use paceline::model::{Model, Trainable};
 use paceline_kernels::MappedFile;
 use serde::{Deserialize, Serialize};
@@ -55,6 +54,9 @@ struct Note {
     packing: PackingState,
 }
 
+/// Bytes of a note at most.
+const MOST_OF_NOTE: u64 = 16 << 20;
+
 const BYTES: usize = size_of::<f32>();
 
 impl Cache<'_> {
@@ -79,7 +81,7 @@ impl Cache<'_> {
             )
         };
         let mut known = self.known(&note);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&data).map_err(unwritable)?;
+        let mut file = files::open_to_change(&data).map_err(unwritable)?;
         let mut end = (known.rows * row_bytes) as u64;
         if file.metadata().map_err(unwritable)?.len() < end {
             (known, end) = (self.anew(), 0);
@@ -126,7 +128,7 @@ impl Cache<'_> {
 
     /// The note of an earlier run for the same rows, or an empty one.
     fn known(&self, note: &Path) -> Note {
-        let known = fs::read(note).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
+        let known = files::read(note, MOST_OF_NOTE).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
         known.filter(|known| known.fingerprint == self.fingerprint()).unwrap_or_else(|| self.anew())
     }
 
@@ -169,7 +171,7 @@ impl Activations {
         if rows == 0 {
             bail!("No row of {} counts: the recipe's text has no answers to learn from.", path.display());
         }
-        let map = MappedFile::open(path).map_err(|error| {
+        let map = files::map(path).map_err(|error| {
             anyhow!("The activations {} cannot be read: {error}; call the step again.", path.display())
         })?;
         if map.len() != rows * states * width * BYTES {

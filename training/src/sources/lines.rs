@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use paceline::files::{ReadError, open_plain};
+
 use super::SourceError;
 
 /// Reads a file line by line; a line longer than a limit comes in parts.
@@ -22,7 +24,8 @@ pub(super) struct Lines {
 impl Lines {
     /// Opens the file at `path`, whose lines come in parts of at most about `limit` bytes.
     pub(super) fn open(path: &Path, limit: usize) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |error: ReadError| SourceError::Unreadable { path: path.to_owned(), source: error.into() };
+        let file = open_plain(path).map_err(unreadable)?;
         let file = BufReader::with_capacity(1 << 16, file);
         Ok(Self { path: path.to_owned(), file, limit, rest: Vec::new(), read: 0 })
     }

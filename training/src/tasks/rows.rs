@@ -1,9 +1,10 @@
 //! Tasks as rows of JSON lines.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use paceline::files::{self, AtomicFile};
 
 use super::{Category, Level, Split, Task, cells};
 
@@ -110,12 +111,16 @@ pub fn committed_rows(split: Split) -> Option<usize> {
     COMMITTED.iter().find(|entry| entry.0 == split).map(|entry| entry.1)
 }
 
+/// Bytes of a file of tasks at most.
+const LARGEST: u64 = 1 << 30;
+
 /// Reads tasks from JSON lines; empty lines are passed over.
 ///
 /// # Errors
 /// When the file cannot be read, has no row, or has one that is no task with a prompt and an answer.
 pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
-    let text = fs::read_to_string(path).map_err(|reason| RowsError::Unreadable { path: path.to_owned(), reason })?;
+    let text = files::read_text(path, LARGEST)
+        .map_err(|error| RowsError::Unreadable { path: path.to_owned(), reason: error.into() })?;
     let read = |(index, line): (usize, &str)| {
         let bad = |reason: String| RowsError::BadRow { path: path.to_owned(), line: index + 1, reason };
         let task: Task = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
@@ -135,22 +140,11 @@ pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_rows(path: &Path, rows: impl Iterator<Item = Task>) -> Result<(), RowsError> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".tmp");
-    let part = PathBuf::from(part);
-    let written = write_lines(&part, rows).and_then(|()| fs::rename(&part, path));
-    written.map_err(|reason| {
-        // What is left of a file that nobody will read; that it cannot be removed adds nothing to the reason.
-        let _ = fs::remove_file(&part);
-        RowsError::Unwritable { path: path.to_owned(), reason }
-    })
-}
-
-fn write_lines(path: &Path, rows: impl Iterator<Item = Task>) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
+    let unwritable = |reason| RowsError::Unwritable { path: path.to_owned(), reason };
+    let mut file = AtomicFile::create(path).map_err(|error| unwritable(error.source))?;
     for row in rows {
-        serde_json::to_writer(&mut file, &row)?;
-        file.write_all(b"\n")?;
+        let written = serde_json::to_writer(&mut file, &row).map_err(io::Error::from);
+        written.and_then(|()| file.write_all(b"\n")).map_err(unwritable)?;
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    file.commit().map_err(|error| unwritable(error.source))
 }

@@ -1,14 +1,17 @@
 //! A tokenizer with its chat template: training data becomes tokens by the same code that prompts do when a model
 //! answers, so that training and answering see the same ids.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use paceline::Message;
+use paceline::files;
 use paceline::text::{ChatTemplate, TextError, Tokenizer};
 
 use super::learn::LARGEST_VOCABULARY;
 use crate::checksum::Checksum;
+
+/// Bytes of a tokenizer's file at most, as they are read when it is used.
+const LARGEST_FILE: u64 = 256 << 20;
 
 /// Why a tokenizer cannot make training data.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +101,7 @@ impl ChatTokenizer {
         let mut hash = Checksum::default();
         for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
             // Each of them may change what a text becomes. One that cannot be read was refused above.
-            hash.text(&fs::read_to_string(dir.join(name)).unwrap_or_default());
+            hash.text(&files::read_text(&dir.join(name), LARGEST_FILE).unwrap_or_default());
         }
         Ok(Self {
             end: end.ok_or_else(|| TokenizerError::NoEnd { dir: own() })?,

@@ -19,7 +19,7 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use paceline::files::{AtomicFile, WriteError};
+use paceline::files::{self, AtomicFile, ReadError, WriteError};
 use paceline_kernels::MappedFile;
 
 use crate::checksum::Checksum;
@@ -222,7 +222,8 @@ impl Shard {
     /// # Errors
     /// When it cannot be read, is damaged, or was made with another tokenizer.
     pub fn open(path: &Path, tokenizer: &ChatTokenizer) -> Result<Self, ShardError> {
-        let file = MappedFile::open(path).map_err(|source| ShardError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |error: ReadError| ShardError::Unreadable { path: path.to_owned(), source: error.into() };
+        let file = files::map(path).map_err(unreadable)?;
         let (header, index) = check(&file).map_err(|reason| ShardError::Damaged { path: path.to_owned(), reason })?;
         if header.tokenizer != tokenizer.hash() {
             return Err(ShardError::OtherTokenizer { path: path.to_owned() });

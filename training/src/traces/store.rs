@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use half::f16;
-use paceline::files::write_file;
+use paceline::files::{self, write_file};
 use paceline_router::Features;
 use paceline_router::features::NUMBERS;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -137,12 +137,16 @@ const PARTS: [(&str, Part); 4] = [
     ("surprise", |column| &mut column.surprise),
 ];
 
+/// Bytes of a part that are read at most.
+const MOST_BYTES: u64 = 16 << 30;
+
 /// Reads a part.
 ///
 /// # Errors
 /// When it is not there or damaged.
 pub fn open(path: &Path) -> anyhow::Result<(Heading, Vec<Trace>)> {
-    let bytes = std::fs::read(path).with_context(|| format!("The traces {} cannot be read", path.display()))?;
+    let bytes =
+        files::read(path, MOST_BYTES).with_context(|| format!("The traces {} cannot be read", path.display()))?;
     read(&bytes).with_context(|| {
         format!(
             "The traces {} are damaged; remove the file, and `paceline-train traces` makes it again",
