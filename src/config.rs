@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
 use paceline_router::{Objective, Profile};
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
@@ -23,6 +25,7 @@ pub struct EngineConfig {
     /// Directory of the target model.
     pub model: Option<PathBuf>,
     /// Directories of draft models, each known by its last part as `model:NAME`.
+    #[serde(deserialize_with = "one_or_many")]
     pub draft: Vec<PathBuf>,
     /// The device that computes.
     pub device: DeviceName,
@@ -38,6 +41,7 @@ pub struct EngineConfig {
     /// The precision of keys and values in the caches of target and draft models. It defines the target like its own.
     pub kv_cache: CachePrecision,
     /// Lower precisions that the target is loaded in as well, to draft for itself (`self:int4`).
+    #[serde(deserialize_with = "one_or_many")]
     pub self_draft: Vec<SelfDraft>,
     /// Sublayers without which the target may draft for itself when `auto` chooses.
     pub skip_plan: Option<SkipPlan>,
@@ -50,6 +54,7 @@ pub struct EngineConfig {
     pub frozen: bool,
     /// Certificates for answers in quality `bounded`; where none is named, those in the folder `certificates` beside the target
     /// are found by themselves. The lower precisions that they name must be loaded too ([`crate::certificate::needed_precisions`]).
+    #[serde(deserialize_with = "one_or_many")]
     pub certificate: Vec<PathBuf>,
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
@@ -189,6 +194,7 @@ pub struct GenerationConfig {
     #[serde(flatten)]
     pub sampling: SamplingConfig,
     /// Texts that end the answer; they are not part of it.
+    #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
     /// Go on after the model's own stop tokens.
     pub ignore_eos: bool,
@@ -201,8 +207,10 @@ pub struct GenerationConfig {
     /// What matters: time, energy, both, or memory.
     pub profile: Profile,
     /// The same in weights of one's own, instead of the profile.
+    #[serde(deserialize_with = "objective")]
     pub weights: Option<Objective>,
     /// What the request says of itself to the router.
+    #[serde(deserialize_with = "hints")]
     pub hints: RequestHints,
     /// The quality that `bounded` keeps at least, as a share of the target's, from 0 to 1. At 1 the target answers in full, and
     /// needs no certificate.
@@ -234,6 +242,30 @@ impl Default for GenerationConfig {
             skip_layers: None,
             lower_precision: None,
         }
+    }
+}
+
+/// A list, or its only entry.
+fn one_or_many<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let many = match Value::deserialize(deserializer)? {
+        text @ Value::String(_) => Value::Array(vec![text]),
+        other => other,
+    };
+    serde_json::from_value(many).map_err(D::Error::custom)
+}
+
+/// Hints as the flag has them, or as a table.
+fn hints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RequestHints, D::Error> {
+    RequestHints::from_json(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Weights as the flag has them, or as a table.
+fn objective<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Objective>, D::Error> {
+    match Option::<Value>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Value::String(text)) => text.parse().map(Some).map_err(D::Error::custom),
+        Some(table @ Value::Object(_)) => serde_json::from_value(table).map(Some).map_err(D::Error::custom),
+        Some(_) => Err(D::Error::custom("write a text like \"time=1,energy=0.5\", or a table like { time = 1 }")),
     }
 }
 

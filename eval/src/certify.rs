@@ -24,6 +24,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
 use paceline::command::progress::{self, Progress};
+use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::engine::RouterState;
 use paceline::files::write_file;
@@ -107,7 +108,7 @@ pub struct CertifyFlags {
 }
 
 fn setting<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+    serde_json::from_value(text.into()).map_err(|error| in_words(&error.to_string()))
 }
 
 fn share(text: &str) -> Result<f64, String> {

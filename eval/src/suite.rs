@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
+use paceline::command::wording::{in_words, read_settings};
 use paceline::files;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
@@ -115,8 +116,13 @@ impl Suite {
             format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml")
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let reason = error.message().replace('\n', " ");
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
+            let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+            let reason = match key.filter(|_| error.message().starts_with("invalid ")) {
+                Some(key) => format!("`{key}` cannot be used: {}", in_words(error.message())),
+                None => in_words(error.message()),
+            };
+            let line = line + 1;
             anyhow!("The suite {shown} cannot be used, line {line}: {reason}; `paceline-eval run --help` shows one.")
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -204,5 +210,73 @@ fn settings<T: Default + serde::Serialize + DeserializeOwned>(
         let known: Vec<&str> = known.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
         return Err(format!("[{place}] has no setting `{unknown}`; there are {}.", known.join(", ")));
     }
-    serde_json::from_value(Value::Object(table.clone())).map_err(|error| format!("[{place}]: {error}."))
+    read_settings(table).map_err(|reason| format!("in [{place}]: {reason}."))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use paceline::command::wording::rust_word;
+
+    use super::*;
+
+    /// What is said of a suite; its prompts are not there, which is the last thing that is found.
+    fn refused(text: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("suite.toml");
+        std::fs::write(&path, text).unwrap();
+        Suite::read(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_wrong_value_is_told_in_words_of_rust() {
+        const VALUES: [&str; 14] = [
+            "\"x\"",
+            "5",
+            "-1",
+            "1.5",
+            "nan",
+            "inf",
+            "true",
+            "2026-01-01",
+            "[1]",
+            "[\"x\"]",
+            "[[1]]",
+            "{ a = 1 }",
+            "{ a = { b = 2026-01-01 } }",
+            "99999999999",
+        ];
+        let keys = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let engine = keys(serde_json::to_value(EngineConfig::default()).unwrap());
+        let answer = keys(serde_json::to_value(GenerationConfig::default()).unwrap());
+        let mut told = 0;
+        for value in VALUES {
+            let line = |key: &str| format!("{key} = {value}\n");
+            let suite = |top: &str, engine: &str, answer: &str, prompts: &str, plan: &str| {
+                let name = if top.starts_with("name") { "" } else { "name = \"x\"\n" };
+                let model = if engine.starts_with("model") { "" } else { "model = \"m\"\n" };
+                let path = if prompts.starts_with("path") { "" } else { "path = \"none.jsonl\"\n" };
+                let plan_name = if plan.starts_with("name") { "" } else { "name = \"plain\"\n" };
+                format!(
+                    "{name}{top}[engine]\n{model}{engine}[answer]\n{answer}[[prompts]]\n{path}{prompts}[[plan]]\n{plan_name}{plan}"
+                )
+            };
+            let top = ["name", "repeats", "warm-up", "reference"].map(|key| suite(&line(key), "", "", "", ""));
+            let prompts = ["path", "format", "each"].map(|key| suite("", "", "", &line(key), ""));
+            let of_engine = engine.iter().map(|key| suite("", &line(key), "", "", ""));
+            let of_answer = answer.iter().map(|key| suite("", "", &line(key), "", ""));
+            let of_plan = answer
+                .iter()
+                .chain([&"name".to_owned()])
+                .map(|key| suite("", "", "", "", &line(key)))
+                .collect::<Vec<_>>();
+            for text in top.into_iter().chain(prompts).chain(of_engine).chain(of_answer).chain(of_plan) {
+                let message = refused(&text);
+                assert!(!message.contains('\n') && !message.contains(".."), "{text}: {message}");
+                assert_eq!(rust_word(&message), None, "{text}: {message}");
+                told += 1;
+            }
+        }
+        assert!(told > 800, "{told}");
+    }
 }

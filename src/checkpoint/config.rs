@@ -1,7 +1,8 @@
 //! `config.json` resolved: what the file says in the spellings of many transformers versions becomes one
 //! description of the model with every default filled in and every number checked.
 //!
-//! Whatever would change the model's output and is not supported is refused by name; the rest of the file is ignored.
+//! Whatever would change the model's output and is not supported is refused by name ([`key_table`](super::key_table)); keys
+//! that transformers does not read either are ignored.
 
 use std::fmt;
 use std::path::Path;
@@ -9,8 +10,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::directory;
 use super::error::{CheckpointError, shown};
 use super::file::{FileError, read_json, read_json_if_there};
+use super::key_table;
 use super::keys::Keys;
 use super::rope::{Rope, RopeScaling};
 
@@ -104,7 +107,7 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Whether queries and keys are normalized per head.
     pub qk_norm: bool,
-    /// Tokens that end a text, of `config.json` first, then those that `generation_config.json` adds.
+    /// Tokens that end a text: those of `generation_config.json`, or of `config.json` where that names none.
     pub stop_tokens: Vec<u32>,
     /// The token that begins a text.
     pub bos_token: Option<u32>,
@@ -119,7 +122,7 @@ impl ModelConfig {
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let path = dir.join("config.json");
         let map: Map<String, Value> = read_json(&path, LARGEST_CONFIG).map_err(|error| match error {
-            FileError::Absent { .. } => CheckpointError::NoConfig { dir: dir.to_owned() },
+            FileError::Absent { .. } => directory::without_config(dir),
             error => error.into(),
         })?;
         let mut config = Self::from_keys(Keys::new(&path, &map))?;
@@ -129,8 +132,12 @@ impl ModelConfig {
         })?;
         let path = dir.join("generation_config.json");
         if let Some(map) = read_json_if_there::<Map<String, Value>>(&path, LARGEST_CONFIG)? {
-            let more = Keys::new(&path, &map).token_ids("eos_token_id")?;
-            config.add_stop_tokens(&more);
+            // As transformers does: what this file names counts. It then lets an answer of a file that names none run on;
+            // here those of config.json still end it.
+            let named = Keys::new(&path, &map).token_ids("eos_token_id")?;
+            if !named.is_empty() {
+                config.stop_tokens = distinct(named);
+            }
         }
         Ok(config)
     }
@@ -147,54 +154,41 @@ impl ModelConfig {
 
     fn from_keys(keys: Keys<'_>) -> Result<Self, CheckpointError> {
         let family = family(&keys)?;
-        refuse_unsupported(&keys)?;
+        key_table::check(&keys, family, "")?;
+        refuse_contradictions(&keys, family)?;
         let hidden_size = keys.required_size("hidden_size")?;
         let heads = keys.required_size("num_attention_heads")?;
-        let kv_heads = keys.size("num_key_value_heads")?.unwrap_or(heads);
-        if !heads.is_multiple_of(kv_heads) {
-            let reason = format!("is {kv_heads}, which does not divide the {heads} of num_attention_heads");
-            return Err(keys.error("num_key_value_heads", reason));
-        }
         let layers = keys.required_size("num_hidden_layers")?;
-        let attention_bias = match family {
-            Family::Llama | Family::Qwen3 => keys.flag("attention_bias")?.unwrap_or(false),
-            Family::Mistral | Family::Qwen2 => false,
-        };
-        let mut config = Self {
+        let vocab_size = keys.required_size("vocab_size")?;
+        let context = keys.required_size("max_position_embeddings")?;
+        refuse_padding_beyond(&keys, vocab_size)?;
+        let has_bias = matches!(family, Family::Llama | Family::Qwen3);
+        let attention_bias = has_bias && keys.flag("attention_bias")?.unwrap_or(false);
+        Ok(Self {
             family,
-            vocab_size: keys.required_size("vocab_size")?,
+            vocab_size,
             hidden_size,
             intermediate_size: keys.required_size("intermediate_size")?,
             layers,
             heads,
-            kv_heads,
+            kv_heads: kv_heads(&keys, family, heads)?,
             head_dim: head_dim(&keys, family, hidden_size, heads)?,
             norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-            rope: rope(&keys)?,
-            windows: windows(&keys, family, layers)?,
-            context: keys.required_size("max_position_embeddings")?,
+            rope: rope(&keys, family, context)?,
+            windows: windows(&keys, family, layers, context)?,
+            context,
             tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
             qkv_bias: attention_bias || family == Family::Qwen2,
             output_bias: attention_bias,
             mlp_bias: family == Family::Llama && keys.flag("mlp_bias")?.unwrap_or(false),
             qk_norm: family == Family::Qwen3,
-            stop_tokens: Vec::new(),
-            bos_token: match *keys.token_ids("bos_token_id")?.as_slice() {
+            stop_tokens: distinct(special_tokens(&keys, "eos_token_id", family, 2)?),
+            bos_token: match *special_tokens(&keys, "bos_token_id", family, 1)?.as_slice() {
                 [] => None,
                 [id] => Some(id),
                 _ => return Err(keys.error("bos_token_id", "must be one token id or null")),
             },
-        };
-        config.add_stop_tokens(&keys.token_ids("eos_token_id")?);
-        Ok(config)
-    }
-
-    fn add_stop_tokens(&mut self, ids: &[u32]) {
-        for id in ids {
-            if !self.stop_tokens.contains(id) {
-                self.stop_tokens.push(*id);
-            }
-        }
+        })
     }
 
     /// `None` if the size in bytes of the weights as float32, or of a full cache, does not fit.
@@ -231,35 +225,82 @@ fn family(keys: &Keys<'_>) -> Result<Family, CheckpointError> {
     }
 }
 
-fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), CheckpointError> {
+/// What the table of keys cannot say in a row: keys whose values have to go with others.
+fn refuse_contradictions(keys: &Keys<'_>, family: Family) -> Result<(), CheckpointError> {
     if let Some(activation) = keys.text("hidden_act")?.filter(|name| !matches!(*name, "silu" | "swish")) {
         let activation = shown(activation);
         return Err(keys.error("hidden_act", format!("is \"{activation}\", which is not supported; silu is")));
     }
-    if keys.count("pretraining_tp")?.is_some_and(|parts| parts != 1) {
-        let reason = "is not 1; split linear layers round differently and are not supported";
-        return Err(keys.error("pretraining_tp", reason));
+    let wanted = format!("{family}ForCausalLM");
+    let architectures = keys.list("architectures")?.unwrap_or_default();
+    let is_ours = |name: &Value| name.as_str().is_some_and(|name| name.eq_ignore_ascii_case(&wanted));
+    if let Some(other) = architectures.first().filter(|_| !architectures.iter().any(is_ours)) {
+        let other = shown(&other.to_string());
+        let reason = format!("names {other}, but the model_type \"{family}\" is computed as a causal language model");
+        return Err(keys.error("architectures", format!("{reason}; take a checkpoint of that kind")));
     }
-    if keys.get("quantization_config").is_some() {
-        let reason = "says that the weights are quantized, which is not supported; take the unquantized checkpoint";
-        return Err(keys.error("quantization_config", reason));
-    }
-    whole_rotation(keys)
-}
-
-fn whole_rotation(keys: &Keys<'_>) -> Result<(), CheckpointError> {
-    if keys.positive("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
-        let reason = "is not 1; rotating a part of each head is not supported";
-        return Err(keys.error("partial_rotary_factor", reason));
+    if let Some(code) = keys.object("auto_map", "auto_map.")? {
+        // A tokenizer's code is none of the model's.
+        if let Some(part) = ["AutoConfig", "AutoModel", "AutoModelForCausalLM"].into_iter().find(|part| code.has(part))
+        {
+            let reason =
+                format!("names code of its own for {part}, which is not run; take a checkpoint that needs none");
+            return Err(keys.error("auto_map", reason));
+        }
     }
     Ok(())
+}
+
+/// The embedding has a row for the padding, which an unpadded prompt never uses.
+fn refuse_padding_beyond(keys: &Keys<'_>, vocab_size: usize) -> Result<(), CheckpointError> {
+    // Some files have -1 for none.
+    let padding = keys.get("pad_token_id").and_then(Value::as_u64);
+    if let Some(id) = padding.filter(|id| usize::try_from(*id).is_ok_and(|id| id >= vocab_size)) {
+        return Err(
+            keys.error("pad_token_id", format!("is {id}, but the tokens of vocab_size end at {}", vocab_size - 1))
+        );
+    }
+    Ok(())
+}
+
+/// The ids under `key`; where it is absent, what transformers' configuration of the family has.
+fn special_tokens(keys: &Keys<'_>, key: &str, family: Family, default: u32) -> Result<Vec<u32>, CheckpointError> {
+    if !keys.has(key) && matches!(family, Family::Llama | Family::Mistral) {
+        return Ok(vec![default]);
+    }
+    keys.token_ids(key)
+}
+
+fn distinct(ids: Vec<u32>) -> Vec<u32> {
+    let mut seen = Vec::new();
+    for id in ids {
+        if !seen.contains(&id) {
+            seen.push(id);
+        }
+    }
+    seen
+}
+
+fn kv_heads(keys: &Keys<'_>, family: Family, heads: usize) -> Result<usize, CheckpointError> {
+    let kv_heads = match (keys.size("num_key_value_heads")?, family) {
+        (Some(kv_heads), _) => kv_heads,
+        (None, Family::Llama) => heads,
+        (None, _) if keys.has("num_key_value_heads") => heads,
+        (None, Family::Mistral) => 8,
+        (None, Family::Qwen2 | Family::Qwen3) => 32,
+    };
+    if !heads.is_multiple_of(kv_heads) {
+        let reason = format!("is {kv_heads}, which does not divide the {heads} of num_attention_heads");
+        return Err(keys.error("num_key_value_heads", reason));
+    }
+    Ok(kv_heads)
 }
 
 fn head_dim(keys: &Keys<'_>, family: Family, hidden: usize, heads: usize) -> Result<usize, CheckpointError> {
     let head_dim = match keys.size("head_dim")? {
         Some(head_dim) => head_dim,
         // The default of transformers' Qwen3Config; it is not derived from the other sizes.
-        None if family == Family::Qwen3 && !keys.has("head_dim") => 128,
+        None if family == Family::Qwen3 => 128,
         None if !hidden.is_multiple_of(heads) => {
             let reason = format!("is {hidden}, which the {heads} of num_attention_heads do not divide");
             return Err(keys.error("hidden_size", reason));
@@ -273,23 +314,31 @@ fn head_dim(keys: &Keys<'_>, family: Family, hidden: usize, heads: usize) -> Res
 }
 
 /// Old files have `rope_theta` and `rope_scaling` side by side; transformers 5 puts both into `rope_parameters`.
-fn rope(keys: &Keys<'_>) -> Result<Rope, CheckpointError> {
-    let scaling = keys.object("rope_scaling", "rope_scaling.")?;
+fn rope(keys: &Keys<'_>, family: Family, context: usize) -> Result<Rope, CheckpointError> {
+    let scaling = keys.object("rope_scaling", "rope_scaling.")?.filter(|inner| !inner.is_empty());
     let inner = match scaling {
         Some(inner) => Some(inner),
         None => keys.object("rope_parameters", "rope_parameters.")?,
     };
-    let outer_theta = keys.positive("rope_theta")?;
-    let Some(inner) = inner else {
-        return Ok(Rope { theta: outer_theta.unwrap_or(10_000.0), scaling: RopeScaling::None });
-    };
-    for kind in ["full_attention", "sliding_attention"] {
-        if inner.has(kind) {
-            return Err(inner.error(kind, "gives a kind of layer its own rotation, which is not supported"));
-        }
+    if let Some(inner) = &inner {
+        key_table::check(inner, family, "rope_parameters.")?;
     }
-    whole_rotation(&inner)?;
-    let theta = inner.positive("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
+    let theta = match inner.as_ref().map_or(Ok(None), |inner| inner.positive("rope_theta"))? {
+        Some(theta) => theta,
+        None => match keys.positive("rope_theta")? {
+            None if keys.has("rope_theta") => {
+                return Err(
+                    keys.error("rope_theta", "is null, which stands for nothing; give it a value, or leave it out")
+                );
+            }
+            theta => theta.unwrap_or(10_000.0),
+        },
+    };
+    let scaling = inner.map_or(Ok(RopeScaling::None), |inner| rope_scaling(keys, &inner, context))?;
+    Ok(Rope { theta, scaling })
+}
+
+fn rope_scaling(keys: &Keys<'_>, inner: &Keys<'_>, context: usize) -> Result<RopeScaling, CheckpointError> {
     let (key, name) = match inner.text("rope_type")? {
         Some(name) => ("rope_type", name),
         None => ("type", inner.text("type")?.unwrap_or("default")),
@@ -297,64 +346,97 @@ fn rope(keys: &Keys<'_>) -> Result<Rope, CheckpointError> {
     let needed = |key: &str| {
         inner.positive(key)?.ok_or_else(|| inner.error(key, format!("is missing; the type \"{name}\" needs it")))
     };
-    let scaling = match name {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: needed("factor")? },
+    match name {
+        "default" => Ok(RopeScaling::None),
+        "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
         "llama3" => {
             let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
             if high <= low {
                 return Err(inner.error("high_freq_factor", format!("is {high}, but must be above low_freq_factor")));
             }
-            RopeScaling::Llama3 {
-                factor: needed("factor")?,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_context: match inner.size("original_max_position_embeddings")? {
-                    Some(context) => context,
-                    None => keys.required_size("original_max_position_embeddings")?,
-                },
-            }
+            let original = "original_max_position_embeddings";
+            let original_context = match (keys.size(original)?, inner.size(original)?) {
+                // Versions of transformers disagree about which goes first.
+                (Some(outer), Some(inner)) if outer != inner => {
+                    return Err(keys.error(original, format!("is {outer}, but inside of the rotation it is {inner}")));
+                }
+                (outer, inner) => inner.or(outer).unwrap_or(context),
+            };
+            let factor = needed("factor")?;
+            Ok(RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_context })
         }
         other => {
             let other = shown(other);
             let reason = format!("is \"{other}\", which is not supported; default, linear and llama3 are");
-            return Err(inner.error(key, reason));
-        }
-    };
-    Ok(Rope { theta, scaling })
-}
-
-fn windows(keys: &Keys<'_>, family: Family, layers: usize) -> Result<Windows, CheckpointError> {
-    match family {
-        Family::Llama => Ok(Windows::None),
-        Family::Mistral => Ok(match keys.size("sliding_window")? {
-            Some(window) => Windows::All(window),
-            None if keys.has("sliding_window") => Windows::None,
-            // The default of transformers' MistralConfig.
-            None => Windows::All(4096),
-        }),
-        Family::Qwen2 | Family::Qwen3 => {
-            if !keys.flag("use_sliding_window")?.unwrap_or(false) {
-                return Ok(Windows::None);
-            }
-            let window = match keys.size("sliding_window")? {
-                Some(window) => window,
-                None if keys.has("sliding_window") => return Ok(Windows::None),
-                None => 4096,
-            };
-            let Some(types) = keys.list("layer_types")? else {
-                return Ok(Windows::From { first: keys.count("max_window_layers")?.unwrap_or(28), window });
-            };
-            if types.len() != layers {
-                let reason = format!("has {} entries for the {layers} of num_hidden_layers", types.len());
-                return Err(keys.error("layer_types", reason));
-            }
-            let sliding = |kind: &Value| match kind.as_str() {
-                Some("sliding_attention") => Ok(true),
-                Some("full_attention") => Ok(false),
-                _ => Err(keys.error("layer_types", "may hold full_attention and sliding_attention only")),
-            };
-            Ok(Windows::Listed { layers: types.iter().map(sliding).collect::<Result<_, _>>()?, window })
+            Err(inner.error(key, reason))
         }
     }
+}
+
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
+fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Result<Windows, CheckpointError> {
+    let types = layer_types(keys, layers)?;
+    match family {
+        Family::Llama => {
+            let all_full = types.as_ref().is_some_and(|types| !types.contains(&true));
+            if types.is_some() && !all_full {
+                return Err(keys.error("layer_types", format!("has {SLIDING}, which llama does not have; {FULL} is")));
+            }
+            let window = keys.size("sliding_window")?;
+            if let Some(window) = window.filter(|window| *window < context && !all_full) {
+                let reason =
+                    format!("is {window}, but llama has no window; leave it out, or take a mistral checkpoint");
+                return Err(keys.error("sliding_window", reason));
+            }
+            Ok(Windows::None)
+        }
+        Family::Mistral => {
+            let window = match keys.size("sliding_window")? {
+                None if !keys.has("sliding_window") => Some(4096),
+                window => window,
+            };
+            if types.is_some_and(|types| types.contains(&window.is_none())) {
+                let kind = if window.is_some() { SLIDING } else { FULL };
+                let reason = format!("contradicts sliding_window, by which every layer is {kind}; leave it out");
+                return Err(keys.error("layer_types", reason));
+            }
+            Ok(window.map_or(Windows::None, Windows::All))
+        }
+        Family::Qwen2 | Family::Qwen3 => qwen_windows(keys, types),
+    }
+}
+
+fn qwen_windows(keys: &Keys<'_>, types: Option<Vec<bool>>) -> Result<Windows, CheckpointError> {
+    let used = keys.flag("use_sliding_window")?.unwrap_or(false);
+    let first = keys.count("max_window_layers")?.unwrap_or(28);
+    let window = match used.then(|| keys.size("sliding_window")).transpose()?.flatten() {
+        None if used && !keys.has("sliding_window") => Some(4096),
+        window => window,
+    };
+    match (window, types) {
+        (None, Some(types)) if types.contains(&true) => {
+            let reason = format!("has {SLIDING}, but use_sliding_window and sliding_window give no window");
+            Err(keys.error("layer_types", reason))
+        }
+        (None, _) => Ok(Windows::None),
+        (Some(window), Some(layers)) => Ok(Windows::Listed { layers, window }),
+        (Some(window), None) => Ok(Windows::From { first, window }),
+    }
+}
+
+/// For every layer whether it has a window, where the file lists them.
+fn layer_types(keys: &Keys<'_>, layers: usize) -> Result<Option<Vec<bool>>, CheckpointError> {
+    let Some(types) = keys.list("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        let reason = format!("has {} entries for the {layers} of num_hidden_layers", types.len());
+        return Err(keys.error("layer_types", reason));
+    }
+    let sliding = |kind: &Value| match kind.as_str() {
+        Some(SLIDING) => Ok(true),
+        Some(FULL) => Ok(false),
+        _ => Err(keys.error("layer_types", format!("may hold {FULL} and {SLIDING} only"))),
+    };
+    types.iter().map(sliding).collect::<Result<_, _>>().map(Some)
 }

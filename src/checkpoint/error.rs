@@ -51,6 +51,14 @@ pub enum CheckpointError {
         /// The model directory.
         dir: PathBuf,
     },
+    /// The path leads to something that is often taken for a model's directory or file.
+    #[error("{} {reason}.", shown_path(.path))]
+    NotAModel {
+        /// The directory or file.
+        path: PathBuf,
+        /// What it is and what to do, the rest of the sentence.
+        reason: String,
+    },
     /// The directory has no safetensors file.
     #[error(
         "{} holds no model.safetensors and no model.safetensors.index.json; {}.",
@@ -106,6 +114,31 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The name it gives.
         shard: String,
+    },
+    /// A file that the index lists is not there.
+    #[error(
+        "The weights file {} does not exist, one of {missing} missing of the {listed} that the index lists; download it again.",
+        shown_path(.path)
+    )]
+    MissingShard {
+        /// The first file that is missing.
+        path: PathBuf,
+        /// How many are.
+        missing: usize,
+        /// How many there should be.
+        listed: usize,
+    },
+    /// The index lists a tensor that the model needs in a file that does not hold it.
+    #[error(
+        "The weights file {} does not hold the tensor \"{}\", which the index lists for it; download that file again.",
+        shown_path(.path),
+        shown(.tensor)
+    )]
+    NotInShard {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
     },
     /// The configuration implies a tensor that no file holds.
     #[error(

@@ -20,14 +20,27 @@ impl<'a> Keys<'a> {
         Self { path, prefix: "", map }
     }
 
+    /// The value under `key`, null included, for checks that go by the table of keys.
+    pub(super) fn raw(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
+
     /// The value under `key`; null counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        #[cfg(test)]
+        reads::note(format!("{}{key}", self.prefix));
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Whether `key` is there, be it with null.
     pub(crate) fn has(&self, key: &str) -> bool {
+        #[cfg(test)]
+        reads::note(format!("{}{key}", self.prefix));
         self.map.contains_key(key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
     }
 
     pub(crate) fn error(&self, key: &str, reason: impl Into<String>) -> CheckpointError {
@@ -118,5 +131,25 @@ impl<'a> Keys<'a> {
             Some(Value::Array(ids)) => ids.iter().map(id).collect(),
             Some(value) => Ok(vec![id(value)?]),
         }
+    }
+}
+
+/// The keys that were read on this thread, by which a test holds the table of keys to the code.
+#[cfg(test)]
+pub(super) mod reads {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static NAMES: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(name: String) {
+        NAMES.with_borrow_mut(|names| _ = names.insert(name));
+    }
+
+    /// The names since the last call.
+    pub(in crate::checkpoint) fn take() -> BTreeSet<String> {
+        NAMES.take()
     }
 }

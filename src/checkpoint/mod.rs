@@ -6,12 +6,14 @@
 //! memory does not depend on what a damaged file claims.
 
 mod config;
+mod directory;
 mod draft_vocabulary;
 mod error;
 mod exits;
 mod file;
 mod fingerprint;
 mod header;
+mod key_table;
 mod keys;
 mod layout;
 mod mapped;
@@ -25,9 +27,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use paceline_kernels::FloatFormat;
+use paceline_kernels::{FloatFormat, Weights};
 use safetensors::Dtype;
 
 pub use self::config::{Family, ModelConfig, Windows};
@@ -53,6 +55,7 @@ pub struct Checkpoint {
     config: ModelConfig,
     files: Vec<WeightsFile>,
     tensors: HashMap<String, StoredTensor>,
+    notes: Vec<String>,
     /// Made when it is asked for: exits and routers are held to it, and it reads all weights.
     fingerprint: OnceLock<u64>,
 }
@@ -66,24 +69,30 @@ impl Checkpoint {
     /// F16 or BF16.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let metadata = fs::metadata(dir).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => CheckpointError::NoDirectory { path: dir.to_owned() },
-            io::ErrorKind::NotADirectory => CheckpointError::NotADirectory { path: dir.to_owned() },
+            io::ErrorKind::NotFound => directory::absent(dir),
+            io::ErrorKind::NotADirectory => directory::not_a_directory(dir),
             _ => CheckpointError::Directory { path: dir.to_owned(), source },
         })?;
         if !metadata.is_dir() {
-            return Err(CheckpointError::NotADirectory { path: dir.to_owned() });
+            return Err(directory::not_a_directory(dir));
         }
-        let config = ModelConfig::read(dir)?;
-        let mut matching = Matching { dir, shards: Shards::open(dir)?, taken: HashMap::new() };
-        matching.take_all(&config)?;
+        directory::check(dir)?;
+        let mut config = ModelConfig::read(dir)?;
+        let mut matching = Matching { dir, shards: Shards::open(dir)?, taken: HashMap::new(), notes: Vec::new() };
+        matching.take_all(&mut config)?;
         matching.check_rest()?;
-        let (files, tensors) = (matching.shards.files, matching.taken);
-        Ok(Self { dir: dir.to_owned(), config, files, tensors, fingerprint: OnceLock::new() })
+        let Matching { shards: Shards { files, .. }, taken: tensors, notes, .. } = matching;
+        Ok(Self { dir: dir.to_owned(), config, files, tensors, notes, fingerprint: OnceLock::new() })
     }
 
     /// The model's description.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Sentences on what the files say wrongly of themselves, without harm to what is computed.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The directory it was read from.
@@ -134,21 +143,52 @@ impl Checkpoint {
     }
 }
 
+/// Whether two matrices of one shape hold the same numbers, whatever their formats.
+fn are_equal(left: &StoredTensor, right: &StoredTensor) -> bool {
+    if left.format == right.format {
+        return left.file.get(left.bytes.clone()) == right.file.get(right.bytes.clone());
+    }
+    let rows = left.shape.first().copied().unwrap_or(0);
+    let matrix = |tensor: &StoredTensor| {
+        let width = tensor.elements() / rows.max(1);
+        Weights::in_place(Arc::clone(&tensor.file), tensor.bytes.clone(), tensor.format, rows, width)
+    };
+    let (Ok(left), Ok(right)) = (matrix(left), matrix(right)) else { return false };
+    // Row by row, so that a large vocabulary takes no memory.
+    let (mut of_left, mut of_right) = (vec![0.0; left.in_features()], vec![0.0; right.in_features()]);
+    (0..rows).all(|row| {
+        left.row_to_f32(row, &mut of_left);
+        right.row_to_f32(row, &mut of_right);
+        of_left == of_right
+    })
+}
+
 /// The tensors of the files, moved one by one to those of the model.
 struct Matching<'a> {
     dir: &'a Path,
     shards: Shards,
     taken: HashMap<String, StoredTensor>,
+    notes: Vec<String>,
 }
 
 impl Matching<'_> {
-    fn take_all(&mut self, config: &ModelConfig) -> Result<(), CheckpointError> {
+    /// Takes every tensor that the configuration implies; what it says of tied matrices is set right.
+    fn take_all(&mut self, config: &mut ModelConfig) -> Result<(), CheckpointError> {
         let matrix = vec![config.vocab_size, config.hidden_size];
         if config.tied_embeddings {
-            // Some files hold the tied matrix under the output's name; if both are there, transformers uses
-            // the embedding.
             let output = self.take(OUTPUT, &matrix)?;
             let embedding = self.take(EMBEDDING, &matrix)?;
+            if let (Some(output), Some(embedding)) = (&output, &embedding)
+                && !are_equal(output, embedding)
+            {
+                // As transformers does: a matrix that was learned apart, as in a merged adapter, is not thrown away.
+                config.tied_embeddings = false;
+                self.notes.push(format!(
+                    "config.json says that \"{OUTPUT}\" is the embedding (tie_word_embeddings), but the weights hold another matrix of that name, which is used."
+                ));
+                self.taken.insert(OUTPUT.to_owned(), output.clone());
+            }
+            // Some files hold the tied matrix under the output's name.
             let tied = embedding.or(output).ok_or_else(|| self.missing(EMBEDDING))?;
             self.taken.insert(EMBEDDING.to_owned(), tied);
         } else {
@@ -169,6 +209,9 @@ impl Matching<'_> {
     }
 
     fn missing(&self, name: &str) -> CheckpointError {
+        if let Some(&number) = self.shards.stale.get(name) {
+            return CheckpointError::NotInShard { path: self.path(number), tensor: name.to_owned() };
+        }
         CheckpointError::Missing { tensor: name.to_owned(), config: self.dir.join("config.json") }
     }
 
@@ -203,7 +246,14 @@ impl Matching<'_> {
     }
 
     /// What is left in the files must be buffers that follow from the configuration.
-    fn check_rest(&self) -> Result<(), CheckpointError> {
+    fn check_rest(&mut self) -> Result<(), CheckpointError> {
+        if let Some(name) = self.shards.stale.keys().min() {
+            let count = self.shards.stale.len();
+            self.notes.push(format!(
+                "The index lists {count} tensors that no file holds and the model does not need, such as \"{}\".",
+                shown(name)
+            ));
+        }
         let surplus = self.shards.tensors.iter().filter(|(name, _)| !is_stored_buffer(name));
         match surplus.min_by_key(|(name, _)| name.as_str()) {
             None => Ok(()),

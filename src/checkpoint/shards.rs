@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use paceline_kernels::MappedFile;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::directory;
 use super::error::{CheckpointError, shown};
 use super::file::{FileError, read_json_if_there};
 use super::header::{Entry, read_header};
@@ -35,34 +35,39 @@ pub(crate) struct Shards {
     pub(crate) maps: Vec<Arc<MappedFile>>,
     /// Every tensor by name, with the place of its file in the lists above.
     pub(crate) tensors: HashMap<String, (usize, Entry)>,
+    /// Tensors that the index lists and no file holds, with the place of the file that should. Harmless, unless the model
+    /// needs one of them: some converters leave entries of what they left out.
+    pub(crate) stale: HashMap<String, usize>,
 }
 
 impl Shards {
     /// Maps the weights files of `dir` and reads their headers.
     pub(crate) fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let mut shards = Self { files: Vec::new(), maps: Vec::new(), tensors: HashMap::new() };
+        let mut shards = Self { files: Vec::new(), maps: Vec::new(), tensors: HashMap::new(), stale: HashMap::new() };
         // As transformers does: a single file goes before an index.
-        match shards.add(dir.join("model.safetensors"), None) {
+        let single = dir.join("model.safetensors");
+        directory::check_file(&single)?;
+        match shards.add(single, None) {
             Err(CheckpointError::File(FileError::Absent { .. })) => {}
             result => return result.map(|()| shards),
         }
         let path = dir.join("model.safetensors.index.json");
         let Some(Index { weight_map }) = read_json_if_there(&path, LARGEST_INDEX)? else {
-            return Err(CheckpointError::NoWeights { dir: dir.to_owned(), other: other_weights(dir) });
+            return Err(directory::without_weights(dir));
         };
-        for (number, name) in weight_map.files.iter().enumerate() {
-            let plain = matches!(*Path::new(name).components().collect::<Vec<_>>(), [Component::Normal(_)]);
-            if !plain || name.contains(['/', '\\']) {
-                return Err(CheckpointError::ShardName { path, shard: name.clone() });
-            }
-            shards.add(dir.join(name), Some((number, &weight_map)))?;
+        check_names(&path, &weight_map)?;
+        let places: Vec<PathBuf> = weight_map.files.iter().map(|name| dir.join(name)).collect();
+        places.iter().try_for_each(|place| directory::check_file(place))?;
+        let mut missing = places.iter().filter(|place| !place.exists());
+        if let Some(first) = missing.next() {
+            let (missing, listed) = (1 + missing.count(), places.len());
+            return Err(CheckpointError::MissingShard { path: first.clone(), missing, listed });
         }
-        let absent = weight_map.places.iter().filter(|(name, _)| !shards.tensors.contains_key(*name));
-        if let Some((name, &place)) = absent.min() {
-            let shard = weight_map.files.get(place).map_or("", String::as_str);
-            let reason = format!("it lists the tensor \"{}\" in {}, which does not hold it", shown(name), shown(shard));
-            return Err(CheckpointError::Damaged { path, reason });
+        for (number, place) in places.into_iter().enumerate() {
+            shards.add(place, Some((number, &weight_map)))?;
         }
+        let stale = weight_map.places.into_iter().filter(|(name, _)| !shards.tensors.contains_key(name));
+        shards.stale = stale.collect();
         Ok(shards)
     }
 
@@ -87,10 +92,16 @@ impl Shards {
     }
 }
 
-/// A file with weights in a format that is not read, if there is one.
-fn other_weights(dir: &Path) -> Option<String> {
-    let names = fs::read_dir(dir).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| [".bin", ".gguf", ".pt", ".pth"].iter().any(|end| name.ends_with(end))).min()
+/// Refuses an index that leads out of its directory.
+fn check_names(path: &Path, weight_map: &WeightMap) -> Result<(), CheckpointError> {
+    let is_plain = |name: &&String| {
+        matches!(*Path::new(name).components().collect::<Vec<_>>(), [Component::Normal(_)])
+            && !name.contains(['/', '\\'])
+    };
+    match weight_map.files.iter().find(|name| !is_plain(name)) {
+        None => Ok(()),
+        Some(name) => Err(CheckpointError::ShardName { path: path.to_owned(), shard: name.clone() }),
+    }
 }
 
 #[derive(Deserialize)]

@@ -98,7 +98,7 @@ fn every_family_opens_with_the_tensors_it_needs() {
 fn a_tied_matrix_is_found_under_both_names() {
     let tied = with(config("llama"), "tie_word_embeddings", json!(true));
     let renamed = |tensors: &mut Listed| tensors[0].0 = OUTPUT.to_owned();
-    let both = |tensors: &mut Listed| tensors.push((OUTPUT.to_owned(), Dtype::F32, vec![10, 16]));
+    let both = |tensors: &mut Listed| tensors.push((OUTPUT.to_owned(), Dtype::BF16, vec![10, 16]));
     for checkpoint in [open(&tied, |_| {}), open(&tied, renamed), open(&tied, both)] {
         let checkpoint = checkpoint.unwrap();
         let (embedding, output) = (checkpoint.tensor(EMBEDDING).unwrap(), checkpoint.tensor(OUTPUT).unwrap());
@@ -106,6 +106,12 @@ fn a_tied_matrix_is_found_under_both_names() {
         assert_eq!(embedding.to_f32().len(), 160);
         assert_eq!(checkpoint.parameters(), 160 + 16 + 2 * (2 * 16 + 2 * 256 + 2 * 128 + 3 * 384));
     }
+    // The bytes of float32 are other numbers here than those of bfloat16.
+    let other = |tensors: &mut Listed| tensors.push((OUTPUT.to_owned(), Dtype::F32, vec![10, 16]));
+    let checkpoint = open(&tied, other).unwrap();
+    assert!(!checkpoint.config().tied_embeddings);
+    assert_eq!(checkpoint.tensor(OUTPUT).unwrap().format, FloatFormat::F32);
+    assert!(checkpoint.notes()[0].contains("tie_word_embeddings"), "{:?}", checkpoint.notes());
     let without = |tensors: &mut Listed| _ = tensors.remove(0);
     assert!(
         matches!(open(&config("llama"), without), Err(CheckpointError::Missing { tensor, .. }) if tensor == EMBEDDING)
@@ -146,31 +152,45 @@ fn shards_hold_exactly_what_the_index_says() {
         json!({"metadata": {"total_size": 1}, "weight_map": Value::Object(names.collect())})
     };
     let good = map([("a.safetensors", &first), ("b.safetensors", &second)]);
-    let open = |index: &Value| {
+    let open_with = |index: &Value, config: &Value| {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.json"), config("llama").to_string()).unwrap();
+        fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
         write(&dir.path().join("a.safetensors"), &first);
         write(&dir.path().join("b.safetensors"), &second);
         Checkpoint::open(dir.path())
     };
+    let open = |index: &Value| open_with(index, &config("llama"));
     let checkpoint = open(&good).unwrap();
     assert_eq!(checkpoint.files().len(), 2);
     assert_eq!(checkpoint.tensors.len(), listed.len());
-    let changed = |change: &dyn Fn(&mut Value)| {
+    let result = |change: &dyn Fn(&mut Value)| {
         let mut index = good.clone();
         change(&mut index["weight_map"]);
-        open(&index).unwrap_err().to_string()
+        open(&index)
     };
+    let changed = |change: &dyn Fn(&mut Value)| result(change).unwrap_err().to_string();
+    // Some converters leave entries of what they left out.
+    let stale = result(&|map| map["model.layers.0.self_attn.rotary_emb.inv_freq"] = json!("b.safetensors")).unwrap();
+    assert_eq!(stale.tensors.len(), listed.len());
+    assert!(stale.notes()[0].contains("rotary_emb.inv_freq"), "{:?}", stale.notes());
+    let mut incomplete = good.clone();
+    incomplete["weight_map"]["model.layers.2.mlp.up_proj.weight"] = json!("b.safetensors");
+    let message =
+        open_with(&incomplete, &with(config("llama"), "num_hidden_layers", json!(3))).unwrap_err().to_string();
+    assert!(message.contains("\"model.layers.2.input_layernorm.weight\""), "{message}");
+    incomplete["weight_map"]["model.layers.2.input_layernorm.weight"] = json!("b.safetensors");
+    let message =
+        open_with(&incomplete, &with(config("llama"), "num_hidden_layers", json!(3))).unwrap_err().to_string();
+    assert!(
+        message.contains("b.safetensors does not hold the tensor") && message.contains("download that file"),
+        "{message}"
+    );
     for name in ["../a.safetensors", "/a", "x/a", "x\\a", "..", ".", "", "a/"] {
         let message = changed(&|map| map["new"] = json!(name));
         assert!(message.contains("not a plain file name"), "{name}: {message}");
     }
-    assert!(changed(&|map| map["new"] = json!("c")).contains("does not exist"));
-    assert!(
-        changed(&|map| map["new"] = json!("b.safetensors"))
-            .contains("\"new\" in b.safetensors, which does not hold it")
-    );
+    assert!(changed(&|map| map["new"] = json!("c")).contains("c does not exist, one of 1 missing of the 3"));
     assert!(changed(&|map| _ = map.as_object_mut().unwrap().remove(OUTPUT)).contains("index does not list"));
     assert!(changed(&|map| map[OUTPUT] = json!("b.safetensors")).contains("index does not list"));
     assert!(changed(&|map| *map = json!([])).contains("file names by tensor name"));
@@ -187,7 +207,9 @@ fn rope_is_read_in_old_and_new_spellings() {
     assert_eq!(rope("rope_parameters", json!({"rope_type": "default", "rope_theta": 500000.0})).unwrap(), plain);
     assert_eq!(rope("rope_theta", json!(5e5)).unwrap(), plain);
     assert_eq!(rope("rope_scaling", Value::Null).unwrap().theta, 1e4);
-    assert_eq!(rope("rope_theta", Value::Null).unwrap().theta, 1e4);
+    assert!(rope("rope_theta", Value::Null).is_err());
+    let both = with(config("llama"), "rope_scaling", json!({}));
+    assert_eq!(parse(&with(both, "rope_parameters", json!({"rope_theta": 7}))).unwrap().rope.theta, 7.0);
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 32});
     let scaling =
@@ -223,7 +245,12 @@ fn windows_follow_each_family() {
     assert_eq!(windows(&config("mistral")), [None; 3]);
     assert_eq!(windows(&without("mistral")), [Some(4096); 3]);
     assert_eq!(windows(&with(config("mistral"), "sliding_window", json!(5))), [Some(5); 3]);
-    assert_eq!(windows(&with(config("llama"), "sliding_window", json!(5))), [None; 3]);
+    assert_eq!(windows(&with(config("llama"), "sliding_window", json!(64))), [None; 3]);
+    assert!(refused(&with(config("llama"), "sliding_window", json!(5))).contains("llama has no window"));
+    let listed = json!(["full_attention", "sliding_attention"]);
+    let mixed = with(with(config("mistral"), "sliding_window", json!(5)), "layer_types", listed.clone());
+    assert!(refused(&mixed).contains("contradicts sliding_window"));
+    assert!(refused(&with(config("qwen2"), "layer_types", listed)).contains("give no window"));
     let qwen = with(config("qwen2"), "sliding_window", json!(5));
     assert_eq!(windows(&qwen), [None; 3]);
     let used = with(qwen, "use_sliding_window", json!(true));
@@ -240,8 +267,11 @@ fn what_is_not_supported_is_refused_by_name() {
     for (key, value, said) in [
         ("model_type", json!("gemma"), "is \"gemma\", which is not supported; llama, mistral, qwen2 and qwen3 are"),
         ("model_type", Value::Null, "is missing"),
+        ("architectures", json!(["LlamaForSequenceClassification"]), "names \"LlamaForSequenceClassification\""),
+        ("auto_map", json!({"AutoModel": "x.X"}), "code of its own for AutoModel"),
+        ("pad_token_id", json!(10), "is 10, but the tokens of vocab_size end at 9"),
         ("hidden_act", json!("gelu\n"), "is \"gelu\\n\", which is not supported"),
-        ("pretraining_tp", json!(2), "is not 1"),
+        ("pretraining_tp", json!(2), "only null or 1 is accepted"),
         ("quantization_config", json!({}), "take the unquantized checkpoint"),
         ("partial_rotary_factor", json!(0.5), "a part of each head"),
         ("num_hidden_layers", json!("2"), "must be a whole number, not \"2\""),
@@ -264,6 +294,7 @@ fn what_is_not_supported_is_refused_by_name() {
         assert!(message.contains(said), "{message}");
     }
     let mut odd = with(config("llama"), "hidden_size", json!(18));
+    parse(&odd).unwrap();
     odd["head_dim"] = Value::Null;
     assert!(refused(&odd).contains("do not divide"));
 }
@@ -276,7 +307,13 @@ fn defaults_and_stop_tokens_are_those_of_transformers() {
     }
     let parsed = parse(&short).unwrap();
     assert_eq!((parsed.kv_heads, parsed.head_dim, parsed.norm_eps, parsed.rope.theta), (4, 4, 1e-6, 1e4));
-    assert!(parsed.stop_tokens.is_empty() && !parsed.tied_embeddings && parsed.bos_token.is_none());
+    assert!(parsed.stop_tokens == [2] && !parsed.tied_embeddings && parsed.bos_token == Some(1));
+    let none = with(config("llama"), "eos_token_id", Value::Null);
+    assert!(parse(&none).unwrap().stop_tokens.is_empty());
+    let mut mistral = config("mistral");
+    mistral["num_attention_heads"] = json!(8);
+    mistral.as_object_mut().unwrap().remove("num_key_value_heads");
+    assert_eq!(parse(&mistral).unwrap().kv_heads, 8);
     let mut qwen3 = config("qwen3");
     qwen3.as_object_mut().unwrap().remove("head_dim");
     assert_eq!(parse(&qwen3).unwrap().head_dim, 128);
@@ -284,7 +321,9 @@ fn defaults_and_stop_tokens_are_those_of_transformers() {
     fs::write(dir.path().join("config.json"), with(config("llama"), "eos_token_id", json!([7, 2])).to_string())
         .unwrap();
     fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [2, 9], "temperature": 0.6}"#).unwrap();
-    assert_eq!(ModelConfig::read(dir.path()).unwrap().stop_tokens, [7, 2, 9]);
+    assert_eq!(ModelConfig::read(dir.path()).unwrap().stop_tokens, [2, 9]);
+    fs::write(dir.path().join("generation_config.json"), "{}").unwrap();
+    assert_eq!(ModelConfig::read(dir.path()).unwrap().stop_tokens, [7, 2]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
+use paceline::command::wording::{in_words, read_settings};
 use paceline::files::{ReadError, read_input};
 use paceline::routing::RequestHints;
 use paceline::{
@@ -324,7 +325,7 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 
 /// Reads a setting that is a word.
 pub(super) fn parse_setting<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
-    serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
+    serde_json::from_value(Value::from(text)).map_err(|error| in_words(&error.to_string()))
 }
 
 /// What flags and config file amount to.
@@ -394,6 +395,7 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
             format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)
         });
         let reason = error.message().replace('\n', " ");
+        let reason = reason.trim_end_matches('.');
         anyhow!("The config file {shown} is no TOML{place}: {reason}; write lines like `max-new-tokens = 100`.").into()
     })
 }
@@ -404,26 +406,9 @@ fn read<T: for<'de> Deserialize<'de> + Serialize + Default>(settings: &Map<Strin
         Value::Object(own) => own,
         _ => Map::new(),
     };
-    let mut whole = Map::new();
-    for (key, value) in settings.iter().filter(|(key, _)| own.contains_key(*key)) {
-        let single = Map::from_iter([(key.clone(), value.clone())]);
-        if value.is_null() {
-            // TOML has no null: this is how its `nan` and `inf` arrive.
-            return Err(Failure::usage(anyhow!("The setting `{key}` is no finite number: write one, like 0.7.")));
-        }
-        // One at a time, so that the message can name the setting.
-        serde_json::from_value::<T>(Value::Object(single)).map_err(|error| {
-            Failure::usage(anyhow!("The setting `{key}` cannot be {value}: {}", ended(&error.to_string())))
-        })?;
-        whole.insert(key.clone(), value.clone());
-    }
-    Ok(serde_json::from_value(Value::Object(whole))?)
-}
-
-/// A message with a full stop.
-fn ended(message: &str) -> String {
-    let message = message.trim_end();
-    if message.ends_with('.') { message.to_owned() } else { format!("{message}.") }
+    let own = settings.iter().filter(|(key, _)| own.contains_key(*key));
+    let own = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    read_settings(&own).map_err(|reason| Failure::usage(anyhow!("{reason}.")))
 }
 
 /// All settings with their defaults.
@@ -436,6 +421,11 @@ fn known_settings() -> Result<Map<String, Value>, Failure> {
     }
     Ok(known)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+#[path = "flags_wrong_values.rs"]
+mod wrong_values;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]

@@ -37,6 +37,9 @@ struct Inspection<'a> {
     trained_exits: Vec<ExitConfig>,
     /// Why they cannot be used, if there are such.
     exits_problem: Option<String>,
+    /// What the files say wrongly of themselves, without harm.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
     /// What `--search-skip` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_search: Option<Found>,
@@ -101,6 +104,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         exits: (1..config.layers).collect(),
         trained_exits,
         exits_problem,
+        notes: checkpoint.notes(),
         skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
     let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
@@ -157,6 +161,7 @@ fn describe(inspection: &Inspection<'_>) -> String {
         let exits: Vec<String> = inspection.trained_exits.iter().map(exit).collect();
         lines.push(format!("  trained exits {}", exits.join(", ")));
     }
+    lines.extend(inspection.notes.iter().map(|note| format!("  note          {note}")));
     lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
 }

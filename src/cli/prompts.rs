@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use paceline::command::wording::in_words;
 use paceline::files::{ReadError, read_input};
 use paceline::{Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
@@ -82,7 +83,7 @@ fn seed_of(fields: &Map<String, Value>) -> Result<Option<u64>, anyhow::Error> {
 
 fn hints_of(fields: &Map<String, Value>) -> Result<Option<RequestHints>, anyhow::Error> {
     let Some(hints) = field(fields, "hints") else { return Ok(None) };
-    let read: Result<RequestHints, String> = serde_json::from_value(hints.clone()).map_err(|error| error.to_string());
+    let read = RequestHints::from_json(hints).map_err(|reason| in_words(&reason));
     let checked = read.and_then(|hints| hints.check().map(|()| hints));
     checked
         .map(Some)

@@ -6,6 +6,7 @@
 pub mod engine;
 pub mod output;
 pub mod progress;
+pub mod wording;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -81,7 +82,19 @@ fn usage_sentence(message: &str) -> String {
     let what = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();
     let what = message[..what.unwrap_or(message.len())].replace("\n\n  tip: ", "; ");
     let words: Vec<&str> = what.split_whitespace().collect();
-    format!("{}; try `--help`.", words.join(" ").trim_end_matches('.'))
+    let mut sentence = words.join(" ");
+    // What Rust's own readers of numbers say.
+    for (said, meant) in [
+        ("invalid digit found in string", "write a whole number from 0 on"),
+        ("cannot parse integer from empty string", "write a whole number"),
+        ("number too large to fit in target type", "that is more than the program can count to"),
+        ("number too small to fit in target type", "write a whole number from 0 on"),
+        ("invalid float literal", "write a number, like 0.7"),
+        ("cannot parse float from empty string", "write a number, like 0.7"),
+    ] {
+        sentence = sentence.replace(said, meant);
+    }
+    format!("{}; try `--help`.", sentence.trim_end_matches('.'))
 }
 
 #[cfg(test)]
@@ -98,6 +111,10 @@ mod tests {
             (
                 "error: the following required arguments were not provided:\n  <DIR>\n\nUsage: x\n",
                 "the following required arguments were not provided: <DIR>; try `--help`.",
+            ),
+            (
+                "error: invalid value '1.5' for '--threads <N>': invalid digit found in string\n\nFor more information, try '--help'.\n",
+                "invalid value '1.5' for '--threads <N>': write a whole number from 0 on; try `--help`.",
             ),
             ("error: `x` is bad.\n\nFor more information, try '--help'.\n", "`x` is bad; try `--help`."),
             ("", "; try `--help`."),

@@ -59,6 +59,8 @@ pub struct LoadProgress<'a> {
 pub struct EngineInfo {
     /// Where the target came from.
     pub directory: PathBuf,
+    /// What the files of target and draft models say wrongly of themselves, without harm; answers' warnings repeat it.
+    pub notes: Vec<String>,
     /// The target's shape and settings.
     pub target: ModelConfig,
     /// The precision of its matrices.
@@ -203,6 +205,7 @@ impl Engine {
         let mut files = checkpoint.mapped();
         files.extend(exits.as_ref().map(Exits::mapped).unwrap_or_default());
         files.check()?;
+        let mut notes = checkpoint.notes().to_vec();
         drop((checkpoint, exits));
 
         let mut drafts: Vec<DraftModel> = Vec::new();
@@ -213,6 +216,7 @@ impl Engine {
                 return Err(Error::SameName(name));
             }
             let checkpoint = Checkpoint::open(draft_directory)?;
+            notes.extend_from_slice(checkpoint.notes());
             if !Tokenizer::from_dir(draft_directory)?.same_vocabulary(&tokenizer) {
                 return Err(Error::OtherVocabulary { draft: draft_directory.clone(), target: directory.to_owned() });
             }
@@ -237,6 +241,7 @@ impl Engine {
         let catalog = Catalog::new(Arc::clone(&target), drafts, quantized, config.skip_plan.clone());
         let info = EngineInfo {
             directory: directory.to_owned(),
+            notes,
             target: target.config().clone(),
             format: target.format(),
             weight_bytes: target.weight_bytes(),

@@ -58,6 +58,8 @@ pub(super) struct Worker {
     files: MappedFiles,
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
+    /// What the models' files say wrongly of themselves.
+    notes: Vec<String>,
     threads: usize,
     meter: Meter,
     journal: Option<Journal>,
@@ -90,6 +92,7 @@ impl Worker {
             advisor,
             files,
             refused,
+            notes: info.notes.clone(),
             threads: info.threads,
             meter: info.meter.clone(),
             journal: info.journal.as_ref().map(Journal::new),
@@ -197,6 +200,7 @@ impl Worker {
         let stop_tokens = if config.ignore_eos { &[][..] } else { &lane.target.config().stop_tokens };
         let names = lane.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
         let mut record = Record::new(events, started, stream, stop_tokens, names);
+        self.notes.iter().for_each(|note| record.warn(note.clone()));
         if let (true, Some(reason)) = (is_routed, &self.refused) {
             record.warn(format!("Drafters were chosen by measurements alone. {reason}"));
         }

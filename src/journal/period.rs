@@ -23,7 +23,7 @@ pub struct PeriodError(String);
 /// Units with their seconds, the largest first.
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
-/// The shortest journal outlives this many days; what is longer is a slip.
+/// No journal goes back so far: what is longer means everything.
 const LONGEST: u64 = 1_000_000 * UNITS[0].1;
 
 impl FromStr for Period {
@@ -36,11 +36,15 @@ impl FromStr for Period {
         let parsed = UNITS.iter().find_map(|(unit, seconds)| {
             let digits = text.strip_suffix(*unit)?;
             // A sign would do for a number, but is none of a stretch of time.
-            let number: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
-            number.checked_mul(*seconds)
+            let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            // Digits that are too many for a number are a long time too.
+            is_whole.then(|| digits.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*seconds))
         });
-        let seconds = parsed.filter(|seconds| (1..=LONGEST).contains(seconds));
-        seconds.map(|seconds| Self::Last(Duration::from_secs(seconds))).ok_or_else(|| PeriodError(text.to_owned()))
+        match parsed {
+            None | Some(0) => Err(PeriodError(text.to_owned())),
+            Some(seconds @ 1..=LONGEST) => Ok(Self::Last(Duration::from_secs(seconds))),
+            Some(_) => Ok(Self::All),
+        }
     }
 }
 
@@ -72,10 +76,16 @@ mod tests {
     }
 
     #[test]
+    fn a_period_longer_than_any_journal_is_everything() {
+        for text in ["99999999d", "99999999999999999999d", "1000001d", "18446744073709551615s"] {
+            assert_eq!(text.parse(), Ok(Period::All), "{text}");
+        }
+        assert_ne!("1000000d".parse(), Ok(Period::All));
+    }
+
+    #[test]
     fn what_is_no_period_is_told_with_examples() {
-        for text in
-            ["", "24", "h", "0h", "-1h", "+1h", "1.5h", "1w", "24 h", "ALL", "99999999999999999999d", "1000001d", "１h"]
-        {
+        for text in ["", "24", "h", "0h", "-1h", "+1h", "1.5h", "1w", "24 h", "ALL", "１h"] {
             let error = text.parse::<Period>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")) && error.contains("24h"), "{error}");
         }

@@ -45,6 +45,18 @@ impl FromStr for RequestHints {
 }
 
 impl RequestHints {
+    /// Reads hints as a flag has them, `turn=3`, or as an object.
+    ///
+    /// # Errors
+    /// The end of a sentence.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+        match value {
+            serde_json::Value::String(text) => text.parse(),
+            table @ serde_json::Value::Object(_) => Self::deserialize(table).map_err(|error| error.to_string()),
+            _ => Err("write a text like \"turn=3\", or a table like { turn = 3 }".to_owned()),
+        }
+    }
+
     /// Checks every hint against its range.
     ///
     /// # Errors

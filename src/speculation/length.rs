@@ -20,7 +20,7 @@ pub enum DraftLength {
 
 /// A config file may hold a number or a word.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "write \"auto\" or a whole number from 1 to 16")]
 enum LengthText {
     Number(i64),
     Text(String),

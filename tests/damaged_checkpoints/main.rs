@@ -316,9 +316,12 @@ fn missing_things_are_named() {
     assert!(message(dir.path()).contains("holds no model.safetensors"));
     assert!(message(&dir.path().join("config.json")).contains("is not a directory"));
     assert!(message(&dir.path().join("config.json/x")).contains("is not a directory"));
-    for other in ["pytorch_model.bin", "model-q4.gguf"] {
+    for (other, said) in [
+        ("pytorch_model.bin", "convert pytorch_model.bin to safetensors"),
+        ("model-q4.gguf", "holds model-q4.gguf, a GGUF file, which is not read yet"),
+    ] {
         let dir = directory(&[("config.json", config.as_bytes()), (other, b"")]);
-        assert!(message(dir.path()).contains(&format!("convert {other} to safetensors")));
+        assert!(message(dir.path()).contains(said));
     }
     let error = read_text(dir.path()).unwrap_err().to_string();
     assert!(error.contains("has no tokenizer.json"), "{error}");

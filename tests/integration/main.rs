@@ -7,6 +7,7 @@ mod cancelling;
 mod certificates;
 mod draft_vocabulary;
 mod early_exit;
+mod edited;
 mod engine;
 mod exactness;
 mod exits;

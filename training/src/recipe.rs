@@ -448,8 +448,8 @@ mod tests {
                 "line 3: `promt` is not a setting there; did you mean `prompt`?",
             ),
             ("[[data.text]]\nweight = 3\n", "line 1: [[data.text]] lacks the setting `path`"),
-            ("seed = \"x\"", "line 1: `seed` cannot be used: invalid type: string \"x\", expected u64"),
-            ("seed = -1", "line 1: `seed` cannot be used: invalid value: integer `-1`, expected u64"),
+            ("seed = \"x\"", "line 1: `seed` cannot be used: write a whole number from 0 to 2^64 - 1"),
+            ("seed = -1", "line 1: `seed` cannot be used: write a whole number from 0 to 2^64 - 1"),
             ("seed = ", "line 1: this is no TOML: "),
             ("seed 3", "line 1: this is no TOML: "),
             ("[data]\ndocument_tokens = 2", "`document_tokens` of [data] must be at least 8"),
@@ -487,7 +487,7 @@ mod tests {
             ),
             (
                 "[[data.focus]]\nname = \"a\"\ntrain = 9\ncategories = [\"fact\"]",
-                "line 4: `categories` cannot be used: unknown variant `fact`, expected one of `facts`",
+                "line 4: `categories` cannot be used: `fact` cannot be chosen; write one of facts,",
             ),
             (
                 &with("[[target.training.phases]]\nsteps = 0"),

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use paceline::command::wording::in_words;
+
 /// The line of a reader's `message` about `span` of `text`, and the message as a sentence without its full stop.
 pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> (usize, String) {
     let start = span.map_or(0, |span| span.start.min(text.len()));
@@ -10,7 +12,10 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
     let message = message.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     let mut quoted = message.split('`').skip(1).step_by(2);
     let section = section(text, line);
-    let reason = if message.starts_with("unknown field") {
+    let reason = if message.contains("$__toml_private") {
+        let key = key_of(text, line).unwrap_or_default();
+        format!("`{key}` cannot be used: {}", in_words(&message))
+    } else if message.starts_with("unknown field") {
         let key = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.collect();
         format!("`{key}` is not a setting {}; {}", of(text, line, key, &section), suggestion(key, &known))
@@ -22,8 +27,8 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
         .any(|start| message.starts_with(start) && message.contains(", expected "))
     {
         match key_of(text, line) {
-            Some(key) => format!("`{key}` cannot be used: {message}"),
-            None => message,
+            Some(key) => format!("`{key}` cannot be used: {}", in_words(&message)),
+            None => format!("this cannot be used: {}", in_words(&message)),
         }
     } else {
         format!("this is no TOML: {message}")
@@ -80,5 +85,70 @@ fn suggestion(key: &str, known: &[&str]) -> String {
             format!("did you mean `{nearest}`?")
         }
         Some(nearest) => format!("the nearest is `{nearest}`, and there are: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests {
+    use std::path::Path;
+
+    use paceline::command::wording::rust_word;
+    use toml::Value;
+
+    use super::super::Recipe;
+
+    /// The paths of all values in a recipe, tables and lists included.
+    fn paths(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+        if !path.is_empty() {
+            found.push(path.clone());
+        }
+        let inner: Vec<(String, &Value)> = match value {
+            Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            Value::Array(values) => {
+                values.iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect()
+            }
+            _ => Vec::new(),
+        };
+        for (key, value) in inner {
+            path.push(key);
+            paths(value, path, found);
+            path.pop();
+        }
+    }
+
+    fn at<'a>(value: &'a mut Value, path: &[String]) -> &'a mut Value {
+        path.iter().fold(value, |value, key| match value {
+            Value::Array(values) => &mut values[key.parse::<usize>().unwrap()],
+            Value::Table(table) => table.get_mut(key).unwrap(),
+            _ => panic!("{path:?} ends early"),
+        })
+    }
+
+    #[test]
+    fn no_wrong_value_is_told_in_words_of_rust() {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+        // With every default written out.
+        let whole = Value::try_from(Recipe::read(&recipe, &[]).unwrap()).unwrap();
+        let mut all = Vec::new();
+        paths(&whole, &mut Vec::new(), &mut all);
+        let wrong = "a = [\"x\", 5, -1, 1.5, nan, inf, true, 2026-01-01, [1], [\"x\"], [[1]], { a = 1 }, { a = { b = 2026-01-01 } }]";
+        let wrong: Value = toml::from_str(wrong).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wrong.toml");
+        let mut refused = 0;
+        for place in &all {
+            for value in wrong["a"].as_array().unwrap() {
+                let mut changed = whole.clone();
+                *at(&mut changed, place) = value.clone();
+                std::fs::write(&path, toml::to_string(&changed).unwrap()).unwrap();
+                let Err(error) = Recipe::read(&path, &[]) else { continue };
+                let message = error.to_string();
+                refused += 1;
+                assert!(!message.contains('\n') && message.ends_with(['.', '?']), "{place:?} = {value}: {message}");
+                assert_eq!(rust_word(&message), None, "{place:?} = {value}: {message}");
+            }
+        }
+        assert!(all.len() > 100 && refused > 1000, "{} settings, {refused} refused", all.len());
     }
 }
