@@ -1,6 +1,5 @@
 //! What a model takes before its first token, and what it keeps taking when nobody asks anything.
 
-use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
 use crate::engine::{Engine, Prompt};
 use crate::error::Error;
+use crate::files::open_plain;
 
 /// How long an idle engine is watched.
 const IDLE: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ fn warm_files(config: &EngineConfig) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(config.model.as_deref().ok_or(Error::NoModel)?)?;
     for file in checkpoint.files() {
         // If it cannot be read, loading will say so.
-        let _ = File::open(&file.path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        let _ = open_plain(&file.path).map(|mut file| io::copy(&mut file, &mut io::sink()));
     }
     Ok(())
 }

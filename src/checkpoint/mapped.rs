@@ -50,3 +50,68 @@ impl Checkpoint {
         MappedFiles::of(self.tensors.values())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::header::read_header;
+    use super::*;
+    use crate::files;
+
+    #[test]
+    fn a_file_that_somebody_still_reads_is_asked_whether_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("weights");
+        std::fs::write(&path, [0; 8]).unwrap();
+        let file = Arc::new(files::map(&path).unwrap());
+        let tensor = |bytes| StoredTensor {
+            file: Arc::clone(&file),
+            bytes,
+            format: paceline_kernels::FloatFormat::F32,
+            shape: vec![1],
+        };
+        let tensors = [tensor(0..4), tensor(4..8)];
+        let mapped = MappedFiles::of(tensors.iter());
+        assert_eq!(mapped.0.len(), 1);
+        mapped.check().unwrap();
+        let writer = std::fs::File::options().write(true).open(&path).unwrap();
+        writer.set_modified(SystemTime::now() + Duration::from_secs(9)).unwrap();
+        let message = mapped.check().unwrap_err().to_string();
+        assert!(message.contains("weights changed while it was in use") && message.contains("load the model again"));
+        drop((tensors, file));
+        mapped.check().unwrap();
+    }
+
+    /// Another program changes the header of a mapped file while it is read: whatever comes of it, names are UTF-8.
+    #[cfg(unix)]
+    #[test]
+    fn text_of_a_file_that_changes_is_text() {
+        use std::os::unix::fs::FileExt;
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let name = "ä".repeat(2000);
+        let header = format!("{{\"{name}\":{{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}}}");
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&path, [&length, header.as_bytes(), &[0; 4]].concat()).unwrap();
+        let map = files::map(&path).unwrap();
+        let writer = std::fs::File::options().write(true).open(&path).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The second byte of a letter in the middle is one of a letter, or none.
+                while !done.load(Ordering::Relaxed) {
+                    [0xff, 0xa4].iter().for_each(|byte| drop(writer.write_at(&[*byte], 8 + 2 + 2001).unwrap()));
+                }
+            });
+            let is_text = |name: &String| std::str::from_utf8(name.as_bytes()).is_ok();
+            let all = (0..20_000).filter_map(|_| read_header(&path, &map).ok());
+            let bad = all.filter(|tensors| !tensors.keys().all(is_text)).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(bad, 0, "names were made that are not UTF-8");
+        });
+    }
+}

@@ -1,6 +1,6 @@
 //! Reading: plain files up to a size, or a pipe where a person named one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 use std::thread::sleep;
@@ -121,14 +121,33 @@ pub fn read_text(path: &Path, most: u64) -> Result<String, ReadError> {
 }
 
 /// The bytes of what a person named as the input of a command: a plain file, or a pipe such as `<(..)` of a shell or
-/// `/dev/stdin`, to whose writers it listens until the last has closed it. A pipe to which nobody writes is told.
+/// `/dev/stdin`, to whose writers it listens until the last has closed it. A pipe to which nobody writes is told. Of all
+/// devices, the one that is always empty (`/dev/null`) is how people say that there is nothing.
 ///
 /// # Errors
 /// As those of [`read`].
 pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
-    match Kind::of(&fs::metadata(path)?) {
+    let found = fs::metadata(path)?;
+    match Kind::of(&found) {
         Kind::Pipe => read_pipe(path, most),
+        Kind::Device if is_null(&found) => Ok(Vec::new()),
         _ => read(path, most),
+    }
+}
+
+/// Whether it is the device that is always empty, by its number.
+fn is_null(found: &Metadata) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        /// Major number 1, minor number 3, on every Linux.
+        const NULL: u64 = 0x103;
+        std::os::linux::fs::MetadataExt::st_rdev(found) == NULL
+            && std::os::unix::fs::FileTypeExt::is_char_device(&found.file_type())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = found;
+        false
     }
 }
 

@@ -17,6 +17,7 @@ mod energy;
 mod models;
 mod prompt_files;
 mod shipped;
+mod special_files;
 mod stats;
 mod usage;
 

@@ -5,6 +5,7 @@
 
 mod cancelling;
 mod certificates;
+mod changed_files;
 mod draft_vocabulary;
 mod early_exit;
 mod edited;
