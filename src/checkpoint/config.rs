@@ -125,11 +125,7 @@ impl ModelConfig {
             FileError::Absent { .. } => directory::without_config(dir),
             error => error.into(),
         })?;
-        let mut config = Self::from_keys(Keys::new(&path, &map))?;
-        config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
-            path: path.clone(),
-            reason: "describes a model that is larger than this machine can address; repair its sizes".to_owned(),
-        })?;
+        let mut config = Self::from_map(&path, &map)?;
         let path = dir.join("generation_config.json");
         if let Some(map) = read_json_if_there::<Map<String, Value>>(&path, LARGEST_CONFIG)? {
             // As transformers does: what this file names counts. It then lets an answer of a file that names none run on;
@@ -139,6 +135,16 @@ impl ModelConfig {
                 config.stop_tokens = distinct(named);
             }
         }
+        Ok(config)
+    }
+
+    /// What `map`, the object in the file at `path`, says.
+    pub(super) fn from_map(path: &Path, map: &Map<String, Value>) -> Result<Self, CheckpointError> {
+        let config = Self::from_keys(Keys::new(path, map))?;
+        config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
+            path: path.to_owned(),
+            reason: "describes a model that is larger than this machine can address; repair its sizes".to_owned(),
+        })?;
         Ok(config)
     }
 
@@ -327,9 +333,7 @@ fn rope(keys: &Keys<'_>, family: Family, context: usize) -> Result<Rope, Checkpo
         Some(theta) => theta,
         None => match keys.positive("rope_theta")? {
             None if keys.has("rope_theta") => {
-                return Err(
-                    keys.error("rope_theta", "is null, which stands for nothing; give it a value, or leave it out")
-                );
+                return Err(keys.error("rope_theta", "is null, which stands for nothing; give it a value"));
             }
             theta => theta.unwrap_or(10_000.0),
         },

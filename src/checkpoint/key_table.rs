@@ -208,7 +208,7 @@ pub(super) fn check(keys: &Keys<'_>, family: Family, prefix: &str) -> Result<(),
         let Some(value) = keys.raw(name) else { continue };
         match key.rule {
             NeverNull if value.is_null() => {
-                return Err(keys.error(name, "is null, which stands for nothing; give it a value, or leave it out"));
+                return Err(keys.error(name, "is null, which stands for nothing; give it a value"));
             }
             Neutral(neutral, meaning) if !neutral.iter().any(|plain| plain.is(value)) => {
                 return Err(keys.error(name, refusal(neutral, meaning, key.note, value)));
