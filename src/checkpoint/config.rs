@@ -397,13 +397,12 @@ fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Re
             Ok(Windows::None)
         }
         Family::Mistral => {
-            let window = match keys.size("sliding_window")? {
+            let window = match window_size(keys)? {
                 None if !keys.has("sliding_window") => Some(4096),
                 window => window,
             };
-            if types.is_some_and(|types| types.contains(&window.is_none())) {
-                let kind = if window.is_some() { SLIDING } else { FULL };
-                let reason = format!("contradicts sliding_window, by which every layer is {kind}; leave it out");
+            if types.is_some_and(|types| window.is_none() || types.contains(&false)) {
+                let reason = format!("must be {SLIDING} for every layer, with a sliding_window; leave it out");
                 return Err(keys.error("layer_types", reason));
             }
             Ok(window.map_or(Windows::None, Windows::All))
@@ -412,10 +411,20 @@ fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Re
     }
 }
 
+/// A window of more than the token itself: where it is alone, versions of transformers keep the whole cache.
+fn window_size(keys: &Keys<'_>) -> Result<Option<usize>, CheckpointError> {
+    match keys.size("sliding_window")? {
+        Some(1) => {
+            Err(keys.error("sliding_window", "is 1, by which a token sees itself alone; take 2 at least, or null"))
+        }
+        window => Ok(window),
+    }
+}
+
 fn qwen_windows(keys: &Keys<'_>, types: Option<Vec<bool>>) -> Result<Windows, CheckpointError> {
     let used = keys.flag("use_sliding_window")?.unwrap_or(false);
     let first = keys.count("max_window_layers")?.unwrap_or(28);
-    let window = match used.then(|| keys.size("sliding_window")).transpose()?.flatten() {
+    let window = match used.then(|| window_size(keys)).transpose()?.flatten() {
         None if used && !keys.has("sliding_window") => Some(4096),
         window => window,
     };

@@ -265,7 +265,7 @@ fn inspect_tells_what_a_model_is() {
         "4 heads of 8, 2 key-value heads",
         "352, output tied to the embedding",
         "256 tokens, cache f32 384 B, f16 192 B a token",
-        "[347, 351]",
+        "[351, 347]",
         "bf16 87.2 kB",
         "int4 83.8 kB",
         "352 tokens, with a chat template",
