@@ -125,11 +125,7 @@ impl ModelConfig {
             FileError::Absent { .. } => directory::without_config(dir),
             error => error.into(),
         })?;
-        let mut config = Self::from_keys(Keys::new(&path, &map))?;
-        config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
-            path: path.clone(),
-            reason: "describes a model that is larger than this machine can address; repair its sizes".to_owned(),
-        })?;
+        let mut config = Self::from_map(&path, &map)?;
         let path = dir.join("generation_config.json");
         if let Some(map) = read_json_if_there::<Map<String, Value>>(&path, LARGEST_CONFIG)? {
             // As transformers does: what this file names counts. It then lets an answer of a file that names none run on;
@@ -139,6 +135,16 @@ impl ModelConfig {
                 config.stop_tokens = distinct(named);
             }
         }
+        Ok(config)
+    }
+
+    /// What `map`, the object in the file at `path`, says.
+    pub(super) fn from_map(path: &Path, map: &Map<String, Value>) -> Result<Self, CheckpointError> {
+        let config = Self::from_keys(Keys::new(path, map))?;
+        config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
+            path: path.to_owned(),
+            reason: "describes a model that is larger than this machine can address; repair its sizes".to_owned(),
+        })?;
         Ok(config)
     }
 
@@ -327,9 +333,7 @@ fn rope(keys: &Keys<'_>, family: Family, context: usize) -> Result<Rope, Checkpo
         Some(theta) => theta,
         None => match keys.positive("rope_theta")? {
             None if keys.has("rope_theta") => {
-                return Err(
-                    keys.error("rope_theta", "is null, which stands for nothing; give it a value, or leave it out")
-                );
+                return Err(keys.error("rope_theta", "is null, which stands for nothing; give it a value"));
             }
             theta => theta.unwrap_or(10_000.0),
         },
@@ -393,13 +397,12 @@ fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Re
             Ok(Windows::None)
         }
         Family::Mistral => {
-            let window = match keys.size("sliding_window")? {
+            let window = match window_size(keys)? {
                 None if !keys.has("sliding_window") => Some(4096),
                 window => window,
             };
-            if types.is_some_and(|types| types.contains(&window.is_none())) {
-                let kind = if window.is_some() { SLIDING } else { FULL };
-                let reason = format!("contradicts sliding_window, by which every layer is {kind}; leave it out");
+            if types.is_some_and(|types| window.is_none() || types.contains(&false)) {
+                let reason = format!("must be {SLIDING} for every layer, with a sliding_window; leave it out");
                 return Err(keys.error("layer_types", reason));
             }
             Ok(window.map_or(Windows::None, Windows::All))
@@ -408,10 +411,20 @@ fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Re
     }
 }
 
+/// A window of more than the token itself: where it is alone, versions of transformers keep the whole cache.
+fn window_size(keys: &Keys<'_>) -> Result<Option<usize>, CheckpointError> {
+    match keys.size("sliding_window")? {
+        Some(1) => {
+            Err(keys.error("sliding_window", "is 1, by which a token sees itself alone; take 2 at least, or null"))
+        }
+        window => Ok(window),
+    }
+}
+
 fn qwen_windows(keys: &Keys<'_>, types: Option<Vec<bool>>) -> Result<Windows, CheckpointError> {
     let used = keys.flag("use_sliding_window")?.unwrap_or(false);
     let first = keys.count("max_window_layers")?.unwrap_or(28);
-    let window = match used.then(|| keys.size("sliding_window")).transpose()?.flatten() {
+    let window = match used.then(|| window_size(keys)).transpose()?.flatten() {
         None if used && !keys.has("sliding_window") => Some(4096),
         window => window,
     };

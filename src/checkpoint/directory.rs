@@ -77,7 +77,10 @@ pub(super) fn without_config(dir: &Path) -> CheckpointError {
     let names = names(dir);
     let has = |name: &str| names.iter().any(|found| found == name);
     if names.is_empty() && fs::read_dir(dir).is_ok() {
-        return wrong(dir, "is empty; a directory with config.json, model.safetensors and tokenizer.json is needed");
+        return wrong(
+            dir,
+            "is empty, so it has no config.json; give a directory with config.json, model.safetensors and tokenizer.json",
+        );
     }
     if has("snapshots") {
         let advice = match snapshot(dir) {

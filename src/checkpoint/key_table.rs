@@ -132,8 +132,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
         "for llama3; must be that of rope_parameters where both are there",
     ),
     key("partial_rotary_factor", ALL, Neutral(&[Null, One], "rotating a part of each head is"), ""),
-    key("sliding_window", &[Mistral], Honoured, "without it 4096; null is no window"),
-    key("sliding_window", QWEN, Honoured, "without it 4096; only with use_sliding_window"),
+    key("sliding_window", &[Mistral], Honoured, "without it 4096; null is no window, 1 is refused"),
+    key("sliding_window", QWEN, Honoured, "without it 4096; only with use_sliding_window; 1 is refused"),
     key(
         "sliding_window",
         &[Llama],
@@ -141,7 +141,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
         "must not be below max_position_embeddings, unless layer_types has full_attention alone",
     ),
     key("layer_types", QWEN, Honoured, "full_attention or sliding_attention for every layer"),
-    key("layer_types", &[Llama, Mistral], Checked, "must say of every layer what the other keys say"),
+    key("layer_types", &[Llama], Checked, "full_attention for every layer, which llama has"),
+    key("layer_types", &[Mistral], Checked, "sliding_attention for every layer, with a sliding_window"),
     key("use_sliding_window", QWEN, NeverNull, "without it false"),
     key("use_sliding_window", &[Llama, Mistral], Irrelevant, "not read for these families"),
     key(
@@ -208,7 +209,7 @@ pub(super) fn check(keys: &Keys<'_>, family: Family, prefix: &str) -> Result<(),
         let Some(value) = keys.raw(name) else { continue };
         match key.rule {
             NeverNull if value.is_null() => {
-                return Err(keys.error(name, "is null, which stands for nothing; give it a value, or leave it out"));
+                return Err(keys.error(name, "is null, which stands for nothing; give it a value"));
             }
             Neutral(neutral, meaning) if !neutral.iter().any(|plain| plain.is(value)) => {
                 return Err(keys.error(name, refusal(neutral, meaning, key.note, value)));

@@ -180,6 +180,23 @@ fn paths_that_hold_no_model_are_refused() {
     }
 }
 
+/// Public reports: an adapter or a pointer in place of a model, named as target, as draft or to look at.
+#[test]
+fn what_is_often_taken_for_a_model_gets_the_sentence_that_helps() {
+    let target = Model::copy("llama-tied");
+    let adapter = Model::copy("llama-tied");
+    adapter.remove("config.json");
+    adapter.remove(WEIGHTS);
+    adapter.write("adapter_config.json", "{\"peft_type\": \"LORA\"}");
+    let pointer = Model::copy("llama-tied");
+    pointer.write(WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 792664\n");
+    for (model, words) in [(&adapter, &["adapter", "merge it"]), (&pointer, &[WEIGHTS, "git lfs pull"])] {
+        generate_from(model.directory(), &["--prompt", "A"]).fails(1, words);
+        generate_from(target.directory(), &["--prompt", "A", "--draft", model.directory()]).fails(1, words);
+        Run::new(&["inspect", model.directory()]).fails(1, words);
+    }
+}
+
 #[test]
 fn a_missing_shard_is_named() {
     let model = Model::copy("mistral-window");
@@ -248,7 +265,7 @@ fn inspect_tells_what_a_model_is() {
         "4 heads of 8, 2 key-value heads",
         "352, output tied to the embedding",
         "256 tokens, cache f32 384 B, f16 192 B a token",
-        "[347, 351]",
+        "[351, 347]",
         "bf16 87.2 kB",
         "int4 83.8 kB",
         "352 tokens, with a chat template",

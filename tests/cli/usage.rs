@@ -162,7 +162,7 @@ fn wrong_config_files_are_refused() {
         (b"temperature = nan", 2, &["temperature", "finite"]),
         (b"temperature = 1e39", 2, &["temperature", "finite"]),
         (b"max-new-tokens = 0", 2, &["max-new-tokens", "at least 1"]),
-        (b"draft = 'x'", 2, &["draft", "sequence"]),
+        (b"draft = 5", 2, &["draft", "list in brackets"]),
         (b"draft-len = 99", 2, &["draft-len", "1 to 16"]),
         (b"quality = 'best'", 2, &["quality", "best_effort"]),
         (b"exit-threshold = 0.9", 2, &["exit-threshold", "best_effort"]),

@@ -152,7 +152,7 @@ pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> Stri
     let tied = numbers.choose(&[true, false]);
     let format = numbers.choose(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]);
     let bias = family == "llama" && numbers.choose(&[true, false]);
-    let window = if family == "mistral" { Some(numbers.within(1..20)) } else { None };
+    let window = if family == "mistral" { Some(numbers.within(2..20)) } else { None };
 
     let mut tensors: Vec<(String, Vec<usize>)> = vec![
         ("model.embed_tokens.weight".into(), vec![vocabulary, hidden]),
