@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
-use paceline::command::output::print_line;
+use paceline::command::output::{print_json, print_line};
+use paceline::command::visible;
 use paceline::model::{KvCache, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::{CachePrecision, Precision};
@@ -103,8 +104,11 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         exits_problem,
         skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
-    let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
-    print_line(&text)?;
+    if flags.json {
+        print_json(&serde_json::to_string(&inspection)?)?;
+    } else {
+        print_line(&describe(&inspection))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -157,6 +161,8 @@ fn describe(inspection: &Inspection<'_>) -> String {
         let exits: Vec<String> = inspection.trained_exits.iter().map(exit).collect();
         lines.push(format!("  trained exits {}", exits.join(", ")));
     }
+    // Names of files and what they hold stay on their lines.
+    let mut lines: Vec<String> = lines.iter().map(|line| visible::line(line).into_owned()).collect();
     lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
 }
