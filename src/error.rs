@@ -108,6 +108,10 @@ pub enum Error {
     )]
     CacheTooLarge { bytes: u64, positions: usize },
     #[error(
+        "The engine is busy: {waiting} requests wait for their answers already, and no more are taken; ask again when one of them is done, or cancel some."
+    )]
+    Busy { waiting: usize },
+    #[error(
         "The engine has stopped working (its decode thread ended): load it again; if this repeats, please report it."
     )]
     Stopped,

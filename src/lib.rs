@@ -29,7 +29,7 @@ pub mod text;
 pub use certificate::Certificate;
 pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality, SelfDraft};
 pub use drafters::DrafterChoice;
-pub use engine::{Answer, Engine, Event, FinishReason, Generation, Prompt};
+pub use engine::{Answer, Canceller, Engine, Event, FinishReason, Generation, Prompt};
 pub use error::Error;
 pub use journal::{AdaptationStats, Period};
 pub use lossy::LossyPlan;

@@ -39,12 +39,12 @@ use self::sequence::Goal;
 
 const EXAMPLES: &str = "\
 Examples, from the repository's root:
-  Certificates for the family that ships, beside it, where `paceline generate --quality bounded` finds them:
+  Certificates for the family that ships, beside it, where `--quality bounded` finds them:
     paceline-eval certify
-  For a model of yours with a router, on prompts of yours; plans in an order of your own, from conservative to aggressive:
-    paceline-eval certify prompts.jsonl --model DIR --floor 0.98 --bundle int8 --bundle int4 --out certificates
+  For a model of yours with a router, on prompts of yours; plans from conservative to aggressive:
+    paceline-eval certify prompts.jsonl --model DIR --floor 0.98 --bundle int8 --bundle int4
   What they lose on other prompts, and how often random halves would have broken their word:
-    paceline-eval certify --check certificates/floor-0.98.json --model DIR --tasks others.jsonl --draws 200
+    paceline-eval certify --check DIR/certificates/floor-0.98.json --model DIR --draws 200
 
 Prompts are lines of JSON with `prompt` or `messages`, and `id`, `category` and `answer` where there are some. A prompt is lost where
 the target is right and the plan wrong; without a right answer, by the share of tokens that differ. Prompts must be ones that

@@ -11,13 +11,13 @@ use crate::run::{self, RunFlags};
 
 const EXAMPLES: &str = "\
 Examples:
-  paceline-eval run eval/suites/tasks.toml --out measured        answer, in turns; goes on where it was ended
-  paceline-eval run suite.toml --out measured --shard 2/4        the second quarter of the prompts, beside other processes
-  paceline-eval report measured                                  measured/report.html and the tables behind it
-  paceline-eval compare before after                             what changed between two runs, with intervals
-  paceline-eval certify tasks.jsonl --floor 0.95 --out certs     what may be given up so that 95% of the quality stay
+  paceline-eval run eval/suites/tasks.toml --out measured      answer; goes on where it was ended
+  paceline-eval run suite.toml --out measured --shard 2/4      the second quarter of the prompts
+  paceline-eval report measured                                measured/report.html and its tables
+  paceline-eval compare before after                           what changed between two runs
+  paceline-eval certify tasks.jsonl --floor 0.95 --out certs   what may be given up, 95% being kept
 
-Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
+Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 130 or 143 ended by a signal.";
 
 const RUN_EXAMPLES: &str = "\
 Example of a suite:

@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use paceline::Engine;
 use paceline::command::Failure;
 use paceline::command::engine::CommandEngine;
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
+use paceline::command::signals::{Keeping, on_signal};
 use paceline::files::{self, LockError, LockKind, lock, write_file};
+use paceline::{Answer, Engine, Error, GenerationConfig, Prompt};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -164,6 +165,7 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     facts.write(&facts_file)?;
     let mut rows = Appender::open(&rows_file)?;
 
+    let keeping = Keeping::begin();
     let mut progress = Progress::new();
     for (number, &turn) in due.iter().enumerate() {
         progress.show(&format!("{}: prompts", suite.name), number, due.len());
@@ -171,7 +173,9 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         let mut block = Vec::with_capacity(suite.plans.len());
         for (place, plan) in plan_order(suite.plans.len(), turn).into_iter().enumerate() {
             let plan = &suite.plans[plan];
-            let answer = engine.generate(case.prompt.clone(), &plan.settings).and_then(paceline::Generation::finish);
+            let answer = answer(&engine, &case.prompt, &plan.settings);
+            // An answer that a signal ended is no measurement; the block is made anew when the run goes on.
+            keeping.check()?;
             block.push(match &answer {
                 Ok(answer) => Row::of(case, &plan.name, turn.repeat, place, answer),
                 Err(error) => Row::failed(case, &plan.name, turn.repeat, place, error),
@@ -195,6 +199,14 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         flags.out.display()
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers a prompt; a signal ends it early.
+fn answer(engine: &Engine, prompt: &Prompt, settings: &GenerationConfig) -> Result<Answer, Error> {
+    let generation = engine.generate(prompt.clone(), settings)?;
+    let canceller = generation.canceller();
+    let _on_signal = on_signal(move || canceller.cancel());
+    generation.finish()
 }
 
 /// Some prompts, answered by every plan and not counted: caches fill, costs are learned.

@@ -48,6 +48,7 @@ mod quantizer;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
+pub mod standard_output;
 mod stored;
 mod training;
 mod weights;

@@ -9,7 +9,7 @@ use clap::Args;
 use paceline::bench::{LoadBench, Spread, StepBench, exchange, load, perplexity, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
-use paceline::command::output::print_line;
+use paceline::command::output::{note, print_json, print_line};
 use paceline::command::progress::{self, Progress};
 use paceline::files::read_input;
 use paceline::model::{Compute, Decoder, DeviceError, MatrixFormat};
@@ -249,7 +249,11 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         drafters,
     };
     let differs = measured.drafters.iter().any(|drafter| !drafter.same_tokens);
-    print_line(&if flags.json { serde_json::to_string(&measured)? } else { describe(&measured) })?;
+    if flags.json {
+        print_json(&serde_json::to_string(&measured)?)?;
+    } else {
+        print_line(&describe(&measured))?;
+    }
     if differs {
         return Err(anyhow!("A drafter changed the tokens, which must not happen: please report this.").into());
     }
@@ -336,6 +340,18 @@ fn compare(
     generation: &GenerationConfig,
     rounds: usize,
 ) -> Result<Vec<DrafterBench>, Failure> {
+    let (context, limit) = (engine.info().target.context, generation.max_new_tokens);
+    let is_cut = |prompt: &&Prompt| {
+        engine.prompt_tokens((*prompt).clone()).is_ok_and(|tokens| tokens.len().saturating_add(limit) > context)
+    };
+    match prompts.iter().filter(is_cut).count() {
+        0 => {}
+        cut => note(&format!(
+            "{cut} of {} answers end before their {limit} tokens, where the model's context of {context} does: shorten \
+             the prompts, or lower `--max-new-tokens`.",
+            prompts.len()
+        )),
+    }
     let mut drafters = vec![DrafterChoice::None, DrafterChoice::Auto];
     drafters.extend_from_slice(&engine.info().drafters);
     let precision = engine.info().format.to_string();

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 const EXAMPLES: &str = "\
 Examples:
   A question to the small model that ships, which drafts with two smaller ones:
-    paceline generate --prompt 'Sort these words: pear fig apple'
+    paceline generate --prompt 'Sort the list from a to z: cloud, paper, glass, boat, moon.'
   A prompt; the answer streams as it comes:
     paceline generate --model DIR --prompt 'Once upon a time' --max-new-tokens 100
   A conversation, ended with Ctrl-D:
@@ -39,14 +39,16 @@ Examples:
   Settings from a file, with lines like `model = \"DIR\"` and `max-new-tokens = 100`:
     paceline generate --config settings.toml --prompt 'Once upon a time'
 
-  The same with less work, and not always the same answer: without two of its layers, or leaving it early where it is sure:
-    paceline generate --prompt 'Sort these words: pear fig apple' --quality best-effort --skip-layers importance:2
-    paceline generate --prompt 'Sort these words: pear fig apple' --quality best-effort --exit-threshold 0.999
+  Less work, and not always the same answer: without a layer, or leaving it early where it is sure:
+    paceline generate --prompt 'Work out 319 + 577.' --quality best-effort --skip-layers late:1
+    paceline generate --prompt 'Work out 319 + 577.' --quality best-effort --exit-threshold 0.999
 
-The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs. With `--quality
-best-effort` they need not be: what is named is given up, or else a lower precision that the router expects to change hardly
-an answer; the report says what was.
-Exit codes: 0 done, 1 something failed (a sentence on standard error says what), 2 wrong usage.";
+The tokens are those of plain decoding (`--drafter none`), whatever drafts; only the time differs.
+With `--quality best-effort` they need not be: what is named is given up, or else a lower precision
+that the router expects to change hardly an answer; the report says what was.
+Ctrl-C ends an answer, which is printed and noted as `cancelled`; a second one ends the program.
+Exit codes: 0 done, 1 something failed (a sentence on standard error says what), 2 wrong usage, 130
+or 143 ended by Ctrl-C or SIGTERM.";
 
 /// Flags of `paceline generate`.
 #[derive(Args, Default, Serialize)]

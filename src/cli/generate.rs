@@ -1,20 +1,25 @@
 //! `paceline generate`: answers one prompt, a file of prompts, or a conversation on the terminal.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
 use paceline::command::engine::CommandEngine;
-use paceline::command::output::{OutputFailed, note, print, print_line, say};
+use paceline::command::output::{OutputFailed, note, print, print_json, print_line, say};
 use paceline::command::progress::{self, Progress};
-use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
+use paceline::command::signals::{Keeping, on_signal, received};
+use paceline::{Answer, Engine, Error, Event, Generation, GenerationConfig, Prompt, Quality};
 use serde_json::{Map, Value};
 
+use super::converse::converse;
+use super::endings;
 use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;
 use super::stats;
+use super::terminal::Terminal;
 
 /// Runs the command.
 pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
@@ -35,6 +40,12 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         (None, None) => vec![prompts::from_standard_input(chat)?],
     };
 
+    // Before anything that takes time, so that what is typed meanwhile is not cut.
+    let terminal = match from_terminal {
+        true => Some(Terminal::open().map_err(|error| anyhow!("The terminal cannot be used: {error}."))?),
+        false => None,
+    };
+
     let mut progress = Progress::new();
     let engine = CommandEngine::from(Engine::load_with_progress(&engine_config, &mut |stage| {
         progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
@@ -45,18 +56,39 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         generation.max_new_tokens = engine.calibrated_tokens(floor).unwrap_or(generation.max_new_tokens);
     }
 
-    if from_terminal {
-        if chat && !engine.can_chat() {
-            return Err(Error::NoChatTemplate.into());
+    // From here on there are answers, and what they taught, to be kept.
+    let keeping = Keeping::begin();
+    let answered = match terminal {
+        Some(_) if chat && !engine.can_chat() => Err(Error::NoChatTemplate.into()),
+        Some(terminal) => converse(&engine, &generation, flags.json, terminal, &keeping).map(|()| true),
+        None => answer_all(&engine, &generation, tasks, flags.json),
+    };
+    // Writes what was learned.
+    drop(engine);
+    let answered = answered?;
+    Ok(match (received(), answered) {
+        (Some(signal), _) => signal.exit_code(),
+        (None, true) => ExitCode::SUCCESS,
+        (None, false) => ExitCode::FAILURE,
+    })
+}
+
+/// Answers prompts one after the other, until a signal comes; whether all of them could be answered.
+fn answer_all(
+    engine: &Engine,
+    generation: &GenerationConfig,
+    tasks: Vec<Task>,
+    json: bool,
+) -> Result<bool, anyhow::Error> {
+    let (mut answered, total) = (true, tasks.len());
+    for (index, task) in tasks.into_iter().enumerate() {
+        if received().is_some() {
+            note(&format!("{} of {total} prompts were not answered.", total - index));
+            break;
         }
-        converse(&engine, &generation, flags.json)?;
-        return Ok(ExitCode::SUCCESS);
+        answered &= run(engine, generation, task, json)?;
     }
-    let mut failed = false;
-    for task in tasks {
-        failed |= !run(&engine, &generation, task, flags.json)?;
-    }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(answered)
 }
 
 /// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
@@ -73,7 +105,7 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     });
     let error = match answer {
         Ok(answer) => {
-            finish(&answer, fields, json)?;
+            finish(engine, &answer, fields, json, place.as_deref())?;
             return Ok(true);
         }
         Err(error) if error.is::<OutputFailed>() => return Err(error),
@@ -82,108 +114,102 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
     if json {
         fields.insert("error".into(), sentence.clone().into());
-        print_line(&serde_json::to_string(&fields)?)?;
+        print_json(&serde_json::to_string(&fields)?)?;
     }
     note(&sentence);
     Ok(false)
 }
 
-/// Ends an answer: with its object, or with a line break and what a person wants to know.
-fn finish(answer: &Answer, mut fields: Map<String, Value>, json: bool) -> Result<(), anyhow::Error> {
+/// Ends an answer: with its object, or with a line break and what a person wants to know. `place` is where its prompt stands, if
+/// that is a line of many.
+pub(super) fn finish(
+    engine: &Engine,
+    answer: &Answer,
+    mut fields: Map<String, Value>,
+    json: bool,
+    place: Option<&str>,
+) -> Result<(), anyhow::Error> {
     if !json {
         print_line("")?;
-        summarize(answer);
+        summarize(answer, engine.info().target.context, place);
         return Ok(());
     }
     match serde_json::to_value(answer)? {
         Value::Object(map) => fields.extend(map),
         _ => anyhow::bail!("An answer is no JSON object; please report this."),
     }
-    Ok(print_line(&serde_json::to_string(&fields)?)?)
+    Ok(print_json(&serde_json::to_string(&fields)?)?)
 }
 
-/// A conversation: a line is a turn; models without a chat template continue each line by itself.
-fn converse(engine: &Engine, generation: &GenerationConfig, json: bool) -> Result<(), anyhow::Error> {
-    let chat = engine.can_chat();
-    let mut messages: Vec<Message> = Vec::new();
-    let what = if chat { "Write a message" } else { "This model has no chat template; write a text to continue" };
-    say(&format!("{what}, or end with Ctrl-D.\n"));
-    let mut lines = io::stdin().lock().lines();
-    loop {
-        say("> ");
-        let line = match lines.next() {
-            None => break,
-            Some(Ok(line)) if line.trim().is_empty() => continue,
-            Some(Ok(line)) => line,
-            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                note("That line is not UTF-8: write it again.");
-                continue;
-            }
-            Some(Err(error)) => anyhow::bail!("The terminal cannot be read: {error}."),
-        };
-        let fields = Map::from_iter([("prompt".to_owned(), Value::from(line.as_str()))]);
-        let prompt = if chat {
-            messages.push(Message { role: "user".into(), content: line });
-            Prompt::Messages(messages.clone())
-        } else {
-            Prompt::Text(line)
-        };
-        match answer(engine, prompt, generation, !json) {
-            Ok(answer) => {
-                finish(&answer, fields, json)?;
-                if chat {
-                    messages.push(Message { role: "assistant".into(), content: answer.text });
-                }
-            }
-            Err(AnswerError::Output(error)) => return Err(error.into()),
-            Err(AnswerError::Engine(Error::PromptTooLong { context, .. })) if messages.len() > 1 => {
-                note(&format!(
-                    "The conversation no longer fits into the model's context of {context} tokens and starts anew: write your message again."
-                ));
-                messages.clear();
-            }
-            Err(AnswerError::Engine(error)) => {
-                note(&error.to_string());
-                messages.pop();
-            }
-        }
-    }
-    say("\n");
-    Ok(())
-}
-
-enum AnswerError {
+/// Why there is no answer.
+pub(super) enum AnswerError {
     Engine(Error),
     Output(OutputFailed),
 }
 
-/// Generates an answer, streaming its text to standard output if `stream` says so.
-fn answer(engine: &Engine, prompt: Prompt, config: &GenerationConfig, stream: bool) -> Result<Answer, AnswerError> {
+/// Generates an answer, streaming its text to standard output if `stream` says so. A signal ends it early.
+pub(super) fn answer(
+    engine: &Engine,
+    prompt: Prompt,
+    config: &GenerationConfig,
+    stream: bool,
+) -> Result<Answer, AnswerError> {
     let mut progress = Progress::new();
-    let show = |text: &str| {
-        if !stream || text.is_empty() {
-            return Ok(());
-        }
-        progress::clear();
-        print(text).map_err(AnswerError::Output)
-    };
-    for event in engine.generate(prompt, config).map_err(AnswerError::Engine)? {
-        match event.map_err(AnswerError::Engine)? {
-            Event::Prefill { done, total } => progress.show("reading the prompt: tokens", done, total),
-            Event::Token { text, .. } => show(&text)?,
-            Event::Done { text, answer } => {
-                show(&text)?;
-                progress::clear();
-                return Ok(*answer);
+    let mut generation = engine.generate(prompt, config).map_err(AnswerError::Engine)?;
+    let canceller = generation.canceller();
+    let _on_signal = on_signal(move || canceller.cancel());
+    let mut begun = false;
+    while let Some(event) = generation.next() {
+        let (text, answer) = match event.map_err(|error| broken_off(error, begun))? {
+            Event::Prefill { done, total } => {
+                progress.show("reading the prompt: tokens", done, total);
+                continue;
             }
+            Event::Token { text, .. } => (text, None),
+            Event::Done { text, answer } => (text, Some(answer)),
+        };
+        if let Err(error) = show(&text, stream) {
+            give_up(generation);
+            return Err(AnswerError::Output(error));
+        }
+        begun |= stream && !text.is_empty();
+        if let Some(answer) = answer {
+            progress::clear();
+            return Ok(*answer);
         }
     }
     Err(AnswerError::Engine(Error::Stopped))
 }
 
-/// What a person at the terminal wants to know.
-fn summarize(answer: &Answer) {
+/// An error that ended an answer. Text that was shown of it gets its line break, so that the sentence has a line of its own.
+fn broken_off(error: Error, begun: bool) -> AnswerError {
+    match if begun { print_line("") } else { Ok(()) } {
+        Ok(()) => AnswerError::Engine(error),
+        Err(failed) => AnswerError::Output(failed),
+    }
+}
+
+fn show(text: &str, stream: bool) -> Result<(), OutputFailed> {
+    if !stream || text.is_empty() {
+        return Ok(());
+    }
+    progress::clear();
+    print(text)
+}
+
+/// Ends an answer that nobody reads, so that it is in the journal as far as it got.
+fn give_up(generation: Generation) {
+    generation.cancel();
+    // The reader has gone, which is told; what else goes wrong concerns nobody any more.
+    let _ = generation.finish();
+}
+
+/// What a person at the terminal wants to know, and where an answer ended that is not complete.
+fn summarize(answer: &Answer, context: usize, place: Option<&str>) {
     let report = &answer.report;
+    if let Some(sentence) = endings::sentence(answer, context) {
+        note(&place.map_or_else(|| sentence.clone(), |place| format!("{place}: {sentence}")));
+    }
     for warning in &report.warnings {
         note(warning);
     }

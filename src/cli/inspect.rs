@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
-use paceline::command::output::print_line;
+use paceline::command::output::{print_json, print_line};
+use paceline::command::visible;
 use paceline::model::{KvCache, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::{CachePrecision, Precision};
@@ -107,8 +108,11 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         notes: checkpoint.notes(),
         skip_search: if flags.search_skip { Some(search(flags, &checkpoint)?) } else { None },
     };
-    let text = if flags.json { serde_json::to_string(&inspection)? } else { describe(&inspection) };
-    print_line(&text)?;
+    if flags.json {
+        print_json(&serde_json::to_string(&inspection)?)?;
+    } else {
+        print_line(&describe(&inspection))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -162,6 +166,8 @@ fn describe(inspection: &Inspection<'_>) -> String {
         lines.push(format!("  trained exits {}", exits.join(", ")));
     }
     lines.extend(inspection.notes.iter().map(|note| format!("  note          {note}")));
+    // Names of files and what they hold stay on their lines.
+    let mut lines: Vec<String> = lines.iter().map(|line| visible::line(line).into_owned()).collect();
     lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
 }

@@ -1,16 +1,22 @@
 //! The command line: reads what was typed, hands it to the library, prints what comes back.
 //!
 //! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong
-//! usage. Answers go to standard output, everything else to standard error.
+//! usage; 130, 143 or 129, a signal ended it. Answers go to standard output, everything else to standard error.
 
 mod bench;
+mod converse;
+mod endings;
 mod flags;
 mod generate;
 mod inspect;
+#[cfg(unix)]
+mod line;
 mod prompts;
 mod shipped;
 mod skip_search;
 mod stats;
+#[cfg_attr(not(unix), path = "terminal_elsewhere.rs")]
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -19,17 +25,18 @@ use paceline::command;
 
 const EXAMPLES: &str = "\
 Examples:
-  paceline generate --prompt 'Sort these words: pear fig apple'   an answer of the small model that ships
-  paceline inspect DIR                                            what a model directory holds
-  paceline generate --model DIR --prompt 'Once upon a time'       an answer, as it comes
-  paceline generate --model DIR                                   a conversation
-  paceline inspect DIR --search-skip                              how it could draft for itself
-  paceline bench --model DIR --prompt 'Once upon a time'          what it costs here, with every drafter
-  paceline stats --period 24h                                     what was adapted and saved in the last day
-  paceline generate --help                                        all settings, with more examples
+  paceline generate --prompt 'Work out 319 + 577.'            an answer of the small model that ships
+  paceline inspect DIR                                        what a model directory holds
+  paceline generate --model DIR --prompt 'Once upon a time'   an answer, as it comes
+  paceline generate --model DIR                               a conversation
+  paceline inspect DIR --search-skip                          how it could draft for itself
+  paceline bench --model DIR --prompt 'Once upon a time'      its costs here, with every drafter
+  paceline stats --period 24h                                 what was adapted and saved in a day
+  paceline generate --help                                    all settings, with more examples
 
 DIR is a model in the Hugging Face layout: config.json, model.safetensors, tokenizer.json.
-Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
+Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 130 or 143 ended by Ctrl-C
+or SIGTERM: the first ends the answer, which is printed, the second the program.";
 
 /// What was typed.
 #[derive(Parser)]

@@ -135,9 +135,13 @@ pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Er
 /// Standard input as one prompt, without its last line break.
 pub(super) fn from_standard_input(chat: bool) -> Result<Task, anyhow::Error> {
     let mut bytes = Vec::new();
-    std::io::stdin()
+    let length = std::io::stdin()
+        .take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| anyhow!("Standard input cannot be read: {error}; give the prompt with `--prompt`."))?;
+    if length as u64 > LARGEST_FILE {
+        bail!("The prompt on standard input has more than the {LARGEST_FILE} bytes that are read; shorten it.");
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let byte = error.utf8_error().valid_up_to() + 1;
         anyhow!("The prompt on standard input is not UTF-8 at byte {byte}: convert it first.")

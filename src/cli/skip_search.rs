@@ -11,6 +11,7 @@ use paceline::bench::steps;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::progress::{self, Progress};
+use paceline::command::visible;
 use paceline::drafters::skip_search::{Judged, SkipSearch, cut_text, write_texts};
 use paceline::files::{AtomicFile, ReadError, WriteError, read_text};
 use paceline::model::{Compute, Decoder};
@@ -128,8 +129,10 @@ impl Found {
     /// The search as a person reads it.
     pub(super) fn describe(&self) -> String {
         let Self { precision, threads, positions, .. } = self;
-        let source =
-            self.text.as_ref().map_or_else(|| "a text that the model wrote".to_owned(), |path| format!("`{path}`"));
+        let source = self
+            .text
+            .as_ref()
+            .map_or_else(|| "a text that the model wrote".to_owned(), |path| format!("`{}`", visible::line(path)));
         let mut lines = vec![format!(
             "Drafting without some parts, at {precision} on {threads} threads, judged on {positions} tokens of {source}:"
         )];

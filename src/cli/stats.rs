@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
-use paceline::command::output::{note, print_line};
+use paceline::command::output::{note, print_json, print_line};
+use paceline::command::visible;
 use paceline::journal::{AdaptationStats, EnergyUsed, Group, Period, adaptation_stats};
 
 const EXAMPLES: &str = "\
@@ -54,7 +55,7 @@ pub(super) fn stats(flags: &StatsFlags) -> Result<ExitCode, Failure> {
     let journal = flags.journal.clone().or_else(default_journal).ok_or_else(no_place)?;
     let stats = adaptation_stats(&journal, flags.period)?;
     if flags.json {
-        print_line(&serde_json::to_string(&stats)?)?;
+        print_json(&serde_json::to_string(&stats)?)?;
     } else {
         print_line(&describe(&stats))?;
         stats.warnings.iter().for_each(|warning| note(warning));
@@ -66,7 +67,7 @@ pub(super) fn stats(flags: &StatsFlags) -> Result<ExitCode, Failure> {
 fn describe(stats: &AdaptationStats) -> String {
     let all = &stats.all;
     let when = if stats.period == "all" { "so far".to_owned() } else { format!("in the last {}", stats.period) };
-    let place = format!("Answers {when}, from {}", stats.journal);
+    let place = format!("Answers {when}, from {}", visible::line(&stats.journal));
     let (Some(first), Some(last)) = (stats.first_at, stats.last_at) else { return format!("{place}: none.") };
     let Group { answers, tokens, .. } = all;
     let adapted = &stats.adaptations;
@@ -115,7 +116,7 @@ fn time(all: &Group) -> String {
 
 fn energy(used: &EnergyUsed) -> String {
     let EnergyUsed { source, answers, wh, plain_wh, compared_wh, compared, assumption, .. } = used;
-    let doubts: String = used.doubts.iter().map(|doubt| format!("; {}", plainly(doubt))).collect();
+    let doubts: String = used.doubts.iter().map(|doubt| format!("; {}", visible::line(doubt))).collect();
     let compared = match used.saved_share {
         None => "plain decoding's is not known".to_owned(),
         share => format!(
@@ -123,7 +124,7 @@ fn energy(used: &EnergyUsed) -> String {
             less(share)
         ),
     };
-    format!("{wh:.3} Wh in {answers} answers by {}: {compared}{doubts}", plainly(source))
+    format!("{wh:.3} Wh in {answers} answers by {}: {compared}{doubts}", visible::line(source))
 }
 
 fn quality(all: &Group) -> String {
@@ -141,7 +142,7 @@ fn quality(all: &Group) -> String {
 
 /// A line for each group, with a heading.
 fn table<'a>(kind: &str, groups: impl Iterator<Item = (&'a String, &'a Group)>) -> Vec<String> {
-    let rows: Vec<(String, &Group)> = groups.map(|(name, group)| (plainly(name), group)).collect();
+    let rows: Vec<(String, &Group)> = groups.map(|(name, group)| (visible::line(name).into_owned(), group)).collect();
     let wide = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(kind.len());
     let heading = format!("  {kind:<wide$}  answers   tokens  a step  accepted  adapted  time saved  quality");
     let row = |(name, group): &(String, &Group)| {
@@ -157,11 +158,6 @@ fn table<'a>(kind: &str, groups: impl Iterator<Item = (&'a String, &'a Group)>) 
         )
     };
     std::iter::once(heading).chain(rows.iter().map(row)).collect()
-}
-
-/// A name from the file as a terminal may show it.
-fn plainly(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -1,17 +1,24 @@
 //! What the commands of this workspace share: how they fail, where their words go, how they show progress.
 //!
-//! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage.
+//! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage; 128 and its
+//! number, a signal ended it ([`signals`]).
 //! Programs that use the library need none of this.
 
 pub mod engine;
 pub mod output;
 pub mod progress;
+pub mod signals;
+pub mod visible;
 pub mod wording;
 
+use std::panic::{set_hook, take_hook};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::error::ErrorKind;
+
+use crate::text::panic_is_caught;
+use signals::Ended;
 
 /// The command that runs, for the beginning of its messages.
 static NAME: OnceLock<&'static str> = OnceLock::new();
@@ -47,6 +54,8 @@ pub fn run<Arguments: clap::Parser>(
     let _ = NAME.set(name);
     // A mapped file that others cut short ends a command with a sentence.
     paceline_kernels::explain_bus_errors(NAME.get().unwrap_or(&name));
+    leave_out_caught_panics();
+    signals::listen();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
@@ -55,9 +64,24 @@ pub fn run<Arguments: clap::Parser>(
         Ok(code) => code,
         Err(Failure { error, usage }) => {
             output::note(&error.to_string());
-            ExitCode::from(if usage { 2 } else { 1 })
+            match (error.downcast_ref(), signals::received()) {
+                (Some(Ended(signal)), _) => signal.exit_code(),
+                // A hangup takes the terminal away: then output fails because of it.
+                (None, Some(signal)) if error.is::<output::OutputFailed>() => signal.exit_code(),
+                _ => ExitCode::from(if usage { 2 } else { 1 }),
+            }
         }
     }
+}
+
+/// Panics that become errors are not reported as well. A program may say so for its process; the library may not.
+fn leave_out_caught_panics() {
+    let report = take_hook();
+    set_hook(Box::new(move |panic| {
+        if !panic_is_caught() {
+            report(panic);
+        }
+    }));
 }
 
 /// Prints help where it was asked for or nothing was typed; says in one sentence, like every other error,

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::output::say;
+use super::output::say_raw;
+use super::visible;
 
 /// Work shorter than this shows nothing.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -41,13 +42,13 @@ impl Progress {
 
 /// Puts `line` in the place of the progress line; for a terminal only.
 pub fn draw(line: &str) {
-    say(&format!("\r\x1b[K{line}"));
+    say_raw(&format!("\r\x1b[K{}", visible::line(line)));
     SHOWN.store(true, Ordering::Relaxed);
 }
 
 /// Takes the progress line away.
 pub fn clear() {
     if SHOWN.swap(false, Ordering::Relaxed) {
-        say("\r\x1b[K");
+        say_raw("\r\x1b[K");
     }
 }

@@ -5,18 +5,19 @@
 
 mod importance;
 mod lane;
+mod queue;
 mod record;
 mod stream;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use paceline_kernels::{CacheFormat, QuantizedFormat};
 use tokio::sync::mpsc as channel;
 
-pub use stream::{Answer, Event, FinishReason, Generation};
+pub use stream::{Answer, Canceller, Event, FinishReason, Generation};
 
 use crate::certificate::{Certificates, Conditions, NoRouter};
 use crate::checkpoint::{Checkpoint, Exits, ModelConfig};
@@ -30,6 +31,7 @@ use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::routing::{Advisor, RequestHints};
 use crate::text::{ChatTemplate, Message, Tokenizer};
+use queue::Queue;
 use worker::{Job, Worker};
 
 /// What to answer.
@@ -112,8 +114,8 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     /// The chat template, or why it cannot be used: only messages need it.
     template: Result<Option<ChatTemplate>, String>,
-    /// The way to the thread that decodes, and the thread; none while it is being dropped.
-    jobs: Option<mpsc::Sender<Job>>,
+    /// The way to the thread that decodes, and the thread; `None` while it is being dropped.
+    queue: Arc<Queue>,
     thread: Option<JoinHandle<Vec<String>>>,
 }
 
@@ -265,12 +267,13 @@ impl Engine {
             None => importance::own(&tokenizer, own_template, vocabulary),
         };
         let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info);
-        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Queue::new());
+        let jobs = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name("paceline-decode".into())
-            .spawn(move || worker.serve(&queue))
+            .spawn(move || worker.serve(&jobs))
             .map_err(crate::model::DeviceError::Threads)?;
-        Ok(Self { info, certificates, tokenizer, template, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { info, certificates, tokenizer, template, queue, thread: Some(thread) })
     }
 
     /// Ends the engine as dropping it does, and gives the sentences that no answer told any more: that what was learned while
@@ -281,8 +284,8 @@ impl Engine {
     }
 
     fn end(&mut self) -> Vec<String> {
-        // A queue without senders ends the thread.
-        self.jobs = None;
+        // A closed queue ends the thread.
+        self.queue.close();
         // What went wrong in answers was told to whom it concerned.
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
@@ -323,10 +326,11 @@ impl Engine {
     }
 
     /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.
-    /// Dropping the result cancels the answer within a step.
+    /// Dropping the result cancels the answer within a step; [`Generation::cancel`] does too, and keeps what there is.
     ///
     /// # Errors
-    /// If the prompt or the settings cannot be used. What goes wrong later comes through the stream.
+    /// If the prompt or the settings cannot be used, or [`Error::Busy`] if 64 requests wait already. What goes wrong
+    /// later comes through the stream.
     pub fn generate(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Generation, Error> {
         config.validate()?;
         self.check_drafter(&config.drafter)?;
@@ -350,9 +354,18 @@ impl Engine {
         lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let prompt = self.tokens(prompt)?;
         let (events, answer) = channel::unbounded_channel();
-        let job = Job { prompt, config, certified, events };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if sent { Ok(Generation::new(answer)) } else { Err(Error::Stopped) }
+        let canceller = Canceller::default();
+        self.queue.push(Job { prompt, config, certified, events, canceller: canceller.clone() })?;
+        Ok(Generation::new(answer, canceller))
+    }
+
+    /// The tokens that a prompt is for this model, its chat template and special tokens included.
+    ///
+    /// # Errors
+    /// If it cannot be answered: empty, or longer than the model's context ([`Error::PromptTooLong`] says by how much),
+    /// or messages without a chat template.
+    pub fn prompt_tokens(&self, prompt: Prompt) -> Result<Vec<u32>, Error> {
+        self.tokens(prompt)
     }
 
     /// The tokens of a prompt, checked.

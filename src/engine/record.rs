@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::stream::{Answer, Event, FinishReason};
+use super::stream::{Answer, Canceller, Event, FinishReason};
 use crate::certificate::Certified;
 use crate::drafters::DrafterChoice;
 use crate::error::Error;
@@ -24,6 +24,7 @@ pub(super) type Events = UnboundedSender<Result<Event, Error>>;
 /// Listens to the decode loop and writes down what it hears.
 pub(super) struct Record<'a> {
     events: &'a Events,
+    canceller: &'a Canceller,
     started: Instant,
     stream: TextStream<&'a tokenizers::Tokenizer>,
     stop_tokens: &'a [u32],
@@ -44,6 +45,8 @@ pub(super) struct Record<'a> {
 pub(super) struct Circumstances<'a> {
     pub(super) prompt_tokens: Vec<u32>,
     pub(super) tokens: Vec<u32>,
+    /// Tokens that the answer could have had.
+    pub(super) most_tokens: usize,
     pub(super) asked: &'a DrafterChoice,
     /// What was given up, if that was asked for.
     pub(super) lossy: &'a LossyPlan,
@@ -79,7 +82,7 @@ pub(super) struct Circumstances<'a> {
 impl<'a> Record<'a> {
     /// A record of an answer that began at `started`. `names` are the planner's candidates.
     pub(super) fn new(
-        events: &'a Events,
+        (events, canceller): (&'a Events, &'a Canceller),
         started: Instant,
         stream: TextStream<&'a tokenizers::Tokenizer>,
         stop_tokens: &'a [u32],
@@ -87,6 +90,7 @@ impl<'a> Record<'a> {
     ) -> Self {
         Self {
             events,
+            canceller,
             started,
             stream,
             stop_tokens,
@@ -165,11 +169,17 @@ impl<'a> Record<'a> {
             threads: circumstances.threads,
             warnings: self.warnings,
         };
+        let finish_reason = match (self.stopped, circumstances.tokens.len() < circumstances.most_tokens) {
+            (true, _) => FinishReason::Stop,
+            (false, false) => FinishReason::Length,
+            // Nothing else ends an answer before its limit.
+            (false, true) => FinishReason::Cancelled,
+        };
         let answer = Answer {
             prompt_tokens: circumstances.prompt_tokens,
             tokens: circumstances.tokens,
             text: self.text,
-            finish_reason: if self.stopped { FinishReason::Stop } else { FinishReason::Length },
+            finish_reason,
             report,
         };
         Ok(Event::Done { text: rest, answer: Box::new(answer) })
@@ -217,7 +227,7 @@ impl Listener for Record<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.events.is_closed()
+        self.canceller.is_cancelled() || self.events.is_closed()
     }
 }
 

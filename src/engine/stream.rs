@@ -1,5 +1,8 @@
 //! An answer as it is made: a stream of tokens with a final report.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -41,6 +44,25 @@ pub enum FinishReason {
     Stop,
     /// As many tokens as asked for, or as fit into the context.
     Length,
+    /// [`Generation::cancel`] or a [`Canceller`] ended it: what there was by then is the answer.
+    Cancelled,
+}
+
+/// Ends an answer early, from any thread: see [`Generation::canceller`].
+#[derive(Clone, Debug, Default)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Ends the answer within a step, or a part of the prompt's prefill. What there is of it by then still comes, with
+    /// [`FinishReason::Cancelled`] and its report. An answer that is complete stays as it is.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Canceller::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A whole answer.
@@ -59,15 +81,40 @@ pub struct Answer {
 }
 
 /// An answer in the making. Iterate over it from blocking code, or await [`Generation::recv`] from any async
-/// runtime; iterating inside of tokio's panics. Dropping it cancels the answer within a step.
+/// runtime; iterating inside of tokio's panics.
+///
+/// Dropping it cancels the answer within a step, and nothing of it is kept; [`Generation::cancel`] ends it as early and
+/// hands over what there is. Events that nobody takes wait in memory: one a token and one a part of the prompt, so
+/// at most as many as the model's context has tokens.
 pub struct Generation {
     events: UnboundedReceiver<Result<Event, Error>>,
+    canceller: Canceller,
     over: bool,
 }
 
 impl Generation {
-    pub(super) fn new(events: UnboundedReceiver<Result<Event, Error>>) -> Self {
-        Self { events, over: false }
+    pub(super) fn new(events: UnboundedReceiver<Result<Event, Error>>, canceller: Canceller) -> Self {
+        Self { events, canceller, over: false }
+    }
+
+    /// Ends the answer early and keeps what there is: go on reading events until [`Event::Done`], whose answer has
+    /// [`FinishReason::Cancelled`], or call [`Generation::finish`].
+    ///
+    /// ```no_run
+    /// # use paceline::{Engine, EngineConfig, FinishReason, GenerationConfig, Prompt};
+    /// # let engine = Engine::load(&EngineConfig::new("path/to/model"))?;
+    /// let generation = engine.generate(Prompt::Text("Once upon a time".into()), &GenerationConfig::default())?;
+    /// generation.cancel();
+    /// assert_eq!(generation.finish()?.finish_reason, FinishReason::Cancelled);
+    /// # Ok::<(), paceline::Error>(())
+    /// ```
+    pub fn cancel(&self) {
+        self.canceller.cancel();
+    }
+
+    /// A handle that cancels this answer from elsewhere, while this thread waits for events.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
     }
 
     /// The next event; `None` after the last.

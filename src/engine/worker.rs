@@ -4,15 +4,16 @@
 //! made anew for each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 
 use super::importance::{self, Texts};
 use super::lane::Lanes;
+use super::queue::Queue;
 use super::record::{Circumstances, Events, Record};
-use super::stream::{Answer, Event};
+use super::stream::{Answer, Canceller, Event};
 use super::{EngineInfo, RouterState};
 use crate::certificate::Certified;
 use crate::checkpoint::MappedFiles;
@@ -33,7 +34,7 @@ use crate::speculation::unverified::{DecodeEarly, EarlyExit};
 use crate::text::Tokenizer;
 use crate::text::stream::TextStream;
 
-/// Prompt tokens that go through the target together. A cancelled answer ends after at most one such part.
+/// Prompt tokens that go through the target together. An answer that is cancelled ends after at most one such part.
 const PREFILL_CHUNK: usize = 256;
 
 /// A request on its way to the decode thread.
@@ -43,6 +44,14 @@ pub(super) struct Job {
     /// What names the plan of a bounded answer.
     pub(super) certified: Option<Arc<Certified>>,
     pub(super) events: Events,
+    pub(super) canceller: Canceller,
+}
+
+impl Job {
+    /// Whether the answer is to end here.
+    fn is_cancelled(&self) -> bool {
+        self.canceller.is_cancelled() || self.events.is_closed()
+    }
 }
 
 /// What the decode thread owns.
@@ -101,8 +110,10 @@ impl Worker {
     }
 
     /// Answers until the engine is gone. Gives the sentences that no answer told any more.
-    pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) -> Vec<String> {
-        while let Ok(job) = queue.recv() {
+    pub(super) fn serve(mut self, queue: &Queue) -> Vec<String> {
+        // If this thread ends in a panic all the same, nobody waits for answers that no longer come.
+        let _abandon = Abandon(queue);
+        while let Some(job) = queue.pop() {
             // A bug in one answer must not end the engine.
             let result = catch_unwind(AssertUnwindSafe(|| self.answer(&job))).unwrap_or(Err(Error::Internal));
             // A receiver that is gone has cancelled: there is nobody to tell.
@@ -121,7 +132,7 @@ impl Worker {
 
     /// Answers one request; `None` if it was cancelled.
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
-        let Job { prompt, config, certified, events } = job;
+        let Job { prompt, config, certified, events, canceller } = job;
         if events.is_closed() {
             return Ok(None);
         }
@@ -154,15 +165,17 @@ impl Worker {
         let mut see = |hidden| reader.iter_mut().for_each(|(_, reader)| reader.see(Tensor::clone(&hidden)));
         let watch = advisor.map(|advisor| (advisor.layer(), &mut see as &mut dyn FnMut(Tensor<2>)));
         let listen = |done| {
-            // Nobody listens to a cancelled answer, and sending says so.
-            events.send(Ok(Event::Prefill { done, total: prompt.len() })).is_ok()
+            // Nobody listens to an answer that was dropped, and sending says so.
+            !canceller.is_cancelled() && events.send(Ok(Event::Prefill { done, total: prompt.len() })).is_ok()
         };
-        if target.prefill_seeing(most, PREFILL_CHUNK, watch, listen) < most.len() {
+        let mut read = target.prefill_seeing(most, PREFILL_CHUNK, watch, listen);
+        if events.is_closed() {
             return Ok(None);
         }
         let mut reading = started.elapsed().as_secs_f64();
         let mut prefill = reading;
-        let advice = reader.map(|(advisor, reader)| {
+        // A prompt that was not read to its end is judged by nobody.
+        let advice = reader.filter(|_| read == most.len() && !job.is_cancelled()).map(|(advisor, reader)| {
             advisor.advise(reader, &lane.target, prompt, config.sampling.temperature, &config.hints)
         });
         let routing = started.elapsed().as_secs_f64() - prefill;
@@ -170,7 +183,7 @@ impl Worker {
         let mut judging_layers = 0;
         // The level is the network's alone: what was learned while serving corrects acceptances, and not this.
         let level = advice.as_ref().map(|advice| advice.level.0).filter(|_| judging.is_some());
-        if let Some(certified) = judging {
+        if let (Some(certified), false) = (judging, job.is_cancelled()) {
             plan = certified.plan(level.ok_or(Error::Internal)?).clone();
             if !plan.keeps_target() {
                 // Lower precisions and skipped layers change keys and values from the prompt on.
@@ -178,9 +191,7 @@ impl Worker {
                 judging_layers = target.layer_evaluations();
                 lane = self.lanes.of(&plan).ok_or(Error::Internal)?;
                 target = lane.sequence(positions)?;
-                if target.prefill(most, PREFILL_CHUNK, listen) < most.len() {
-                    return Ok(None);
-                }
+                read = target.prefill(most, PREFILL_CHUNK, listen);
                 reading = again.elapsed().as_secs_f64();
                 prefill += reading;
             }
@@ -191,7 +202,7 @@ impl Worker {
             Some(_) => Vec::new(),
             None => lane.drafters(&config.drafter, positions)?,
         };
-        lane.planner.begin_answer(limit - prompt.len(), reading / most.len().max(1) as f64);
+        lane.planner.begin_answer(limit - prompt.len(), reading / read.max(1) as f64);
         lane.planner.aim(config.objective(), lane.target.weight_bytes());
         let drafting = advice.as_ref().filter(|_| is_routed);
         let expected = drafting.and_then(|advice| lane.expect(advice, prompt.len(), limit));
@@ -199,7 +210,7 @@ impl Worker {
         let stream = TextStream::new(self.tokenizer.inner(), &config.stop, prompt)?;
         let stop_tokens = if config.ignore_eos { &[][..] } else { &lane.target.config().stop_tokens };
         let names = lane.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
-        let mut record = Record::new(events, started, stream, stop_tokens, names);
+        let mut record = Record::new((events, canceller), started, stream, stop_tokens, names);
         self.notes.iter().for_each(|note| record.warn(note.clone()));
         if let (true, Some(reason)) = (is_routed, &self.refused) {
             record.warn(format!("Drafters were chosen by measurements alone. {reason}"));
@@ -262,6 +273,7 @@ impl Worker {
         let circumstances = Circumstances {
             tokens: tokens.split_off(prompt.len()),
             prompt_tokens: tokens,
+            most_tokens: limit - prompt.len(),
             asked: &config.drafter,
             lossy: &plan,
             whole_precision,
@@ -331,6 +343,15 @@ impl Worker {
             LossyPlan::of_router(lossy, &means)
         });
         Ok(chosen.unwrap_or(plan))
+    }
+}
+
+/// Lets go of the requests that still wait when the decode thread ends.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

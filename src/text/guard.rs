@@ -2,26 +2,22 @@
 //! merge shorter than the subword prefix, an empty decoder) where it should fail.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
     /// Whether a panic of this thread is about to be turned into an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a piece of the crate and turns a panic into an error, without the report that panics print. Nothing
-/// that a panic could leave half-done is used afterwards but the crate's caches.
+/// Whether a panic of this thread would now be caught and become an error. The library leaves the process's panic hook
+/// alone, so such a panic is reported by it like any other; a hook of the program's own can ask here and leave it out.
+pub fn panic_is_caught() -> bool {
+    GUARDED.get()
+}
+
+/// Runs a piece of the crate and turns a panic into an error. Nothing that a panic could leave half-done is used
+/// afterwards but the crate's caches.
 pub(super) fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let report = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                report(panic);
-            }
-        }));
-    });
     GUARDED.set(true);
     let result = catch_unwind(AssertUnwindSafe(run));
     GUARDED.set(false);

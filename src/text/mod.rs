@@ -15,6 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::chat::{ChatTemplate, Message, strftime};
+pub use self::guard::panic_is_caught;
 pub use self::tokenizer::Tokenizer;
 use crate::checkpoint::{FileError, read_json_if_there, shown, shown_path};
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{Run, answer, fixture, generate, generate_from};
+use crate::{Run, answer, file, fixture, generate, generate_from};
 
 fn golden() -> Value {
     serde_json::from_str(&fs::read_to_string(fixture("llama-tied/golden.json")).unwrap()).unwrap()
@@ -229,4 +229,35 @@ fn prompts_without_an_answer_are_refused() {
     let object = run.objects().remove(0);
     assert_eq!(format!("paceline: {}\n", object["error"].as_str().unwrap()), run.err);
     assert_eq!(object["prompt"], long);
+}
+
+/// The text alone does not tell a reader that there was more to come.
+#[test]
+fn a_text_that_ends_early_says_so_and_json_has_the_reason() {
+    let run = generate(&["--prompt", "A paceline is", "--max-new-tokens", "9"]);
+    run.says(&["The answer ends at the limit of 9 tokens", "`--max-new-tokens 18`"]);
+    assert_eq!(run.code, Some(0));
+    let run = generate(&["--prompt", "A paceline is", "--max-new-tokens", "9999", "--ignore-eos"]);
+    run.says(&["The answer ends after ", "the model's context of 256 tokens", "shorten the prompt"]);
+    // A stop text that is the beginning of the answer leaves nothing of it.
+    let text = answer(&["--prompt", "A paceline is", "--max-new-tokens", "9"])["text"].as_str().unwrap().to_owned();
+    let first = text.chars().take(3).collect::<String>();
+    let run = generate(&["--prompt", "A paceline is", "--max-new-tokens", "9", "--stop", &first]);
+    assert_eq!((run.code, run.out.as_str()), (Some(0), "\n"));
+    run.says(&["The answer is empty", "stop text"]);
+
+    let run = generate(&["--prompt", "A paceline is", "--max-new-tokens", "9", "--json"]);
+    assert_eq!((run.err.as_str(), run.objects()[0]["finish_reason"].as_str()), ("", Some("length")));
+    // An answer that its model ended says nothing.
+    let run = generate(&["--prompt", "What is a paceline?", "--chat"]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{run:?}");
+}
+
+/// Of a file with several prompts each sentence says whose it is.
+#[test]
+fn texts_of_a_prompts_file_say_which_ended_early() {
+    let (_directory, path) = file("{\"prompt\": \"A paceline is\"}\n{\"prompt\": \"Each rider\"}\n");
+    let run = generate(&["--prompts", &path, "--max-new-tokens", "3"]);
+    let said: Vec<&str> = run.err.lines().collect();
+    assert!(said.len() == 2 && said[0].starts_with("paceline: Line 1 of") && said[1].contains("Line 2 of"), "{run:?}");
 }

@@ -33,6 +33,17 @@ fn a_closed_pipe_ends_the_work_with_a_sentence() {
     }
 }
 
+/// As `paceline .. >&-` starts it: the runtime opens `/dev/null` in its place.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_was_never_there_ends_the_work_with_a_sentence() {
+    for (arguments, code) in commands().into_iter().filter(|(_, code)| *code == 0) {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "exec \"$@\" >&-", "sh", env!("CARGO_BIN_EXE_paceline")]).args(&arguments);
+        Run::of(command, b"").fails(code + 1, &["Standard output cannot be written", "closed"]);
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_ends_the_work_with_a_sentence() {

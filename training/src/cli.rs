@@ -18,13 +18,14 @@ use crate::{distill, exits, family, frequent, router, tasks, tokenizer, tokens, 
 
 const EXAMPLES: &str = "\
 Examples:
-  paceline-train tokenizer recipe.toml --set TEXT=my/texts     learn a vocabulary from the recipe's text
-  paceline-train tokens recipe.toml --set TEXT=my/texts        turn text and tasks into tokens
-  paceline-train tokens --help                                 what a step does, with examples
+  paceline-train tokenizer recipe.toml --set TEXT=my/texts   learn a vocabulary from the text
+  paceline-train tokens recipe.toml --set TEXT=my/texts      turn text and tasks into tokens
+  paceline-train tokens --help                               what a step does, with examples
 
-A recipe is a TOML file with all settings; training/recipes/ holds some. What a recipe makes goes to the folder
-of --out. A step that was ended before it was done goes on when it is called again; one that is done is skipped.
-Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
+A recipe is a TOML file with all settings; training/recipes/ holds some. What a recipe makes goes to
+the folder of --out. A step that was ended before it was done goes on when it is called again; one
+that is done is skipped. Ctrl-C or SIGTERM ends a training after a checkpoint, a second one at once.
+Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 130 or 143 ended by a signal.";
 
 const EXITS_EXAMPLES: &str = "\
 Heads by which the model can be left early, for drafting with its lower layers (`paceline generate --drafter exit:6`). The
@@ -79,10 +80,10 @@ const SCORE_EXAMPLES: &str = "\
 Answers are greedy, at the precision that is stored, through the model's chat template: the tokens of `paceline generate`.
 
 Examples:
-  paceline-train score models/target                                    the whole test split, as Markdown
-  paceline-train score models/target --split validation --limit 10      240 prompts, for a first impression
-  paceline-train score models/target --text essay.txt --out card        card/score.md, score.json, score.svg, answers.jsonl
-  paceline-train score models/target --tasks mine.jsonl --json          tasks of your own";
+  paceline-train score models/target                                 the whole test split
+  paceline-train score models/target --split validation --limit 10   240 prompts, for a first look
+  paceline-train score models/target --text essay.txt --out card     a folder with page and data
+  paceline-train score models/target --tasks mine.jsonl --json       tasks of your own";
 
 const BASELINE_EXAMPLES: &str = "\
 For every [[data.text]] of the recipe: an interpolated 3-gram model (modified Kneser-Ney) over the recipe's tokens learns

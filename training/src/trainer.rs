@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use paceline::checkpoint::{ModelConfig, tensors_of};
+use paceline::command::signals::{Keeping, received};
 use paceline::model::{Compute, Trainable};
 use paceline_kernels::Kernels;
 
@@ -79,7 +80,8 @@ impl Training<'_> {
     /// Trains to the end, from the checkpoint where there is one.
     ///
     /// # Errors
-    /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
+    /// When a checkpoint cannot be read or written, or the loss is NaN or infinite; the last checkpoint is whole. When a
+    /// signal asked for the end, after a checkpoint of that step.
     pub fn run(&self) -> anyhow::Result<Trained> {
         self.check_weights()?;
         let path = self.folder.join("checkpoint.safetensors");
@@ -101,6 +103,7 @@ impl Training<'_> {
         if step == 0 && matches!(self.objective, Objective::Distillation(_)) {
             self.validate(&model, |source, measured| record_agreement(&mut curve, 0, source, measured));
         }
+        let keeping = Keeping::begin();
         while step < steps {
             self.grow(&mut model, &mut optimizer, step);
             if let Some(weights) = self.recipe.weights(step) {
@@ -128,12 +131,17 @@ impl Training<'_> {
                     record_agreement(&mut curve, step, source, measured);
                 });
             }
-            if last || step.is_multiple_of(self.recipe.save_every.max(1)) {
+            let asked = received().is_some();
+            if asked || last || step.is_multiple_of(self.recipe.save_every.max(1)) {
                 // The curve first: rows past the checkpoint are measured again, but none before it.
                 curve.save()?;
                 State::of(step, model.parameters(), &optimizer, packer.state()).save(&path, &self.fingerprint(step))?;
             }
             progress.show(step * tokens_per_step, || format!("loss {loss:.3}, rate {rate:.1e}"));
+            // A signal that comes only now gets its checkpoint with the next step.
+            if asked && !last {
+                keeping.check()?;
+            }
         }
         progress.finish("");
         Ok(Trained { model, curve })
