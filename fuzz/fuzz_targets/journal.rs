@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../../tests/hostile/readers.rs"]
+mod readers;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| drop(readers::journal(bytes)));
