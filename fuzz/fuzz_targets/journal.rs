@@ -1,3 +1,5 @@
+//! Fuzz target of the reader `journal`.
+
 #![no_main]
 
 #[path = "../../tests/hostile/readers.rs"]

@@ -1,3 +1,5 @@
+//! Fuzz target of the reader `online_state`.
+
 #![no_main]
 
 #[path = "../../tests/hostile/readers.rs"]

@@ -1,3 +1,5 @@
+//! Fuzz target of the reader `recipe`.
+
 #![no_main]
 
 #[path = "../../training/tests/hostile/reader.rs"]

@@ -1,3 +1,5 @@
+//! Fuzz target of the reader `suite`.
+
 #![no_main]
 
 #[path = "../../eval/tests/hostile/reader.rs"]

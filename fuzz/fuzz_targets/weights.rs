@@ -1,3 +1,5 @@
+//! Fuzz target of the reader `weights`.
+
 #![no_main]
 
 #[path = "../../tests/hostile/readers.rs"]

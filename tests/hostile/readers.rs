@@ -81,7 +81,7 @@ fn model(dir: &Path, compute: &Compute) -> Outcome {
     let checkpoint = outcome(Checkpoint::open(dir))?;
     checkpoint.fingerprint();
     let config = checkpoint.config();
-    (0..config.layers).for_each(|layer| drop(config.window(layer)));
+    (0..config.layers).for_each(|layer| _ = config.window(layer));
     let decoder = outcome(Decoder::load(&checkpoint, None, compute, &mut |_, _| {}))?;
     let decoder = match outcome(checkpoint.exits())? {
         Some(exits) => outcome(decoder.with_exits(&checkpoint, &exits))?,

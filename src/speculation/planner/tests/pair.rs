@@ -191,7 +191,7 @@ fn a_hopeless_drafter_costs_later_answers_next_to_nothing() {
     assert!(seconds < (1.0 + 1.5 * NAMED_PROBE_SHARE) * 40.0 * asked.plain_seconds(), "{seconds}");
     // It is tried again, seldom, and found when it has become good.
     pair.acceptance = 0.9;
-    (0..60).for_each(|_| drop(pair.answer(asked)));
+    (0..60).for_each(|_| _ = pair.answer(asked));
     assert!(pair.drafting() * 2 > pair.rounds.len(), "{} of {} rounds", pair.drafting(), pair.rounds.len());
 }
 
