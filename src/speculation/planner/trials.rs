@@ -25,7 +25,7 @@ const DOUBT: f64 = 1.25;
 pub(super) const INTRODUCTION_SHARE: f64 = 0.04;
 pub(super) const INTRODUCTION_PACE: f64 = 0.25;
 /// How many times the expected gain has to return what reading takes, where the acceptance is a guess.
-const RETURN: f64 = 2.0;
+const RETURN: f64 = 1.5;
 /// The most that probes may lose, as a share of the time of answers with as much to choose from.
 pub(super) const PROBE_SHARE: f64 = 0.004;
 /// The same for a drafter that was named: the user expects something of it.
