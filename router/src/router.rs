@@ -162,7 +162,11 @@ impl Router {
     /// When the file is damaged or contradicts itself.
     pub fn open(dir: &Path) -> Result<Option<Self>, RouterError> {
         let path = dir.join(ROUTER);
-        let damaged = |reason: String| RouterError::Damaged { path: path.clone(), reason };
+        // A reason may quote the file.
+        let damaged = |reason: String| {
+            let shown = reason.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() });
+            RouterError::Damaged { path: path.clone(), reason: shown.collect() }
+        };
         let size = match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(error.to_string())),

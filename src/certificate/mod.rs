@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use conditions::Conditions;
 pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 
+use crate::checkpoint::shown;
 use crate::checksum::Checksum;
 use crate::engine::Prompt;
 use crate::routing::identity::written;
@@ -233,7 +234,9 @@ impl Certificate {
     /// # Errors
     /// When it cannot be read, is of another version, was changed, or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, CertificateError> {
-        let unreadable = |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
+        // A reason may quote the file.
+        let unreadable =
+            |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason: shown(&reason) };
         let mut text = String::new();
         let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
         if read.map_err(|error| unreadable(error.to_string()))? as u64 > LARGEST {

@@ -81,7 +81,7 @@ fn indexes() {
     let length = usize::try_from(u64::from_le_bytes(weights[..8].try_into().unwrap())).unwrap();
     let header: Value = serde_json::from_slice(&weights[8..8 + length]).unwrap();
     let names = header.as_object().unwrap().keys().filter(|name| *name != "__metadata__");
-    let map: serde_json::Map<String, Value> = names.map(|name| (name.clone(), json!("model.safetensors"))).collect();
+    let map: serde_json::Map<String, Value> = names.map(|name| (name.clone(), json!(readers::SHARD))).collect();
     let index = json!({"metadata": {"total_size": weights.len()}, "weight_map": map}).to_string();
     plain("index", Form::Json, vec![index.into_bytes()], readers::index);
 }

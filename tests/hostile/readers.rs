@@ -113,8 +113,22 @@ pub(crate) fn weights(bytes: &[u8]) -> Outcome {
 
 /// `model.safetensors.index.json`, which names the one file of weights as a shard.
 pub(crate) fn index(bytes: &[u8]) -> Outcome {
-    with("model.safetensors.index.json", bytes, model)
+    /// Gives the weights their usual name back.
+    struct Renamed<'a>(&'a Path);
+    impl Drop for Renamed<'_> {
+        fn drop(&mut self) {
+            let _ = fs::rename(self.0.join(SHARD), self.0.join("model.safetensors"));
+        }
+    }
+    with("model.safetensors.index.json", bytes, |dir, compute| {
+        fs::rename(dir.join("model.safetensors"), dir.join(SHARD)).expect("the weights are there");
+        let _renamed = Renamed(dir);
+        model(dir, compute)
+    })
 }
+
+/// What an index calls the weights.
+pub(crate) const SHARD: &str = "0.safetensors";
 
 /// `exits.safetensors`.
 pub(crate) fn exits(bytes: &[u8]) -> Outcome {
@@ -179,6 +193,8 @@ pub(crate) fn online_state(bytes: &[u8]) -> Outcome {
 pub(crate) fn journal(bytes: &[u8]) -> Outcome {
     with("journal.jsonl", bytes, |dir, _| {
         let period: Period = outcome("24h".parse())?;
-        outcome(adaptation_stats(&dir.join("journal.jsonl"), period)).map(drop)
+        let stats = outcome(adaptation_stats(&dir.join("journal.jsonl"), period))?;
+        // Lines that are damaged are left out with a warning.
+        stats.warnings.into_iter().next().map_or(Ok(()), Err)
     })
 }

@@ -5,6 +5,7 @@
 
 mod cancelling;
 mod certificates;
+mod dependencies;
 mod draft_vocabulary;
 mod early_exit;
 mod engine;

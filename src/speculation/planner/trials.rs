@@ -5,8 +5,8 @@
 //!   hopeless one loses those rounds and its reading of the prompt. After that it is probed within [`NAMED_PROBE_SHARE`].
 //! - Under `auto` an answer starts plainly, which measures `v(1)`. Then *introductions* try newcomers that promise more than the
 //!   choice of the time, within [`INTRODUCTION_SHARE`] and [`INTRODUCTION_PACE`]. Reading the prompt into a draft model is not
-//!   in these shares: it is an *investment* over the tokens to come, made where they are expected to return it
-//!   [`RETURN`] times. A model that turns out hopeless loses its reading once.
+//!   in these shares: it is an *investment* over the tokens to come, made where they are expected to return it. A model that
+//!   turns out hopeless loses its reading once.
 //! - *Probes* ask drafters again that were given up, within [`PROBE_SHARE`], reading included.
 
 use super::candidate::INTRODUCTION;
@@ -24,8 +24,6 @@ const DOUBT: f64 = 1.25;
 /// length, and of its time so far.
 pub(super) const INTRODUCTION_SHARE: f64 = 0.04;
 pub(super) const INTRODUCTION_PACE: f64 = 0.25;
-/// How many times the expected gain has to return what reading takes, where the acceptance is a guess.
-const RETURN: f64 = 1.5;
 /// The most that probes may lose, as a share of the time of answers with as much to choose from.
 pub(super) const PROBE_SHARE: f64 = 0.004;
 /// The same for a drafter that was named: the user expects something of it.
@@ -83,11 +81,9 @@ impl Planner {
     /// Whether the tokens to come are expected to return what it takes a candidate to read what it has not seen.
     fn returns_its_reading(&self, candidate: usize, situation: &Situation<'_>) -> bool {
         let Some(prices) = self.prices(candidate) else { return false };
-        let own = &self.candidates[candidate];
         let reading = self.backlog_seconds(candidate, situation);
-        let gain = self.token_seconds() - own.yields().seconds_per_token(&prices, 0);
-        let wanted = if own.forecast.is_some() { 1.0 } else { RETURN };
-        unread(candidate, situation) == 0 || wanted * reading <= gain * self.to_come(situation)
+        let gain = self.token_seconds() - self.candidates[candidate].yields().seconds_per_token(&prices, 0);
+        unread(candidate, situation) == 0 || reading <= gain * self.to_come(situation)
     }
 
     /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
