@@ -3,6 +3,7 @@
 #![no_main]
 
 #[path = "../../tests/hostile/readers.rs"]
+#[allow(dead_code, reason = "a target has one of them")]
 mod readers;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

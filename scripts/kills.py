@@ -2,7 +2,7 @@
 must be readable, nothing torn, nothing lost, and a run that is called again must end as one that nobody disturbed.
 
   cargo build --release --workspace
-  python3 benchsuite/kills.py target/release --kills 500
+  python3 scripts/kills.py target/release --kills 500
 """
 import argparse
 import glob
@@ -234,6 +234,18 @@ class Losses(Resumed):
 WRITERS = {"journal": Journal, "online-state": OnlineState, "training": Training, "rows": Rows, "losses": Losses}
 
 
+def end(running):
+    """Kills a program with all that it started, and waits until the last of them is gone."""
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    while True:
+        try:
+            os.killpg(running.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.001)
+
+
 def attack(name, programs, kills, numbers):
     """Kills a writer so often; its counts."""
     with tempfile.TemporaryDirectory() as folder:
@@ -248,12 +260,11 @@ def attack(name, programs, kills, numbers):
                 try:
                     code = running.wait(timeout=numbers.uniform(0.0, longest))
                 except subprocess.TimeoutExpired:
-                    os.killpg(running.pid, signal.SIGKILL)
-                    running.wait()
+                    end(running)
                     code = None
             if code is None:
                 killed += 1
-                longest = min(longest * 1.02, 3.0)
+                longest = min(longest * 1.02, 1.2)
                 writer.killed()
             else:
                 assert code == 0, read(writer.path("err")).decode(errors="replace")
