@@ -213,8 +213,9 @@ fn damage_text(bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
             lines.swap(a, b);
         }
         _ => {
-            let at = (0..=text.len()).rev().filter(|&at| text.is_char_boundary(at));
-            let at = at.skip(random.below(text.len() + 1)).next().unwrap_or(0);
+            let at = (0..=text.len()).filter(|&at| text.is_char_boundary(at));
+            let places: Vec<usize> = at.collect();
+            let at = *random.choose(&places);
             let word = if random.once_in(4) { nested(random) } else { (*random.choose(WORDS)).to_owned() };
             return format!("{}{word}{}", &text[..at], &text[at..]).into_bytes();
         }
