@@ -155,7 +155,7 @@ fn damage_bytes(mut bytes: Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) -> V
     match random.below(8) {
         0 if all > 0 => bytes[random.below(all)] ^= 1 << random.below(8),
         1 if all > 0 => {
-            bytes[random.below(all)] = *random.choose(&[0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'\n', b'0'])
+            bytes[random.below(all)] = *random.choose(&[0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'\n', b'0']);
         }
         // The first bytes are lengths in some formats.
         2 if all > 8 => bytes[random.below(8)] = random.below(256) as u8,
@@ -255,7 +255,7 @@ fn damage_json(bytes: &[u8], random: &mut Random) -> Option<Vec<u8>> {
         3 => {
             *value = random
                 .choose(&[Value::Null, true.into(), false.into(), Value::Array(Vec::new()), Value::Object(Map::new())])
-                .clone()
+                .clone();
         }
         4 => *value = copied,
         5 => text = Some(nested(random)),

@@ -5,6 +5,7 @@
 #[path = "../../../tests/hostile/driver.rs"]
 mod driver;
 #[path = "../../../tests/hostile/mutate.rs"]
+#[allow(dead_code, reason = "this package's files are of one form")]
 mod mutate;
 mod reader;
 
