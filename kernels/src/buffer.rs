@@ -1,6 +1,9 @@
 //! Memory for the kernels: buffers whose start lies on a cache line, and outputs that several threads fill.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::marker::PhantomData;
+
+use crate::allocator::{OutOfMemory, may_fail};
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
@@ -19,7 +22,26 @@ pub(crate) struct AlignedBuffer {
 
 impl AlignedBuffer {
     pub(crate) fn new(len: usize) -> Self {
-        let values = vec![0.0_f32; len + LINE_VALUES];
+        Self::of(vec![0.0_f32; len + LINE_VALUES])
+    }
+
+    /// As [`AlignedBuffer::new`], where memory may be short.
+    pub(crate) fn try_new(len: usize) -> Result<Self, OutOfMemory> {
+        let with_line = len.saturating_add(LINE_VALUES);
+        let none = OutOfMemory { bytes: with_line.saturating_mul(size_of::<f32>()) };
+        let layout = Layout::array::<f32>(with_line).map_err(|_| none)?;
+        // SAFETY: there is at least a line of it, so the size is not 0.
+        let memory = may_fail(|| unsafe { alloc_zeroed(layout) });
+        if memory.is_null() {
+            return Err(none);
+        }
+        // SAFETY: allocated as a vector of so many values is, and zeros are values.
+        Ok(Self::of(unsafe { Vec::from_raw_parts(memory.cast(), with_line, with_line) }))
+    }
+
+    /// All of `values` but a line.
+    fn of(values: Vec<f32>) -> Self {
+        let len = values.len() - LINE_VALUES;
         // It may say "impossible" (usize::MAX); alignment is for speed, so start anywhere then.
         let start = values.as_ptr().align_offset(LINE).min(LINE_VALUES);
         Self { values, start, len }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::allocator::OutOfMemory;
 use crate::buffer::{AlignedBuffer, SharedOutput};
 use crate::isa::Isa;
 use crate::simd::{LANES, Op, Simd};
@@ -57,9 +58,25 @@ impl LayerCache {
     /// An empty cache for `capacity` positions. Memory is taken as positions are written.
     ///
     /// # Panics
-    /// Where the sizes are 0 (capacity may be) or their product overflows.
+    /// Where the sizes are 0 (capacity may be), their product overflows, or there is no memory for it.
     #[must_use]
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: CacheFormat) -> Self {
+        Self::try_new(kv_heads, head_dim, capacity, format).expect("memory for a cache")
+    }
+
+    /// As [`LayerCache::new`], where memory may be short.
+    ///
+    /// # Errors
+    /// The bytes that cannot be had.
+    ///
+    /// # Panics
+    /// Where the sizes are 0 (capacity may be), or their product overflows.
+    pub fn try_new(
+        kv_heads: usize,
+        head_dim: usize,
+        capacity: usize,
+        format: CacheFormat,
+    ) -> Result<Self, OutOfMemory> {
         assert!(kv_heads > 0 && head_dim > 0, "a cache needs heads and dimensions");
         let floats = |positions: usize| {
             let sizes = [head_dim, positions, format.bytes()];
@@ -67,15 +84,15 @@ impl LayerCache {
             bytes.expect("a cache's size overflows").div_ceil(size_of::<f32>())
         };
         let rounded_up = capacity.checked_next_multiple_of(TOGETHER).expect("a cache's size overflows");
-        Self {
-            keys: AlignedBuffer::new(floats(rounded_up)),
-            values: AlignedBuffer::new(floats(capacity)),
+        Ok(Self {
+            keys: AlignedBuffer::try_new(floats(rounded_up))?,
+            values: AlignedBuffer::try_new(floats(capacity))?,
             format,
             kv_heads,
             head_dim,
             capacity,
             len: 0,
-        }
+        })
     }
 
     /// Appends `rows` positions; `keys` and `values` are `[rows, kv_heads, head_dim]`.

@@ -54,7 +54,7 @@ mod training;
 mod weights;
 
 pub use activations::Input;
-pub use allocator::keep_freed_memory;
+pub use allocator::{OutOfMemory, SystemAllocator, keep_freed_memory, may_fail};
 pub use arena::{PlainMemory, WeightArena};
 pub use bus_error::explain_bus_errors;
 pub use cache::{CacheFormat, LayerCache};

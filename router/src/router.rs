@@ -162,7 +162,11 @@ impl Router {
     /// # Errors
     /// When the file is damaged or contradicts itself.
     pub fn read(path: &Path, bytes: &[u8]) -> Result<Self, RouterError> {
-        Self::from_bytes(bytes).map_err(|reason| RouterError::Damaged { path: path.to_owned(), reason })
+        // A reason may quote the file.
+        let shown = |reason: String| {
+            reason.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+        };
+        Self::from_bytes(bytes).map_err(|reason| RouterError::Damaged { path: path.to_owned(), reason: shown(reason) })
     }
 
     /// A router from the bytes of its file; otherwise what is wrong with them.

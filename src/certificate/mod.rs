@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use conditions::Conditions;
 pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 
+use crate::checkpoint::shown;
 use crate::checksum::Checksum;
 use crate::engine::Prompt;
 use crate::files::{self, ReadError, read_text};
@@ -232,7 +233,9 @@ impl Certificate {
     /// # Errors
     /// When it cannot be read, is of another version, was changed, or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, CertificateError> {
-        let unreadable = |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
+        // A reason may quote the file.
+        let unreadable =
+            |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason: shown(&reason) };
         let text = read_text(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
         let versioned: Versioned = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if versioned.version != VERSION {

@@ -104,7 +104,9 @@ mod tests {
             scope.spawn(|| {
                 // The second byte of a letter in the middle is one of a letter, or none.
                 while !done.load(Ordering::Relaxed) {
-                    [0xff, 0xa4].iter().for_each(|byte| drop(writer.write_at(&[*byte], 8 + 2 + 2001).unwrap()));
+                    for byte in [0xff, 0xa4] {
+                        writer.write_at(&[byte], 8 + 2 + 2001).unwrap();
+                    }
                 }
             });
             let is_text = |name: &String| std::str::from_utf8(name.as_bytes()).is_ok();

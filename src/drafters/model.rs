@@ -34,8 +34,14 @@ impl ModelDrafter {
 
     /// Rolls back what the target refused and runs all of the history but its newest token.
     fn catch_up(&mut self, history: &[u32], cancelled: &dyn Fn() -> bool) -> bool {
-        let Self { decoder, positions, .. } = self;
-        let sequence = self.sequence.get_or_insert_with(|| Sequence::new(Arc::clone(decoder), *positions));
+        let sequence = match &mut self.sequence {
+            Some(sequence) => sequence,
+            // Where there is no memory for its cache the answer does without drafts.
+            empty => match Sequence::try_new(Arc::clone(&self.decoder), self.positions) {
+                Ok(sequence) => empty.insert(sequence),
+                Err(_) => return false,
+            },
+        };
         let known = &history[..history.len() - 1];
         let agreed = self.cached[self.settled..].iter().zip(&known[self.settled..]).take_while(|(a, b)| a == b).count();
         self.settled += agreed;

@@ -204,6 +204,9 @@ impl Worker {
         };
         lane.planner.begin_answer(limit - prompt.len(), reading / read.max(1) as f64);
         lane.planner.aim(config.objective(), lane.target.weight_bytes());
+        if !matches!(config.drafter, DrafterChoice::Auto | DrafterChoice::None) {
+            lane.planner.insist();
+        }
         let drafting = advice.as_ref().filter(|_| is_routed);
         let expected = drafting.and_then(|advice| lane.expect(advice, prompt.len(), limit));
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::{CacheFormat, LayerCache};
+use paceline_kernels::{CacheFormat, LayerCache, OutOfMemory};
 
 use super::device::Compute;
 use crate::checkpoint::ModelConfig;
@@ -76,15 +76,23 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache of a model of `config`'s shape, with room for `capacity` positions. `format` is how the processor
     /// holds keys and values; burn's tensors are f32.
-    pub fn new(config: &ModelConfig, capacity: usize, format: CacheFormat, compute: &Compute) -> Self {
+    ///
+    /// # Errors
+    /// If the processor has no memory for it.
+    pub fn try_new(
+        config: &ModelConfig,
+        capacity: usize,
+        format: CacheFormat,
+        compute: &Compute,
+    ) -> Result<Self, OutOfMemory> {
         let (kv_heads, head_dim) = (config.kv_heads, config.head_dim);
-        let layer = || match compute {
-            Compute::Kernels(_) => LayerState::Host(LayerCache::new(kv_heads, head_dim, capacity, format)),
+        let layer = |_| match compute {
+            Compute::Kernels(_) => LayerCache::try_new(kv_heads, head_dim, capacity, format).map(LayerState::Host),
             Compute::Burn(device) => {
-                LayerState::Device(Box::new(DeviceLayer::new(kv_heads, head_dim, capacity, device)))
+                Ok(LayerState::Device(Box::new(DeviceLayer::new(kv_heads, head_dim, capacity, device))))
             }
         };
-        Self { layers: (0..config.layers).map(|_| layer()).collect(), capacity }
+        Ok(Self { layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?, capacity })
     }
 
     /// Bytes that a token takes.

@@ -8,13 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, PackedWeights, WeightsError};
+use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, OutOfMemory, PackedWeights, WeightsError};
 
 use super::cache::KvCache;
 use super::description::{Description, ExitHead};
 use super::device::Compute;
 use super::executor::Executor;
+use super::memory;
 use super::ops::{Operations, from_values, into_values};
+use super::precision::weight_bytes;
 use super::skip::{SkipPlan, Sublayer};
 use super::weights::{ExitWeights, LayerOf, LayerWeights, Loader, OnDevice, Source};
 use crate::checkpoint::{Checkpoint, CheckpointError, ExitConfig, Exits, ModelConfig};
@@ -55,6 +57,16 @@ pub enum ModelError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There will not be enough memory.
+    #[error(
+        "The model's weights take {needed} bytes of memory and this process may take {left} more: choose a lower precision or a smaller model, or give it more memory."
+    )]
+    NoRoom {
+        /// Bytes of the weights, as they would be held.
+        needed: u64,
+        /// Bytes that can be had.
+        left: u64,
+    },
     /// A thread could not be started.
     #[error("The weights cannot be packed, as a thread could not be started: {0}.")]
     Threads(std::io::Error),
@@ -63,6 +75,14 @@ pub enum ModelError {
         "A key-value cache in {0} is there on the processor alone: choose `cpu` as the device, or f32 for the cache."
     )]
     CacheFormat(CacheFormat),
+}
+
+/// Refuses to begin what would end for want of memory, or have the system end other programs.
+fn check_room(needed: u64, left: Option<u64>) -> Result<(), ModelError> {
+    match left {
+        Some(left) if left < needed => Err(ModelError::NoRoom { needed, left }),
+        _ => Ok(()),
+    }
 }
 
 /// A decoder ready to run: weights on their device and the way they are computed with. Shared by all sequences.
@@ -104,6 +124,10 @@ impl Decoder {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
+        if let Compute::Kernels(_) = compute {
+            let held = format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format()));
+            check_room(weight_bytes(held, checkpoint), memory::left())?;
+        }
         let packer = packer(compute)?;
         let mut loader = Loader::new(checkpoint, format, &packer);
         let mut sublayer_bytes = Vec::with_capacity(config.layers);
@@ -276,8 +300,19 @@ impl Decoder {
     }
 
     /// An empty cache with room for `capacity` positions.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(&self.config, capacity, self.cache_format, &self.compute)
+        self.try_new_cache(capacity).expect("memory for a cache")
+    }
+
+    /// An empty cache with room for `capacity` positions.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn try_new_cache(&self, capacity: usize) -> Result<KvCache, OutOfMemory> {
+        KvCache::try_new(&self.config, capacity, self.cache_format, &self.compute)
     }
 
     /// The tokens' embeddings, `[tokens, hidden]`: the input of layer 0.

@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use paceline_kernels::may_fail;
 
 use super::cache::KvCache;
 use super::decoder::Decoder;
@@ -116,8 +117,15 @@ impl Verified {
 
 impl Sequence {
     /// An empty sequence with room for `capacity` tokens.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
     pub fn new(decoder: Arc<Decoder>, capacity: usize) -> Self {
         let cache = decoder.new_cache(capacity);
+        Self::over(decoder, cache)
+    }
+
+    fn over(decoder: Arc<Decoder>, cache: KvCache) -> Self {
         Self { decoder, skip: None, cache, settled: 0, ahead: None, layer_evaluations: 0 }
     }
 
@@ -137,7 +145,8 @@ impl Sequence {
     /// The bytes that cannot be had.
     pub fn try_new(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, u64> {
         Self::check_room(&decoder, capacity)?;
-        Ok(Self::new(decoder, capacity))
+        let cache = decoder.try_new_cache(capacity).map_err(|none| none.bytes as u64)?;
+        Ok(Self::over(decoder, cache))
     }
 
     /// Asks whether there is memory for a sequence of `capacity` tokens.
@@ -147,7 +156,8 @@ impl Sequence {
     pub fn check_room(decoder: &Decoder, capacity: usize) -> Result<(), u64> {
         let bytes = decoder.cache_bytes_per_token().checked_mul(capacity as u64);
         // The system answers this question without touching the memory.
-        let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
+        let reserve = |bytes: usize| may_fail(|| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+        let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(reserve);
         if bytes.is_some_and(fits) { Ok(()) } else { Err(bytes.unwrap_or(u64::MAX)) }
     }
 

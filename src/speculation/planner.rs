@@ -5,11 +5,11 @@
 //! choice like any other. How far a draft goes is decided while it is made ([`super::stopping`]). Estimates move all the time,
 //! so the choice changes only for a gain worth having.
 //!
-//! What is not known yet has to be tried, and trying may lose time. An answer starts plainly, which measures
-//! `v(1)`. Then newcomers are introduced that promise more than the choice of the time, and later given-up drafters are probed
-//! that may have become better, both within stated shares of the time.
+//! Drafters about which nothing is known have to be tried, and trying may lose time: [`trials`] bounds how much. A drafter that
+//! the user named drafts from the first round and is judged by its rounds.
 
 mod candidate;
+mod trials;
 
 use paceline_router::costs::DrafterCost;
 use paceline_router::{Choice, CostTable, Expected, Objective};
@@ -20,25 +20,12 @@ use super::yields::{Prices, Yield};
 use super::{DraftLength, MAX_DRAFT, VerifyCosts};
 use crate::drafters::{Draft, DraftJudge, DrafterChoice};
 pub use candidate::{Candidate, Forecast};
+use trials::Trial;
 
 /// The gain for which a choice changes.
 const HYSTERESIS: f64 = 1.03;
-/// Tokens that introductions and probes draft in any case.
-const SHORT: usize = 2;
-/// By how much the speed of a drafter may be underestimated whose cost was never measured, only guessed from its size.
-const DOUBT: f64 = 1.25;
-/// The most that introductions may lose, as a share of the time that the answer would take plainly at full
-/// length, and of its time so far.
-const INTRODUCTION_SHARE: f64 = 0.04;
-const INTRODUCTION_PACE: f64 = 0.25;
-/// The most that probes may lose, as a share of the time of answers with as much to choose from.
-const PROBE_SHARE: f64 = 0.004;
-/// Rounds after which a drafter that was not asked may be probed.
-const PROBE_AFTER: u32 = 32;
-/// The share of that time that goes into looking at exits which do not draft.
+/// The share of the time that goes into looking at exits which do not draft.
 const WATCH_SHARE: f64 = 0.003;
-/// The acceptance with which a drafter would have to beat the choice to be probed.
-const HOPED: f64 = 0.97;
 
 /// What is expected of an answer before it begins.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,17 +109,12 @@ struct Account {
     watching_seconds: f64,
 }
 
-/// Why a drafter is asked although it is not the choice.
-#[derive(Clone, Copy)]
-enum Trial {
-    Introduction,
-    Probe,
-}
-
 /// What the planner knows of the answer at hand.
 #[derive(Default)]
 struct AnswerSoFar {
     limit: usize,
+    /// Whether the user named the drafter.
+    named: bool,
     /// Its place in [`Planner::accounts`].
     account: usize,
     prefill_seconds_per_token: f64,
@@ -224,6 +206,11 @@ impl Planner {
         (self.answer.objective, self.answer.target_bytes) = (objective, target_bytes);
     }
 
+    /// Says that the user named the drafter of the answer that begins: it drafts from the first round and is judged by its rounds.
+    pub fn insist(&mut self) {
+        self.answer.named = true;
+    }
+
     /// Takes what is expected of the answer that begins: its drafters are chosen by that and by what its own rounds show, instead
     /// of what other answers' rounds brought.
     pub fn expect(&mut self, outlook: &Outlook) {
@@ -271,6 +258,9 @@ impl Planner {
             let speeds = situation.usable.iter().map(|&candidate| (self.speed(candidate, situation), candidate));
             let plan = |(_, candidate)| Plan { candidate, length, least: length };
             return best_first(speeds).into_iter().map(plan).collect();
+        }
+        if let Some(plan) = self.opening(situation, room) {
+            return vec![plan];
         }
         // As long as a plain step is not measured, or not lately, plain steps are what is needed.
         let Some(plain) = self.costs.plain().filter(|_| !self.costs.is_plain_stale()) else { return Vec::new() };
@@ -334,69 +324,6 @@ impl Planner {
         scored
     }
 
-    /// Of the newcomers that promise more than the best does, the one that promises most and may lose no more than is within
-    /// bounds: most answers are short, and one good drafter is worth more in them than knowing all.
-    fn introduction(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
-        let newcomers = situation.usable.iter().copied().filter(|&index| self.candidates[index].is_newcomer());
-        let speeds = newcomers.map(|candidate| (self.speed(candidate, situation), candidate));
-        // Who was asked for alone is tried whatever it promises: that is a guess.
-        let is_alone = situation.usable.len() == 1;
-        // Those that were asked and found nothing to draft wait for the others.
-        let silent = |&(_, candidate): &(f64, usize)| {
-            let Candidate { tries, rounds, .. } = self.candidates[candidate];
-            tries.saturating_sub(rounds)
-        };
-        // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit.
-        let promise = |candidate: usize| match self.candidates[candidate].forecast {
-            Some(forecast) if forecast.trust >= 1.0 => DOUBT,
-            _ => 1.0,
-        };
-        let mut hopeful =
-            best_first(speeds.filter(|&(speed, candidate)| is_alone || speed * promise(candidate) > best));
-        hopeful.sort_by_key(silent);
-        let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
-        let left = most - self.answer.introductions_lost;
-        hopeful.into_iter().find_map(|(_, candidate)| self.trial_within(left, candidate, room, situation))
-    }
-
-    /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
-    /// no more than is within bounds.
-    fn probe(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
-        let hopeful = |candidate: &usize| {
-            let (tokens, seconds) = self.prices(*candidate).map_or((0.0, 1.0), |prices| prices.best_round(HOPED));
-            self.fits(*candidate) && plain * tokens > seconds * best * HYSTERESIS
-        };
-        let due = |candidate: &usize| {
-            Some(*candidate) != self.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
-        };
-        let mut due: Vec<usize> = situation.usable.iter().copied().filter(due).collect();
-        due.sort_by_key(|&candidate| std::cmp::Reverse(self.candidates[candidate].idle));
-        let Account { seconds, probes_lost, .. } = self.accounts[self.answer.account];
-        let left = PROBE_SHARE * seconds - probes_lost;
-        due.into_iter().find_map(|candidate| self.trial_within(left, candidate, room, situation))
-    }
-
-    /// A trial that loses at most so many seconds beside the tokens of the choice of the time, by what is expected of it, or even if
-    /// nothing is accepted.
-    fn trial_within(&self, most: f64, candidate: usize, room: usize, situation: &Situation<'_>) -> Option<Plan> {
-        let prices = self.prices(candidate)?;
-        let reading = self.backlog_seconds(candidate, situation);
-        // Where something is expected of it, its tokens are; else the target's own alone is sure.
-        let acceptance = self.candidates[candidate].forecast.map_or(0.0, |forecast| forecast.effective);
-        let (mut survival, mut tokens, mut longest) = (1.0, 1.0, None);
-        let token_seconds = self.token_seconds();
-        for length in 1..=room {
-            survival *= acceptance;
-            tokens += survival;
-            let seconds = prices.token * length as f64 + prices.verification(length) + reading;
-            if seconds - token_seconds * tokens <= most {
-                longest = Some(length);
-            }
-        }
-        let length = longest?;
-        (length >= room.min(SHORT)).then_some(Plan { candidate, length, least: room.min(SHORT) })
-    }
-
     /// An exit to look at in this round, with its depth: the one of which something is expected that was looked at least, as long as
     /// looking takes no more than its share of the time. One that drafts shows itself, and layers that ran ahead are not run.
     pub fn watch(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
@@ -432,19 +359,13 @@ impl Planner {
         self.accounts[self.answer.account].seconds += seconds;
         self.answer.seconds += seconds;
         self.answer.tokens += round.tokens;
-        if let Some((_, why)) = self.trial.filter(|trial| Some(trial.0) == round.candidate) {
-            let lost = seconds - self.token_seconds() * round.tokens as f64;
-            let account = match why {
-                Trial::Introduction => &mut self.answer.introductions_lost,
-                Trial::Probe => &mut self.accounts[self.answer.account].probes_lost,
-            };
-            *account = (*account + lost).max(0.0);
-        }
+        self.charge(round, draft, seconds);
         for candidate in &mut self.candidates {
             candidate.idle = candidate.idle.saturating_add(1);
         }
         let rows = round.drafted + 1;
-        let (plain, verify_alone) = (self.costs.seconds(1), self.costs.seconds(rows));
+        let (reading, verify_alone) = (self.reading_seconds(round, draft), self.costs.seconds(rows));
+        let named = self.answer.named;
         let Some(candidate) = round.candidate.map(|index| &mut self.candidates[index]) else {
             self.costs.observe(rows, round.verify_seconds);
             return;
@@ -454,23 +375,19 @@ impl Planner {
         if let Some(alone) = verify_alone.filter(|_| candidate.shares_layers()) {
             candidate.observe_share(round.verify_seconds / alone);
         }
-        let drafting = round.draft_seconds;
-        let attempted = draft.attempted().max(1) as f64;
         candidate.each_yield(|yields| yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens));
         // A round that began with reading says little of what a draft costs, and more of what it costs to begin.
-        if round.backlog > MAX_DRAFT {
-            let expected = candidate.draft_cost.seconds().or_else(|| Some(candidate.guess * plain?));
-            let reading = (drafting - attempted * expected.unwrap_or(0.0)).max(0.0);
-            candidate.yields.observe_reading(round.backlog, reading);
-        } else {
-            candidate.draft_cost.observe(drafting / attempted);
+        match reading {
+            Some(reading) => candidate.yields.observe_reading(round.backlog, reading),
+            None => candidate.draft_cost.observe(round.draft_seconds / draft.attempted().max(1) as f64),
         }
         if let Some(declined) = draft.declined {
             let is_next = round.accepted == round.drafted && round.tokens > round.drafted;
             let probability = is_next.then(|| candidate.calibration.probability(declined));
             candidate.each_yield(|yields| yields.observe_declined(probability));
         }
-        if !candidate.is_newcomer() {
+        // One that was named is given up on better evidence: it is not found again as soon.
+        if !candidate.is_newcomer() && !named {
             candidate.yields.settle();
         }
         for (place, &log_odds) in draft.log_odds.iter().enumerate().take(round.evaluated) {
@@ -481,6 +398,13 @@ impl Planner {
         if share == 1.0 || rows > 1 {
             self.costs.observe(rows, round.verify_seconds / share);
         }
+    }
+
+    /// Seconds of a round that went into reading; `None` if there was no more to read than in a usual round.
+    fn reading_seconds(&self, round: &Round, draft: &Draft) -> Option<f64> {
+        let candidate = &self.candidates[round.candidate.filter(|_| round.backlog > MAX_DRAFT)?];
+        let token = candidate.draft_cost.seconds().or_else(|| Some(candidate.guess * self.costs.seconds(1)?));
+        Some((round.draft_seconds - draft.attempted().max(1) as f64 * token.unwrap_or(0.0)).max(0.0))
     }
 
     /// Whether a candidate may be asked for the memory that it needs, however fast it is.
@@ -498,19 +422,18 @@ impl Planner {
 
     /// What a token costs plainly, in units of what it costs with a candidate: by time how many times as fast it is, or by whatever
     /// matters. Its backlog is spread over the tokens to come, or counts
-    /// as it did in the answers so far, whichever is more: most answers are shorter than they may be.
+    /// as it did in the answers so far, whichever is more: most answers are shorter than they may be. One that was named is judged
+    /// by its rounds alone.
     fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
         let Some(prices) = self.prices(candidate) else { return 1.0 };
         let own = &self.candidates[candidate];
         let drafting = own.yields().seconds_per_token(&prices, 0);
         let seconds = match unread(candidate, situation) {
             0 => drafting,
+            _ if self.answer.named => drafting,
             unread => {
-                let expected = self.answer.expected_tokens.map(|tokens| tokens - self.answer.tokens as f64);
-                let remaining = situation.remaining.max(1) as f64;
-                let to_come = expected.map_or(remaining, |tokens| tokens.clamp(1.0, remaining));
-                let spread = self.backlog_seconds(candidate, situation) / to_come;
-                match expected {
+                let spread = self.backlog_seconds(candidate, situation) / self.to_come(situation);
+                match self.answer.expected_tokens {
                     Some(_) => drafting + spread,
                     None => own.yields.seconds_per_token(&prices, unread).max(drafting + spread),
                 }
@@ -523,6 +446,13 @@ impl Planner {
         let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
         let trust = own.forecast.map_or(1.0, |forecast| forecast.trust);
         trust / objective.cost(&expected(seconds, own.bytes), &expected(prices.steps[0], 0), *target_bytes as f64)
+    }
+
+    /// Tokens that the answer is expected to get from here on, as many as it may where nothing is expected.
+    fn to_come(&self, situation: &Situation<'_>) -> f64 {
+        let remaining = situation.remaining.max(1) as f64;
+        let expected = self.answer.expected_tokens.map(|tokens| tokens - self.answer.tokens as f64);
+        expected.map_or(remaining, |tokens| tokens.clamp(1.0, remaining))
     }
 
     /// Seconds that a candidate needs to run what it has not seen.

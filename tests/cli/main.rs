@@ -16,6 +16,7 @@ mod conversation;
 #[cfg(unix)]
 mod documented;
 mod energy;
+mod memory;
 mod models;
 mod prompt_files;
 mod shipped;

@@ -6,6 +6,7 @@
 mod cancelling;
 mod certificates;
 mod changed_files;
+mod dependencies;
 mod draft_vocabulary;
 mod early_exit;
 mod edited;

@@ -10,7 +10,7 @@ use crate::speculation::watch::Heard;
 use crate::speculation::yields::Yield;
 
 /// Rounds after which a drafter is no newcomer any more.
-const INTRODUCTION: u32 = 4;
+pub(super) const INTRODUCTION: u32 = 4;
 /// How many rounds the guess at [`Candidate::share`] weighs as much as, and how many count at most: it is a matter of how the
 /// target is made, so it hardly moves.
 const SHARE_PRIOR: f64 = 8.0;

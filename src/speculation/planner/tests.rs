@@ -1,5 +1,8 @@
 //! The planner against machines whose costs and drafters are known.
 
+mod pair;
+
+use super::trials::{INTRODUCTION_PACE, INTRODUCTION_SHARE, NAMED_PROBE_SHARE, PROBE_SHARE};
 use super::*;
 
 const SURE: f32 = 12.0;
@@ -261,9 +264,10 @@ fn who_promises_less_than_the_choice_is_not_introduced() {
 }
 
 #[test]
-fn who_was_asked_for_alone_is_tried_whatever_is_guessed() {
+fn who_was_named_is_tried_whatever_is_guessed() {
     // A token is guessed to cost 0.9 of a step, and costs 0.05.
     let mut machine = Machine::new(0.1, &[(0.9, MAX_DRAFT)]);
+    machine.planner.insist();
     machine.price[0] = 0.05;
     assert_eq!(machine.play(100), Some(0));
 }
@@ -318,9 +322,9 @@ fn one_that_is_good_now_and_then_leaves_the_other_rounds_to_others() {
 fn who_cannot_be_afforded_does_not_keep_others_from_being_tried() {
     let mut planner = Machine::new(0.1, &[(0.05, 0), (0.1, 0)]).planner;
     (0..30).for_each(|_| planner.observe(&plain(1), &Draft::default()));
-    // The first promises more, but has so much to read that an introduction would lose more than it may.
-    let backlog = |candidate: usize| if candidate == 0 { 10_000 } else { 0 };
-    let situation = Situation { usable: &[0, 1], backlog: &backlog, remaining: 1_000_000 };
+    // The first promises more, but has so much to read that the rest of the answer would not return it.
+    let backlog = |candidate: usize| if candidate == 0 { 100_000 } else { 0 };
+    let situation = Situation { usable: &[0, 1], backlog: &backlog, remaining: 226 };
     let plans = planner.plans(&situation, DraftLength::Auto);
     assert_eq!(plans.first().map(|plan| plan.candidate), Some(1));
 }
