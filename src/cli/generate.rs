@@ -10,6 +10,7 @@ use paceline::command::progress::{self, Progress};
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
 use serde_json::{Map, Value};
 
+use super::fields::Fields;
 use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;
@@ -28,7 +29,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     }
     let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, chat)],
+        (Some(text), _) => vec![Task::new(text, chat)?],
         (None, Some(path)) => prompts::from_file(path, chat)?,
         (None, None) if from_terminal => Vec::new(),
         (None, None) => vec![prompts::from_standard_input(chat)?],
@@ -46,7 +47,8 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
 
     if from_terminal {
         if chat && !engine.can_chat() {
-            return Err(Error::NoChatTemplate.into());
+            let problem = engine.chat_problem().map(|problem| Error::ChatTemplate(problem.to_owned()));
+            return Err(problem.unwrap_or(Error::NoChatTemplate).into());
         }
         converse(&engine, &generation, flags.json)?;
         return Ok(ExitCode::SUCCESS);
@@ -61,17 +63,17 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
 /// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
 /// leaves its error in its place.
 fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
-    let Task { prompt, seed, hints, mut fields, place } = task;
+    let Task { prompt, settings, warnings, fields, place } = task;
     let mut config = generation.clone();
-    config.sampling.seed = seed.unwrap_or(config.sampling.seed);
-    config.hints = hints.unwrap_or(config.hints);
+    settings.lay_over(&mut config);
     let answer = prompt.and_then(|prompt| match answer(engine, prompt, &config, !json) {
         Ok(answer) => Ok(answer),
         Err(AnswerError::Output(error)) => Err(error.into()),
         Err(AnswerError::Engine(error)) => Err(error.into()),
     });
     let error = match answer {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            answer.report.warnings.extend(warnings);
             finish(&answer, fields, json)?;
             return Ok(true);
         }
@@ -80,25 +82,24 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     };
     let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
     if json {
-        fields.insert("error".into(), sentence.clone().into());
-        print_line(&serde_json::to_string(&fields)?)?;
+        let error = Map::from_iter([("error".to_owned(), sentence.clone().into())]);
+        print_line(&fields.object_with(&error)?)?;
     }
     note(&sentence);
     Ok(false)
 }
 
 /// Ends an answer: with its object, or with a line break and what a person wants to know.
-fn finish(answer: &Answer, mut fields: Map<String, Value>, json: bool) -> Result<(), anyhow::Error> {
+fn finish(answer: &Answer, fields: Fields, json: bool) -> Result<(), anyhow::Error> {
     if !json {
         print_line("")?;
         summarize(answer);
         return Ok(());
     }
     match serde_json::to_value(answer)? {
-        Value::Object(map) => fields.extend(map),
+        Value::Object(map) => Ok(print_line(&fields.object_with(&map)?)?),
         _ => anyhow::bail!("An answer is no JSON object; please report this."),
     }
-    Ok(print_line(&serde_json::to_string(&fields)?)?)
 }
 
 /// A conversation: a line is a turn; models without a chat template continue each line by itself.
@@ -120,9 +121,9 @@ fn converse(engine: &Engine, generation: &GenerationConfig, json: bool) -> Resul
             }
             Some(Err(error)) => anyhow::bail!("The terminal cannot be read: {error}."),
         };
-        let fields = Map::from_iter([("prompt".to_owned(), Value::from(line.as_str()))]);
+        let fields = Fields::of("prompt", &line)?;
         let prompt = if chat {
-            messages.push(Message { role: "user".into(), content: line });
+            messages.push(Message::new("user", line));
             Prompt::Messages(messages.clone())
         } else {
             Prompt::Text(line)
@@ -131,7 +132,7 @@ fn converse(engine: &Engine, generation: &GenerationConfig, json: bool) -> Resul
             Ok(answer) => {
                 finish(&answer, fields, json)?;
                 if chat {
-                    messages.push(Message { role: "assistant".into(), content: answer.text });
+                    messages.push(Message::new("assistant", answer.text));
                 }
             }
             Err(AnswerError::Output(error)) => return Err(error.into()),

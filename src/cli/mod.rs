@@ -4,6 +4,7 @@
 //! usage. Answers go to standard output, everything else to standard error.
 
 mod bench;
+mod fields;
 mod flags;
 mod generate;
 mod inspect;
