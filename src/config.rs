@@ -193,9 +193,13 @@ pub struct GenerationConfig {
     /// How tokens are picked.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
-    /// Texts that end the answer; they are not part of it.
+    /// Texts that end the answer; they are not part of it. A special token among them, as in `<|im_end|>`, ends it where the
+    /// token comes ([`crate::text::stream`]).
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
+    /// What the chat template is given beside the messages ([`crate::text::ChatTemplate::render_with`]): `tools`,
+    /// `documents`, `enable_thinking`. Prompts that are not messages have no use for it.
+    pub template_args: serde_json::Map<String, serde_json::Value>,
     /// Go on after the model's own stop tokens.
     pub ignore_eos: bool,
     /// What drafts.
@@ -230,6 +234,7 @@ impl Default for GenerationConfig {
             max_new_tokens: 256,
             sampling: SamplingConfig::default(),
             stop: Vec::new(),
+            template_args: serde_json::Map::new(),
             ignore_eos: false,
             drafter: DrafterChoice::Auto,
             draft_len: DraftLength::Auto,

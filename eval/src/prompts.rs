@@ -123,12 +123,12 @@ fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
     };
     let needed = |key: &str| text_of(key).ok_or_else(|| format!("it has no text `{key}`"));
     let or_empty = |key: &str| text_of(key).unwrap_or_default();
-    let said = |content: String| vec![Message { role: "user".into(), content }];
+    let said = |content: String| vec![Message::new("user", content)];
     let case = |id: Option<String>, category: String, prompt: Prompt, check: Option<Check>| {
         let asked = match &prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::Messages(messages) => {
-                messages.iter().map(|message| format!("{}: {}\n", message.role, message.content)).collect()
+                messages.iter().map(|message| format!("{}: {}\n", message.role(), message.content())).collect()
             }
             Prompt::Tokens(tokens) => format!("{tokens:?}"),
         };

@@ -181,7 +181,7 @@ fn what_is_promised_is_what_was_counted() {
 
 #[test]
 fn answers_of_another_kind_than_was_calibrated_are_not_covered() {
-    let messages = Prompt::Messages(vec![Message { role: "user".into(), content: "x".into() }]);
+    let messages = Prompt::Messages(vec![Message::new("user", "x")]);
     let (text, tokens) = (Prompt::Text("x".into()), Prompt::Tokens(vec![1]));
     let told = |rendering, prompt: &Prompt, max_new_tokens| {
         let config = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };

@@ -158,7 +158,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     let threads = engine_config.resolved_threads();
     let repeats = usize::from(flags.repeats);
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, models.shipped)],
+        (Some(text), _) => vec![Task::new(text, models.shipped)?],
         (None, Some(path)) => prompts::from_file(path, models.shipped)?,
         (None, None) => Vec::new(),
     };
@@ -342,7 +342,9 @@ fn compare(
 ) -> Result<Vec<DrafterBench>, Failure> {
     let (context, limit) = (engine.info().target.context, generation.max_new_tokens);
     let is_cut = |prompt: &&Prompt| {
-        engine.prompt_tokens((*prompt).clone()).is_ok_and(|tokens| tokens.len().saturating_add(limit) > context)
+        engine
+            .prompt_tokens((*prompt).clone(), generation)
+            .is_ok_and(|tokens| tokens.len().saturating_add(limit) > context)
     };
     match prompts.iter().filter(is_cut).count() {
         0 => {}

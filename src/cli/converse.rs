@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use paceline::command::output::{note, say};
 use paceline::command::signals::{Keeping, Signal, received};
 use paceline::{Engine, Error, GenerationConfig, Message, Prompt};
-use serde_json::{Map, Value};
 
+use super::fields::Fields;
 use super::generate::{AnswerError, answer, finish};
 #[cfg(unix)]
 use super::line::LONGEST;
@@ -29,9 +29,9 @@ pub(super) fn converse(
     let what = if chat { "Write a message" } else { "This model has no chat template; write a text to continue" };
     say(&format!("{what}, or end with Ctrl-D.\n"));
     while let Some(line) = next_line(&mut terminal, keeping)? {
-        let fields = Map::from_iter([("prompt".to_owned(), Value::from(line.as_str()))]);
+        let fields = Fields::of("prompt", &line)?;
         let prompt = if chat {
-            messages.push(Message { role: "user".into(), content: line });
+            messages.push(Message::new("user", line));
             if let Err(error) = fit(engine, generation, &mut messages) {
                 note(&error);
                 messages.pop();
@@ -48,7 +48,7 @@ pub(super) fn converse(
                     // Cancelled before it began: as if nothing was asked.
                     messages.pop();
                 } else if chat {
-                    messages.push(Message { role: "assistant".into(), content: answer.text });
+                    messages.push(Message::new("assistant", answer.text));
                 }
             }
             Err(AnswerError::Output(error)) => return Err(error.into()),
@@ -96,7 +96,7 @@ fn next_line(terminal: &mut Terminal, keeping: &Keeping) -> Result<Option<String
 /// # Errors
 /// A sentence, if even that message is too long; the conversation stays as it was.
 fn fit(engine: &Engine, generation: &GenerationConfig, messages: &mut Vec<Message>) -> Result<(), String> {
-    let tokens = |messages: &[Message]| engine.prompt_tokens(Prompt::Messages(messages.to_vec()));
+    let tokens = |messages: &[Message]| engine.prompt_tokens(Prompt::Messages(messages.to_vec()), generation);
     let context = match tokens(messages) {
         Err(Error::PromptTooLong { context, .. }) => context,
         // What else is wrong is told when it is answered.
@@ -105,7 +105,7 @@ fn fit(engine: &Engine, generation: &GenerationConfig, messages: &mut Vec<Messag
     let last = messages.len() - 1;
     if let Err(Error::PromptTooLong { tokens, .. }) = tokens(&messages[last..]) {
         let most = context - 1;
-        let characters = messages[last].content.chars().count();
+        let characters = messages[last].content().chars().count();
         // By what this message's own characters come to, and a little less.
         let allowed = (characters as f64 * 0.95 * most as f64 / tokens as f64) as usize;
         let kept = if last > 0 { " The conversation before it is kept." } else { "" };

@@ -93,6 +93,11 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Prompt")]
     #[serde(skip)]
     pub(super) chat: bool,
+    /// What the chat template is given beside the messages, as in '{"enable_thinking": false}': an object with `tools`,
+    /// `documents` or whatever the template knows
+    #[arg(long, help_heading = "Prompt", value_name = "JSON", value_parser = object)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template_args: Option<Map<String, Value>>,
     /// Tokens to generate at most [default: 256; with `--quality bounded`, as many as the certificate was calibrated with]
     #[arg(long, help_heading = "Answer", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -319,6 +324,11 @@ fn number(text: &str) -> Result<f32, String> {
 fn number64(text: &str) -> Result<f64, String> {
     let not_finite = || "write a finite number, like 0.9".to_owned();
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(not_finite)
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("write a JSON object, like {{\"enable_thinking\": false}} ({error})"))
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::converse::converse;
 use super::endings;
+use super::fields::Fields;
 use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;
@@ -34,7 +35,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     }
     let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, chat)],
+        (Some(text), _) => vec![Task::new(text, chat)?],
         (None, Some(path)) => prompts::from_file(path, chat)?,
         (None, None) if from_terminal => Vec::new(),
         (None, None) => vec![prompts::from_standard_input(chat)?],
@@ -59,7 +60,10 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     // From here on there are answers, and what they taught, to be kept.
     let keeping = Keeping::begin();
     let answered = match terminal {
-        Some(_) if chat && !engine.can_chat() => Err(Error::NoChatTemplate.into()),
+        Some(_) if chat && !engine.can_chat() => {
+            let problem = engine.chat_problem().map(|problem| Error::ChatTemplate(problem.to_owned()));
+            Err(problem.unwrap_or(Error::NoChatTemplate).into())
+        }
         Some(terminal) => converse(&engine, &generation, flags.json, terminal, &keeping).map(|()| true),
         None => answer_all(&engine, &generation, tasks, flags.json),
     };
@@ -94,17 +98,17 @@ fn answer_all(
 /// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
 /// leaves its error in its place.
 fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
-    let Task { prompt, seed, hints, mut fields, place } = task;
+    let Task { prompt, settings, warnings, fields, place } = task;
     let mut config = generation.clone();
-    config.sampling.seed = seed.unwrap_or(config.sampling.seed);
-    config.hints = hints.unwrap_or(config.hints);
+    settings.lay_over(&mut config);
     let answer = prompt.and_then(|prompt| match answer(engine, prompt, &config, !json) {
         Ok(answer) => Ok(answer),
         Err(AnswerError::Output(error)) => Err(error.into()),
         Err(AnswerError::Engine(error)) => Err(error.into()),
     });
     let error = match answer {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            answer.report.warnings.extend(warnings);
             finish(engine, &answer, fields, json, place.as_deref())?;
             return Ok(true);
         }
@@ -113,8 +117,8 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     };
     let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
     if json {
-        fields.insert("error".into(), sentence.clone().into());
-        print_json(&serde_json::to_string(&fields)?)?;
+        let error = Map::from_iter([("error".to_owned(), sentence.clone().into())]);
+        print_json(&fields.object_with(&error)?)?;
     }
     note(&sentence);
     Ok(false)
@@ -125,7 +129,7 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
 pub(super) fn finish(
     engine: &Engine,
     answer: &Answer,
-    mut fields: Map<String, Value>,
+    fields: Fields,
     json: bool,
     place: Option<&str>,
 ) -> Result<(), anyhow::Error> {
@@ -135,10 +139,9 @@ pub(super) fn finish(
         return Ok(());
     }
     match serde_json::to_value(answer)? {
-        Value::Object(map) => fields.extend(map),
+        Value::Object(map) => Ok(print_json(&fields.object_with(&map)?)?),
         _ => anyhow::bail!("An answer is no JSON object; please report this."),
     }
-    Ok(print_json(&serde_json::to_string(&fields)?)?)
 }
 
 /// Why there is no answer.

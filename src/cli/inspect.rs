@@ -56,6 +56,8 @@ struct File {
 struct TokenizerFacts {
     vocabulary: usize,
     chat_template: bool,
+    /// Why the chat template cannot be used, if there is one that cannot.
+    chat_template_problem: Option<String>,
 }
 
 /// Runs the command.
@@ -67,9 +69,13 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     let checkpoint = Checkpoint::open(directory)?;
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
-    let tokenizer = Tokenizer::from_dir(directory).and_then(|tokenizer| {
-        let chat_template = ChatTemplate::from_dir(directory)?.is_some();
-        Ok(TokenizerFacts { vocabulary: tokenizer.vocab_size(), chat_template })
+    let tokenizer = Tokenizer::from_dir(directory).map(|tokenizer| {
+        let template = ChatTemplate::from_dir(directory);
+        TokenizerFacts {
+            vocabulary: tokenizer.vocab_size(),
+            chat_template: matches!(template, Ok(Some(_))),
+            chat_template_problem: template.err().map(|error| error.to_string()),
+        }
     });
     let (tokenizer, tokenizer_problem) = match tokenizer {
         Ok(facts) => (Some(facts), None),
@@ -141,7 +147,11 @@ fn describe(inspection: &Inspection<'_>) -> String {
         (Some(facts), _) => format!(
             "  tokenizer     {} tokens, {}",
             facts.vocabulary,
-            if facts.chat_template { "with a chat template" } else { "no chat template" }
+            match (&facts.chat_template_problem, facts.chat_template) {
+                (Some(problem), _) => format!("chat template unusable: {problem}"),
+                (None, true) => "with a chat template".to_owned(),
+                (None, false) => "no chat template".to_owned(),
+            }
         ),
         (None, problem) => format!("  tokenizer     unusable: {}", problem.as_deref().unwrap_or("unknown")),
     });

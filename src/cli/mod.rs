@@ -6,6 +6,7 @@
 mod bench;
 mod converse;
 mod endings;
+mod fields;
 mod flags;
 mod generate;
 mod inspect;

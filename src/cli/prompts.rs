@@ -6,8 +6,10 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use paceline::command::wording::in_words;
 use paceline::files::{ReadError, read_input};
-use paceline::{Message, Prompt, RequestHints};
+use paceline::{GenerationConfig, Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
+
+use super::fields::{self, Fields};
 
 /// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
 /// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.
@@ -20,94 +22,192 @@ const LARGEST_FILE: u64 = 1 << 30;
 pub(super) struct Task {
     /// What to answer, or why that cannot be told.
     pub(super) prompt: Result<Prompt, anyhow::Error>,
-    /// The prompt's own seed.
-    pub(super) seed: Option<u64>,
-    /// What its line says for the router.
-    pub(super) hints: Option<RequestHints>,
+    /// What its line sets.
+    pub(super) settings: LineSettings,
+    /// Sentences about its line, for the report.
+    pub(super) warnings: Vec<String>,
     /// The fields of its line, which come back with the answer.
-    pub(super) fields: Map<String, Value>,
+    pub(super) fields: Fields,
     /// Its line, if it is one of a file.
     pub(super) place: Option<String>,
 }
 
+/// What a line sets for its own answer.
+#[derive(Debug, Default)]
+pub(super) struct LineSettings {
+    /// The prompt's own seed.
+    seed: Option<u64>,
+    /// What its line says for the router.
+    hints: Option<RequestHints>,
+    /// What its line says to the chat template.
+    template_args: Map<String, Value>,
+}
+
+impl LineSettings {
+    /// Lays them over the settings of all answers.
+    pub(super) fn lay_over(self, config: &mut GenerationConfig) {
+        config.sampling.seed = self.seed.unwrap_or(config.sampling.seed);
+        config.hints = self.hints.unwrap_or(config.hints);
+        config.template_args.extend(self.template_args);
+    }
+}
+
+/// The fields of a line that are read.
+const READ_FIELDS: [&str; 10] = [
+    "prompt",
+    "messages",
+    "seed",
+    "hints",
+    "tools",
+    "documents",
+    "template_args",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+];
+
 impl Task {
     /// A prompt by itself.
-    pub(super) fn new(text: &str, chat: bool) -> Self {
-        let fields = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
-        Self { prompt: Ok(prompt(text, chat)), seed: None, hints: None, fields, place: None }
+    pub(super) fn new(text: &str, chat: bool) -> Result<Self, anyhow::Error> {
+        let fields = Fields::of("prompt", text)?;
+        Ok(Self { fields, ..Self::with(Ok(prompt(text, chat)), None) })
+    }
+
+    fn with(prompt: Result<Prompt, anyhow::Error>, place: Option<String>) -> Self {
+        Self { prompt, settings: LineSettings::default(), warnings: Vec::new(), fields: Fields::default(), place }
     }
 
     /// A line of a prompts file.
     fn from_line(line: &[u8], place: String, chat: bool) -> Self {
         match object(line) {
-            Err(error) => Self { prompt: Err(error), seed: None, hints: None, fields: Map::new(), place: Some(place) },
+            Err(error) => Self::with(Err(error), Some(place)),
             Ok(mut fields) => {
-                fields.retain(|key, _| !ANSWER_FIELDS.contains(&key.as_str()));
-                let settings = seed_of(&fields).and_then(|seed| Ok((seed, hints_of(&fields)?)));
-                let ((seed, hints), prompt) = match settings {
+                fields.remove(&ANSWER_FIELDS);
+                let warnings = names_that_do_nothing(&fields);
+                let (settings, prompt) = match settings_of(&fields) {
                     Ok(settings) => (settings, prompt_of(&fields, chat)),
-                    Err(error) => ((None, None), Err(error)),
+                    Err(error) => (LineSettings::default(), Err(error)),
                 };
-                Self { prompt, seed, hints, fields, place: Some(place) }
+                Self { prompt, settings, warnings, fields, place: Some(place) }
             }
         }
     }
 }
 
 /// The object on a line.
-fn object(line: &[u8]) -> Result<Map<String, Value>, anyhow::Error> {
+fn object(line: &[u8]) -> Result<Fields, anyhow::Error> {
     let text = std::str::from_utf8(line)
         .map_err(|error| anyhow!("not UTF-8 at byte {}: save the file as UTF-8.", error.valid_up_to() + 1))?;
-    serde_json::from_str(text).map_err(|error| {
-        let (column, message) = (error.column(), error.to_string());
-        // The reader sees a line at a time, so that its line number is always 1.
-        let reason = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
-        anyhow!("no JSON object ({reason}, column {column}): write one object a line, like {{\"prompt\": \"..\"}}.")
-    })
+    fields::read(text)
+        .map_err(|error| anyhow!("no JSON object ({error}): write one object a line, like {{\"prompt\": \"..\"}}."))
 }
 
-/// A field that is there; `null` is how some programs write that it is not.
-fn field<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    fields.get(key).filter(|value| !value.is_null())
+/// Sentences about fields that look as if they were to set something, and do not: flags, and names that are mistyped.
+fn names_that_do_nothing(fields: &Fields) -> Vec<String> {
+    let flags = [
+        "max_new_tokens",
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "stop",
+        "ignore_eos",
+        "drafter",
+        "draft_len",
+        "quality",
+        "quality_floor",
+        "profile",
+        "weights",
+    ];
+    let sentence = |name: String| {
+        let known = name.replace('-', "_");
+        if READ_FIELDS.contains(&known.as_str()) {
+            return None;
+        }
+        if flags.contains(&known.as_str()) {
+            return Some(format!(
+                "The field `{name}` of its line sets nothing: settings like it are flags of the whole run."
+            ));
+        }
+        let meant = READ_FIELDS.iter().chain(&flags).find(|meant| meant.len() > 4 && is_one_edit_away(&known, meant));
+        meant.map(|meant| format!("The field `{name}` of its line does nothing; is `{meant}` meant?"))
+    };
+    fields.names().filter_map(sentence).collect()
 }
 
-fn seed_of(fields: &Map<String, Value>) -> Result<Option<u64>, anyhow::Error> {
-    match field(fields, "seed") {
-        None => Ok(None),
-        Some(seed) => match seed.as_u64() {
-            Some(seed) => Ok(Some(seed)),
-            None => bail!("the seed {seed} cannot be used: write a whole number from 0 to 2^64 - 1."),
-        },
+/// Whether one letter more, less, other or swapped makes one text of the other.
+fn is_one_edit_away(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let (one, other) = (&one[same..], &other[same..]);
+    match (one, other) {
+        ([], []) => false,
+        ([a, b, one @ ..], [c, d, other @ ..]) if (a, b) == (d, c) && one == other => true,
+        ([_, one @ ..], [_, other @ ..]) if one == other => true,
+        (one, [_, other @ ..]) if one == other => true,
+        ([_, one @ ..], other) => one == other,
+        _ => false,
     }
 }
 
-fn hints_of(fields: &Map<String, Value>) -> Result<Option<RequestHints>, anyhow::Error> {
-    let Some(hints) = field(fields, "hints") else { return Ok(None) };
-    let read = RequestHints::from_json(hints).map_err(|reason| in_words(&reason));
+fn settings_of(fields: &Fields) -> Result<LineSettings, anyhow::Error> {
+    let seed = match fields.text("seed")? {
+        None => None,
+        Some(text) => match serde_json::from_str(text) {
+            Ok(seed) => Some(seed),
+            Err(_) => bail!("the seed {text} cannot be used: write a whole number from 0 to 2^64 - 1."),
+        },
+    };
+    let mut template_args = Map::new();
+    for name in ["chat_template_kwargs", "template_args"] {
+        let given = fields.value::<Map<String, Value>>(name);
+        template_args.extend(
+            given
+                .map_err(|error| anyhow!("{error}: write an object, like {{\"enable_thinking\": false}}."))?
+                .into_iter()
+                .flatten(),
+        );
+    }
+    for name in ["tools", "documents", "add_generation_prompt", "continue_final_message"] {
+        template_args.extend(fields.value(name)?.map(|value| (name.to_owned(), value)));
+    }
+    Ok(LineSettings { seed, hints: hints_of(fields)?, template_args })
+}
+
+fn hints_of(fields: &Fields) -> Result<Option<RequestHints>, anyhow::Error> {
+    let Some(text) = fields.text("hints")? else { return Ok(None) };
+    let read = serde_json::from_str(text).map_err(|error| error.to_string());
+    let read = read.and_then(|hints| RequestHints::from_json(&hints)).map_err(|reason| in_words(&reason));
     let checked = read.and_then(|hints| hints.check().map(|()| hints));
     checked
         .map(Some)
         .map_err(|reason| anyhow!("`hints` cannot be used ({reason}): write an object like {{\"load\": 0.5}}."))
 }
 
-fn prompt_of(fields: &Map<String, Value>, chat: bool) -> Result<Prompt, anyhow::Error> {
-    match (field(fields, "prompt"), field(fields, "messages")) {
+fn prompt_of(fields: &Fields, chat: bool) -> Result<Prompt, anyhow::Error> {
+    match (fields.text("prompt")?, fields.text("messages")?) {
         (Some(_), Some(_)) => bail!("both `prompt` and `messages` are there: keep one of them."),
-        (Some(Value::String(text)), None) => Ok(prompt(text, chat)),
-        (Some(_), None) => bail!("`prompt` is no text: write it in quotes."),
-        (None, Some(messages)) => serde_json::from_value(messages.clone()).map(Prompt::Messages).map_err(|error| {
-            anyhow!("`messages` cannot be used ({error}): write a list of objects with the texts `role` and `content`.")
-        }),
+        (Some(text), None) => match serde_json::from_str::<String>(text) {
+            Ok(text) => Ok(prompt(&text, chat)),
+            Err(_) if text.starts_with('"') => {
+                bail!("`prompt` is not text that Unicode allows: half of a surrogate pair is not a character.")
+            }
+            Err(_) => bail!("`prompt` is no text: write it in quotes."),
+        },
+        (None, Some(_)) => match fields.value::<Vec<Message>>("messages") {
+            Ok(Some(messages)) if !messages.is_empty() => Ok(Prompt::Messages(messages)),
+            Ok(_) => bail!("`messages` is empty: write a list of objects with the texts `role` and `content`."),
+            Err(error) => bail!("{error}: write a list of objects with the texts `role` and `content`."),
+        },
         (None, None) => bail!("neither `prompt` nor `messages` is there: give one of them."),
     }
 }
 
 fn prompt(text: &str, chat: bool) -> Prompt {
-    if chat {
-        Prompt::Messages(vec![Message { role: "user".into(), content: text.into() }])
-    } else {
-        Prompt::Text(text.into())
-    }
+    if chat { Prompt::Messages(vec![Message::new("user", text)]) } else { Prompt::Text(text.into()) }
 }
 
 /// The prompts of a file, one JSON object a line; empty lines are passed over. A line that cannot be used
@@ -147,5 +247,5 @@ pub(super) fn from_standard_input(chat: bool) -> Result<Task, anyhow::Error> {
         anyhow!("The prompt on standard input is not UTF-8 at byte {byte}: convert it first.")
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(Task::new(text.strip_suffix('\r').unwrap_or(text), chat))
+    Task::new(text.strip_suffix('\r').unwrap_or(text), chat)
 }

@@ -19,8 +19,8 @@ const LARGEST_FILE: u64 = 1 << 22;
 
 /// What is measured on.
 pub(super) enum Texts {
-    /// What the target writes after these tokens.
-    Written(Vec<u32>),
+    /// What the target writes by itself, with its chat template if it has one.
+    Written(Option<Arc<ChatTemplate>>),
     /// These.
     Given(Vec<Vec<u32>>),
 }
@@ -46,15 +46,15 @@ pub(super) fn read(path: &Path, tokenizer: &Tokenizer, context: usize, vocabular
 
 /// What stands before a text that a target writes by itself: of a model that talks, an empty question, so that it writes what it
 /// was made for; of another what its tokenizer begins a text with.
-pub(super) fn own(tokenizer: &Tokenizer, template: Option<&ChatTemplate>, vocabulary: usize) -> Texts {
-    let empty = [Message { role: "user".into(), content: String::new() }];
+fn beginning(tokenizer: &Tokenizer, template: Option<&ChatTemplate>, vocabulary: usize) -> Vec<u32> {
+    let empty = [Message::new("user", "")];
     let asked = template.and_then(|template| template.render(&empty, true).ok());
     let asked = asked.and_then(|text| tokenizer.encode_chat(&text).ok());
     let begun = ["", "The"].map(|text| tokenizer.encode(text).ok());
     let is_known = |tokens: &Vec<u32>| !tokens.is_empty() && tokens.iter().all(|&token| (token as usize) < vocabulary);
     // A model that knows none of the tokenizer's tokens has its own.
     let known = asked.into_iter().chain(begun.into_iter().flatten()).find(is_known);
-    Texts::Written(known.unwrap_or_else(|| vec![0]))
+    known.unwrap_or_else(|| vec![0])
 }
 
 /// What each layer of a target does to the hidden state ([`block_influence`]), over given texts or those that it writes at
@@ -62,12 +62,17 @@ pub(super) fn own(tokenizer: &Tokenizer, template: Option<&ChatTemplate>, vocabu
 ///
 /// # Errors
 /// If its logits are no numbers.
-pub(super) fn influence(target: &Arc<Decoder>, texts: &Texts) -> Result<Vec<f64>, SamplingError> {
-    let beginning = match texts {
+pub(super) fn influence(
+    target: &Arc<Decoder>,
+    tokenizer: &Tokenizer,
+    texts: &Texts,
+) -> Result<Vec<f64>, SamplingError> {
+    let template = match texts {
         Texts::Given(texts) => return Ok(block_influence(target, texts)),
-        Texts::Written(beginning) => beginning,
+        Texts::Written(template) => template.as_deref(),
     };
-    let written = write_texts(target, beginning, TEXTS * WRITTEN)?;
+    let beginning = beginning(tokenizer, template, target.config().vocab_size);
+    let written = write_texts(target, &beginning, TEXTS * WRITTEN)?;
     let written: Vec<Vec<u32>> = written.into_iter().map(|(text, _)| text).collect();
     Ok(block_influence(target, &written))
 }

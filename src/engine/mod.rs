@@ -113,7 +113,7 @@ pub struct Engine {
     certificates: Certificates,
     tokenizer: Arc<Tokenizer>,
     /// The chat template, or why it cannot be used: only messages need it.
-    template: Result<Option<ChatTemplate>, String>,
+    template: Result<Option<Arc<ChatTemplate>>, String>,
     /// The way to the thread that decodes, and the thread; `None` while it is being dropped.
     queue: Arc<Queue>,
     thread: Option<JoinHandle<Vec<String>>>,
@@ -160,6 +160,7 @@ impl Engine {
         let checkpoint = Checkpoint::open(directory)?;
         let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
         let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());
+        let template = template.map(|template| template.map(Arc::new));
         let mut place = |directory: &Path, checkpoint: &Checkpoint, format| {
             let mut progress = |done, total| progress(LoadProgress { directory, done, total });
             Decoder::load(checkpoint, format, &compute, &mut progress)?.with_cache_format(config.kv_cache.format())
@@ -260,11 +261,10 @@ impl Engine {
             meter,
             journal: config.journal.clone().filter(|_| !config.no_journal),
         };
-        let own_template = template.as_ref().ok().and_then(Option::as_ref);
         let (context, vocabulary) = (info.target.context, info.target.vocab_size);
         let texts = match &config.importance_text {
             Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
-            None => importance::own(&tokenizer, own_template, vocabulary),
+            None => importance::Texts::Written(template.as_ref().ok().cloned().flatten()),
         };
         let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info);
         let queue = Arc::new(Queue::new());
@@ -300,9 +300,14 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Whether the model has a chat template.
+    /// Whether the model has a chat template that can be used.
     pub fn can_chat(&self) -> bool {
         matches!(self.template, Ok(Some(_)))
+    }
+
+    /// The sentence that says why the model's chat template cannot be used, where it has one that cannot.
+    pub fn chat_problem(&self) -> Option<&str> {
+        self.template.as_ref().err().map(String::as_str)
     }
 
     /// What the answers of a period come to, those of other engines and programs with the same journal included. Nothing has been
@@ -346,36 +351,44 @@ impl Engine {
             config.hints = RequestHints::default();
         }
         if let (Prompt::Messages(messages), None) = (&prompt, config.hints.turn) {
-            config.hints.turn = Some(messages.iter().filter(|message| message.role == "user").count() as f32);
+            config.hints.turn = Some(messages.iter().filter(|message| message.role() == "user").count() as f32);
         }
         let EngineInfo { target, exits, lower_precisions, .. } = &self.info;
         // Which layers matter is measured by the decode thread; whether there are enough can be told here.
         let layers = target.layers;
         lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
-        let prompt = self.tokens(prompt)?;
+        let (prompt, warnings) = self.tokens(prompt, &config)?;
         let (events, answer) = channel::unbounded_channel();
         let canceller = Canceller::default();
-        self.queue.push(Job { prompt, config, certified, events, canceller: canceller.clone() })?;
+        self.queue.push(Job { prompt, config, certified, warnings, events, canceller: canceller.clone() })?;
         Ok(Generation::new(answer, canceller))
     }
 
-    /// The tokens that a prompt is for this model, its chat template and special tokens included.
+    /// The tokens that a prompt is for this model, its chat template and special tokens included. Of the settings only
+    /// those of the template matter.
     ///
     /// # Errors
     /// If it cannot be answered: empty, or longer than the model's context ([`Error::PromptTooLong`] says by how much),
     /// or messages without a chat template.
-    pub fn prompt_tokens(&self, prompt: Prompt) -> Result<Vec<u32>, Error> {
-        self.tokens(prompt)
+    pub fn prompt_tokens(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Vec<u32>, Error> {
+        self.tokens(prompt, config).map(|(tokens, _)| tokens)
     }
 
-    /// The tokens of a prompt, checked.
-    fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>, Error> {
+    /// The tokens of a prompt, checked, with warnings.
+    fn tokens(&self, prompt: Prompt, config: &GenerationConfig) -> Result<(Vec<u32>, Vec<String>), Error> {
+        let mut warnings = Vec::new();
+        if !config.template_args.is_empty() && !matches!(prompt, Prompt::Messages(_)) {
+            warnings
+                .push("The prompt is not made by a chat template, so `template-args` are of no use to it.".to_owned());
+        }
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer.encode(&text)?,
             Prompt::Messages(messages) => {
                 let template = self.template.as_ref().map_err(|reason| Error::ChatTemplate(reason.clone()))?;
                 let template = template.as_ref().ok_or(Error::NoChatTemplate)?;
-                self.tokenizer.encode_chat(&template.render(&messages, true)?)?
+                let rendered = template.render_with(&messages, &config.template_args)?;
+                warnings = rendered.warnings;
+                self.tokenizer.encode_chat(&rendered.text)?
             }
             Prompt::Tokens(tokens) => tokens,
         };
@@ -388,7 +401,7 @@ impl Engine {
         }
         match tokens.iter().enumerate().find(|&(_, &token)| token as usize >= vocabulary) {
             Some((place, &token)) => Err(Error::TokenOutsideVocabulary { token, place, vocabulary }),
-            None => Ok(tokens),
+            None => Ok((tokens, warnings)),
         }
     }
 

@@ -91,7 +91,14 @@ mod tests {
 
     fn job(number: u32, events: Events) -> Job {
         let config = GenerationConfig::default();
-        Job { prompt: vec![number], config, certified: None, events, canceller: Canceller::default() }
+        Job {
+            prompt: vec![number],
+            config,
+            certified: None,
+            warnings: Vec::new(),
+            events,
+            canceller: Canceller::default(),
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) config: GenerationConfig,
     /// What names the plan of a bounded answer.
     pub(super) certified: Option<Arc<Certified>>,
+    /// Sentences about the prompt that belong into the report.
+    pub(super) warnings: Vec<String>,
     pub(super) events: Events,
     pub(super) canceller: Canceller,
 }
@@ -132,7 +134,7 @@ impl Worker {
 
     /// Answers one request; `None` if it was cancelled.
     fn answer(&mut self, job: &Job) -> Result<Option<Event>, Error> {
-        let Job { prompt, config, certified, events, canceller } = job;
+        let Job { prompt, config, certified, warnings, events, canceller } = job;
         if events.is_closed() {
             return Ok(None);
         }
@@ -215,6 +217,7 @@ impl Worker {
         let names = lane.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
         let mut record = Record::new((events, canceller), started, stream, stop_tokens, names);
         self.notes.iter().for_each(|note| record.warn(note.clone()));
+        warnings.iter().for_each(|warning| record.warn(warning.clone()));
         if let (true, Some(reason)) = (is_routed, &self.refused) {
             record.warn(format!("Drafters were chosen by measurements alone. {reason}"));
         }
@@ -320,12 +323,12 @@ impl Worker {
 
     /// What a request gives up.
     fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
-        let Self { lanes, texts, influence, advisor, .. } = self;
+        let Self { lanes, tokenizer, texts, influence, advisor, .. } = self;
         let (whole, mut failed) = (lanes.whole(), None);
         let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
         let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
         let mut measure = || {
-            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, texts), Ok);
+            let measured = influence.take().map_or_else(|| importance::influence(&whole.target, tokenizer, texts), Ok);
             match measured {
                 Ok(measured) => influence.insert(measured).clone(),
                 Err(error) => {

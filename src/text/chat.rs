@@ -2,56 +2,59 @@
 //! with Jinja2.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Kwargs, Object, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind};
-use serde::{Deserialize, Serialize};
-use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::{Map, Value};
 
+use super::jinja::{Failure, Inputs, Rendered, Template, Trouble};
+use super::message::Message;
 use super::{Settings, StoredTemplate, TextError};
 use crate::checkpoint::{FileError, read_text};
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most templates.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
 
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
     /// The file that holds it, for messages.
     path: PathBuf,
-    environment: Environment<'static>,
+    template: Template,
+    /// Another that is taken where there are tools.
+    tool_use: Option<Template>,
     /// `bos_token` and the like, as far as the tokenizer has them.
     special_tokens: BTreeMap<&'static str, String>,
 }
 
-const NAME: &str = "chat";
+/// A conversation as a template rendered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedChat {
+    /// The text, with its special tokens: encode it without adding others.
+    pub text: String,
+    /// Sentences about what was given and the template never looked at.
+    pub warnings: Vec<String>,
+}
+
+/// Arguments that are ours and not the template's alone.
+const ADD_PROMPT: &str = "add_generation_prompt";
+const CONTINUE: &str = "continue_final_message";
+/// Names under which the reasoning of a message is known; templates read the first, or for gpt-oss the second.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+/// What marks the end of a message that is to be continued, as in transformers.
+const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 impl ChatTemplate {
     /// Reads the template of a model directory, `None` if it has none. As in transformers,
     /// `chat_template.jinja` goes before `tokenizer_config.json`, and that before `chat_template.json`; of
-    /// several templates the one named `default` is taken.
+    /// several templates the one named `default` is taken, and `tool_use` where there are tools.
     ///
     /// # Errors
     /// When a file cannot be read or understood, or the template has a syntax error.
     pub fn from_dir(dir: &Path) -> Result<Option<Self>, TextError> {
         let settings = Settings::read(dir)?;
         let special_tokens = settings.special_tokens().map(|(name, token)| (name, token.to_owned())).collect();
-        let Some((path, source)) = find(dir, settings.chat_template)? else { return Ok(None) };
-        let environment = parse(&path, &source)?;
-        Ok(Some(Self { path, environment, special_tokens }))
+        let Some(found) = find(dir, settings.chat_template)? else { return Ok(None) };
+        let Found { path, source, tool_use } = found;
+        let template = parse(&path, &source)?;
+        let tool_use = tool_use.map(|source| parse(&path, &source)).transpose()?;
+        Ok(Some(Self { path, template, tool_use, special_tokens }))
     }
 
     /// The text of a conversation, with the beginning of an answer at its end if `add_generation_prompt`. It
@@ -60,56 +63,243 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages, or fails on them.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
-        let messages: Vec<Value> = messages.iter().cloned().map(Value::from_object).collect();
-        let fixed = [
-            ("messages", Value::from(messages)),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-        ];
+        let arguments = Map::from_iter([(ADD_PROMPT.to_owned(), Value::from(add_generation_prompt))]);
+        Ok(self.render_with(messages, &arguments)?.text)
+    }
+
+    /// The text of a conversation with arguments for the template, as `apply_chat_template` of transformers takes them:
+    /// `tools` and `documents` (lists of objects), `add_generation_prompt` (on if nothing is said), `continue_final_message`
+    /// (true, or the field of the last message that the answer continues), and any other variable of the template, such as
+    /// `enable_thinking`.
+    ///
+    /// # Errors
+    /// When an argument is not what it must be, or the template refuses the messages or fails on them.
+    pub fn render_with(&self, messages: &[Message], arguments: &Map<String, Value>) -> Result<RenderedChat, TextError> {
+        let wrong = |reason: String| TextError::TemplateArguments { reason };
+        check(arguments).map_err(wrong)?;
+        for (index, message) in messages.iter().enumerate() {
+            message.check_parts().map_err(|reason| wrong(format!("of message {}, {reason}", index + 1)))?;
+        }
+        let has_tools = arguments.get("tools").is_some_and(|tools| !tools.is_null());
+        let template = self.tool_use.as_ref().filter(|_| has_tools).unwrap_or(&self.template);
+        let mut seen: Vec<Value> = messages.iter().map(|message| Value::Object(as_templates_see(message))).collect();
+        let continued = match arguments.get(CONTINUE) {
+            None | Some(Value::Null | Value::Bool(false)) => None,
+            Some(field) => {
+                let field = field.as_str().unwrap_or("content");
+                Some(mark_end(seen.last_mut(), field).map_err(wrong)?)
+            }
+        };
+        let rendered = template.render(&self.inputs(&seen, arguments, continued.is_some()));
+        let rendered = rendered.map_err(|trouble| self.trouble(trouble))?;
+        let warnings = self.warnings(&rendered, messages, arguments);
+        let text = match continued {
+            None => rendered.text,
+            Some(end) => cut_at_mark(rendered.text, &end).map_err(wrong)?,
+        };
+        Ok(RenderedChat { text, warnings })
+    }
+
+    fn inputs<'a>(&'a self, messages: &'a [Value], arguments: &'a Map<String, Value>, continued: bool) -> Inputs<'a> {
+        let mut variables: Vec<(&str, Value)> =
+            vec![("tools", Value::Null), ("documents", Value::Null), (ADD_PROMPT, Value::from(!continued))];
         let tokens = self.special_tokens.iter().map(|(name, token)| (*name, Value::from(token.as_str())));
-        let context: Kwargs = fixed.into_iter().chain(tokens).collect();
-        let rendered = self.environment.get_template(NAME).and_then(|template| template.render(Value::from(context)));
-        rendered.map_err(|error| match refusal(&error) {
-            Some(reason) => TextError::Refused { path: self.path.clone(), reason },
-            None => TextError::Render { path: self.path.clone(), reason: error.to_string() },
-        })
+        let given = arguments.iter().filter(|(name, _)| *name != CONTINUE);
+        for (name, value) in tokens.chain(given.map(|(name, value)| (name.as_str(), value.clone()))) {
+            match variables.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, held)) => *held = value,
+                None => variables.push((name, value)),
+            }
+        }
+        Inputs { messages, variables }
+    }
+
+    fn trouble(&self, trouble: Trouble) -> TextError {
+        let path = self.path.clone();
+        match trouble {
+            Trouble::NoThread(stack, source) => TextError::NoThread { path, stack, source },
+            Trouble::Failed(Failure { reason, raised: true, .. }) => TextError::Refused { path, reason },
+            Trouble::Failed(Failure { reason, .. }) => TextError::Render { path, reason },
+        }
+    }
+
+    /// What was given and not looked at, in a sentence.
+    fn warnings(&self, rendered: &Rendered, messages: &[Message], arguments: &Map<String, Value>) -> Vec<String> {
+        let says_something = |value: &Value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Bool(_) | Value::Number(_) => true,
+        };
+        let given =
+            arguments.iter().filter(|(name, value)| rendered.unread_variables.contains(name) && says_something(value));
+        let mut ignored: Vec<String> = given.map(|(name, _)| format!("`{name}`")).collect();
+        let mut fields: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (index, name) in &rendered.unread_fields {
+            let Some(message) = messages.get(*index) else { continue };
+            let is_unread = |name: &str| rendered.unread_fields.iter().any(|(at, other)| at == index && other == name);
+            // One of its names is enough.
+            let read_elsewhere =
+                REASONING.contains(&name.as_str()) && !REASONING[..2].iter().all(|name| is_unread(name));
+            let is_given = message.fields().get(name).is_some_and(says_something);
+            if !is_given || read_elsewhere || name == "role" {
+                continue;
+            }
+            let Some((name, _)) = message.fields().get_key_value(name) else { continue };
+            match fields.iter_mut().find(|(known, _)| known == name) {
+                Some((_, places)) => places.push(index + 1),
+                None => fields.push((name, vec![index + 1])),
+            }
+        }
+        ignored.extend(fields.iter().map(|(name, places)| format!("`{name}` of {}", messages_at(places))));
+        if ignored.is_empty() {
+            return Vec::new();
+        }
+        let path = crate::checkpoint::shown_path(&self.path);
+        vec![format!(
+            "The chat template of {path} does not look at {}, so the model sees nothing of it.",
+            ignored.join(", ")
+        )]
+    }
+}
+
+fn messages_at(places: &[usize]) -> String {
+    match places {
+        [place] => format!("message {place}"),
+        _ => {
+            let shown: Vec<String> = places.iter().take(5).map(ToString::to_string).collect();
+            format!("messages {}{}", shown.join(", "), if places.len() > 5 { " and more" } else { "" })
+        }
+    }
+}
+
+/// Checks arguments by their names; the error is the middle of a sentence.
+fn check(arguments: &Map<String, Value>) -> Result<(), String> {
+    for (name, value) in arguments {
+        let fits = match (name.as_str(), value) {
+            ("messages", _) => return Err("`messages` cannot be given twice".to_owned()),
+            ("tools" | "documents", Value::Array(items)) => items.iter().all(Value::is_object),
+            ("tools" | "documents", other) => other.is_null(),
+            (ADD_PROMPT, other) => other.is_boolean(),
+            (CONTINUE, other) => other.is_boolean() || other.is_string() || other.is_null(),
+            _ => true,
+        };
+        let wanted = match name.as_str() {
+            "tools" | "documents" => "a list of objects",
+            ADD_PROMPT => "true or false",
+            _ => "true, false or the name of a field",
+        };
+        if !fits {
+            return Err(format!("`{name}` is not {wanted}"));
+        }
+    }
+    let is_on = |name: &str| arguments.get(name).is_some_and(|value| value.is_string() || *value == Value::Bool(true));
+    if is_on(ADD_PROMPT) && is_on(CONTINUE) {
+        return Err(format!(
+            "`{ADD_PROMPT}` begins a new message and `{CONTINUE}` continues the last; keep one of them"
+        ));
+    }
+    Ok(())
+}
+
+/// A message as transformers gives it to templates: without fields that are null, and with its reasoning under the names that
+/// templates know.
+fn as_templates_see(message: &Message) -> Map<String, Value> {
+    let mut fields: Map<String, Value> = message
+        .fields()
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let Some(reasoning) = REASONING.iter().find_map(|name| fields.get(*name)).cloned() else { return fields };
+    let thinking = fields.get("thinking").unwrap_or(&reasoning).clone();
+    let mut named = Map::from_iter([("thinking".to_owned(), thinking)]);
+    named.extend(
+        fields.iter().filter(|(name, _)| *name != "thinking").map(|(name, value)| (name.clone(), value.clone())),
+    );
+    named.insert("reasoning_content".to_owned(), reasoning);
+    fields = named;
+    fields
+}
+
+/// Marks the end of a field of the last message; returns what it was.
+fn mark_end(message: Option<&mut Value>, field: &str) -> Result<String, String> {
+    let message =
+        message.and_then(Value::as_object_mut).ok_or_else(|| format!("`{CONTINUE}` has no message to continue"))?;
+    let absent = || format!("`{CONTINUE}` is set, and the last message has no text in `{field}`");
+    let text = match message.get_mut(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let mut texts = parts.iter_mut().rev().filter_map(|part| part.get_mut("text"));
+            let Some(Value::String(text)) = texts.next() else { return Err(absent()) };
+            let end = text.clone();
+            text.push_str(CONTINUE_TAG);
+            return Ok(end);
+        }
+        _ => return Err(absent()),
+    };
+    let copies: &[&str] = if REASONING.contains(&field) { &REASONING } else { &[] };
+    for name in copies.iter().copied().chain([field]) {
+        match message.get_mut(name) {
+            Some(Value::String(known)) if *known == text => known.push_str(CONTINUE_TAG),
+            _ => {}
+        }
+    }
+    Ok(text)
+}
+
+/// Cuts a rendered conversation where its last message ends.
+fn cut_at_mark(mut text: String, end: &str) -> Result<String, String> {
+    let bare = CONTINUE_TAG.trim_end();
+    match text.rfind(bare) {
+        Some(at) if text.contains(end.trim()) => {
+            let keeps_spacing = text[at..].starts_with(CONTINUE_TAG);
+            text.truncate(at);
+            if !keeps_spacing {
+                text.truncate(text.trim_end().len());
+            }
+            Ok(text)
+        }
+        _ => Err(format!("`{CONTINUE}` is set, and the template does not show the last message as it is")),
     }
 }
 
 /// The largest template that is read, in bytes; real ones have under 30 kB.
 const LARGEST_TEMPLATE: usize = 64 << 10;
 
-/// The stack to parse a template on. The engine limits how deep parentheses, lists and blocks are nested, but not
-/// chains of operators, on which its parser, its compiler and the drop of its syntax tree recurse, up to once a
-/// byte. Of fifty such templates of 64 KiB each, `{{---...1}}` took the most in a release build, 28 MiB, and
-/// `{%set (((...` in a debug build, 180 MiB (minijinja 3.0.5 on x86-64). What is not used is never committed.
-const PARSER_STACK: usize = 256 << 20;
-
-/// The engine with the template of `path` in it.
-fn parse(path: &Path, source: &str) -> Result<Environment<'static>, TextError> {
-    let failed = |reason: String| TextError::Template { path: path.to_owned(), reason };
+/// The template of `path`.
+fn parse(path: &Path, source: &str) -> Result<Template, TextError> {
+    let path = path.to_owned();
     if source.len() > LARGEST_TEMPLATE {
         let length = source.len();
-        return Err(failed(format!("it has {length} bytes, and {LARGEST_TEMPLATE} is the most that is read")));
+        let reason = format!("it has {length} bytes, and {LARGEST_TEMPLATE} is the most that is read");
+        return Err(TextError::Template { path, reason });
     }
-    let parsed = thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, || environment(source))?;
-        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    });
-    match parsed {
-        Ok(environment) => environment.map_err(|error| failed(error.to_string())),
-        Err(source) => Err(TextError::NoThread { path: path.to_owned(), stack: PARSER_STACK >> 20, source }),
-    }
+    Template::parse(source).map_err(|trouble| match trouble {
+        Trouble::NoThread(stack, source) => TextError::NoThread { path, stack, source },
+        Trouble::Failed(Failure { reason, .. }) => TextError::Template { path, reason },
+    })
 }
 
-/// The template of a directory with the file that holds it.
-fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<(PathBuf, String)>, TextError> {
+/// Templates with the file that holds them.
+struct Found {
+    path: PathBuf,
+    source: String,
+    tool_use: Option<String>,
+}
+
+/// The templates of a directory.
+fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<Found>, TextError> {
+    let optional = |path: &Path| match read_text(path, LARGEST_TEMPLATE as u64) {
+        Ok(source) => Ok(Some(source)),
+        Err(FileError::Absent { .. }) => Ok(None),
+        Err(error) => Err(TextError::from(error)),
+    };
     let path = dir.join("chat_template.jinja");
-    match read_text(&path, LARGEST_TEMPLATE as u64) {
-        Ok(source) => return Ok(Some((path, source))),
-        Err(FileError::Absent { .. }) => {}
-        Err(error) => return Err(error.into()),
+    if let Some(source) = optional(&path)? {
+        let tool_use = optional(&dir.join("additional_chat_templates").join("tool_use.jinja"))?;
+        return Ok(Some(Found { path, source: source.to_string(), tool_use: tool_use.map(|text| text.to_string()) }));
     }
     let (path, stored) = match stored {
         Some(stored) => (dir.join("tokenizer_config.json"), Some(stored)),
@@ -121,221 +311,21 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<(PathBuf, S
     };
     match stored {
         None => Ok(None),
-        Some(StoredTemplate::One(source)) => Ok(Some((path, source))),
+        Some(StoredTemplate::One(source)) => Ok(Some(Found { path, source, tool_use: None })),
         Some(StoredTemplate::Named(templates)) => {
-            let names: Vec<String> = templates.iter().map(|template| template.name.clone()).collect();
-            match templates.into_iter().find(|template| template.name == "default") {
-                Some(template) => Ok(Some((path, template.template))),
-                None => Err(TextError::Template { path, reason: format!("none of {names:?} is named default") }),
-            }
-        }
-    }
-}
-
-/// Steps a template may take: thousands of messages' worth, and an end to one that would loop for ever.
-const FUEL: u64 = 10_000_000;
-
-/// The engine, set up as transformers sets up Jinja2, with the template in it.
-fn environment(source: &str) -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_filter("tojson", to_json);
-    environment.add_function("raise_exception", |reason: String| -> Result<Value, Error> {
-        let error = Error::new(ErrorKind::InvalidOperation, "raised by the template");
-        Err(error.with_source(Refusal(reason)))
-    });
-    environment.add_function("strftime_now", |format: String| -> Result<String, Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        strftime(&format, now).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
-    });
-    environment.add_template_owned(NAME, without_generation_marks(source))?;
-    Ok(environment)
-}
-
-/// What a template says when it raises an exception.
-#[derive(Debug)]
-struct Refusal(String);
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-fn refusal(error: &Error) -> Option<String> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(Refusal(reason)) = error.downcast_ref() {
-            return Some(reason.clone());
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// A message as templates see it: a map with its keys in the order of Python's, which `tojson` and `items()` show.
-impl Object for Message {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
-            "role" => Some(Value::from(self.role.as_str())),
-            "content" => Some(Value::from(self.content.as_str())),
-            _ => None,
-        }
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Str(&["role", "content"])
-    }
-}
-
-/// `tojson` as transformers defines it: Python's `json.dumps`, nothing escaped for HTML.
-#[allow(clippy::needless_pass_by_value)] // The engine calls it with values.
-fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    let written = match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, PythonFormatter)),
-        Some(width) => {
-            let spaces = " ".repeat(width.min(64));
-            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, formatter))
-        }
-    };
-    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    String::from_utf8(json).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-/// A space after every comma and colon.
-struct PythonFormatter;
-
-impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
-/// transformers marks an assistant's words by `{% generation %}` blocks, which change nothing in the text.
-/// They become `{% if true %}` with the same whitespace control.
-fn without_generation_marks(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some((before, block)) = rest.split_once("{%") {
-        let Some((inner, after)) = block.split_once("%}") else { break };
-        let word = inner.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '+'));
-        let replacement = match word {
-            "generation" => inner.replace("generation", "if true"),
-            "endgeneration" => inner.replace("endgeneration", "endif"),
-            _ => inner.to_owned(),
-        };
-        for part in [before, "{%", &replacement, "%}"] {
-            result.push_str(part);
-        }
-        rest = after;
-    }
-    result + rest
-}
-
-/// `format` filled in as by C's strftime in the English locale, for a time in seconds since 1970 (UTC).
-///
-/// # Errors
-/// The rest of a sentence, if a directive is not known.
-pub fn strftime(format: &str, seconds: u64) -> Result<String, String> {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let (days, clock) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    // Howard Hinnant's civil_from_days, for days from 1970 on: years begin in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let in_year = if month <= 2 { day_of_year - 306 } else { day_of_year + 59 + u64::from(leap) } + 1;
-    let name = |names: &[&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or_default()
-    };
-    let (month_name, day_name) = (name(&MONTHS, month - 1), name(&DAYS, days % 7));
-    let short = |name: &'static str| name.get(..3).unwrap_or(name).to_owned();
-    let mut text = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            text.push(letter);
-            continue;
-        }
-        let mut directive = letters.next();
-        let padded = directive != Some('-');
-        if !padded {
-            directive = letters.next();
-        }
-        let two = |number: u64| if padded { format!("{number:02}") } else { number.to_string() };
-        text += &match directive {
-            Some('Y') => year.to_string(),
-            Some('y') => two(year % 100),
-            Some('m') => two(month),
-            Some('d') => two(day),
-            Some('e') => {
-                if padded {
-                    format!("{day:2}")
-                } else {
-                    day.to_string()
+            let named = |name: &str| templates.iter().rfind(|template| template.name == name);
+            match named("default") {
+                Some(template) => {
+                    let tool_use = named("tool_use").map(|template| template.template.clone());
+                    Ok(Some(Found { path, source: template.template.clone(), tool_use }))
+                }
+                None => {
+                    let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();
+                    Err(TextError::Template { path, reason: format!("none of {names:?} is named default") })
                 }
             }
-            Some('j') => {
-                if padded {
-                    format!("{in_year:03}")
-                } else {
-                    in_year.to_string()
-                }
-            }
-            Some('H') => two(hour),
-            Some('I') => two((hour + 11) % 12 + 1),
-            Some('M') => two(minute),
-            Some('S') => two(second),
-            Some('p') => if hour < 12 { "AM" } else { "PM" }.to_owned(),
-            Some('B') => month_name.to_owned(),
-            Some('b' | 'h') => short(month_name),
-            Some('A') => day_name.to_owned(),
-            Some('a') => short(day_name),
-            Some('F') => format!("{year}-{month:02}-{day:02}"),
-            Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
-            Some('%') => "%".to_owned(),
-            Some(other) => return Err(format!("strftime_now does not know %{other}")),
-            None => return Err("the format of strftime_now ends in a single %".to_owned()),
-        };
+        }
     }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -361,8 +351,7 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[(&str, &str)], prompt: bool) -> Result<String, TextError> {
-        let message = |(role, content): &(&str, &str)| Message { role: (*role).into(), content: (*content).into() };
-        let messages: Vec<Message> = messages.iter().map(message).collect();
+        let messages: Vec<Message> = messages.iter().map(|(role, content)| Message::new(*role, *content)).collect();
         template(source)?.unwrap().render(&messages, prompt)
     }
 
@@ -470,27 +459,36 @@ mod tests {
             ("{{a", " is e", "", "", "}}"),
             ("{{a", "<a", "", "", "}}"),
             ("{{", "''if''else ", "a", "", "}}"),
-            ("{{1", "if 1", "", "", "}}"),
+            ("{{1", " if 1", "", "", "}}"),
             ("{%set ", "(", "a", ")", "=1%}"),
             ("{%set a", ".b", "", "", "=1%}"),
-            ("{%do a", "()", "", "", "%}"),
             ("{%if a%}", "{%elif a%}", "", "", "{%endif%}"),
-        ] {
-            let source = nested(head, open, inside, close, tail);
-            assert!(parse(Path::new("it"), &source).is_ok(), "{head}{open}{open}..");
-        }
-        for (head, open, inside, close, tail) in [
             ("{{", "(", "a", ")", "}}"),
             ("{{", "[", "a", "]", "}}"),
             ("{{", "{1:", "a", "}", "}}"),
             ("{{", "a(", "a", ")", "}}"),
+            ("{{", "a[", "a", "]", "}}"),
+            ("{{", "a|e(", "a", ")", "}}"),
+            ("{{", "a is e(", "a", ")", "}}"),
             ("", "{%if a%}", "x", "{%endif%}", ""),
             ("", "{%for a in b%}", "x", "{%endfor%}", ""),
+            ("", "{%macro a()%}", "x", "{%endmacro%}", ""),
+            ("", "{%call a()%}", "x", "{%endcall%}", ""),
+            ("", "{%filter e%}", "x", "{%endfilter%}", ""),
+            ("", "{%set a%}", "x", "{%endset%}", ""),
             ("{%set ", "(", "", "", ""),
+            ("", "{{", "", "", ""),
+            ("", "{#", "", "", ""),
+            ("", "{%raw%}", "", "", ""),
+            ("{{'", "\\", "", "", "'}}"),
         ] {
             let source = nested(head, open, inside, close, tail);
-            let message = parse(Path::new("it"), &source).unwrap_err().to_string();
-            assert!(message.contains("recursion") || message.contains("end of input"), "{head}{open}{open}: {message}");
+            // It is read and fails or not: what counts is that it comes back, with a sentence where it fails.
+            let result = render(&source, &TALK, true);
+            if let Err(error) = result {
+                let message = error.to_string();
+                assert!(message.ends_with('.') && message.len() < 500, "{head}{open}{open}: {message}");
+            }
         }
     }
 
@@ -522,16 +520,5 @@ mod tests {
         assert!(read(&[]).unwrap().is_none());
         let message = read(&[("tokenizer_config.json", named("rag").to_string())]).unwrap_err().to_string();
         assert!(message.contains("none of [\"tool_use\", \"rag\"] is named default"), "{message}");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let format = "%Y-%m-%d %H:%M:%S %j %A %b %-d %e %I%p %%";
-        assert_eq!(strftime(format, 0).unwrap(), "1970-01-01 00:00:00 001 Thursday Jan 1  1 12AM %");
-        assert_eq!(strftime(format, 951_782_399).unwrap(), "2000-02-28 23:59:59 059 Monday Feb 28 28 11PM %");
-        assert_eq!(strftime("%F %j %a", 951_782_400).unwrap(), "2000-02-29 060 Tue");
-        assert_eq!(strftime("%F %j %d %B %y", 1_767_225_599).unwrap(), "2025-12-31 365 31 December 25");
-        assert_eq!(strftime("%F %j", 1_709_251_200).unwrap(), "2024-03-01 061");
-        assert!(strftime("%", 0).is_err());
     }
 }

@@ -1,8 +1,12 @@
 //! From text to tokens and back: the tokenizer of a model directory and its chat template, both with the results that
 //! transformers has for the same files.
 
+mod calendar;
 mod chat;
+mod growth;
 mod guard;
+mod jinja;
+mod message;
 pub mod stream;
 mod tokenizer;
 
@@ -14,8 +18,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-pub use self::chat::{ChatTemplate, Message, strftime};
+pub use self::calendar::strftime;
+pub use self::chat::{ChatTemplate, RenderedChat};
 pub use self::guard::panic_is_caught;
+pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;
 use crate::checkpoint::{FileError, read_json_if_there, shown, shown_path};
 
@@ -92,6 +98,12 @@ pub enum TextError {
         /// What the template engine said.
         reason: String,
     },
+    /// What was given to the chat template cannot be.
+    #[error("What the chat template is given cannot be used: {}.", shown(.reason))]
+    TemplateArguments {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The chat template itself says that the messages are not as it wants them.
     #[error("The chat template of {} refuses these messages: {}", shown_path(.path), sentence(.reason))]
     Refused {
@@ -119,6 +131,9 @@ struct Settings {
     eos_token: Option<TokenText>,
     unk_token: Option<TokenText>,
     pad_token: Option<TokenText>,
+    sep_token: Option<TokenText>,
+    cls_token: Option<TokenText>,
+    mask_token: Option<TokenText>,
     chat_template: Option<StoredTemplate>,
 }
 
@@ -132,6 +147,9 @@ impl Settings {
         settings.eos_token = settings.eos_token.or(tokens.eos_token);
         settings.unk_token = settings.unk_token.or(tokens.unk_token);
         settings.pad_token = settings.pad_token.or(tokens.pad_token);
+        settings.sep_token = settings.sep_token.or(tokens.sep_token);
+        settings.cls_token = settings.cls_token.or(tokens.cls_token);
+        settings.mask_token = settings.mask_token.or(tokens.mask_token);
         Ok(settings)
     }
 
@@ -148,6 +166,9 @@ impl Settings {
             ("eos_token", &self.eos_token),
             ("unk_token", &self.unk_token),
             ("pad_token", &self.pad_token),
+            ("sep_token", &self.sep_token),
+            ("cls_token", &self.cls_token),
+            ("mask_token", &self.mask_token),
         ];
         tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.0.as_str())))
     }

@@ -10,6 +10,9 @@
 //! - a run of byte-fallback tokens (`<0x41>`) waits for its end, because one invalid byte turns *all* characters of the
 //!   run into U+FFFD, also those that were complete. Stop strings are looked for in the waiting text nevertheless.
 //!
+//! A stop text may spell special tokens, as in `<|im_end|>`, although the text has none: it is then looked for in the text with
+//! the special tokens where they came, so `a<|im_end|>` stops where that token follows an `a`, and nowhere else.
+//!
 //! What is known after a token depends on the tokens up to it alone, so it is the same whether they came one
 //! by one or as an accepted draft.
 
@@ -18,7 +21,10 @@ use std::ops::RangeInclusive;
 
 use tokenizers::Tokenizer;
 
+use self::special::SpecialStops;
 use super::guard::guarded;
+
+mod special;
 
 /// What the decoder writes for bytes that are no character (yet).
 const REPLACEMENT: char = '\u{FFFD}';
@@ -66,6 +72,7 @@ pub struct TextStream<T> {
     byte_fallback: bool,
     stops: Vec<String>,
     longest_stop: usize,
+    special: SpecialStops,
     stopped: Option<usize>,
     /// Text that has been decoded but not handed out.
     held: String,
@@ -110,8 +117,10 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
             return Err(StreamError::EmptyStop { position: position + 1 });
         }
         let byte_fallback = has_byte_fallback(tokenizer.borrow());
+        let special = SpecialStops::new(tokenizer.borrow(), stops);
         let mut stream = Self {
             tokenizer,
+            special,
             byte_fallback,
             longest_stop: stops.iter().map(String::len).max().unwrap_or(0),
             stops: stops.to_vec(),
@@ -174,7 +183,7 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
     /// If the tokenizer's decoder fails.
     pub fn push(&mut self, token: u32) -> Result<Piece, StreamError> {
         let Some(spelling) = printable(self.tokenizer.borrow(), token).filter(|_| self.stopped.is_none()) else {
-            return Ok(Piece { text: String::new(), stopped: self.stopped });
+            return self.push_silent(token);
         };
         let changed = match fallback_byte(&spelling).filter(|_| self.byte_fallback) {
             Some(byte) => self.push_byte(token, byte)?,
@@ -185,6 +194,27 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
             }
         };
         let text = if self.find_stop(changed) { std::mem::take(&mut self.held) } else { self.take_certain() };
+        Ok(Piece { text, stopped: self.stopped })
+    }
+
+    /// Adds a token that has no text, which may be part of a stop text.
+    fn push_silent(&mut self, token: u32) -> Result<Piece, StreamError> {
+        if self.stopped.is_some() || self.special.is_empty() {
+            return Ok(Piece { text: String::new(), stopped: self.stopped });
+        }
+        self.special.push(token, &self.held);
+        if let Some((start, stop)) = self.special.find(&self.held)
+            && start == self.held.len()
+        {
+            // It ends before the token, so an unfinished character there is the answer's.
+            self.end_run()?;
+            self.account(self.window.full.len());
+            self.stopped = Some(stop);
+        }
+        if self.stopped.is_some() {
+            return Ok(Piece { text: std::mem::take(&mut self.held), stopped: self.stopped });
+        }
+        let text = if self.find_stop(self.held.len()) { std::mem::take(&mut self.held) } else { self.take_certain() };
         Ok(Piece { text, stopped: self.stopped })
     }
 
@@ -334,8 +364,9 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         let text = &self.held[from..];
         let found =
             self.stops.iter().enumerate().filter_map(|(stop, string)| Some((text.find(string.as_str())?, stop)));
-        let Some((start, stop)) = found.min() else { return false };
-        self.held.truncate(from + start);
+        let found = found.map(|(start, stop)| (from + start, stop));
+        let Some((start, stop)) = found.chain(self.special.find(&self.held)).min() else { return false };
+        self.held.truncate(start);
         self.stopped = Some(stop);
         true
     }
@@ -346,7 +377,9 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
             // The run may still become U+FFFD. What was held before it may begin a stop string that goes on with that.
             return String::new();
         }
-        let rest = self.held.split_off(self.possible_stop());
+        let certain = self.possible_stop().min(self.special.possible(&self.held));
+        let rest = self.held.split_off(certain);
+        self.special.advance(certain, &rest);
         std::mem::replace(&mut self.held, rest)
     }
 

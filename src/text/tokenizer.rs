@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::AddedToken;
 
+use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
 use super::{Settings, TextError};
 use crate::checkpoint::{FileError, read_text};
@@ -23,6 +24,7 @@ pub struct Tokenizer {
     fingerprint: u64,
     vocab_size: usize,
     end: Option<u32>,
+    growth: Growth,
 }
 
 impl Tokenizer {
@@ -38,6 +40,7 @@ impl Tokenizer {
         })?;
         let settings = Settings::read(dir)?;
         let unusable = |reason: String| TextError::Tokenizer { path: path.clone(), reason };
+        let growth = Growth::of(text.as_ref()).map_err(unusable)?;
         let inner = guarded(|| {
             let mut inner = tokenizers::Tokenizer::from_bytes(&text)?;
             // transformers cuts and pads only when it is asked to.
@@ -58,6 +61,7 @@ impl Tokenizer {
             special: added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect(),
             fingerprint: fingerprint(&vocabulary),
             vocab_size: usize::try_from(largest).map_or(usize::MAX, |largest| largest.saturating_add(1)),
+            growth,
             path,
             inner,
         })
@@ -89,8 +93,12 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer's decoder fails on the tokens.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TextError> {
-        guarded(|| self.inner.decode(ids, skip_special))
-            .map_err(|reason| TextError::Decode { path: self.path.clone(), reason })
+        let failed = |reason: String| TextError::Decode { path: self.path.clone(), reason };
+        if self.growth.decoding > 1 {
+            let spelled = ids.iter().filter_map(|&id| self.inner.id_to_token(id)).map(|token| token.len() as u64).sum();
+            self.fits(spelled, self.growth.decoding).map_err(failed)?;
+        }
+        guarded(|| self.inner.decode(ids, skip_special)).map_err(failed)
     }
 
     /// The id of a token, given as it is written in `tokenizer.json`.
@@ -129,9 +137,20 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
-        let encoding = guarded(|| self.inner.encode_fast(text, special));
-        let encoding = encoding.map_err(|reason| TextError::Encode { path: self.path.clone(), reason })?;
+        let failed = |reason: String| TextError::Encode { path: self.path.clone(), reason };
+        self.fits(text.len() as u64, self.growth.encoding).map_err(failed)?;
+        let encoding = guarded(|| self.inner.encode_fast(text, special)).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether so many bytes may become as many times longer; the error ends a sentence.
+    fn fits(&self, bytes: u64, growth: u64) -> Result<(), String> {
+        if growth > 1 && bytes.saturating_mul(growth) > LARGEST_TEXT {
+            return Err(format!(
+                "it has {bytes} bytes and may become {growth} times as long, beyond {LARGEST_TEXT} bytes"
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -190,7 +190,7 @@ fn read_text(dir: &Path) -> Result<(), TextError> {
         results.extend(ids.map(|_| Ok(String::new())));
     }
     if let Ok(Some(template)) = &template {
-        results.push(template.render(&[Message { role: "user".into(), content: " Hi\n".into() }], true));
+        results.push(template.render(&[Message::new("user", " Hi\n")], true));
     }
     let mut end = Ok(());
     for result in results.into_iter().map(|result| result.map(drop)).chain([tokenizer.map(drop), template.map(drop)]) {

@@ -62,8 +62,7 @@ fn a_stop_text_ends_the_answer_before_it_wherever_it_falls() {
 #[test]
 fn a_stop_token_ends_the_answer_and_is_its_last_token_but_not_in_its_text() {
     let engine = engine();
-    let messages =
-        || Prompt::Messages(vec![paceline::Message { role: "user".into(), content: "What is a paceline?".into() }]);
+    let messages = || Prompt::Messages(vec![paceline::Message::new("user", "What is a paceline?")]);
     for config in drafters() {
         let found = engine.generate(messages(), &config).unwrap().finish().unwrap();
         assert_eq!(found.finish_reason, FinishReason::Stop, "{config:?}");
@@ -282,7 +281,7 @@ fn a_broken_chat_template_stops_conversations_alone() {
     let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
     assert!(!engine.can_chat());
     assert!(!answer(&engine, "A paceline is", &GenerationConfig::default()).text.is_empty());
-    let messages = vec![paceline::Message { role: "user".into(), content: "Hi".into() }];
+    let messages = vec![paceline::Message::new("user", "Hi")];
     let error = engine.generate(Prompt::Messages(messages), &GenerationConfig::default()).err().unwrap().to_string();
     assert!(error.contains("chat_template.jinja"), "{error}");
 }

@@ -274,7 +274,7 @@ mod tests {
         let tasks = held_out_rows(Split::Test, SEED, &Category::ALL, &Level::ALL, 240).unwrap();
         for task in &tasks {
             // The words of a phrasing that stand before its first place are in the prompt, if it is that one.
-            let last = &task.messages.last().unwrap().content;
+            let last = task.messages.last().unwrap().content();
             let phrasings = task.category.phrasings();
             let begins = |phrasing: &&str| {
                 let place = phrasing.find('{').unwrap();

@@ -124,7 +124,7 @@ impl Place {
 }
 
 fn ask(engine: &Engine, question: &str, config: &GenerationConfig) -> Answer {
-    let prompt = Prompt::Messages(vec![Message { role: "user".into(), content: question.into() }]);
+    let prompt = Prompt::Messages(vec![Message::new("user", question)]);
     engine.generate(prompt, config).unwrap().finish().unwrap()
 }
 

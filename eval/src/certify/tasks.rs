@@ -94,7 +94,7 @@ pub fn loss(tasks: &[Task]) -> Loss {
 
 fn task(row: Row, place: usize, chat: bool) -> Result<Task, String> {
     let prompt = match (row.prompt, row.messages) {
-        (Some(content), None) if chat => Prompt::Messages(vec![Message { role: "user".to_owned(), content }]),
+        (Some(content), None) if chat => Prompt::Messages(vec![Message::new("user", content)]),
         (Some(text), None) => Prompt::Text(text),
         (None, Some(messages)) => Prompt::Messages(messages),
         (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".to_owned()),
@@ -149,7 +149,7 @@ mod tests {
         assert!(matches!(&tasks[0].prompt, Prompt::Text(text) if text == "a"));
         assert_eq!((tasks[0].check.clone(), tasks[1].check.clone()), (None, Some(Check::Lines("c".into()))));
         assert!(
-            matches!(&read(text, true).unwrap()[0].prompt, Prompt::Messages(messages) if messages[0].content == "a")
+            matches!(&read(text, true).unwrap()[0].prompt, Prompt::Messages(messages) if messages[0].content() == "a")
         );
         for (text, words) in [
             ("", "are empty"),

@@ -359,3 +359,58 @@ fn an_empty_stop_string_is_refused() {
     let error = TextStream::new(&llama(), &[String::from("a"), String::new()], &[]).unwrap_err();
     assert_eq!(error.to_string(), "Stop string number 2 is empty and would end every answer at once; leave it out.");
 }
+
+/// What a stream with special tokens in its stop texts gives, found by decoding everything again after every token, with and
+/// without special tokens.
+fn oracle_with_special(tokenizer: &Tokenizer, stops: &[String], prompt: &[u32], answer: &[u32]) -> Option<Outcome> {
+    let special = tokenizer.id_to_token(0).unwrap();
+    for tokens in 0..=answer.len() {
+        let text = answer_text(tokenizer, prompt, &answer[..tokens])?;
+        let all = tokenizer.decode(&[prompt, &answer[..tokens]].concat(), false).unwrap();
+        let spelled = all.strip_prefix(&tokenizer.decode(prompt, false).unwrap())?.to_owned();
+        if spelled.replace(&special, "") != text || text.contains(REPLACEMENT) && tokens == answer.len() {
+            // A special token inside of a character.
+            return None;
+        }
+        let start_of = |stop: &String| {
+            if stop.contains(&special) {
+                spelled.find(stop.as_str()).map(|start| spelled[..start].replace(&special, "").len())
+            } else {
+                text.trim_end_matches(REPLACEMENT).find(stop.as_str())
+            }
+        };
+        let first = stops.iter().enumerate().filter_map(|(index, stop)| Some((start_of(stop)?, index))).min();
+        if let Some((start, index)) = first {
+            return Some((text[..start].to_owned(), Some((tokens, index))));
+        }
+    }
+    Some((answer_text(tokenizer, prompt, answer)?, None))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_global_rejects: 400_000, ..ProptestConfig::with_cases(4000) })]
+    #[test]
+    fn stop_texts_with_special_tokens_stop_where_the_tokens_are(
+        stops in prop::collection::vec(
+            prop::sample::select(vec!["<eos>", "a<eos>", "<eos>b", "b<eos>a", "<eos><eos>", "a<eos><eos>", "ab", "b<eos>ab", "x"]).prop_map(String::from),
+            1..4,
+        ),
+        prompt in prop::collection::vec(1_u32..7, 0..3),
+        answer in prop::collection::vec(prop_oneof![2 => Just(0_u32), 5 => 1_u32..7, 1 => 7_u32..24], 0..14),
+    ) {
+        let tokenizer = byte_level();
+        let expected = oracle_with_special(&tokenizer, &stops, &prompt, &answer);
+        prop_assume!(expected.is_some());
+        prop_assert_eq!(Some(streamed(&tokenizer, &stops, &prompt, &answer)), expected);
+    }
+}
+
+#[test]
+fn an_unfinished_character_before_a_special_stop_is_the_answers() {
+    let tokenizer = byte_level();
+    let unfinished = tokenizer.token_to_id(&byte_level_char(0xE5).to_string()).unwrap();
+    let outcome = streamed(&tokenizer, &["<eos>".to_owned()], &[1], &[1, unfinished, 0, 1]);
+    assert_eq!(outcome, ("a\u{FFFD}".to_owned(), Some((3, 0))));
+    let outcome = streamed(&tokenizer, &["<eos>b".to_owned()], &[1], &[1, 0, 1, 0, 2]);
+    assert_eq!(outcome, ("aa".to_owned(), Some((5, 0))));
+}

@@ -32,7 +32,7 @@ impl Row {
         match self {
             Self::Text(text) => text.clone(),
             Self::Answer { messages, answer } => {
-                let contents = messages.iter().map(|message| message.content.as_str());
+                let contents = messages.iter().map(Message::content);
                 contents.chain([answer.as_str()]).collect::<Vec<_>>().join("\n")
             }
         }
@@ -118,7 +118,7 @@ fn row(line: &str, fields: &Fields) -> Result<Row, String> {
             )
         })?),
     };
-    let user = |content: String| vec![Message { role: "user".to_owned(), content }];
+    let user = |content: String| vec![Message::new("user", content)];
     let messages: Option<Vec<Message>> = match (messages, prompt?) {
         (Some(_), Some(_)) => {
             return Err(format!("has both `{}` and `{}`; keep one of them", fields.messages, fields.prompt));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn message(role: &str, content: &str) -> Message {
-        Message { role: role.into(), content: content.into() }
+        Message::new(role, content)
     }
 
     #[test]

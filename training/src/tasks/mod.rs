@@ -254,7 +254,7 @@ impl Task {
 
     /// The whole prompt as one text, which no two splits share.
     pub fn prompt(&self) -> String {
-        let turns: Vec<_> = self.messages.iter().map(|turn| format!("{}: {}", turn.role, turn.content)).collect();
+        let turns: Vec<_> = self.messages.iter().map(|turn| format!("{}: {}", turn.role(), turn.content())).collect();
         turns.join("\n")
     }
 }
@@ -344,7 +344,7 @@ impl Draft {
 }
 
 fn turn(role: &str, content: String) -> Message {
-    Message { role: role.to_owned(), content }
+    Message::new(role, content)
 }
 
 /// FNV-1a, whose low bits are then mixed (the finalizer of MurmurHash3).

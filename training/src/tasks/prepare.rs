@@ -50,7 +50,7 @@ pub fn prepare(job: &Job) -> anyhow::Result<Outcome> {
             let rows = Generator::new(Split::Train, job.recipe.seed).only(categories, levels);
             let rows = rows.starting_at((first * cells) as u64).take(looked_through);
             let has =
-                |text: &String, row: &Task| row.messages.last().is_some_and(|message| message.content.contains(text));
+                |text: &String, row: &Task| row.messages.last().is_some_and(|message| message.content().contains(text));
             let mut found = 0;
             let rows = rows.filter(|row| containing.as_ref().is_none_or(|text| has(text, row))).take(*train);
             write_rows(&path, rows.inspect(|_| found += 1))?;

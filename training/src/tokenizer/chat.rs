@@ -143,7 +143,7 @@ impl ChatTokenizer {
     pub fn conversation(&self, messages: &[Message], answer: &str) -> Result<Conversation, TokenizerError> {
         let template = self.template.as_ref().ok_or_else(|| TokenizerError::NoTemplate { dir: self.dir.clone() })?;
         let prompt = self.tokenizer.encode_chat(&template.render(messages, true)?)?;
-        let answer = Message { role: "assistant".to_owned(), content: answer.to_owned() };
+        let answer = Message::new("assistant", answer.to_owned());
         let whole = [messages, &[answer]].concat();
         let tokens = self.tokenizer.encode_chat(&template.render(&whole, false)?)?;
         if !tokens.starts_with(&prompt) {

@@ -16,7 +16,7 @@ fn make(folder: &Path) -> ChatTokenizer {
 }
 
 fn message(role: &str, content: &str) -> Message {
-    Message { role: role.into(), content: content.into() }
+    Message::new(role, content)
 }
 
 #[test]

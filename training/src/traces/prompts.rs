@@ -84,7 +84,7 @@ fn of_task(task: Task, held_out: bool) -> Traced {
 }
 
 fn turns(messages: &[Message]) -> f32 {
-    messages.iter().filter(|message| message.role == "user").count() as f32
+    messages.iter().filter(|message| message.role() == "user").count() as f32
 }
 
 /// The target, loaded when the first answer is missing.

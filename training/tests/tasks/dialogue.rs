@@ -8,7 +8,7 @@ use super::question::{Form, and, items, join};
 
 pub(crate) fn solve(messages: &[Message], ask: &str, form: Form) -> Option<String> {
     let earlier = &messages[..messages.len() - 1];
-    let said = earlier.iter().filter(|turn| turn.role == "user").map(|turn| turn.content.as_str());
+    let said = earlier.iter().filter(|turn| turn.role() == "user").map(|turn| turn.content());
     let said = said.collect::<Vec<_>>().join(" ");
     if ["read back my order", "repeat my order"].contains(&ask) {
         return order(&said, form);

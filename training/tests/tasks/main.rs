@@ -76,7 +76,7 @@ fn every_category_and_level_has_its_rows() {
         }
         let ids: BTreeSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         assert_eq!(ids.len(), rows.len());
-        assert!(rows.iter().all(|row| row.messages.last().is_some_and(|last| last.role == "user")));
+        assert!(rows.iter().all(|row| row.messages.last().is_some_and(|last| last.role() == "user")));
     }
 }
 

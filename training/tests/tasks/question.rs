@@ -38,7 +38,7 @@ const EXTENTS: [(&str, Form); 3] = [
 
 /// All ways to read a task's last message with its category's phrasings.
 pub(crate) fn questions(task: &Task) -> Vec<Question> {
-    let prompt = &task.messages.last().unwrap().content;
+    let prompt = task.messages.last().unwrap().content();
     let phrasings = task.category.phrasings();
     let forms = if task.category == Category::Code { &EXTENTS[..] } else { &FORMS[..] };
     let mut found = Vec::new();

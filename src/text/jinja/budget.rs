@@ -1,0 +1,88 @@
+//! The bound on what a template may do: every step, and every byte that it makes or looks at, is paid for before it
+//! happens, so neither memory nor time can run out.
+
+use std::cell::Cell;
+
+use super::{Failure, Outcome};
+
+/// What a template may spend at least, in bytes.
+const LEAST: u64 = 256 << 20;
+/// What it may spend at most, in bytes.
+const MOST: u64 = 1 << 30;
+/// What it may spend for each byte of messages that it is given: joining a conversation message by message copies what
+/// came before each time.
+const PER_BYTE_GIVEN: u64 = 256;
+/// What evaluating an expression or a statement costs.
+pub(super) const STEP: usize = 24;
+/// What a value costs beside its own bytes.
+pub(super) const ENTRY: usize = 48;
+
+/// What is left to spend.
+pub(super) struct Budget {
+    left: Cell<u64>,
+}
+
+impl Budget {
+    /// The budget for a template that is given so many bytes.
+    pub(super) fn new(given: usize) -> Self {
+        let left = PER_BYTE_GIVEN.saturating_mul(given as u64).saturating_add(LEAST).min(MOST);
+        Self { left: Cell::new(left) }
+    }
+
+    /// Takes `bytes`.
+    pub(super) fn spend(&self, bytes: usize) -> Outcome<()> {
+        match self.left.get().checked_sub(bytes as u64) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => {
+                self.left.set(0);
+                Err(Failure::new("it takes more steps or memory than a chat template may"))
+            }
+        }
+    }
+
+    /// Takes what `count` values cost.
+    pub(super) fn spend_entries(&self, count: usize) -> Outcome<()> {
+        self.spend(count.saturating_mul(ENTRY))
+    }
+}
+
+/// Text that is being made, paid for as it grows.
+pub(super) struct Text<'a> {
+    text: String,
+    budget: &'a Budget,
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn new(budget: &'a Budget) -> Self {
+        Self { text: String::new(), budget }
+    }
+
+    pub(super) fn push(&mut self, text: &str) -> Outcome<()> {
+        self.budget.spend(text.len())?;
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    pub(super) fn push_char(&mut self, letter: char) -> Outcome<()> {
+        self.budget.spend(letter.len_utf8())?;
+        self.text.push(letter);
+        Ok(())
+    }
+
+    pub(super) fn push_repeated(&mut self, letter: char, times: usize) -> Outcome<()> {
+        self.budget.spend(times.saturating_mul(letter.len_utf8()))?;
+        self.text.extend(std::iter::repeat_n(letter, times));
+        Ok(())
+    }
+
+    pub(super) fn budget(&self) -> &'a Budget {
+        self.budget
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.text
+    }
+}

@@ -1,0 +1,163 @@
+//! Text as Python writes and reads it: `str()` and `repr()` of values, floats, and what letters are.
+
+use super::budget::Text;
+use super::value::{DEEPEST_VALUE, Function, Sequence, Value};
+use super::{Failure, Outcome};
+
+/// How deep namespaces may be nested in what is printed.
+const DEEPEST_PRINTED: usize = 2 * DEEPEST_VALUE;
+
+/// Whitespace by Python's `isspace`.
+pub(super) fn is_space(letter: char) -> bool {
+    letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter)
+}
+
+/// Writes `str(value)`.
+pub(super) fn write_str(value: &Value, out: &mut Text<'_>) -> Outcome<()> {
+    match value {
+        Value::Undefined(_) => Ok(()),
+        Value::Text(text) => out.push(text),
+        other => write_repr(other, out, 0),
+    }
+}
+
+/// `str(value)`.
+pub(super) fn to_str(value: &Value, budget: &super::budget::Budget) -> Outcome<std::sync::Arc<str>> {
+    if let Value::Text(text) = value {
+        return Ok(std::sync::Arc::clone(text));
+    }
+    let mut out = Text::new(budget);
+    write_str(value, &mut out)?;
+    Ok(out.finish().into())
+}
+
+/// Writes `repr(value)`.
+pub(super) fn write_repr(value: &Value, out: &mut Text<'_>, level: usize) -> Outcome<()> {
+    if level > DEEPEST_PRINTED {
+        return Err(Failure::new("what is printed is nested too deeply"));
+    }
+    out.budget().spend(8)?;
+    match value {
+        Value::Undefined(_) => out.push("Undefined"),
+        Value::None => out.push("None"),
+        Value::Bool(truth) => out.push(if *truth { "True" } else { "False" }),
+        Value::Int(number) => out.push(&number.to_string()),
+        Value::Float(number) => out.push(&float(*number)),
+        Value::Text(text) => write_quoted(text, out),
+        Value::List(list) => match list.sequence {
+            Sequence::List => write_items(&list.items, ("[", "]"), out, level),
+            Sequence::Tuple | Sequence::Group if list.items.len() == 1 => {
+                write_items(&list.items, ("(", ",)"), out, level)
+            }
+            Sequence::Tuple | Sequence::Group => write_items(&list.items, ("(", ")"), out, level),
+            Sequence::Keys => write_items(&list.items, ("dict_keys([", "])"), out, level),
+            Sequence::Values => write_items(&list.items, ("dict_values([", "])"), out, level),
+            Sequence::Items => write_items(&list.items, ("dict_items([", "])"), out, level),
+            Sequence::Range | Sequence::Generator => Err(unprintable(value)),
+        },
+        Value::Dict(dict) => write_entries(dict.all().iter().map(|(key, value)| (key, value)), out, level),
+        Value::Namespace(namespace) => {
+            out.push("<Namespace ")?;
+            let fields = namespace.fields.borrow().clone();
+            out.budget().spend_entries(fields.len())?;
+            let fields: Vec<_> = fields.into_iter().map(|(name, value)| (Value::Text(name), value)).collect();
+            write_entries(fields.iter().map(|(key, value)| (key, value)), out, level)?;
+            out.push(">")
+        }
+        Value::Macro(known) => {
+            out.push("<Macro ")?;
+            write_quoted(&known.definition.name, out)?;
+            out.push(">")
+        }
+        Value::Loop(state) => {
+            let length = state.list.items.len() - state.start;
+            out.push(&format!("<LoopContext {}/{length}>", state.index.get() + 1))
+        }
+        Value::Function(Function::Range) => out.push("<class 'range'>"),
+        Value::Function(_) | Value::Method(_) => Err(unprintable(value)),
+    }
+}
+
+fn unprintable(value: &Value) -> Failure {
+    Failure::new(format!("a {} is printed as it is; use the filter `list`, or call it", value.type_name()))
+}
+
+fn write_items(items: &[Value], (begin, end): (&str, &str), out: &mut Text<'_>, level: usize) -> Outcome<()> {
+    out.push(begin)?;
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(", ")?;
+        }
+        write_repr(item, out, level + 1)?;
+    }
+    out.push(end)
+}
+
+fn write_entries<'v>(
+    entries: impl Iterator<Item = (&'v Value, &'v Value)>,
+    out: &mut Text<'_>,
+    level: usize,
+) -> Outcome<()> {
+    out.push("{")?;
+    for (index, (key, value)) in entries.enumerate() {
+        if index > 0 {
+            out.push(", ")?;
+        }
+        write_repr(key, out, level + 1)?;
+        out.push(": ")?;
+        write_repr(value, out, level + 1)?;
+    }
+    out.push("}")
+}
+
+/// A text in quotes, as `repr` writes it.
+fn write_quoted(text: &str, out: &mut Text<'_>) -> Outcome<()> {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push_char(quote)?;
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push("\\n")?,
+            '\r' => out.push("\\r")?,
+            '\t' => out.push("\\t")?,
+            '\\' => out.push("\\\\")?,
+            _ if letter == quote => {
+                out.push("\\")?;
+                out.push_char(letter)?;
+            }
+            _ if is_printable(letter) => out.push_char(letter)?,
+            _ => {
+                let code = u32::from(letter);
+                out.push(&match code {
+                    0..=0xff => format!("\\x{code:02x}"),
+                    0x100..=0xffff => format!("\\u{code:04x}"),
+                    _ => format!("\\U{code:08x}"),
+                })?;
+            }
+        }
+    }
+    out.push_char(quote)
+}
+
+/// Python's `isprintable` of a letter. Rust's `Debug` escapes the same ones beyond ASCII, behind the first.
+pub(super) fn is_printable(letter: char) -> bool {
+    matches!(letter, ' '..='~') || !letter.is_ascii() && !format!("{:?}", format!("a{letter}")).contains('\\')
+}
+
+/// A float as `repr` writes it: the fewest digits that are read back as the same.
+pub(super) fn float(number: f64) -> String {
+    if number.is_nan() {
+        return "nan".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..16).contains(&exponent) {
+        let plain = format!("{number}");
+        return if plain.contains('.') { plain } else { format!("{plain}.0") };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
