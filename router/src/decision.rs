@@ -150,7 +150,7 @@ pub fn named_numbers(text: &str) -> Result<Vec<(&str, f64)>, String> {
         let named = part.split_once('=').map(|(name, value)| (name.trim(), value.trim().parse::<f64>()));
         match named {
             Some((name, Ok(value))) if value.is_finite() => Ok((name, value)),
-            _ => Err(format!("`{part}` is no name with a number, like load=0.5")),
+            _ => Err(format!("`{part}` is no name with a number, as in NAME=0.5")),
         }
     }
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(number).collect()

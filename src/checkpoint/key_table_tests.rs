@@ -177,7 +177,10 @@ fn page() -> String {
 
 What becomes of each key that transformers reads for a supported family. Nothing that changes a model's tokens is ignored: a
 key is honoured, or must have a value that changes nothing, or the model is refused with a sentence that names it. Keys that
-are not listed are read by nobody, and ignored. Of `generation_config.json` only `eos_token_id` is taken.
+are not listed are read by nobody, and ignored.
+
+Of `generation_config.json` only `eos_token_id` is taken, in place of that of `config.json`. Where it names none, the ids of
+`config.json` still end an answer, which transformers would let run on. A sampling setting in it changes nothing here.
 
 This page is written from the table in `src/checkpoint/key_table.rs`; a test compares them
 (`BLESS=1 cargo test --release -p paceline --lib config_keys` writes it anew).

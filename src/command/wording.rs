@@ -21,7 +21,7 @@ pub fn in_words(message: &str) -> String {
         },
         (_, [unknown, known @ ..]) if message.starts_with("unknown variant") => match known {
             [] => format!("`{unknown}` cannot be chosen"),
-            known => format!("`{unknown}` cannot be chosen; write one of {}, in quotes", names(known)),
+            known => format!("`{unknown}` cannot be chosen; write one of {}", names(known)),
         },
         (_, [missing, ..]) if message.starts_with("missing field") => format!("`{missing}` is missing"),
         (Some((start, expected)), _) if start.starts_with("invalid ") => format!("write {}", kind(expected)),
@@ -125,7 +125,7 @@ mod tests {
             ("invalid type: integer `1`, expected struct RequestHints", "write a table, as in { name = 1 }"),
             ("invalid type: map, expected a sequence\n", "write a list in brackets, as in [\"a\", \"b\"]"),
             ("invalid type: integer `3`, expected string or map", "write a word in quotes"),
-            ("unknown variant `x`, expected one of `a`, `b`", "`x` cannot be chosen; write one of a, b, in quotes"),
+            ("unknown variant `x`, expected one of `a`, `b`", "`x` cannot be chosen; write one of a, b"),
             ("unknown field `x`, expected `turn` or `load`", "there is no `x`; there are turn, load"),
             (
                 "unknown field `$__toml_private_datetime`, expected `a`",
