@@ -255,6 +255,19 @@ fn rows_of_other_programs_are_compared_like_with_like() {
     );
 }
 
+/// Names come from files of other programs: none of them becomes markup, in any file of the report.
+#[test]
+fn names_are_text_and_never_markup() {
+    let evil = "<script>alert('1')</script>\u{1b}[2J";
+    let place = Place::new(&[PLAIN, AUTO], &[rows("plain", 4.0, as_is), auto(2.0)].concat());
+    let lines: String = (0..40).map(|id| format!("q{id:02},{evil},0,10,25,,{evil}\n")).collect();
+    let none = format!("{evil},elsewhere{evil},0,10,25,,x\n");
+    let table = format!("id,plan,repeat,tokens,latency_ms,prefill_ms,command\n{lines}{none}");
+    fs::write(place.path("other.csv"), table).unwrap();
+    let told = place.told(&["--import", "other.csv", "--title", evil]);
+    assert!(told.page.contains("&lt;script&gt;alert") && !told.page.contains("<script"), "{}", told.page);
+}
+
 /// The page's row of a table that begins with some words.
 fn line<'a>(page: &'a str, start: &str) -> &'a str {
     page.lines().find(|line| line.starts_with(&format!("<tr><td>{start}</td>"))).unwrap_or_else(|| panic!("{start}"))

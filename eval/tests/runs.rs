@@ -1,6 +1,10 @@
 //! The commands `run`, `report` and `compare`, as they are typed.
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
+#[cfg(unix)]
+#[path = "../../tests/cli/examples.rs"]
+mod examples;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -109,6 +113,37 @@ fn a_run_that_was_ended_anywhere_goes_on_with_the_same_rows() {
     let before = fs::read(place.path("whole/rows.csv")).unwrap();
     assert!(place.succeeds(&["run", "suite.toml", "--out", "whole"]).contains("done already"));
     assert!(fs::read(place.path("whole/rows.csv")).unwrap() == before);
+}
+
+/// The answer that goes on is no measurement; what was written before is whole, and the same command goes on.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_that_a_signal_ends_says_so_and_goes_on_with_the_same_rows() {
+    let place = Place::new();
+    let suite = fs::read_to_string(place.path("suite.toml")).unwrap();
+    place.suite(&suite.replace("max-new-tokens = 12", "max-new-tokens = 200\nignore-eos = true"));
+    place.succeeds(&["run", "suite.toml", "--out", "whole"]);
+    let lines = || fs::read_to_string(place.path("ended/rows.csv")).map_or(0, |text| text.lines().count());
+    let mut codes = Vec::new();
+    for signal in ["-TERM", "-INT", "-TERM"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        command.current_dir(place.folder.path()).args(["run", "suite.toml", "--out", "ended"]);
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let before = lines().max(1);
+        while lines() <= before && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        let _ = Command::new("kill").args([signal, &child.id().to_string()]).output().unwrap();
+        let done = child.wait_with_output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        let code = done.status.code().unwrap();
+        assert_eq!(said.contains("the same command goes on from there."), code != 0, "{said}");
+        codes.push((signal, code));
+    }
+    let expected = |&(signal, code): &(&str, i32)| code == 0 || code == if signal == "-INT" { 130 } else { 143 };
+    assert!(codes.iter().all(expected) && codes.iter().any(|(_, code)| *code != 0), "{codes:?}");
+    place.succeeds(&["run", "suite.toml", "--out", "ended"]);
+    assert_eq!(lasting(&place.rows("ended/rows.csv")), lasting(&place.rows("whole/rows.csv")));
 }
 
 #[test]
@@ -350,4 +385,11 @@ fn help_is_help() {
         assert!(place.succeeds(arguments).contains("Usage:"));
     }
     assert!(Path::new(env!("CARGO_BIN_EXE_paceline-eval")).is_file());
+}
+
+#[test]
+#[cfg(unix)]
+fn documented_commands_are_understood() {
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    examples::are_understood("paceline-eval", env!("CARGO_BIN_EXE_paceline-eval"), repository);
 }

@@ -18,6 +18,9 @@ const ANSWER_FIELDS: [&str; 6] = ["prompt_tokens", "tokens", "text", "finish_rea
 /// The largest prompts file that is read, in bytes.
 const LARGEST_FILE: u64 = 1 << 30;
 
+/// The largest prompt on standard input, in bytes; far longer than the context of any model.
+const LARGEST_INPUT: u64 = 64 << 20;
+
 /// A prompt and what came with it.
 pub(super) struct Task {
     /// What to answer, or why that cannot be told.
@@ -236,11 +239,11 @@ pub(super) fn from_file(path: &Path, chat: bool) -> Result<Vec<Task>, anyhow::Er
 pub(super) fn from_standard_input(chat: bool) -> Result<Task, anyhow::Error> {
     let mut bytes = Vec::new();
     let length = std::io::stdin()
-        .take(LARGEST_FILE + 1)
+        .take(LARGEST_INPUT + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| anyhow!("Standard input cannot be read: {error}; give the prompt with `--prompt`."))?;
-    if length as u64 > LARGEST_FILE {
-        bail!("The prompt on standard input has more than the {LARGEST_FILE} bytes that are read; shorten it.");
+    if length as u64 > LARGEST_INPUT {
+        bail!("The prompt on standard input has more than the {LARGEST_INPUT} bytes that are read; shorten it.");
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let byte = error.utf8_error().valid_up_to() + 1;

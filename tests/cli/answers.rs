@@ -261,3 +261,10 @@ fn texts_of_a_prompts_file_say_which_ended_early() {
     let said: Vec<&str> = run.err.lines().collect();
     assert!(said.len() == 2 && said[0].starts_with("paceline: Line 1 of") && said[1].contains("Line 2 of"), "{run:?}");
 }
+
+#[test]
+fn standard_input_without_end_is_refused() {
+    let words = ["prompt on standard input", "more than the 67108864 bytes"];
+    let arguments = ["generate", "--model", &fixture("llama-tied")];
+    Run::with_input(&arguments, &vec![b'x'; (64 << 20) + 1]).fails(1, &words);
+}

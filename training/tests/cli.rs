@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
 mod common;
+#[cfg(unix)]
+#[path = "../../tests/cli/examples.rs"]
+mod examples;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,4 +141,11 @@ fn an_unfinished_end_leaves_what_was_there() {
     place.step("", "tokens").succeeds(&[]);
     assert!(fs::read(&shard).unwrap() == again && again != before);
     assert_eq!(names(&place.path("made/tokens")), SHARDS);
+}
+
+#[test]
+#[cfg(unix)]
+fn documented_commands_are_understood() {
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    examples::are_understood("paceline-train", env!("CARGO_BIN_EXE_paceline-train"), repository);
 }

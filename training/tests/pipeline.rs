@@ -164,6 +164,36 @@ fn the_family_is_made_once_and_killed_runs_make_the_same() {
     }
 }
 
+/// A signal that comes while it trains gets a checkpoint of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_training_that_a_signal_ends_leaves_a_checkpoint_and_goes_on() {
+    use std::io::{BufRead, BufReader};
+    let short = [("steps = 40\n", "steps = 2\n"), ("steps = 20\n", "steps = 1\n"), ("steps = 200", "steps = 60")];
+    let rare = [("train = 2000", "train = 200"), ("save_every = 5", "save_every = 100000")];
+    let place = Place::new(&[&short[..], &rare].concat());
+    place.step(&["tokenizer"]).succeeds(&[]);
+    place.step(&["tokens"]).succeeds(&[]);
+    let mut running = place.command(&["pretrain"]).stderr(Stdio::piped()).spawn().unwrap();
+    // Its first line comes when it has trained for a second.
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines().map(Result::unwrap);
+    if !lines.any(|line| line.contains(" tokens (")) {
+        return println!("skipped: it trains too fast here to be ended");
+    }
+    Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
+    let last = lines.last().unwrap();
+    assert!(
+        last.ends_with("ended early by SIGTERM; what was done is kept, and the same command goes on from there."),
+        "{last}"
+    );
+    assert_eq!(running.wait().unwrap().code(), Some(143));
+    assert!(place.path("target/checkpoint.safetensors").is_file());
+    let steps = place.column(TARGET, "train").len();
+    // The curve is saved with the checkpoint, and the rest of it follows.
+    place.step(&["pretrain"]).succeeds(&[]);
+    assert!(steps > 0 && steps < 63 && place.column(TARGET, "train").len() == 63, "{steps}");
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_at_its_step_and_leaves_the_checkpoint() {
     let wild = [("learning_rate = 4e-3", "learning_rate = 1e9"), ("save_every = 5", "save_every = 1")];

@@ -1,0 +1,81 @@
+//! Finds the commands that documents and help texts tell a reader to type. The tests of the other programs include this file.
+
+#![allow(dead_code, reason = "each test crate uses a part")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The lines of a text; one that ends in a backslash goes on.
+fn lines(text: &str) -> Vec<String> {
+    text.replace("\\\n", " ").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// The commands in the shell blocks of a document, without comments.
+pub(crate) fn in_blocks(document: &str) -> Vec<String> {
+    let blocks = document.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+    let lines = blocks.flat_map(lines).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let bare = |line: String| line.split(" #").next().unwrap_or_default().to_owned();
+    lines.map(bare).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The commands among the examples of a help text: those that begin with a program of ours, or feed one. What is said of a
+/// command stands two spaces behind it.
+pub(crate) fn in_examples(help: &str) -> Vec<String> {
+    let Some(start) = help.find("Example") else { return Vec::new() };
+    let lines = lines(&help[start..]).into_iter();
+    let commands = lines.filter(|line| line.starts_with("paceline") || line.starts_with("echo "));
+    commands.map(|line| line.split("  ").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The examples of all help texts of a program: its own and its commands'.
+pub(crate) fn in_helps(program: &str) -> BTreeSet<String> {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let overview = help(&["--help"]);
+    let listed = overview.split_once("Commands:").unwrap().1.split_once("Options:").unwrap().0;
+    let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let mut found: BTreeSet<String> = in_examples(&overview).into_iter().collect();
+    for name in names {
+        let help = help(&[name, "--help"]);
+        let examples = help.find("Example").map_or("", |start| &help[start..]);
+        // A command that is broken over two lines cannot be copied.
+        let broken = examples.lines().find(|line| line.trim_start().starts_with("--"));
+        assert_eq!(broken, None, "write examples that fit into 100 columns: {examples}");
+        found.extend(in_examples(&help));
+    }
+    assert!(found.len() > 4, "{found:?}");
+    found
+}
+
+/// README.md's commands.
+pub(crate) fn in_readme(repository: &str) -> BTreeSet<String> {
+    let readme = fs::read_to_string(Path::new(repository).join("README.md")).unwrap();
+    let found: BTreeSet<String> = in_blocks(&readme).into_iter().collect();
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+/// Holds that a program understands every command of it in README.md and its help, in a folder without the files that
+/// these name: each fails for that, with exit code 1, and help is shown.
+pub(crate) fn are_understood(name: &str, program: &str, repository: &str) {
+    let empty = tempfile::tempdir().unwrap();
+    let folder = Path::new(program).parent().unwrap().display().to_string();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+    let own = |line: &String| line.split(' ').next() == Some(name);
+    let all: BTreeSet<String> = in_readme(repository).into_iter().chain(in_helps(program)).filter(own).collect();
+    assert!(all.len() > 4, "{all:?}");
+    for line in &all {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(empty.path()).env("PATH", &path).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let expected = if line.ends_with("--help") { 0 } else { 1 };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(expected), "{line}: {said}");
+    }
+}
