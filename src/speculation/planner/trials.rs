@@ -64,26 +64,17 @@ impl Planner {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
             tries.saturating_sub(rounds)
         };
-        // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit.
+        // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit, nor
+        // one that has to read: its speed has that spread over the tokens to come, which are to return it.
         let promise = |candidate: usize| match self.candidates[candidate].forecast {
-            Some(forecast) if forecast.trust >= 1.0 => DOUBT,
+            Some(forecast) if forecast.trust >= 1.0 && unread(candidate, situation) == 0 => DOUBT,
             _ => 1.0,
         };
-        let mut hopeful = best_first(speeds.filter(|&(speed, candidate)| {
-            speed * promise(candidate) > best && self.returns_its_reading(candidate, situation)
-        }));
+        let mut hopeful = best_first(speeds.filter(|&(speed, candidate)| speed * promise(candidate) > best));
         hopeful.sort_by_key(silent);
         let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
         let left = most - self.answer.introductions_lost;
         hopeful.into_iter().find_map(|(_, candidate)| self.trial_within(left, candidate, room))
-    }
-
-    /// Whether the tokens to come are expected to return what it takes a candidate to read what it has not seen.
-    fn returns_its_reading(&self, candidate: usize, situation: &Situation<'_>) -> bool {
-        let Some(prices) = self.prices(candidate) else { return false };
-        let reading = self.backlog_seconds(candidate, situation);
-        let gain = self.token_seconds() - self.candidates[candidate].yields().seconds_per_token(&prices, 0);
-        unread(candidate, situation) == 0 || reading <= gain * self.to_come(situation)
     }
 
     /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
