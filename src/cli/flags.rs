@@ -325,7 +325,8 @@ fn number64(text: &str) -> Result<f64, String> {
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("write a JSON object, like {{\"enable_thinking\": false}} ({error})"))
+    serde_json::from_str(text)
+        .map_err(|error| format!("write a JSON object, like {{\"enable_thinking\": false}} ({error})"))
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
+use paceline::command::fields::Fields;
 use paceline::command::output::{OutputFailed, note, print, print_line, say};
 use paceline::command::progress::{self, Progress};
 use paceline::{Answer, Engine, Error, Event, GenerationConfig, Message, Prompt, Quality};
 use serde_json::{Map, Value};
 
-use super::fields::Fields;
 use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;

@@ -4,7 +4,6 @@
 //! usage. Answers go to standard output, everything else to standard error.
 
 mod bench;
-mod fields;
 mod flags;
 mod generate;
 mod inspect;

@@ -5,10 +5,9 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use paceline::command::fields::{self, Fields};
 use paceline::{GenerationConfig, Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
-
-use super::fields::{self, Fields};
 
 /// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
 /// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.
@@ -104,8 +103,22 @@ fn object(line: &[u8]) -> Result<Fields, anyhow::Error> {
 /// Sentences about fields that look as if they were to set something, and do not: flags, and names that are mistyped.
 fn names_that_do_nothing(fields: &Fields) -> Vec<String> {
     let flags = [
-        "max_new_tokens", "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-        "stop", "ignore_eos", "drafter", "draft_len", "quality", "quality_floor", "profile", "weights",
+        "max_new_tokens",
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "stop",
+        "ignore_eos",
+        "drafter",
+        "draft_len",
+        "quality",
+        "quality_floor",
+        "profile",
+        "weights",
     ];
     let sentence = |name: String| {
         let known = name.replace('-', "_");
@@ -113,7 +126,9 @@ fn names_that_do_nothing(fields: &Fields) -> Vec<String> {
             return None;
         }
         if flags.contains(&known.as_str()) {
-            return Some(format!("The field `{name}` of its line sets nothing: settings like it are flags of the whole run."));
+            return Some(format!(
+                "The field `{name}` of its line sets nothing: settings like it are flags of the whole run."
+            ));
         }
         let meant = READ_FIELDS.iter().chain(&flags).find(|meant| meant.len() > 4 && is_one_edit_away(&known, meant));
         meant.map(|meant| format!("The field `{name}` of its line does nothing; is `{meant}` meant?"))
@@ -147,7 +162,12 @@ fn settings_of(fields: &Fields) -> Result<LineSettings, anyhow::Error> {
     let mut template_args = Map::new();
     for name in ["chat_template_kwargs", "template_args"] {
         let given = fields.value::<Map<String, Value>>(name);
-        template_args.extend(given.map_err(|error| anyhow!("{error}: write an object, like {{\"enable_thinking\": false}}."))?.into_iter().flatten());
+        template_args.extend(
+            given
+                .map_err(|error| anyhow!("{error}: write an object, like {{\"enable_thinking\": false}}."))?
+                .into_iter()
+                .flatten(),
+        );
     }
     for name in ["tools", "documents", "add_generation_prompt", "continue_final_message"] {
         template_args.extend(fields.value(name)?.map(|value| (name.to_owned(), value)));
@@ -158,7 +178,11 @@ fn settings_of(fields: &Fields) -> Result<LineSettings, anyhow::Error> {
 fn hints_of(fields: &Fields) -> Result<Option<RequestHints>, anyhow::Error> {
     let Some(text) = fields.text("hints")? else { return Ok(None) };
     // A list would be read as the fields in their order.
-    let read = if text.starts_with('{') { serde_json::from_str(text).map_err(|error| error.to_string()) } else { Err("it is not an object".to_owned()) };
+    let read = if text.starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        Err("it is not an object".to_owned())
+    };
     let checked = read.and_then(|hints: RequestHints| hints.check().map(|()| hints));
     checked
         .map(Some)
@@ -170,7 +194,9 @@ fn prompt_of(fields: &Fields, chat: bool) -> Result<Prompt, anyhow::Error> {
         (Some(_), Some(_)) => bail!("both `prompt` and `messages` are there: keep one of them."),
         (Some(text), None) => match serde_json::from_str::<String>(text) {
             Ok(text) => Ok(prompt(&text, chat)),
-            Err(_) if text.starts_with('"') => bail!("`prompt` is not text that Unicode allows: half of a surrogate pair is not a character."),
+            Err(_) if text.starts_with('"') => {
+                bail!("`prompt` is not text that Unicode allows: half of a surrogate pair is not a character.")
+            }
             Err(_) => bail!("`prompt` is no text: write it in quotes."),
         },
         (None, Some(_)) => match fields.value::<Vec<Message>>("messages") {
@@ -183,11 +209,7 @@ fn prompt_of(fields: &Fields, chat: bool) -> Result<Prompt, anyhow::Error> {
 }
 
 fn prompt(text: &str, chat: bool) -> Prompt {
-    if chat {
-        Prompt::Messages(vec![Message::new("user", text)])
-    } else {
-        Prompt::Text(text.into())
-    }
+    if chat { Prompt::Messages(vec![Message::new("user", text)]) } else { Prompt::Text(text.into()) }
 }
 
 /// The prompts of a file, one JSON object a line; empty lines are passed over. A line that cannot be used

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage.
 //! Programs that use the library need none of this.
 
+pub mod fields;
 pub mod output;
 pub mod progress;
 

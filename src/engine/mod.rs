@@ -342,7 +342,8 @@ impl Engine {
     fn tokens(&self, prompt: Prompt, config: &GenerationConfig) -> Result<(Vec<u32>, Vec<String>), Error> {
         let mut warnings = Vec::new();
         if !config.template_args.is_empty() && !matches!(prompt, Prompt::Messages(_)) {
-            warnings.push("The prompt is not made by a chat template, so `template-args` are of no use to it.".to_owned());
+            warnings
+                .push("The prompt is not made by a chat template, so `template-args` are of no use to it.".to_owned());
         }
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer.encode(&text)?,

@@ -74,11 +74,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// When an argument is not what it must be, or the template refuses the messages or fails on them.
-    pub fn render_with(
-        &self,
-        messages: &[Message],
-        arguments: &Map<String, Value>,
-    ) -> Result<RenderedChat, TextError> {
+    pub fn render_with(&self, messages: &[Message], arguments: &Map<String, Value>) -> Result<RenderedChat, TextError> {
         let wrong = |reason: String| TextError::TemplateArguments { reason };
         check(arguments).map_err(wrong)?;
         for (index, message) in messages.iter().enumerate() {
@@ -136,14 +132,16 @@ impl ChatTemplate {
             Value::Object(fields) => !fields.is_empty(),
             Value::Bool(_) | Value::Number(_) => true,
         };
-        let given = arguments.iter().filter(|(name, value)| rendered.unread_variables.contains(name) && says_something(value));
+        let given =
+            arguments.iter().filter(|(name, value)| rendered.unread_variables.contains(name) && says_something(value));
         let mut ignored: Vec<String> = given.map(|(name, _)| format!("`{name}`")).collect();
         let mut fields: Vec<(&str, Vec<usize>)> = Vec::new();
         for (index, name) in &rendered.unread_fields {
             let Some(message) = messages.get(*index) else { continue };
             let is_unread = |name: &str| rendered.unread_fields.iter().any(|(at, other)| at == index && other == name);
             // One of its names is enough.
-            let read_elsewhere = REASONING.contains(&name.as_str()) && !REASONING[..2].iter().all(|name| is_unread(name));
+            let read_elsewhere =
+                REASONING.contains(&name.as_str()) && !REASONING[..2].iter().all(|name| is_unread(name));
             let is_given = message.fields().get(name).is_some_and(says_something);
             if !is_given || read_elsewhere || name == "role" {
                 continue;
@@ -159,7 +157,10 @@ impl ChatTemplate {
             return Vec::new();
         }
         let path = crate::checkpoint::shown_path(&self.path);
-        vec![format!("The chat template of {path} does not look at {}, so the model sees nothing of it.", ignored.join(", "))]
+        vec![format!(
+            "The chat template of {path} does not look at {}, so the model sees nothing of it.",
+            ignored.join(", ")
+        )]
     }
 }
 
@@ -195,7 +196,9 @@ fn check(arguments: &Map<String, Value>) -> Result<(), String> {
     }
     let is_on = |name: &str| arguments.get(name).is_some_and(|value| value.is_string() || *value == Value::Bool(true));
     if is_on(ADD_PROMPT) && is_on(CONTINUE) {
-        return Err(format!("`{ADD_PROMPT}` begins a new message and `{CONTINUE}` continues the last; keep one of them"));
+        return Err(format!(
+            "`{ADD_PROMPT}` begins a new message and `{CONTINUE}` continues the last; keep one of them"
+        ));
     }
     Ok(())
 }
@@ -203,20 +206,26 @@ fn check(arguments: &Map<String, Value>) -> Result<(), String> {
 /// A message as transformers gives it to templates: without fields that are null, and with its reasoning under the names that
 /// templates know.
 fn as_templates_see(message: &Message) -> Map<String, Value> {
-    let mut fields: Map<String, Value> =
-        message.fields().iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let fields: Map<String, Value> = message
+        .fields()
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let Some(reasoning) = REASONING.iter().find_map(|name| fields.get(*name)).cloned() else { return fields };
     let thinking = fields.get("thinking").unwrap_or(&reasoning).clone();
     let mut named = Map::from_iter([("thinking".to_owned(), thinking)]);
-    named.extend(fields.iter().filter(|(name, _)| *name != "thinking").map(|(name, value)| (name.clone(), value.clone())));
+    named.extend(
+        fields.iter().filter(|(name, _)| *name != "thinking").map(|(name, value)| (name.clone(), value.clone())),
+    );
     named.insert("reasoning_content".to_owned(), reasoning);
-    fields = named;
-    fields
+    named
 }
 
 /// Marks the end of a field of the last message; returns what it was.
 fn mark_end(message: Option<&mut Value>, field: &str) -> Result<String, String> {
-    let message = message.and_then(Value::as_object_mut).ok_or_else(|| format!("`{CONTINUE}` has no message to continue"))?;
+    let message =
+        message.and_then(Value::as_object_mut).ok_or_else(|| format!("`{CONTINUE}` has no message to continue"))?;
     let absent = || format!("`{CONTINUE}` is set, and the last message has no text in `{field}`");
     let text = match message.get_mut(field) {
         Some(Value::String(text)) => text.clone(),
@@ -289,7 +298,7 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<Found>, Tex
     let path = dir.join("chat_template.jinja");
     if let Some(source) = optional(&path)? {
         let tool_use = optional(&dir.join("additional_chat_templates").join("tool_use.jinja"))?;
-        return Ok(Some(Found { path, source: source.to_string(), tool_use: tool_use.map(|text| text.to_string()) }));
+        return Ok(Some(Found { path, source, tool_use }));
     }
     let (path, stored) = match stored {
         Some(stored) => (dir.join("tokenizer_config.json"), Some(stored)),

@@ -53,7 +53,10 @@ impl Growth {
         let contents = parts.added_tokens.iter().filter_map(|token| token.content.as_str());
         let bytes: u64 = contents.map(|content| content.len() as u64).sum();
         if bytes.saturating_mul(growth.encoding) > LARGEST_TEXT {
-            return Err(format!("its added tokens have {bytes} bytes, which its normalizers multiply by up to {}", growth.encoding));
+            return Err(format!(
+                "its added tokens have {bytes} bytes, which its normalizers multiply by up to {}",
+                growth.encoding
+            ));
         }
         Ok(growth)
     }
@@ -157,18 +160,21 @@ mod tests {
         Growth::of(json!({"normalizer": normalizer, "decoder": decoder, "model": [1]}).to_string().as_bytes())
     }
 
-    fn replace(pattern: Value, content: &str) -> Value {
+    fn replace(pattern: &Value, content: &str) -> Value {
         json!({"type": "Replace", "pattern": pattern, "content": content})
     }
 
     #[test]
     fn real_tokenizers_grow_a_little() {
-        let spaces = replace(json!({"String": " "}), "▁");
+        let spaces = replace(&json!({"String": " "}), "▁");
         let llama = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]});
-        let decoder = json!({"type": "Sequence", "decoders": [replace(json!({"String": "▁"}), " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
+        let decoder = json!({"type": "Sequence", "decoders": [replace(&json!({"String": "▁"}), " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
         assert_eq!(growth(&llama, &decoder), Ok(Growth { encoding: 12, decoding: 1 }));
         assert_eq!(growth(&spaces, &Value::Null), Ok(Growth { encoding: 3, decoding: 1 }));
-        assert_eq!(growth(&json!({"type": "NFC"}), &json!({"type": "ByteLevel"})), Ok(Growth { encoding: 3, decoding: 2 }));
+        assert_eq!(
+            growth(&json!({"type": "NFC"}), &json!({"type": "ByteLevel"})),
+            Ok(Growth { encoding: 3, decoding: 2 })
+        );
         // An index of no entries, and the texts "ab" and "c".
         let table = json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAGFiAGMA"});
         assert_eq!(growth(&table, &Value::Null), Ok(Growth { encoding: 2, decoding: 1 }));
@@ -176,16 +182,20 @@ mod tests {
 
     #[test]
     fn what_would_take_all_memory_is_refused() {
-        let doubling = vec![replace(json!({"String": "a"}), "aa"); 40];
+        let doubling = vec![replace(&json!({"String": "a"}), "aa"); 40];
         let chain = |name: &str, parts: &[Value]| json!({"type": "Sequence", name: parts});
         for (normalizer, decoder, said) in [
             (chain("normalizers", &doubling), Value::Null, "4096 times"),
             (Value::Null, chain("decoders", &doubling), "4096 times"),
             (chain("normalizers", &vec![json!({"type": "Strip"}); 100]), Value::Null, "in a row"),
-            (replace(json!({"Regex": ""}), &"x".repeat(5000)), Value::Null, "4096 times"),
+            (replace(&json!({"Regex": ""}), &"x".repeat(5000)), Value::Null, "4096 times"),
             (json!({"type": "Prepend", "prepend": "x".repeat(5000)}), Value::Null, "4096 times"),
             // Its index has four billion bytes.
-            (json!({"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAA"}), Value::Null, "longer than the table"),
+            (
+                json!({"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAA"}),
+                Value::Null,
+                "longer than the table",
+            ),
             (json!({"type": "Precompiled", "precompiled_charsmap": "AAA"}), Value::Null, "no index"),
             (json!({"type": "Precompiled", "precompiled_charsmap": "?"}), Value::Null, "base64"),
         ] {
@@ -194,7 +204,8 @@ mod tests {
         }
         let many = json!({"added_tokens": vec![json!({"content": "x"}); MOST_ADDED + 1]}).to_string();
         assert!(Growth::of(many.as_bytes()).unwrap_err().contains("50001 added tokens"));
-        let long = json!({"normalizer": {"type": "NFKC"}, "added_tokens": [{"content": "x".repeat(4 << 20)}]}).to_string();
+        let long =
+            json!({"normalizer": {"type": "NFKC"}, "added_tokens": [{"content": "x".repeat(4 << 20)}]}).to_string();
         assert!(Growth::of(long.as_bytes()).unwrap_err().contains("added tokens have"));
     }
 }

@@ -63,13 +63,19 @@ impl Message {
         let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
         for part in parts {
             let named = match part {
-                Value::Object(part) => part.get("type").map_or(part.contains_key("text").then_some("text"), Value::as_str),
+                Value::Object(part) => {
+                    part.get("type").map_or(part.contains_key("text").then_some("text"), Value::as_str)
+                }
                 Value::String(_) => Some("text"),
                 _ => None,
             };
             match named {
                 Some("text") => {}
-                Some(other) => return Err(format!("a part of its `content` is of the type {other:?}, and models here read text alone")),
+                Some(other) => {
+                    return Err(format!(
+                        "a part of its `content` is of the type {other:?}, and models here read text alone"
+                    ));
+                }
                 None => return Err("a part of its `content` is neither a text nor an object with a `type`".to_owned()),
             }
         }

@@ -146,7 +146,9 @@ impl Tokenizer {
     /// Whether so many bytes may become as many times longer; the error ends a sentence.
     fn fits(&self, bytes: u64, growth: u64) -> Result<(), String> {
         if growth > 1 && bytes.saturating_mul(growth) > LARGEST_TEXT {
-            return Err(format!("it has {bytes} bytes and may become {growth} times as long, beyond {LARGEST_TEXT} bytes"));
+            return Err(format!(
+                "it has {bytes} bytes and may become {growth} times as long, beyond {LARGEST_TEXT} bytes"
+            ));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod bench;
 mod closed_output;
 mod conversation;
 mod energy;
+mod messages;
 mod models;
 mod prompt_files;
 mod shipped;

@@ -62,8 +62,7 @@ fn a_stop_text_ends_the_answer_before_it_wherever_it_falls() {
 #[test]
 fn a_stop_token_ends_the_answer_and_is_its_last_token_but_not_in_its_text() {
     let engine = engine();
-    let messages =
-        || Prompt::Messages(vec![paceline::Message::new("user", "What is a paceline?")]);
+    let messages = || Prompt::Messages(vec![paceline::Message::new("user", "What is a paceline?")]);
     for config in drafters() {
         let found = engine.generate(messages(), &config).unwrap().finish().unwrap();
         assert_eq!(found.finish_reason, FinishReason::Stop, "{config:?}");

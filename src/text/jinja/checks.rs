@@ -11,10 +11,45 @@ use super::value::{Sequence, Value};
 use super::{Failure, Outcome, filters};
 
 const NAMES: [&str; 39] = [
-    "odd", "even", "divisibleby", "defined", "undefined", "filter", "test", "none", "boolean", "false", "true",
-    "integer", "float", "lower", "upper", "string", "mapping", "number", "sequence", "iterable", "callable", "sameas",
-    "escaped", "in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt", "lessthan",
-    "<=", "le",
+    "odd",
+    "even",
+    "divisibleby",
+    "defined",
+    "undefined",
+    "filter",
+    "test",
+    "none",
+    "boolean",
+    "false",
+    "true",
+    "integer",
+    "float",
+    "lower",
+    "upper",
+    "string",
+    "mapping",
+    "number",
+    "sequence",
+    "iterable",
+    "callable",
+    "sameas",
+    "escaped",
+    "in",
+    "==",
+    "eq",
+    "equalto",
+    "!=",
+    "ne",
+    ">",
+    "gt",
+    "greaterthan",
+    "ge",
+    ">=",
+    "<",
+    "lt",
+    "lessthan",
+    "<=",
+    "le",
 ];
 
 /// Whether a value passes a test.
@@ -57,10 +92,9 @@ pub(super) fn test(name: &str, value: &Value, mut call: Call, budget: &Budget) -
                 Value::Text(_) | Value::Dict(_) | Value::Undefined(_) => true,
                 _ => false,
             },
-            "iterable" => matches!(
-                value,
-                Value::List(_) | Value::Text(_) | Value::Dict(_) | Value::Undefined(_) | Value::Loop(_)
-            ),
+            "iterable" => {
+                matches!(value, Value::List(_) | Value::Text(_) | Value::Dict(_) | Value::Undefined(_) | Value::Loop(_))
+            }
             // Jinja's undefined has a way to be called, which fails.
             "callable" => matches!(
                 value,

@@ -52,9 +52,7 @@ impl Interpreter {
                 Value::dict(entries)?
             }
             Kind::Attribute(inner, name) => sequences::attribute(&self.eval(inner, scope)?, name, budget)?,
-            Kind::Item(inner, key) => {
-                sequences::item(&self.eval(inner, scope)?, &self.eval(key, scope)?, budget)?
-            }
+            Kind::Item(inner, key) => sequences::item(&self.eval(inner, scope)?, &self.eval(key, scope)?, budget)?,
             Kind::Slice(inner, bounds) => {
                 let value = self.eval(inner, scope)?;
                 let [start, stop, step] = bounds.each_ref().map(|bound| match bound {
@@ -237,13 +235,7 @@ impl Interpreter {
 
 /// Puts an entry into a mapping, in the place of one with an equal key.
 fn put(entries: &mut Vec<(Value, Value)>, key: Value, value: Value, budget: &Budget) -> Outcome<()> {
-    let hashable = match &key {
-        Value::List(list) => matches!(list.sequence, Sequence::Tuple | Sequence::Group),
-        other => !matches!(other, Value::Dict(_)),
-    };
-    if !hashable {
-        return Err(Failure::new(format!("a {} cannot be a key", key.type_name())));
-    }
+    key.hashable()?;
     for (known, held) in entries.iter_mut() {
         if known.equals(&key, budget)? {
             *held = value;

@@ -14,10 +14,52 @@ use super::{Failure, Outcome, json, letters, methods, operators};
 const DEEPEST: usize = 20;
 
 const NAMES: [&str; 46] = [
-    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "first",
-    "float", "forceescape", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower",
-    "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr",
-    "slice", "sort", "string", "sum", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount",
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "wordcount",
 ];
 
 pub(super) fn is_known(name: &str) -> bool {
@@ -132,6 +174,9 @@ fn of_text(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outco
     }
     let text = to_str(value, budget)?;
     budget.spend(text.len())?;
+    if matches!(name, "indent" | "truncate") && !matches!(value, Value::Text(_)) {
+        return Err(Failure::new(format!("`{name}` takes a text and not {}", value.type_name())));
+    }
     let made: Arc<str> = match name {
         "trim" => methods::stripped(&text, "strip", call.text(0, "chars")?.as_deref()).into(),
         "upper" | "lower" | "capitalize" => letters::changed(&text, name, budget)?.unwrap_or_default().into(),

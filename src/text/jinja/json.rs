@@ -107,7 +107,8 @@ fn write(value: &Value, style: &Style, out: &mut Text<'_>, level: usize) -> Outc
             }
             if style.sorted {
                 let budget = out.budget();
-                let pairs = entries.iter().enumerate().map(|(index, (key, _))| (key.clone(), Value::Int(index as i128)));
+                let pairs =
+                    entries.iter().enumerate().map(|(index, (key, _))| (key.clone(), Value::Int(index as i128)));
                 let order = Value::sorted(pairs.collect(), false, budget)?;
                 let index = |value: &Value| value.as_int().and_then(|index| usize::try_from(index).ok());
                 entries = order.iter().filter_map(|value| entries.get(index(value)?).cloned()).collect();

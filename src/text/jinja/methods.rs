@@ -12,11 +12,51 @@ use super::{Failure, Outcome};
 
 /// The methods of a text that Python has and that are there.
 const OF_TEXTS: [&str; 45] = [
-    "capitalize", "casefold", "center", "count", "endswith", "expandtabs", "find", "format", "format_map", "index",
-    "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
-    "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix",
-    "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
-    "strip", "swapcase", "title", "upper", "zfill", "encode",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "upper",
+    "zfill",
+    "encode",
 ];
 
 /// Whether a value has a method of this name, which goes before a key of a mapping.
@@ -81,7 +121,11 @@ pub(super) fn call(value: &Value, name: &str, mut call: Call, budget: &Budget) -
                     count += 1;
                 }
             }
-            if name == "index" { Err(Failure::new("the value of `index` is not in the list")) } else { Ok(Value::Int(count)) }
+            if name == "index" {
+                Err(Failure::new("the value of `index` is not in the list"))
+            } else {
+                Ok(Value::Int(count))
+            }
         }
         other => Err(Failure::new(format!("{} has no method `{name}`", other.type_name()))),
     }

@@ -96,9 +96,9 @@ fn integers(operator: Operator, left: i128, right: i128) -> Outcome<Value> {
             let inexact = left.checked_rem(right).is_some_and(|rest| rest != 0) && (left < 0) != (right < 0);
             quotient.and_then(|quotient| quotient.checked_sub(i128::from(inexact)))
         }
-        Operator::Remainder => left.checked_rem(right).map(|rest| {
-            if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }
-        }),
+        Operator::Remainder => {
+            left.checked_rem(right).map(|rest| if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest })
+        }
         Operator::Power if right < 0 => return floats(operator, left as f64, right as f64),
         Operator::Power => match left {
             0 | 1 => Some(if right == 0 { 1 } else { left }),
@@ -185,7 +185,10 @@ pub(super) fn contains(container: &Value, item: &Value, budget: &Budget) -> Outc
             }
             other => Err(Failure::new(format!("`in` a text does not take {}", other.type_name()))),
         },
-        Value::Dict(dict) => Ok(dict.find(item, budget)?.is_some()),
+        Value::Dict(dict) => {
+            item.hashable()?;
+            Ok(dict.find(item, budget)?.is_some())
+        }
         Value::List(list) => {
             let taken = list.taken.get();
             if list.sequence == Sequence::Generator {

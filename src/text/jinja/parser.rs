@@ -116,7 +116,10 @@ impl Parser {
     fn made(&self, kind: Kind) -> Parsed<Expr> {
         let depth = kind.depth_inside() + 1;
         if depth > DEEPEST_TREE {
-            return Err(format!("an expression has more than {DEEPEST_TREE} operators in a row (line {})", self.line()));
+            return Err(format!(
+                "an expression has more than {DEEPEST_TREE} operators in a row (line {})",
+                self.line()
+            ));
         }
         Ok(Expr { kind, depth })
     }
@@ -126,8 +129,7 @@ impl Parser {
             let mut then = parser.or()?;
             while parser.skip_name("if") {
                 let test = Box::new(parser.or()?);
-                let otherwise =
-                    if parser.skip_name("else") { Some(Box::new(parser.expression()?)) } else { None };
+                let otherwise = if parser.skip_name("else") { Some(Box::new(parser.expression()?)) } else { None };
                 then = parser.made(Kind::If { test, then: Box::new(then), otherwise })?;
             }
             Ok(then)
@@ -229,7 +231,10 @@ impl Parser {
             self.primary()?
         };
         expr = self.postfix(expr)?;
-        while with_filter {
+        if !with_filter {
+            return Ok(expr);
+        }
+        loop {
             if self.is_operator("|") {
                 let call = self.filter_call()?;
                 expr = self.made(Kind::Filter(Box::new(expr), call))?;
@@ -239,10 +244,9 @@ impl Parser {
                 let arguments = self.arguments()?;
                 expr = self.made(Kind::Call(Box::new(expr), arguments))?;
             } else {
-                break;
+                return Ok(expr);
             }
         }
-        Ok(expr)
     }
 
     fn primary(&mut self) -> Parsed<Expr> {

@@ -69,7 +69,9 @@ pub(super) fn item(value: &Value, key: &Value, budget: &Budget) -> Outcome<Value
         return Ok(found);
     }
     match key {
-        Value::Text(name) => Ok(own_attribute(value, name, budget)?.unwrap_or_else(|| Value::Undefined(Arc::clone(name)))),
+        Value::Text(name) => {
+            Ok(own_attribute(value, name, budget)?.unwrap_or_else(|| Value::Undefined(Arc::clone(name))))
+        }
         other => Ok(Value::Undefined(super::pystr::to_str(other, budget)?)),
     }
 }
@@ -82,7 +84,8 @@ pub(super) fn attribute(value: &Value, name: &Arc<str>, budget: &Budget) -> Outc
     if let Some(found) = own_attribute(value, name, budget)? {
         return Ok(found);
     }
-    let found = if methods::is_mutator(value, name) { None } else { subscript(value, &Value::Text(Arc::clone(name)), budget)? };
+    let found =
+        if methods::is_mutator(value, name) { None } else { subscript(value, &Value::Text(Arc::clone(name)), budget)? };
     Ok(found.unwrap_or_else(|| Value::Undefined(Arc::clone(name))))
 }
 

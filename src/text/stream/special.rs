@@ -66,7 +66,11 @@ impl SpecialStops {
         }
         let units = self.units(held);
         let from = units.len().saturating_sub(longest.saturating_sub(1));
-        let begins = |start: &usize| self.stops.iter().any(|(_, wanted)| wanted.get(..units.len() - start).is_some_and(|begin| same(&units[*start..], begin)));
+        let begins = |start: &usize| {
+            self.stops
+                .iter()
+                .any(|(_, wanted)| wanted.get(..units.len() - start).is_some_and(|begin| same(&units[*start..], begin)))
+        };
         (from..units.len()).find(begins).and_then(|start| units.get(start)).map_or(held.len(), |(_, byte)| *byte)
     }
 

@@ -204,13 +204,9 @@ fn text_is_cut_where_paragraphs_end() {
 #[test]
 fn of_conversations_the_answers_are_learned() {
     let mut cutter = Cutter::new(&TOKENIZER, 40).unwrap();
-    let row = |answer: &str| Row::Answer {
-        messages: vec![Message::new("user", "the fox")],
-        answer: answer.to_owned(),
-    };
+    let row = |answer: &str| Row::Answer { messages: vec![Message::new("user", "the fox")], answer: answer.to_owned() };
     let [document] = &cutter.row(&row("12 dogs")).unwrap()[..] else { panic!("one document") };
-    let conversation =
-        TOKENIZER.conversation(&[Message::new("user", "the fox")], "12 dogs").unwrap();
+    let conversation = TOKENIZER.conversation(&[Message::new("user", "the fox")], "12 dogs").unwrap();
     assert_eq!(document.tokens, conversation.tokens);
     let answered = document.tokens.len() - conversation.prompt;
     assert_eq!(document.learn, [vec![PROMPT; conversation.prompt], vec![ANSWER; answered]].concat());
