@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
+use paceline::command::fields;
 use paceline::files;
 use paceline::{Message, Prompt};
 use serde::Deserialize;
-use serde_json::Value;
 
 /// How a file of prompts is written; all are JSON lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -115,10 +115,11 @@ pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(V
 fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
     let text =
         std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-    let row: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON object ({error})"))?;
-    let text_of = |key: &str| match row.get(key) {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Number(number)) => Some(number.to_string()),
+    let row = fields::read(text).map_err(|error| format!("it is no JSON object ({error})"))?;
+    // A number is taken as it is written: two ids of more than 64 bits would be one as a float.
+    let text_of = |key: &str| match row.text(key).ok().flatten() {
+        Some(text) if text.starts_with('"') => serde_json::from_str::<String>(text).ok(),
+        Some(text) if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => Some(text.to_owned()),
         _ => None,
     };
     let needed = |key: &str| text_of(key).ok_or_else(|| format!("it has no text `{key}`"));
@@ -136,11 +137,10 @@ fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
     };
     Ok(match format {
         Format::Tasks => {
-            let prompt = match (text_of("prompt"), row.get("messages")) {
+            let prompt = match (text_of("prompt"), row.text("messages").map_err(|error| error.to_string())?) {
                 (Some(text), None) => Prompt::Text(text),
-                (None, Some(messages)) => Prompt::Messages(
-                    serde_json::from_value(messages.clone())
-                        .map_err(|error| format!("its `messages` cannot be used ({error})"))?,
+                (None, Some(_)) => Prompt::Messages(
+                    row.value("messages").map_err(|error| error.to_string())?.ok_or("it has no `messages`")?,
                 ),
                 (Some(_), Some(_)) => return Err("it has both `prompt` and `messages`".into()),
                 (None, None) => return Err("it has neither `prompt` nor `messages`".into()),
@@ -150,8 +150,8 @@ fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
             case(text_of("id"), category, prompt, check)
         }
         Format::SpecBench => {
-            let first = row.get("turns").and_then(|turns| turns.get(0)).and_then(Value::as_str);
-            let first = first.ok_or("it has no first of `turns`")?.to_owned();
+            let turns: Option<Vec<String>> = row.value("turns").map_err(|error| error.to_string())?;
+            let first = turns.into_iter().flatten().next().ok_or("it has no first of `turns`")?;
             let id = text_of("question_id").map(|id| format!("spec-bench-{id}"));
             case(id, or_empty("category"), Prompt::Messages(said(first)), None)
         }
@@ -216,6 +216,17 @@ mod tests {
         );
         let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
         assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");
+    }
+
+    #[test]
+    fn ids_that_are_long_numbers_stay_apart() {
+        let row = |id: &str| format!("{{\"id\": {id}, \"prompt\": \"x\", \"weight\": 1e400}}\n");
+        let ids = ["12345678901234567890123", "12345678901234567890124", "9007199254740993.0", "-0"];
+        let (cases, complaints) = read(&ids.map(row).concat(), Format::Tasks, None);
+        assert_eq!(
+            (cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), complaints.len()),
+            (ids.to_vec(), 0)
+        );
     }
 
     #[test]

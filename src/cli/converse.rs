@@ -1,11 +1,11 @@
 //! A conversation on the terminal: a line is a turn; models without a chat template continue each line by itself.
 
 use anyhow::anyhow;
+use paceline::command::fields::Fields;
 use paceline::command::output::{note, say};
 use paceline::command::signals::{Keeping, Signal, received};
 use paceline::{Engine, Error, GenerationConfig, Message, Prompt};
 
-use super::fields::Fields;
 use super::generate::{AnswerError, answer, finish};
 #[cfg(unix)]
 use super::line::LONGEST;

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
 use paceline::command::engine::CommandEngine;
+use paceline::command::fields::Fields;
 use paceline::command::output::{OutputFailed, note, print, print_json, print_line, say};
 use paceline::command::progress::{self, Progress};
 use paceline::command::signals::{Keeping, on_signal, received};
@@ -15,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::converse::converse;
 use super::endings;
-use super::fields::Fields;
 use super::flags::{GenerateFlags, Settings, resolve};
 use super::prompts::{self, Task};
 use super::shipped;

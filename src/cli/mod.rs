@@ -6,7 +6,6 @@
 mod bench;
 mod converse;
 mod endings;
-mod fields;
 mod flags;
 mod generate;
 mod inspect;

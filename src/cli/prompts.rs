@@ -4,12 +4,11 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use paceline::command::fields::{self, Fields};
 use paceline::command::wording::in_words;
 use paceline::files::{ReadError, read_input};
 use paceline::{GenerationConfig, Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
-
-use super::fields::{self, Fields};
 
 /// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
 /// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.

@@ -5,6 +5,7 @@
 //! Programs that use the library need none of this.
 
 pub mod engine;
+pub mod fields;
 pub mod output;
 pub mod progress;
 pub mod signals;

@@ -206,7 +206,7 @@ fn check(arguments: &Map<String, Value>) -> Result<(), String> {
 /// A message as transformers gives it to templates: without fields that are null, and with its reasoning under the names that
 /// templates know.
 fn as_templates_see(message: &Message) -> Map<String, Value> {
-    let mut fields: Map<String, Value> = message
+    let fields: Map<String, Value> = message
         .fields()
         .iter()
         .filter(|(_, value)| !value.is_null())
@@ -219,8 +219,7 @@ fn as_templates_see(message: &Message) -> Map<String, Value> {
         fields.iter().filter(|(name, _)| *name != "thinking").map(|(name, value)| (name.clone(), value.clone())),
     );
     named.insert("reasoning_content".to_owned(), reasoning);
-    fields = named;
-    fields
+    named
 }
 
 /// Marks the end of a field of the last message; returns what it was.
@@ -299,7 +298,7 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<Found>, Tex
     let path = dir.join("chat_template.jinja");
     if let Some(source) = optional(&path)? {
         let tool_use = optional(&dir.join("additional_chat_templates").join("tool_use.jinja"))?;
-        return Ok(Some(Found { path, source: source.to_string(), tool_use: tool_use.map(|text| text.to_string()) }));
+        return Ok(Some(Found { path, source, tool_use }));
     }
     let (path, stored) = match stored {
         Some(stored) => (dir.join("tokenizer_config.json"), Some(stored)),

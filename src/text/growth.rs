@@ -160,15 +160,15 @@ mod tests {
         Growth::of(json!({"normalizer": normalizer, "decoder": decoder, "model": [1]}).to_string().as_bytes())
     }
 
-    fn replace(pattern: Value, content: &str) -> Value {
+    fn replace(pattern: &Value, content: &str) -> Value {
         json!({"type": "Replace", "pattern": pattern, "content": content})
     }
 
     #[test]
     fn real_tokenizers_grow_a_little() {
-        let spaces = replace(json!({"String": " "}), "▁");
+        let spaces = replace(&json!({"String": " "}), "▁");
         let llama = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]});
-        let decoder = json!({"type": "Sequence", "decoders": [replace(json!({"String": "▁"}), " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
+        let decoder = json!({"type": "Sequence", "decoders": [replace(&json!({"String": "▁"}), " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
         assert_eq!(growth(&llama, &decoder), Ok(Growth { encoding: 12, decoding: 1 }));
         assert_eq!(growth(&spaces, &Value::Null), Ok(Growth { encoding: 3, decoding: 1 }));
         assert_eq!(
@@ -182,13 +182,13 @@ mod tests {
 
     #[test]
     fn what_would_take_all_memory_is_refused() {
-        let doubling = vec![replace(json!({"String": "a"}), "aa"); 40];
+        let doubling = vec![replace(&json!({"String": "a"}), "aa"); 40];
         let chain = |name: &str, parts: &[Value]| json!({"type": "Sequence", name: parts});
         for (normalizer, decoder, said) in [
             (chain("normalizers", &doubling), Value::Null, "4096 times"),
             (Value::Null, chain("decoders", &doubling), "4096 times"),
             (chain("normalizers", &vec![json!({"type": "Strip"}); 100]), Value::Null, "in a row"),
-            (replace(json!({"Regex": ""}), &"x".repeat(5000)), Value::Null, "4096 times"),
+            (replace(&json!({"Regex": ""}), &"x".repeat(5000)), Value::Null, "4096 times"),
             (json!({"type": "Prepend", "prepend": "x".repeat(5000)}), Value::Null, "4096 times"),
             // Its index has four billion bytes.
             (

@@ -19,6 +19,7 @@ mod energy;
 #[cfg(unix)]
 mod examples;
 mod memory;
+mod messages;
 mod models;
 mod prompt_files;
 mod shipped;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
 mod damage;
+mod hostile;
 
 use std::fs;
 use std::path::Path;

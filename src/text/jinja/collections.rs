@@ -67,6 +67,7 @@ fn unique(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let (mut seen, mut result): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     for item in iterate(value, budget)? {
         let key = key(&item, path.as_ref(), case_sensitive, budget)?;
+        key.hashable()?;
         let mut known = false;
         for other in &seen {
             known |= key.equals(other, budget)?;

@@ -235,13 +235,7 @@ impl Interpreter {
 
 /// Puts an entry into a mapping, in the place of one with an equal key.
 fn put(entries: &mut Vec<(Value, Value)>, key: Value, value: Value, budget: &Budget) -> Outcome<()> {
-    let hashable = match &key {
-        Value::List(list) => matches!(list.sequence, Sequence::Tuple | Sequence::Group),
-        other => !matches!(other, Value::Dict(_)),
-    };
-    if !hashable {
-        return Err(Failure::new(format!("a {} cannot be a key", key.type_name())));
-    }
+    key.hashable()?;
     for (known, held) in entries.iter_mut() {
         if known.equals(&key, budget)? {
             *held = value;

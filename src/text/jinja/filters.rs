@@ -174,6 +174,9 @@ fn of_text(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outco
     }
     let text = to_str(value, budget)?;
     budget.spend(text.len())?;
+    if matches!(name, "indent" | "truncate") && !matches!(value, Value::Text(_)) {
+        return Err(Failure::new(format!("`{name}` takes a text and not {}", value.type_name())));
+    }
     let made: Arc<str> = match name {
         "trim" => methods::stripped(&text, "strip", call.text(0, "chars")?.as_deref()).into(),
         "upper" | "lower" | "capitalize" => letters::changed(&text, name, budget)?.unwrap_or_default().into(),

@@ -80,7 +80,7 @@ pub(super) fn percent(text: &str, values: &Value, budget: &Budget) -> Outcome<Va
         percent_one(&value, kind, spec, &mut out)?;
     }
     let strict = matches!(values, Value::List(list) if matches!(list.sequence, Sequence::Tuple | Sequence::Group));
-    let strict = strict || !matches!(values, Value::List(_) | Value::Dict(_));
+    let strict = strict || !matches!(values, Value::List(_) | Value::Dict(_) | Value::Undefined(_));
     if strict && next.next().is_some() {
         return Err(Failure::new("there are more values than `%` in the text"));
     }

@@ -68,8 +68,8 @@ impl<'a> Lexer<'a> {
     fn run(&mut self) -> Result<(), String> {
         while !self.rest().is_empty() {
             let rest = self.rest();
-            let tag = ["{%", "{{", "{#"].iter().filter_map(|tag| rest.find(tag)).min();
-            let Some(start) = tag else {
+            let begins_tag = |brace: &usize| matches!(rest.as_bytes().get(brace + 1), Some(b'%' | b'{' | b'#'));
+            let Some(start) = rest.match_indices('{').map(|(brace, _)| brace).find(begins_tag) else {
                 self.push(Token::Data(rest.into()));
                 self.advance(rest.len());
                 break;

@@ -11,6 +11,7 @@ pub(super) fn filter(name: &str, value: &Value, call: &mut Call, budget: &Budget
     if let Value::Text(text) = value {
         budget.spend(text.len())?;
     }
+    value.defined()?;
     match name {
         "int" => {
             let default = call.take(0, "default").unwrap_or(Value::Int(0));

@@ -185,7 +185,10 @@ pub(super) fn contains(container: &Value, item: &Value, budget: &Budget) -> Outc
             }
             other => Err(Failure::new(format!("`in` a text does not take {}", other.type_name()))),
         },
-        Value::Dict(dict) => Ok(dict.find(item, budget)?.is_some()),
+        Value::Dict(dict) => {
+            item.hashable()?;
+            Ok(dict.find(item, budget)?.is_some())
+        }
         Value::List(list) => {
             let taken = list.taken.get();
             if list.sequence == Sequence::Generator {

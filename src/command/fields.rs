@@ -8,13 +8,16 @@ use serde_json::{Map, Value};
 
 /// An object's fields in their order, names and values as they are written.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub struct Fields {
     fields: Vec<(String, String)>,
 }
 
 impl Fields {
-    /// One field.
-    pub(super) fn of(name: &str, value: &str) -> Result<Self, anyhow::Error> {
+    /// One field, a text.
+    ///
+    /// # Errors
+    /// Never; it is here for what writes JSON.
+    pub fn of(name: &str, value: &str) -> Result<Self, anyhow::Error> {
         let mut fields = Self::default();
         fields.push(name, &value)?;
         Ok(fields)
@@ -28,19 +31,22 @@ impl Fields {
     }
 
     /// The names of the fields, without those that are not text (half of a surrogate pair).
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+    pub fn names(&self) -> impl Iterator<Item = String> {
         self.fields.iter().filter_map(|(name, _)| serde_json::from_str(name).ok())
     }
 
     /// Leaves fields out.
-    pub(super) fn remove(&mut self, names: &[&str]) {
+    pub fn remove(&mut self, names: &[&str]) {
         let is_named =
             |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| names.contains(&name.as_str()));
         self.fields.retain(|(name, _)| !is_named(name));
     }
 
-    /// The text of a field of ours; `null` is how some programs write that there is none.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, anyhow::Error> {
+    /// The text of a field of ours, as it is written; `null` is how some programs write that there is none.
+    ///
+    /// # Errors
+    /// If it is there twice.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, anyhow::Error> {
         let is_it = |known: &str| serde_json::from_str::<String>(known).is_ok_and(|known| known == name);
         let mut found = self.fields.iter().filter(|(known, _)| is_it(known));
         let value = found.next().map(|(_, value)| value.as_str());
@@ -54,7 +60,7 @@ impl Fields {
     ///
     /// # Errors
     /// If it is there twice, cannot be read, or has a number that would be another.
-    pub(super) fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, anyhow::Error> {
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, anyhow::Error> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         if let Some(number) = changed_number(text) {
             bail!("the number {number} in `{name}` is beyond 64 bits and would be changed: write it in quotes.");
@@ -67,7 +73,10 @@ impl Fields {
     }
 
     /// The object with further fields behind these.
-    pub(super) fn object_with(mut self, more: &Map<String, Value>) -> Result<String, anyhow::Error> {
+    ///
+    /// # Errors
+    /// Never; it is here for what writes JSON.
+    pub fn object_with(mut self, more: &Map<String, Value>) -> Result<String, anyhow::Error> {
         for (name, value) in more {
             self.push(name, value)?;
         }
@@ -77,7 +86,10 @@ impl Fields {
 }
 
 /// Reads the object on a line; what the names and values say is not looked at.
-pub(super) fn read(line: &str) -> Result<Fields, serde_json::Error> {
+///
+/// # Errors
+/// A reason with its column, if the line is not an object.
+pub fn read(line: &str) -> Result<Fields, serde_json::Error> {
     let mut fields = Vec::new();
     let mut rest = Rest { line, at: 0 };
     if rest.sign() != Some('{') {
@@ -147,7 +159,7 @@ impl<'a> Rest<'a> {
     }
 
     fn end(mut self, fields: Vec<(String, String)>) -> Result<Fields, serde_json::Error> {
-        if self.sign().is_some() { Err(self.wrong("the end of the line")) } else { Ok(Fields { fields }) }
+        if self.sign().is_some() { Err(self.error("trailing characters")) } else { Ok(Fields { fields }) }
     }
 
     fn wrong(&self, wanted: &str) -> serde_json::Error {
