@@ -96,7 +96,7 @@ impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Plain => "a plain file",
-            Self::Folder => "a folder",
+            Self::Folder => "a directory",
             Self::Pipe => "a pipe",
             Self::Socket => "a socket",
             Self::Device => "a device",

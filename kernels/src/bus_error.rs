@@ -42,7 +42,7 @@ mod linux {
         }
     }; MOST_FILES];
 
-    /// What begins the sentences, and what was done before about the signal.
+    /// The program's name, which begins its sentences, and what was done before about the signal.
     static INSTALLED: OnceLock<(&'static str, libc::sigaction)> = OnceLock::new();
 
     /// An entry among the mappings that are explained, as long as it lives; it has to go before the mapping does.
@@ -90,17 +90,17 @@ mod linux {
         sentence.into_bytes().into_boxed_slice()
     }
 
-    /// Ends this process with a sentence behind `beginning` and exit code 1 where a mapped file turns out to lack what is read of
+    /// Ends this process with a sentence behind `name` and a colon, and exit code 1, where a mapped file turns out to lack what is read of
     /// it, instead of by a signal without a word. This takes the process's handler of `SIGBUS`, and passes on to the one before
     /// what has nothing to do with mapped files. For programs, at their start; further calls change nothing.
-    pub fn explain_bus_errors(beginning: &'static str) {
+    pub fn explain_bus_errors(name: &'static str) {
         // SAFETY: all zeros are a valid `sigaction`, and the calls get pointers to live values of that type.
         unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             if INSTALLED.get().is_some() || libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut before) != 0 {
                 return;
             }
-            if INSTALLED.set((beginning, before)).is_err() {
+            if INSTALLED.set((name, before)).is_err() {
                 return;
             }
             let mut ours: libc::sigaction = std::mem::zeroed();
@@ -120,9 +120,10 @@ mod linux {
             for slot in &SLOTS {
                 let start = slot.start.load(Ordering::Acquire);
                 if start > TAKEN && (start..slot.end.load(Ordering::Relaxed)).contains(&address) {
-                    if let Some((beginning, _)) = INSTALLED.get() {
-                        write(beginning.as_ptr(), beginning.len());
+                    if let Some((name, _)) = INSTALLED.get() {
+                        write(name.as_ptr(), name.len());
                     }
+                    write(b": ".as_ptr(), 2);
                     write(slot.sentence.load(Ordering::Relaxed), slot.length.load(Ordering::Relaxed));
                     libc::_exit(1);
                 }
@@ -184,5 +185,5 @@ mod other {
     }
 
     /// Does nothing on this system.
-    pub fn explain_bus_errors(_beginning: &'static str) {}
+    pub fn explain_bus_errors(_name: &'static str) {}
 }

@@ -55,9 +55,9 @@ fn other_bus_errors_are_left_to_who_handled_them_before() {
 #[ignore = "started by another test"]
 fn reads_what_was_cut() {
     let Some((file, path)) = open() else { return };
-    explain_bus_errors("test: ");
+    explain_bus_errors("test");
     // Called by two parts of a program, it is the same.
-    explain_bus_errors("other: ");
+    explain_bus_errors("other");
     let file = MappedFile::new(file, &path).expect("it can be mapped");
     // From another thread than the one that called.
     let read = std::thread::scope(|scope| scope.spawn(|| cut_and_read(&file, &path)).join());
@@ -68,7 +68,7 @@ fn reads_what_was_cut() {
 #[ignore = "started by another test"]
 fn reads_another_mapping() {
     let Some((file, path)) = open() else { return };
-    explain_bus_errors("test: ");
+    explain_bus_errors("test");
     // One that is gone is not explained either.
     drop(MappedFile::new(File::open(&path).expect("it was made"), &path));
     // SAFETY: it is read-only, and that it is cut is what this process is for.

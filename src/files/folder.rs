@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, WriteError, beside, folder_of, not_plain, parts, sync_folder_of, where_it_leads};
+use super::{Kind, WriteError, folder_of, not_plain, parts, sync_folder_of, where_it_leads};
 
 /// A folder that is being filled and not yet in its place; dropped before [`commit`](Self::commit), it leaves nothing.
 ///
 /// Where the system can exchange two folders, that is how it comes to its place. Elsewhere a former one is moved aside
-/// (`.old`) for a moment; should the process end right then, [`AtomicFolder::recover`] brings it back.
+/// (`NAME.PID-NUMBER.old`) for a moment; should the process end right then, [`AtomicFolder::recover`] brings it back.
 #[derive(Debug)]
 pub struct AtomicFolder {
     /// As it was named.
@@ -52,9 +52,7 @@ impl AtomicFolder {
     pub fn commit(self) -> Result<(), WriteError> {
         let finish = || {
             sync_tree(&self.part)?;
-            // Several processes that replace one folder do so one after another, where the system has such locks.
-            let turn = File::open(folder_of(&self.place))?;
-            let _ = turn.lock();
+            let _turn = turn(&self.place)?;
             if !is_there(&self.place)? {
                 fs::rename(&self.part, &self.place)?;
             } else if !exchange(&self.part, &self.place)? {
@@ -67,9 +65,8 @@ impl AtomicFolder {
     }
 
     /// Moves it to the place of another folder in two steps.
-    fn replace(&self) -> io::Result<()> {
-        let old = beside(&self.place, ".old");
-        remove_folder(&old)?;
+    pub(super) fn replace(&self) -> io::Result<()> {
+        let old = parts::old_name(&self.place);
         fs::rename(&self.place, &old)?;
         if let Err(error) = fs::rename(&self.part, &self.place) {
             fs::rename(&old, &self.place)?;
@@ -86,11 +83,25 @@ impl AtomicFolder {
     pub fn recover(path: &Path) -> Result<(), WriteError> {
         let bring_back = || {
             let place = where_it_leads(path)?;
-            let old = beside(&place, ".old");
-            if place.exists() || !old.is_dir() { Ok(()) } else { fs::rename(&old, &place) }
+            if parts::old(&place).is_empty() {
+                return Ok(());
+            }
+            let _turn = turn(&place)?;
+            for old in parts::old(&place) {
+                // One that was replaced goes.
+                if is_there(&place)? { remove_folder(&old)? } else { fs::rename(&old, &place)? }
+            }
+            Ok(())
         };
         bring_back().map_err(|source| WriteError { path: path.to_owned(), source })
     }
+}
+
+/// Waits until no other process replaces a folder beside `place`, where the system has such locks.
+fn turn(place: &Path) -> io::Result<File> {
+    let folder = File::open(folder_of(place))?;
+    let _ = folder.lock();
+    Ok(folder)
 }
 
 impl Drop for AtomicFolder {

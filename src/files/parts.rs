@@ -11,18 +11,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, beside, folder_of, patient_options};
 
-const ENDING: &str = ".part";
+/// What parts end with.
+const PART: &str = ".part";
+/// What a folder that was moved out of the way ends with.
+const OLD: &str = ".old";
+
+/// A name beside `place` that this process has not used yet.
+fn name(place: &Path, ending: &str) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    beside(place, &format!(".{}-{}{ending}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A name for the folder at `place` while another one takes its place.
+pub(super) fn old_name(place: &Path) -> PathBuf {
+    // Processes that count apart from each other, as in containers, may have one number.
+    std::iter::repeat_with(|| name(place, OLD)).find(|name| fs::symlink_metadata(name).is_err()).unwrap_or_default()
+}
+
+/// Folders that were moved out of the way of `place`.
+pub(super) fn old(place: &Path) -> Vec<PathBuf> {
+    called(place, OLD)
+}
 
 /// Makes and locks a part of `place`, under a name that nothing has.
 ///
 /// # Errors
 /// Those of `make`, which says `AlreadyExists` where something has the name.
 pub(super) fn new(place: &Path, make: impl Fn(&Path) -> io::Result<File>) -> io::Result<(PathBuf, File)> {
-    /// Processes that count apart from each other, as in containers, may have one number.
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let part = beside(place, &format!(".{}-{number}{ENDING}", std::process::id()));
+        let part = name(place, PART);
         match make(&part) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -40,18 +57,21 @@ pub(super) fn new(place: &Path, make: impl Fn(&Path) -> io::Result<File>) -> io:
 
 /// Removes the parts of `place` whose writers are gone. What cannot be removed stays, and does no harm.
 pub(super) fn remove_stale(place: &Path) {
-    let Some(name) = place.file_name() else { return };
-    for entry in fs::read_dir(folder_of(place)).into_iter().flatten().flatten() {
-        if is_part(&entry.file_name(), name) {
-            let _ = remove_if_stale(&entry.path());
-        }
+    for part in called(place, PART) {
+        let _ = remove_if_stale(&part);
     }
 }
 
-/// Whether a file is called like a part of the file `name`.
-fn is_part(file: &OsStr, name: &OsStr) -> bool {
+/// What lies beside `place` under a name that [`name`] gives.
+fn called(place: &Path, ending: &str) -> Vec<PathBuf> {
+    let Some(name) = place.file_name() else { return Vec::new() };
+    let entries = fs::read_dir(folder_of(place)).into_iter().flatten().flatten();
+    entries.filter(|entry| is_called(&entry.file_name(), name, ending)).map(|entry| entry.path()).collect()
+}
+
+fn is_called(file: &OsStr, name: &OsStr, ending: &str) -> bool {
     let of_name = file.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
-    let numbers = of_name.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(ENDING.as_bytes()));
+    let numbers = of_name.and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(ending.as_bytes()));
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let is_pair = |text: &[u8]| {
         let dash = text.iter().position(|&byte| byte == b'-');

@@ -50,20 +50,38 @@ fn what_a_sudden_end_leaves_is_put_right() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
     // Ended between the two moves of a commit.
-    fs::create_dir(dir.path().join("model.old")).unwrap();
-    fs::create_dir(dir.path().join("model.part")).unwrap();
-    fs::write(dir.path().join("model.old/weights"), "").unwrap();
-    fs::write(dir.path().join("model.part/rest"), "").unwrap();
+    fs::create_dir(dir.path().join("model.4000000-1.old")).unwrap();
+    fs::create_dir(dir.path().join("model.4000000-0.part")).unwrap();
+    fs::write(dir.path().join("model.4000000-1.old/weights"), "").unwrap();
+    fs::write(dir.path().join("model.4000000-0.part/rest"), "").unwrap();
     AtomicFolder::recover(&path).unwrap();
     assert_eq!(names(&path), ["weights"]);
     let folder = AtomicFolder::create(&path).unwrap();
     assert!(names(folder.part()).is_empty());
     folder.commit().unwrap();
     assert!(names(&path).is_empty());
-    // Ended after the second move.
+    // Ended after the second move. What somebody keeps beside it is not ours.
+    fs::create_dir(dir.path().join("model.4000000-1.old")).unwrap();
     fs::create_dir(dir.path().join("model.old")).unwrap();
     AtomicFolder::create(&path).unwrap().commit().unwrap();
-    assert_eq!(names(dir.path()), ["model"]);
+    assert_eq!(names(dir.path()), ["model", "model.old"]);
+    fs::remove_dir(&path).unwrap();
+    AtomicFolder::recover(&path).unwrap();
+    assert_eq!(names(dir.path()), ["model.old"]);
+}
+
+/// Systems that cannot exchange two folders move the former one out of the way.
+#[test]
+fn a_folder_is_replaced_in_two_steps_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("former"), "").unwrap();
+    let folder = AtomicFolder::create(&path).unwrap();
+    fs::write(folder.part().join("new"), "").unwrap();
+    folder.replace().unwrap();
+    drop(folder);
+    assert_eq!((names(&path), names(dir.path())), (vec!["new".to_owned()], vec!["model".to_owned()]));
 }
 
 #[test]
@@ -90,7 +108,7 @@ fn special(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     use std::os::unix::net::UnixListener;
 
     let path = |name: &str| folder.join(name);
-    let mut all = vec![(path("folder"), "a folder"), (path("socket"), "a socket"), (path("zero"), "a device")];
+    let mut all = vec![(path("folder"), "a directory"), (path("socket"), "a socket"), (path("zero"), "a device")];
     fs::create_dir(path("folder")).unwrap();
     UnixListener::bind(path("socket")).unwrap();
     symlink("/dev/zero", path("zero")).unwrap();
@@ -171,7 +189,7 @@ fn what_is_no_plain_file_is_not_replaced() {
         let message = write_file(&path, b"new").unwrap_err().to_string();
         assert!(message.contains(&format!("it is {kind}, not a plain file")), "{message}");
         let folder = AtomicFolder::create(&path).map(drop);
-        assert_eq!(folder.is_err(), kind != "a folder");
+        assert_eq!(folder.is_err(), kind != "a directory");
         let after = fs::symlink_metadata(&path).unwrap();
         assert_eq!((before.file_type(), before.modified().unwrap()), (after.file_type(), after.modified().unwrap()));
     }

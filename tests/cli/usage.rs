@@ -85,7 +85,7 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         run.fails(2, words);
     }
     if Path::new("/dev/zero").exists() {
-        generate(&["--drafter", "skip:file:/dev/zero"]).fails(2, &["/dev/zero", "more than the 65536 bytes"]);
+        generate(&["--drafter", "skip:file:/dev/zero"]).fails(2, &["/dev/zero", "it is a device"]);
     }
     for (arguments, words) in [
         (&["--period", "24"][..], &["`24`", "--period", "7d"][..]),
@@ -184,7 +184,7 @@ fn a_config_file_without_end_is_refused() {
     let (_directory, path) = file("#".repeat((1 << 20) + 1));
     generate(&["--prompt", "x", "--config", &path]).fails(1, &words);
     if Path::new("/dev/zero").exists() {
-        generate(&["--prompt", "x", "--config", "/dev/zero"]).fails(1, &words);
+        generate(&["--prompt", "x", "--config", "/dev/zero"]).fails(1, &["config file", "it is a device"]);
     }
     let (_directory, path) = file("#".repeat(1 << 20));
     generate(&["--prompt", "x", "--config", &path, "--max-new-tokens", "1"]).succeeds();

@@ -43,7 +43,7 @@ fn what_is_not_a_state_of_ours_is_left_alone() {
     assert!(StateFile::take_up(&path, "a", false).warnings[0].contains("left alone"));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(StateFile::take_up(&path, "a", false).warnings[0].contains("(it is a folder, not a plain file)"));
+    assert!(StateFile::take_up(&path, "a", false).warnings[0].contains("(it is a directory, not a plain file)"));
     assert_eq!(names(dir.path()), ["state.json"]);
 }
 
@@ -53,7 +53,8 @@ fn a_new_or_empty_file_is_begun_and_leaves_nothing_until_it_is_written() {
     for is_there in [false, true] {
         let taken = StateFile::take_up(&path, "a", false);
         assert!(taken.warnings.is_empty() && taken.known.is_none(), "{:?}", taken.warnings);
-        assert_eq!(names(dir.path()).len(), usize::from(is_there));
+        // The state and its lock.
+        assert_eq!(names(dir.path()).len(), if is_there { 2 } else { 0 });
         let mut online = Online::new("a");
         learn(&mut online);
         let saved = taken.file.unwrap().save(&online, PATIENCE).unwrap();
