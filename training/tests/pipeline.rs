@@ -178,6 +178,7 @@ fn a_training_that_a_signal_ends_leaves_a_checkpoint_and_goes_on() {
     // Its first line comes when it has trained for a second.
     let mut lines = BufReader::new(running.stderr.take().unwrap()).lines().map(Result::unwrap);
     if !lines.any(|line| line.contains(" tokens (")) {
+        running.wait().unwrap();
         return println!("skipped: it trains too fast here to be ended");
     }
     Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
