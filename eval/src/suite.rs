@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
+use paceline::command::visible;
 use paceline::command::wording::{in_words, read_settings};
 use paceline::files;
 use paceline::{EngineConfig, GenerationConfig, Quality};
@@ -123,10 +124,12 @@ impl Suite {
                 None => in_words(error.message()),
             };
             let line = line + 1;
+            // A reason may quote the file.
+            let reason = visible::line(&reason);
             anyhow!("The suite {shown} cannot be used, line {line}: {reason}; `paceline-eval run --help` shows one.")
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let wrong = |reason: String| anyhow!("The suite {shown} cannot be used: {reason}");
+        let wrong = |reason: String| anyhow!("The suite {shown} cannot be used: {}", visible::line(&reason));
         let mut engine: EngineConfig = settings(&file.engine, "engine").map_err(wrong)?;
         let from_here = |path: &PathBuf| folder.join(path);
         engine.model = engine.model.as_ref().map(from_here);

@@ -15,12 +15,16 @@ use crate::model::{Decoder, into_values};
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RequestHints {
     /// The turn of the conversation, from 1 on. Known of itself for prompts of messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<f32>,
     /// The share of drafted tokens that was accepted in this user's answers before, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub past_acceptance: Option<f32>,
     /// How well retrieved passages in the prompt fit the question, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub relevance: Option<f32>,
     /// How busy the machine is, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f32>,
 }
 

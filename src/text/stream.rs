@@ -379,7 +379,7 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         }
         let certain = self.possible_stop().min(self.special.possible(&self.held));
         let rest = self.held.split_off(certain);
-        self.special.advance(certain, &rest);
+        self.special.advance(certain);
         std::mem::replace(&mut self.held, rest)
     }
 

@@ -48,7 +48,7 @@ fn under_every_limit_there_is_an_answer_or_a_sentence() {
                 "1",
                 "--no-journal",
             ],
-            340_000,
+            700_000,
         ),
     ];
     for (arguments, enough) in runs {

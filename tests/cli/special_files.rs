@@ -107,6 +107,9 @@ fn special_files_that_settings_name_are_told_and_stay() {
             if (setting[0], *kind) == ("--config", "empty device") {
                 // How people say that there is no file of settings.
                 assert_eq!(run.code, Some(0), "{run:?}");
+            } else if (setting[0], *kind) == ("--importance-text", "file of the system") {
+                // It is text like any other.
+                assert_eq!(run.code, Some(0), "{run:?}");
             } else if (setting[0], *kind) == ("--prompts", "file of the system") {
                 // It is text, with an error for each line.
                 assert_eq!(run.code, Some(1), "{run:?}");

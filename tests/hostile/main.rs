@@ -54,7 +54,7 @@ fn plain(name: &str, form: Form, seeds: Vec<Vec<u8>>, read: fn(&[u8]) -> readers
 fn configurations() {
     let seeds = [
         json!({}),
-        json!({"model_type": "mistral", "sliding_window": 8}),
+        json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 8}),
         json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
         json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}),
     ];

@@ -166,7 +166,9 @@ fn an_answer_that_is_cancelled_before_it_begins_is_empty() {
 fn an_engine_takes_so_many_requests_and_no_more_until_one_is_done() {
     let (_folder, engine) = roomy_engine(None);
     let goes_on = engine.generate(prompt(), &endless()).unwrap();
-    // It may be taken from the queue at any moment from here on.
+    // Once something comes of it, it is no longer in the queue.
+    let mut goes_on = goes_on;
+    assert!(goes_on.next().is_some());
     let mut waiting: Vec<_> = (0..64).map(|_| engine.generate(prompt(), &endless()).unwrap()).collect();
     let refused = std::iter::repeat_with(|| engine.generate(prompt(), &endless())).take(2).find_map(Result::err);
     assert!(matches!(refused, Some(Error::Busy { waiting: 64 })), "{refused:?}");

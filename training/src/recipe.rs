@@ -10,6 +10,7 @@ mod sentences;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use paceline::command::visible;
 use paceline::files;
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +55,10 @@ pub enum RecipeError {
     },
 }
 
-/// With a full stop, unless it is a question.
+/// With a full stop, unless it is a question; it may quote the file.
 fn ended(reason: &str) -> String {
-    if reason.ends_with('?') { reason.to_owned() } else { format!("{reason}.") }
+    let reason = visible::line(reason);
+    if reason.ends_with('?') { reason.into_owned() } else { format!("{reason}.") }
 }
 
 /// All settings. Sections that a recipe leaves out have their defaults.

@@ -75,8 +75,9 @@ impl SpecialStops {
     }
 
     /// Follows the held text, whose first `bytes` were handed out.
-    pub(super) fn advance(&mut self, bytes: usize, held: &str) {
-        self.marks.retain(|(byte, _)| *byte >= bytes && (!held.is_empty() || *byte > bytes));
+    pub(super) fn advance(&mut self, bytes: usize) {
+        // Those right before what is held may begin a stop text with it.
+        self.marks.retain(|(byte, _)| *byte >= bytes);
         self.marks.iter_mut().for_each(|(byte, _)| *byte -= bytes);
     }
 
