@@ -202,7 +202,8 @@ impl<T: Borrow<Tokenizer>> TextStream<T> {
         if self.stopped.is_some() || self.special.is_empty() {
             return Ok(Piece { text: String::new(), stopped: self.stopped });
         }
-        self.special.push(token, &self.held);
+        let is_unfinished = self.window.seen < self.window.full.len() || !self.run.partial.is_empty();
+        self.special.push(token, &self.held, is_unfinished);
         if let Some((start, stop)) = self.special.find(&self.held)
             && start == self.held.len()
         {

@@ -10,6 +10,9 @@ enum Unit {
     Token(u32),
 }
 
+/// Stands for an unfinished character, which is no part of a stop text; no tokenizer has so many tokens.
+const UNFINISHED: u32 = u32::MAX;
+
 /// The stop texts with special tokens, and the special tokens that came among the text that is held back.
 #[derive(Debug, Default)]
 pub(super) struct SpecialStops {
@@ -40,8 +43,11 @@ impl SpecialStops {
         self.stops.is_empty()
     }
 
-    /// Notes a special token at the end of the held text.
-    pub(super) fn push(&mut self, token: u32, held: &str) {
+    /// Notes a special token at the end of the held text, or behind a character after it that is unfinished.
+    pub(super) fn push(&mut self, token: u32, held: &str, is_unfinished: bool) {
+        if is_unfinished {
+            self.marks.push((held.len(), UNFINISHED));
+        }
         self.marks.push((held.len(), token));
     }
 

@@ -368,8 +368,9 @@ fn oracle_with_special(tokenizer: &Tokenizer, stops: &[String], prompt: &[u32], 
         let text = answer_text(tokenizer, prompt, &answer[..tokens])?;
         let all = tokenizer.decode(&[prompt, &answer[..tokens]].concat(), false).unwrap();
         let spelled = all.strip_prefix(&tokenizer.decode(prompt, false).unwrap())?.to_owned();
-        if spelled.replace(&special, "") != text || text.contains(REPLACEMENT) && tokens == answer.len() {
-            // A special token inside of a character.
+        let inside = spelled.contains(&format!("{REPLACEMENT}{special}"));
+        if inside || spelled.replace(&special, "") != text || text.contains(REPLACEMENT) && tokens == answer.len() {
+            // A special token inside of a character, or behind one that is unfinished so far.
             return None;
         }
         let start_of = |stop: &String| {
@@ -411,6 +412,8 @@ fn an_unfinished_character_before_a_special_stop_is_the_answers() {
     let unfinished = tokenizer.token_to_id(&byte_level_char(0xE5).to_string()).unwrap();
     let outcome = streamed(&tokenizer, &["<eos>".to_owned()], &[1], &[1, unfinished, 0, 1]);
     assert_eq!(outcome, ("a\u{FFFD}".to_owned(), Some((3, 0))));
+    let outcome = streamed(&tokenizer, &["a<eos>".to_owned()], &[1], &[1, unfinished, 0, 1, 0]);
+    assert_eq!(outcome, ("a\u{FFFD}".to_owned(), Some((5, 0))));
     let outcome = streamed(&tokenizer, &["<eos>b".to_owned()], &[1], &[1, 0, 1, 0, 2]);
     assert_eq!(outcome, ("aa".to_owned(), Some((5, 0))));
 }
