@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::wording::in_words;
+
 /// An object's fields in their order, names and values as they are written.
 #[derive(Debug, Default)]
 pub struct Fields {
@@ -68,7 +70,7 @@ impl Fields {
         serde_json::from_str(text).map(Some).map_err(|error| {
             let (column, message) = (error.column(), error.to_string());
             let reason = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
-            anyhow!("`{name}` cannot be used ({reason})")
+            anyhow!("`{name}` cannot be used ({})", in_words(reason))
         })
     }
 
