@@ -14,6 +14,7 @@ pub mod features;
 pub mod network;
 pub mod online;
 pub mod plan;
+mod quoted;
 pub mod router;
 mod single;
 pub mod trace;

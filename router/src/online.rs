@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::costs::CostTable;
 use crate::network::LEVELS;
+use crate::quoted::quoted;
 use crate::router::log_odds;
 
 /// How many drafted tokens the prediction weighs.
@@ -240,7 +241,7 @@ impl Online {
     /// # Errors
     /// If it is damaged, of other predictions, or not one of our files.
     pub fn read(path: &Path, bytes: &[u8], of: &str) -> Result<Self, OnlineError> {
-        let damaged = |reason: String| OnlineError::Damaged { path: path.to_owned(), reason };
+        let damaged = |reason: String| OnlineError::Damaged { path: path.to_owned(), reason: quoted(&reason) };
         let state: Self = serde_json::from_slice(bytes).map_err(|error| match begins_like_one(bytes) {
             true => damaged(error.to_string()),
             false => OnlineError::Foreign { path: path.to_owned() },

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::Features;
 use crate::network::{LEVELS, Network, Shape};
 use crate::plan::PlanSet;
+use crate::quoted::quoted;
 use crate::single::Single;
 
 /// The file's name in a model directory.
@@ -162,11 +163,8 @@ impl Router {
     /// # Errors
     /// When the file is damaged or contradicts itself.
     pub fn read(path: &Path, bytes: &[u8]) -> Result<Self, RouterError> {
-        // A reason may quote the file.
-        let shown = |reason: String| {
-            reason.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
-        };
-        Self::from_bytes(bytes).map_err(|reason| RouterError::Damaged { path: path.to_owned(), reason: shown(reason) })
+        Self::from_bytes(bytes)
+            .map_err(|reason| RouterError::Damaged { path: path.to_owned(), reason: quoted(&reason) })
     }
 
     /// A router from the bytes of its file; otherwise what is wrong with them.
