@@ -27,7 +27,7 @@ use anyhow::{Context as _, anyhow, bail};
 use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
 use paceline::command::visible;
-use paceline::command::wording::{in_words, read_settings};
+use paceline::command::wording::{in_words, is_about_a_value, read_settings};
 use paceline::files;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
@@ -119,7 +119,7 @@ impl Suite {
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
             let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
-            let reason = match key.filter(|_| error.message().starts_with("invalid ")) {
+            let reason = match key.filter(|_| is_about_a_value(error.message())) {
                 Some(key) => format!("`{key}` cannot be used: {}", in_words(error.message())),
                 None => in_words(error.message()),
             };

@@ -24,9 +24,29 @@ pub fn in_words(message: &str) -> String {
             known => format!("`{unknown}` cannot be chosen; write one of {}", names(known)),
         },
         (_, [missing, ..]) if message.starts_with("missing field") => format!("`{missing}` is missing"),
+        // The TOML reader's own words.
+        _ if message.starts_with("integer number overflowed") => format!("write {}", kind("u64")),
+        _ if message.starts_with("floating-point number overflowed") => format!("write {}", kind("f64")),
+        _ if of_a_word(message) => "write a word in quotes".to_owned(),
         (Some((start, expected)), _) if start.starts_with("invalid ") => format!("write {}", kind(expected)),
         _ => message.to_owned(),
     }
+}
+
+/// Whether `message` is about the value of a key, not about the form of the file.
+pub fn is_about_a_value(message: &str) -> bool {
+    let with_kind = ["invalid value", "invalid type", "invalid length", "unknown variant"];
+    with_kind.iter().any(|start| message.starts_with(start) && message.contains(", expected "))
+        || message.contains("number overflowed")
+        || message.contains("$__toml_private")
+        || of_a_word(message)
+}
+
+/// What the TOML reader says where one of several words is needed.
+fn of_a_word(message: &str) -> bool {
+    ["wanted string or table", "expected empty ", "expected table with exactly"]
+        .iter()
+        .any(|start| message.starts_with(start))
 }
 
 /// A kind of value by serde's name for it.
@@ -132,6 +152,8 @@ mod tests {
                 "write something else than a date; a text stands in quotes",
             ),
             ("missing field `name`", "`name` is missing"),
+            ("wanted string or table", "write a word in quotes"),
+            ("integer number overflowed", "write a whole number from 0 to 2^64 - 1"),
             ("there is no drafter `x`.", "there is no drafter `x`"),
         ] {
             assert_eq!(in_words(message), words);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use paceline::command::wording::in_words;
+use paceline::command::wording::{in_words, is_about_a_value};
 
 /// The line of a reader's `message` about `span` of `text`, and the message as a sentence without its full stop.
 pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> (usize, String) {
@@ -12,9 +12,11 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
     let message = message.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     let mut quoted = message.split('`').skip(1).step_by(2);
     let section = section(text, line);
-    let reason = if message.contains("$__toml_private") {
-        let key = key_of(text, line).unwrap_or_default();
-        format!("`{key}` cannot be used: {}", in_words(&message))
+    let reason = if is_about_a_value(&message) {
+        match key_of(text, line) {
+            Some(key) => format!("`{key}` cannot be used: {}", in_words(&message)),
+            None => format!("this cannot be used: {}", in_words(&message)),
+        }
     } else if message.starts_with("unknown field") {
         let key = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.collect();
@@ -22,14 +24,6 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
     } else if message.starts_with("missing field") {
         let named = if section.is_empty() { "the recipe" } else { &section };
         format!("{named} lacks the setting `{}`", quoted.next().unwrap_or_default())
-    } else if ["invalid value", "invalid type", "invalid length", "unknown variant"]
-        .iter()
-        .any(|start| message.starts_with(start) && message.contains(", expected "))
-    {
-        match key_of(text, line) {
-            Some(key) => format!("`{key}` cannot be used: {}", in_words(&message)),
-            None => format!("this cannot be used: {}", in_words(&message)),
-        }
     } else {
         format!("this is no TOML: {message}")
     };
