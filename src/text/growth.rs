@@ -11,6 +11,8 @@ const LARGEST_GROWTH: u64 = 4096;
 const LONGEST_CHAIN: usize = 64;
 /// Added tokens; real tokenizers have up to some thousand.
 const MOST_ADDED: usize = 50_000;
+/// Their bytes; real ones have some hundred thousand at most. Each million takes a second and 80 MB to be searched for.
+const MOST_ADDED_BYTES: u64 = 1 << 20;
 /// Bytes that a text may become at most. The crate keeps 16 bytes of positions for each.
 pub(super) const LARGEST_TEXT: u64 = 32 << 20;
 
@@ -52,6 +54,9 @@ impl Growth {
         }
         let contents = parts.added_tokens.iter().filter_map(|token| token.content.as_str());
         let bytes: u64 = contents.map(|content| content.len() as u64).sum();
+        if bytes > MOST_ADDED_BYTES {
+            return Err(format!("its added tokens have {bytes} bytes, and {MOST_ADDED_BYTES} is the most that is read"));
+        }
         if bytes.saturating_mul(growth.encoding) > LARGEST_TEXT {
             return Err(format!(
                 "its added tokens have {bytes} bytes, which its normalizers multiply by up to {}",
@@ -204,8 +209,13 @@ mod tests {
         }
         let many = json!({"added_tokens": vec![json!({"content": "x"}); MOST_ADDED + 1]}).to_string();
         assert!(Growth::of(many.as_bytes()).unwrap_err().contains("50001 added tokens"));
-        let long =
-            json!({"normalizer": {"type": "NFKC"}, "added_tokens": [{"content": "x".repeat(4 << 20)}]}).to_string();
-        assert!(Growth::of(long.as_bytes()).unwrap_err().contains("added tokens have"));
+        let added = |normalizer: Value, bytes: usize| {
+            let file = json!({"normalizer": normalizer, "added_tokens": [{"content": "x".repeat(bytes)}]});
+            Growth::of(file.to_string().as_bytes())
+        };
+        assert!(added(json!({"type": "NFC"}), 1 << 20).is_ok());
+        assert!(added(json!({"type": "NFC"}), (1 << 20) + 1).unwrap_err().contains("have 1048577 bytes, and"));
+        let prepend = json!({"type": "Prepend", "prepend": "x".repeat(99)});
+        assert!(added(prepend, 1 << 20).unwrap_err().contains("multiply by up to 100"));
     }
 }
