@@ -55,7 +55,9 @@ impl Growth {
         let contents = parts.added_tokens.iter().filter_map(|token| token.content.as_str());
         let bytes: u64 = contents.map(|content| content.len() as u64).sum();
         if bytes > MOST_ADDED_BYTES {
-            return Err(format!("its added tokens have {bytes} bytes, and {MOST_ADDED_BYTES} is the most that is read"));
+            return Err(format!(
+                "its added tokens have {bytes} bytes, and {MOST_ADDED_BYTES} is the most that is read"
+            ));
         }
         if bytes.saturating_mul(growth.encoding) > LARGEST_TEXT {
             return Err(format!(
