@@ -19,10 +19,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::command::Failure;
-use paceline::command::engine::CommandEngine;
+use paceline::command::engine::{CommandEngine, ended_by_signals};
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
-use paceline::command::signals::{Keeping, on_signal};
+use paceline::command::signals::Keeping;
 use paceline::files::{self, LockError, LockKind, lock, write_file};
 use paceline::{Answer, Engine, Error, GenerationConfig, Prompt};
 use rand::SeedableRng as _;
@@ -204,8 +204,7 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
 /// Answers a prompt; a signal ends it early.
 fn answer(engine: &Engine, prompt: &Prompt, settings: &GenerationConfig) -> Result<Answer, Error> {
     let generation = engine.generate(prompt.clone(), settings)?;
-    let canceller = generation.canceller();
-    let _on_signal = on_signal(move || canceller.cancel());
+    let _on_signal = ended_by_signals(&generation);
     generation.finish()
 }
 

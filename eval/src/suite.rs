@@ -27,7 +27,7 @@ use anyhow::{Context as _, anyhow, bail};
 use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
 use paceline::command::visible;
-use paceline::command::wording::{in_words, is_about_a_value, read_settings};
+use paceline::command::wording::{in_words, is_about_a_value, key_on, line_of, read_settings};
 use paceline::files;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
@@ -117,13 +117,11 @@ impl Suite {
             format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml")
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
-            let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
-            let reason = match key.filter(|_| is_about_a_value(error.message())) {
+            let line = error.span().map_or(1, |span| line_of(&text, &span));
+            let reason = match key_on(&text, line).filter(|_| is_about_a_value(error.message())) {
                 Some(key) => format!("`{key}` cannot be used: {}", in_words(error.message())),
                 None => in_words(error.message()),
             };
-            let line = line + 1;
             // A reason may quote the file.
             let reason = visible::line(&reason);
             anyhow!("The suite {shown} cannot be used, line {line}: {reason}; `paceline-eval run --help` shows one.")

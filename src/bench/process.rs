@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::model::memory::kilobytes;
+
 /// Memory of a process that is in RAM, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Resident {
@@ -24,11 +26,7 @@ impl Resident {
 
     /// Of a file like `/proc/self/status`.
     fn parse(status: &str) -> Option<Self> {
-        let kilobytes = |name: &str| -> Option<u64> {
-            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            value.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-        };
-        Some(Self { anonymous: kilobytes("RssAnon")?, file: kilobytes("RssFile")? })
+        Some(Self { anonymous: kilobytes(status, "RssAnon")?, file: kilobytes(status, "RssFile")? })
     }
 
     /// All of it.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
-use paceline::command::wording::{in_words, read_settings};
+use paceline::command::wording::{in_words, line_of, read_settings};
 use paceline::files::{ReadError, read_input};
 use paceline::routing::RequestHints;
 use paceline::{
@@ -403,9 +403,7 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     })?;
     let text = String::from_utf8(bytes).map_err(|error| unreadable(&error.utf8_error()))?;
     toml::from_str(&text).map_err(|error| {
-        let place = error.span().map_or_else(String::new, |span| {
-            format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)
-        });
+        let place = error.span().map_or_else(String::new, |span| format!(" at line {}", line_of(&text, &span)));
         let reason = error.message().replace('\n', " ");
         let reason = reason.trim_end_matches('.');
         anyhow!("The config file {shown} is no TOML{place}: {reason}; write lines like `max-new-tokens = 100`.").into()

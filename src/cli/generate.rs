@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use paceline::certificate::needed_precisions;
 use paceline::command::Failure;
-use paceline::command::engine::CommandEngine;
+use paceline::command::engine::{CommandEngine, ended_by_signals};
 use paceline::command::fields::Fields;
 use paceline::command::output::{OutputFailed, note, print, print_json, print_line, say};
 use paceline::command::progress::{self, Progress};
-use paceline::command::signals::{Keeping, on_signal, received};
+use paceline::command::signals::{Keeping, received};
 use paceline::{Answer, Engine, Error, Event, Generation, GenerationConfig, Prompt, Quality};
 use serde_json::{Map, Value};
 
@@ -159,8 +159,7 @@ pub(super) fn answer(
 ) -> Result<Answer, AnswerError> {
     let mut progress = Progress::new();
     let mut generation = engine.generate(prompt, config).map_err(AnswerError::Engine)?;
-    let canceller = generation.canceller();
-    let _on_signal = on_signal(move || canceller.cancel());
+    let _on_signal = ended_by_signals(&generation);
     let mut begun = false;
     while let Some(event) = generation.next() {
         let (text, answer) = match event.map_err(|error| broken_off(error, begun))? {

@@ -142,17 +142,8 @@ fn names_that_do_nothing(fields: &Fields) -> Vec<String> {
 
 /// Whether one letter more, less, other or swapped makes one text of the other.
 fn is_one_edit_away(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-    let (one, other) = (&one[same..], &other[same..]);
-    match (one, other) {
-        ([], []) => false,
-        ([a, b, one @ ..], [c, d, other @ ..]) if (a, b) == (d, c) && one == other => true,
-        ([_, one @ ..], [_, other @ ..]) if one == other => true,
-        (one, [_, other @ ..]) if one == other => true,
-        ([_, one @ ..], other) => one == other,
-        _ => false,
-    }
+    // Names may have any length, and the distance takes their product.
+    one.len().abs_diff(other.len()) <= 1 && strsim::generic_damerau_levenshtein(one.as_bytes(), other.as_bytes()) == 1
 }
 
 fn settings_of(fields: &Fields) -> Result<LineSettings, anyhow::Error> {

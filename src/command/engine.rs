@@ -1,9 +1,16 @@
-//! An engine of a command, which says on standard error what no answer told any more.
+//! An engine of a command, which says on standard error what no answer told any more, and answers that signals end.
 
 use std::ops::Deref;
 
 use super::output::note;
-use crate::engine::Engine;
+use super::signals::{OnSignal, on_signal};
+use crate::engine::{Engine, Generation};
+
+/// Has a signal end an answer early, which is kept as far as it got.
+pub fn ended_by_signals(answer: &Generation) -> OnSignal {
+    let canceller = answer.canceller();
+    on_signal(move || canceller.cancel())
+}
 
 /// An engine that, when it is dropped, tells whether what was learned could be kept.
 pub struct CommandEngine(Option<Engine>);

@@ -3,11 +3,13 @@
 //! serde names types (`expected struct RequestHints`, `expected u64`); people write texts in quotes, whole numbers, lists and
 //! tables. [`in_words`] says what to write instead.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 /// What to write instead of a value that serde refused with `message`: the end of a sentence, without a full stop.
 pub fn in_words(message: &str) -> String {
-    let message = message.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    let message = on_one_line(message);
     let message = message.trim_end_matches('.');
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let names = |names: &[&str]| names.join(", ");
@@ -31,6 +33,23 @@ pub fn in_words(message: &str) -> String {
         (Some((start, expected)), _) if start.starts_with("invalid ") => format!("write {}", kind(expected)),
         _ => message.to_owned(),
     }
+}
+
+/// A reader's message of several lines on one.
+pub fn on_one_line(message: &str) -> String {
+    message.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// The line, from 1, of `text` that a reader's `span` of it begins on.
+pub fn line_of(text: &str, span: &Range<usize>) -> usize {
+    // By bytes, as an index from another crate might lie inside of a letter.
+    let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
+    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// The key that line number `line`, from 1, of a TOML file sets.
+pub fn key_on(text: &str, line: usize) -> Option<&str> {
+    text.lines().nth(line.checked_sub(1)?)?.split_once('=').map(|(key, _)| key.trim())
 }
 
 /// Whether `message` is about the value of a key, not about the form of the file.

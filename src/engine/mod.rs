@@ -226,8 +226,9 @@ impl Engine {
             let format = config.draft_precision.format();
             let decoder = with_draft_vocabulary(place(draft_directory, &checkpoint, format)?, &checkpoint, format)?;
             let decoder = Arc::new(decoder);
-            checkpoint.mapped().check()?;
-            files.extend(checkpoint.mapped());
+            let mapped = checkpoint.mapped();
+            mapped.check()?;
+            files.extend(mapped);
             drafts.push(DraftModel { name, decoder });
         }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::*;
 
-fn names(folder: &Path) -> Vec<String> {
+/// What lies in a folder, in order.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.collect();
     names.sort();

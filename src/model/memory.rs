@@ -17,12 +17,14 @@ pub(super) fn left() -> Option<u64> {
     left_by(&read("/proc/meminfo")?, &read("/proc/self/limits")?, &read("/proc/self/status")?)
 }
 
+/// The bytes that a file like `/proc/self/status` or `/proc/meminfo` has, in kilobytes, under a name.
+pub(crate) fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// The same by the texts of `/proc/meminfo`, `/proc/self/limits` and `/proc/self/status`.
 fn left_by(machine: &str, limits: &str, process: &str) -> Option<u64> {
-    let kilobytes = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-    };
     let free = kilobytes(machine, "MemAvailable")?.saturating_add(kilobytes(machine, "SwapFree").unwrap_or(0));
     let below = |limit: &str, taken: &str| {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit))?;

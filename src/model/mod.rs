@@ -17,7 +17,7 @@ mod executor;
 mod fused;
 pub mod importance;
 pub mod layer_choice;
-mod memory;
+pub(crate) mod memory;
 mod ops;
 mod parameters;
 pub mod precision;

@@ -34,7 +34,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -44,6 +44,21 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where runs keep their journal, instead of the user's home, if a test says nothing else.
 const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
+/// Waits for the end of a program; `None` if it hangs and was killed.
+fn ended(child: &mut Child) -> Option<ExitStatus> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -83,17 +98,7 @@ impl Run {
     /// Runs a command whose standard output is given, and tells its exit code.
     fn wait(command: &mut Command, err: &Path) -> Option<i32> {
         let mut child = command.stderr(File::create(err).unwrap()).spawn().unwrap();
-        let started = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status.code();
-            }
-            if started.elapsed() > PATIENCE {
-                child.kill().unwrap();
-                panic!("{command:?} hangs");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        ended(&mut child).unwrap_or_else(|| panic!("{command:?} hangs")).code()
     }
 
     /// Checks that it failed as it should: this exit code, nothing on standard output, a sentence with these

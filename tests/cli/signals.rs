@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::typing::Step::{See, Signal, Type};
 use crate::typing::{roomy, session};
-use crate::{PATIENCE, file, fixture, quiet_command};
+use crate::{PATIENCE, ended, file, fixture, quiet_command};
 
 const HANGUP: i32 = 1;
 const INTERRUPT: i32 = 2;
@@ -27,17 +27,7 @@ fn send(child: &Child, signal: i32) {
 
 /// Waits for the end and tells the exit code; `None` is the default action of a signal.
 fn code(child: &mut Child) -> Option<i32> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if started.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("it does not end");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    ended(child).expect("it ends").code()
 }
 
 fn start(arguments: &[&str]) -> Child {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use paceline_router::CostTable;
 
 use super::*;
+use crate::files::tests::names;
 
 /// A folder with a path for a state in it.
 fn place() -> (tempfile::TempDir, PathBuf) {
@@ -17,13 +18,6 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 fn learn(online: &mut Online) {
     online.observe("lookup", 0, 10.0, 0.5, 0.25);
     online.end_answer(CostTable { steps: vec![1.0], ..CostTable::default() });
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = entries.collect();
-    names.sort();
-    names
 }
 
 #[test]

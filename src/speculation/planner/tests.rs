@@ -7,6 +7,21 @@ use super::*;
 
 const SURE: f32 = 12.0;
 
+/// What a drafter drafts for a plan that gives its token at each position these log-odds.
+fn drafted(planner: &Planner, plan: Plan, odds: impl Fn(usize) -> f32) -> Draft {
+    let (mut draft, mut judge) = (Draft::default(), planner.judge(plan));
+    while judge.wants_another() && draft.declined.is_none() {
+        let odds = odds(draft.tokens.len());
+        if judge.takes(odds) {
+            draft.tokens.push(0);
+            draft.log_odds.push(odds);
+        } else {
+            draft.declined = Some(odds);
+        }
+    }
+    draft
+}
+
 /// A machine where a step over `r` rows takes `1 + slope * (r - 1)`, with drafters of a price each that are
 /// always right up to a position, one of which may find something to draft only every other round.
 struct Machine {
@@ -59,17 +74,8 @@ impl Machine {
             let plan = plans.into_iter().find(|plan| !silent(plan));
             let mut draft = Draft::default();
             if let Some(plan) = plan {
-                let mut judge = self.planner.judge(plan);
-                while judge.wants_another() && draft.declined.is_none() {
-                    let is_right = draft.tokens.len() < self.right_up_to[plan.candidate];
-                    let odds = if is_right { SURE } else { self.doubt };
-                    if judge.takes(odds) {
-                        draft.tokens.push(0);
-                        draft.log_odds.push(odds);
-                    } else {
-                        draft.declined = Some(odds);
-                    }
-                }
+                let right = self.right_up_to[plan.candidate];
+                draft = drafted(&self.planner, plan, |token| if token < right { SURE } else { self.doubt });
             }
             let drafted = draft.tokens.len();
             let accepted = plan.map_or(0, |plan| drafted.min(self.right_up_to[plan.candidate]));

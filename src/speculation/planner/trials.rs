@@ -10,9 +10,8 @@
 //! - *Probes* ask drafters again that were given up, within [`PROBE_SHARE`], reading included.
 
 use super::candidate::INTRODUCTION;
-use super::{Account, Candidate, Plan, Planner, Round, Situation, best_first, unread};
+use super::{Account, Candidate, HYSTERESIS, Plan, Planner, Round, Situation, best_first, unread};
 use crate::drafters::Draft;
-use crate::speculation::planner::HYSTERESIS;
 
 /// Tokens that introductions and probes draft in any case.
 const SHORT: usize = 2;

@@ -2,18 +2,16 @@
 
 use std::ops::Range;
 
-use paceline::command::wording::{in_words, is_about_a_value};
+use paceline::command::wording::{in_words, is_about_a_value, key_on, line_of, on_one_line};
 
 /// The line of a reader's `message` about `span` of `text`, and the message as a sentence without its full stop.
 pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> (usize, String) {
-    let start = span.map_or(0, |span| span.start.min(text.len()));
-    // A byte index from another crate; lossy where it were inside of a letter.
-    let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count();
-    let message = message.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    let line = span.map_or(1, |span| line_of(text, &span));
+    let message = on_one_line(message);
     let mut quoted = message.split('`').skip(1).step_by(2);
     let section = section(text, line);
     let reason = if is_about_a_value(&message) {
-        match key_of(text, line) {
+        match key_on(text, line) {
             Some(key) => format!("`{key}` cannot be used: {}", in_words(&message)),
             None => format!("this cannot be used: {}", in_words(&message)),
         }
@@ -27,12 +25,12 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
     } else {
         format!("this is no TOML: {message}")
     };
-    (line + 1, reason.trim_end_matches('.').to_owned())
+    (line, reason.trim_end_matches('.').to_owned())
 }
 
-/// The header that line number `line` stands under, as it is written; empty for the top of a recipe.
+/// The header that line number `line`, from 1, stands under, as it is written; empty for the top of a recipe.
 fn section(text: &str, line: usize) -> String {
-    let header = text.lines().take(line + 1).map(header).fold(None, |last, header| header.or(last));
+    let header = text.lines().take(line).map(header).fold(None, |last, header| header.or(last));
     header.unwrap_or_default().to_owned()
 }
 
@@ -43,14 +41,9 @@ fn header(line: &str) -> Option<&str> {
     line.starts_with('[').then(|| &line[..=end])
 }
 
-/// The key that a line sets.
-fn key_of(text: &str, line: usize) -> Option<&str> {
-    text.lines().nth(line)?.split_once('=').map(|(key, _)| key.trim())
-}
-
 /// What an unknown `key` in `line` does not belong to.
 fn of(text: &str, line: usize, key: &str, section: &str) -> String {
-    let own = text.lines().nth(line).unwrap_or_default();
+    let own = text.lines().nth(line - 1).unwrap_or_default();
     let plain = |name: &str| name.trim().trim_matches(['"', '\'']) == key;
     if header(own).is_some() {
         // The key is a part of the header itself: it does not belong to the parts before it.
@@ -60,7 +53,7 @@ fn of(text: &str, line: usize, key: &str, section: &str) -> String {
             0 => "of a recipe".to_owned(),
             _ => format!("of [{}]", path[..before].join(".")),
         }
-    } else if !key_of(text, line).is_some_and(plain) {
+    } else if !key_on(text, line).is_some_and(plain) {
         // Inside of braces, or one of several names with dots.
         "there".to_owned()
     } else if section.is_empty() {

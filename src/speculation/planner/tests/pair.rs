@@ -102,15 +102,7 @@ impl Pair {
         if let Some(plan) = plan {
             // How sure it says to be tells nothing more than how often it is right.
             let odds = (self.acceptance / (1.0 - self.acceptance)).ln() as f32;
-            let mut judge = self.planner.judge(plan);
-            while judge.wants_another() && draft.declined.is_none() {
-                if judge.takes(odds) {
-                    draft.tokens.push(0);
-                    draft.log_odds.push(odds);
-                } else {
-                    draft.declined = Some(odds);
-                }
-            }
+            draft = drafted(&self.planner, plan, |_| odds);
         }
         let drafted = draft.tokens.len();
         let accepted = (0..drafted).take_while(|_| self.random() < self.acceptance).count();
