@@ -10,12 +10,13 @@
 
 mod folder;
 mod lock;
+mod object;
 mod parts;
 mod reading;
 mod replacing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use folder::AtomicFolder;
 pub use lock::{LockError, LockKind, lock, lock_file_of};
+pub use object::Object;
 pub use reading::{ReadError, map, open_plain, read, read_input, read_text};
 pub use replacing::{AtomicFile, write_file};
 

@@ -25,7 +25,7 @@ pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 use crate::checkpoint::shown;
 use crate::checksum::Checksum;
 use crate::engine::Prompt;
-use crate::files::{self, ReadError, read_text};
+use crate::files::{self, Object, ReadError, read_text};
 use crate::routing::identity::written;
 
 /// The version of the format that is written and read.
@@ -237,11 +237,13 @@ impl Certificate {
         let unreadable =
             |reason: String| CertificateError::Unreadable { path: path.to_owned(), reason: shown(&reason) };
         let text = read_text(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
-        let versioned: Versioned = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let Object(versioned): Object<Versioned> =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if versioned.version != VERSION {
             return Err(CertificateError::Version { path: path.to_owned(), version: versioned.version });
         }
-        let certificate: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let Object(certificate): Object<Self> =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
         if certificate.sum().map_err(|error| unreadable(error.to_string()))? != certificate.checksum {
             return Err(CertificateError::Changed { path: path.to_owned() });
         }

@@ -16,7 +16,7 @@ use super::file::FileError;
 use super::header::{Entry, read_header_with};
 use super::mapped::MappedFiles;
 use super::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
-use crate::files::{self, ReadError};
+use crate::files::{self, Object, ReadError};
 
 /// The file's name in a model directory.
 pub const EXITS: &str = "exits.safetensors";
@@ -136,7 +136,7 @@ impl Checkpoint {
         let header = read_header_with(&path, &map, Some(ExitsConfig::KEY))?;
         let wrong = |reason: String| CheckpointError::Exits { path: path.clone(), reason };
         let text = header.text.ok_or_else(|| wrong(format!("the metadata lack `{}`", ExitsConfig::KEY)))?;
-        let config: ExitsConfig = serde_json::from_str(&text)
+        let Object(config): Object<ExitsConfig> = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("`{}` in the metadata: {error}", ExitsConfig::KEY)))?;
         config.check(self.config().layers).map_err(wrong)?;
         let tensors = take(&config, self.config(), header.tensors, &map).map_err(wrong)?;

@@ -4,6 +4,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::files::Object;
+
 /// The most that normalizers or decoders may multiply a text by. Real ones do by 12 (SentencePiece's spaces), and by a few
 /// hundred with a table of characters.
 const LARGEST_GROWTH: u64 = 4096;
@@ -44,8 +46,7 @@ impl Growth {
     /// # Errors
     /// The middle of a sentence, if they are beyond any use.
     pub(super) fn of(file: &[u8]) -> Result<Self, String> {
-        let parts: super::Object<Parts> = serde_json::from_slice(file).map_err(|error| error.to_string())?;
-        let super::Object(parts) = parts;
+        let Object(parts): Object<Parts> = serde_json::from_slice(file).map_err(|error| error.to_string())?;
         let growth =
             Self { encoding: factor("normalizers", &parts.normalizer)?, decoding: factor("decoders", &parts.decoder)? };
         if parts.added_tokens.len() > MOST_ADDED {

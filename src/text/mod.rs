@@ -11,11 +11,9 @@ pub mod stream;
 mod tokenizer;
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::calendar::strftime;
@@ -24,6 +22,7 @@ pub use self::guard::panic_is_caught;
 pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;
 use crate::checkpoint::{FileError, read_json_if_there, shown, shown_path};
+use crate::files::Object;
 
 /// Real files have kilobytes, those with thousands of added tokens a few megabytes.
 const LARGEST_SETTINGS: u64 = 16 << 20;
@@ -171,28 +170,6 @@ impl Settings {
             ("mask_token", &self.mask_token),
         ];
         tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.0.as_str())))
-    }
-}
-
-/// A struct read from an object alone; serde's own reading takes a list as well, its fields in their order.
-#[derive(Debug)]
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 

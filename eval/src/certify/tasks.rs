@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use paceline::certificate::{Loss, Rendering};
 use paceline::checksum::Checksum;
-use paceline::files;
+use paceline::files::{self, Object};
 use paceline::routing::identity::written;
 use paceline::{Answer, Message, Prompt};
 use serde::Deserialize;
@@ -57,7 +57,7 @@ pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow
                 "Line {place} of the prompts {shown} cannot be used ({reason}): a line needs `prompt` or `messages`, and best `id`, `category` and `answer`."
             )
         };
-        let row: Row = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+        let Object(row): Object<Row> = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
         let task = task(row, place, chat).map_err(bad)?;
         if let Some(earlier) = lines.insert(format!("{:?}", task.prompt), place) {
             bail!(
@@ -154,6 +154,7 @@ mod tests {
         for (text, words) in [
             ("", "are empty"),
             ("{\"prompt\": \"a\"}\n{", "Line 2"),
+            ("[\"a\", \"code\", \"b\", null, \"c\"]", "expected an object"),
             ("{\"id\": \"a\"}", "neither"),
             ("{\"prompt\": \"a\", \"messages\": []}", "both"),
             (

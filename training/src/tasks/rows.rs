@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use paceline::files::{self, AtomicFile};
+use paceline::files::{self, AtomicFile, Object};
 
 use super::{Category, Level, Split, Task, cells};
 
@@ -123,7 +123,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
         .map_err(|error| RowsError::Unreadable { path: path.to_owned(), reason: error.into() })?;
     let read = |(index, line): (usize, &str)| {
         let bad = |reason: String| RowsError::BadRow { path: path.to_owned(), line: index + 1, reason };
-        let task: Task = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+        let Object(task): Object<Task> = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
         match () {
             () if task.messages.is_empty() => Err(bad("`messages` is empty".to_owned())),
             () if task.answer.trim().is_empty() => Err(bad("`answer` is empty".to_owned())),
