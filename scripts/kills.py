@@ -132,6 +132,29 @@ class OnlineState(Writer):
         self.killed()
 
 
+class Cache(Writer):
+    """The models that ship, in the user's cache: a whole directory or none."""
+
+    def __init__(self, *place):
+        super().__init__(*place)
+        self.environment["XDG_CACHE_HOME"] = self.path("cache")
+        self.command = [self.program("paceline"), "generate", "--prompt", "2 + 3", "--max-new-tokens", "2", "--threads", "1", "--no-journal"]
+
+    def begin(self):
+        shutil.rmtree(self.path("cache"), ignore_errors=True)
+
+    def killed(self):
+        for model in glob.glob(self.path("cache", "paceline", "*", "target")):
+            for folder, _, names in os.walk(model):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    assert read(path) == read(os.path.join(MODEL, os.path.relpath(path, model))), f"{path} is torn"
+
+    def done(self):
+        assert glob.glob(self.path("cache", "paceline", "*", "target", "model.safetensors")), "the models were not written"
+        self.killed()
+
+
 class Resumed(Writer):
     """A run that goes on where it was ended, to what an undisturbed one makes."""
 
@@ -231,7 +254,7 @@ class Losses(Resumed):
                         "--delta", "0.4", "--threads", "1", "--max-new-tokens", "8"]
 
 
-WRITERS = {"journal": Journal, "online-state": OnlineState, "training": Training, "rows": Rows, "losses": Losses}
+WRITERS = {"journal": Journal, "online-state": OnlineState, "training": Training, "rows": Rows, "losses": Losses, "cache": Cache}
 
 
 def end(running):
@@ -271,8 +294,13 @@ def attack(name, programs, kills, numbers):
                 done += 1
                 longest = max(longest * 0.8, 0.05)
                 writer.done()
-        left = [path for path in glob.glob(writer.path("**"), recursive=True) if ".part" in path or ".tmp" in path or path.endswith(".new")]
-        print(f"{name}: {killed} kills and {done} runs that ended, {len(left)} unfinished files left, {time.monotonic() - started:.0f} s", flush=True)
+        # A run that nobody disturbs tidies up what killed ones left.
+        writer.begin()
+        writer.run(writer.command)
+        writer.done()
+        left = [path for path in glob.glob(writer.path("**"), recursive=True) if path.endswith((".part", ".old"))]
+        assert not left, f"unfinished files are left: {left}"
+        print(f"{name}: {killed} kills and {done} runs that ended, nothing unfinished left, {time.monotonic() - started:.0f} s", flush=True)
 
 
 def main():

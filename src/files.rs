@@ -2,15 +2,17 @@
 //!
 //! A path that we are given is not ours. So reading opens plain files alone, looks at them before and after they are
 //! opened, never waits for somebody to write, and bounds what it takes by what it has read, not by what a file's size
-//! claims ([`open_plain`], [`read`], [`read_text`], [`map`]; [`read_input`] also takes the pipe that a person named for
-//! one reading). Writing follows symbolic links and keeps them, replaces plain files alone, and does so whole or not at
-//! all, whatever ends the process ([`AtomicFile`], [`AtomicFolder`]). Whether a file that would be replaced is one of
-//! ours is for its format to say, and for the caller to ask before. Several writers of one file take turns by a lock
+//! claims ([`open_plain`], [`read`], [`read_text`], [`map`]; [`read_input`] and [`read_input_text`] also take the pipe
+//! that a person named for one reading). Writing a file follows symbolic links and keeps them, replaces plain files
+//! alone, and does so whole or not at all, whatever ends the process ([`AtomicFile`], [`AtomicFolder`]). Whether a file
+//! that would be replaced is one of ours is for its format to say, and for the caller to ask before; files whose names
+//! are fixed go into folders that are marked as ours ([`own_folder`]). Several writers of one file take turns by a lock
 //! beside it ([`lock`]).
 
 mod folder;
 mod lock;
 mod object;
+mod owned;
 mod parts;
 mod reading;
 mod replacing;
@@ -25,7 +27,8 @@ use std::path::{Path, PathBuf};
 pub use folder::AtomicFolder;
 pub use lock::{LockError, LockKind, lock, lock_file_of};
 pub use object::Object;
-pub use reading::{ReadError, map, open_plain, read, read_input, read_text};
+pub use owned::{Fills, MARK, OwnError, may_replace, own_folder, write_tensors};
+pub use reading::{ReadError, map, open_plain, read, read_input, read_input_text, read_text};
 pub use replacing::{AtomicFile, write_file};
 
 use crate::checkpoint::shown_path;
@@ -49,6 +52,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "make the folder first, or name another place",
         io::ErrorKind::IsADirectory => "a folder of that name is in the way; move it or name another place",
         io::ErrorKind::InvalidInput => "name another place",
+        io::ErrorKind::WouldBlock => "wait for its end and run the command again",
         _ => "name a place that you may write",
     }
 }
@@ -153,12 +157,40 @@ pub fn open_to_append(path: &Path) -> io::Result<File> {
     open_if_plain(path, patient_options().read(true).append(true).create(true))
 }
 
+/// Opens a device, such as `/dev/null` or a terminal, to write to it.
+///
+/// # Errors
+/// When it cannot be opened, or is no device.
+pub(crate) fn open_device(path: &Path) -> io::Result<File> {
+    let device = patient_options().append(true).open(path)?;
+    match Kind::of(&device.metadata()?) {
+        Kind::Device => Ok(device),
+        kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a device"))),
+    }
+}
+
 /// Opens a plain file to read and to change it in place; begins it where there is none. It is as it was, whatever it holds.
 ///
 /// # Errors
 /// As those of [`open_to_append`].
 pub fn open_to_change(path: &Path) -> io::Result<File> {
     open_if_plain(path, patient_options().read(true).write(true).create(true).truncate(false))
+}
+
+/// Gives what is about to take the place of `former` its owner and group, as far as the system allows, and its
+/// permissions: who may read the former state may read the new one, and nobody else.
+fn give_to_owner_of(former: &Metadata, part: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, lchown};
+        let made = fs::symlink_metadata(part)?;
+        if (made.uid(), made.gid()) != (former.uid(), former.gid()) {
+            // Only the administrator may give a file away; others may give it to a group that they are in.
+            let _ = lchown(part, Some(former.uid()), Some(former.gid()))
+                .or_else(|_| lchown(part, None, Some(former.gid())));
+        }
+    }
+    fs::set_permissions(part, former.permissions())
 }
 
 /// Where the symbolic links at the end of a path lead, whether something is there or not: what is written to a link goes

@@ -11,7 +11,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const MOST_READ: u64 = 16 << 20;
 /// Bytes of a journal that is shortened at most: one that was put together by hand may be large.
 const MOST_SHORTENED: u64 = 256 << 20;
 /// How long an answer waits for another process that shortens the journal, which takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How the first line of a journal begins.
 const BEGINNINGS: [&[u8]; 2] = [b"{\"at\":", b"{\"dropped\":"];
 
@@ -57,6 +57,11 @@ pub enum JournalError {
         shown_path(.path)
     )]
     Unwritable { path: PathBuf, source: io::Error },
+    #[error(
+        "The answer is not in the journal: another process keeps {} locked; end it, name another file with `--journal`, or do without by `--no-journal`.",
+        shown_path(.path)
+    )]
+    Locked { path: PathBuf },
     #[error(
         "The answer is not in the journal: {} begins like none and was left alone; name another file with `--journal`.",
         shown_path(.path)
@@ -130,13 +135,12 @@ impl Journal {
         };
         let line = Line::Entry(Box::new(entry.clone())).to_bytes();
         if !is_file {
-            let mut device = OpenOptions::new().append(true).open(&self.path).map_err(unwritable)?;
+            let mut device = files::open_device(&self.path).map_err(unwritable)?;
             return device.write_all(&line).map_err(unwritable);
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
         folder.map_or(Ok(()), fs::create_dir_all).map_err(unwritable)?;
-        let held = |held| unwritable(io::Error::new(io::ErrorKind::WouldBlock, held));
-        let together = self.lock(LockKind::Shared).map_err(held)?;
+        let together = self.lock(LockKind::Shared).map_err(|_| JournalError::Locked { path: self.path.clone() })?;
         let bytes = self.write(line)?;
         drop(together);
         if bytes > self.largest { self.shorten(bytes) } else { Ok(()) }

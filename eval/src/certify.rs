@@ -16,9 +16,11 @@ mod page;
 pub mod sequence;
 pub mod tasks;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -27,13 +29,13 @@ use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::engine::RouterState;
-use paceline::files::write_file;
+use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;
 
 use self::bundles::Bundle;
-use self::losses::{LossesError, LossesFile, made_of};
+use self::losses::{LOSSES, LossesError, LossesFile, made_of};
 use self::measure::Measured;
 use self::sequence::Goal;
 
@@ -136,19 +138,11 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     let out = flags.out.clone().unwrap_or_else(|| flags.model.join(FOLDER));
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
-    fs::create_dir_all(&out)
-        .with_context(|| format!("The folder {} cannot be made; name another one with `--out`.", out.display()))?;
+    let _lock = take(&out)?;
     let self_draft =
         if flags.self_draft.is_empty() { flags.precision.lower().to_vec() } else { flags.self_draft.clone() };
     let engine = load(&EngineConfig { self_draft, ..config(flags) })?;
-    let bundles = if flags.bundle.is_empty() { bundles::defaults(engine.info()) } else { flags.bundle.clone() };
-    if bundles.is_empty() {
-        return Err(anyhow!(
-            "The model {} has no trained exits and no lower precision was loaded, so there is nothing to certify: choose a higher `--precision`, train exits with `paceline-train exits`, or name plans with `--bundle`.",
-            flags.model.display()
-        )
-        .into());
-    }
+    let bundles = bundles_of(flags, &engine)?;
     let conditions = Conditions::of(engine.info())?;
     let max_new_tokens = flags.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
     let answer = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
@@ -160,20 +154,64 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
         loss: tasks::loss(&tasks),
     };
     // Before anything is measured, which may take hours.
-    let asked = if flags.floor.is_empty() { &FLOORS[..] } else { &flags.floor };
-    let (goals, added) = goals::goals(asked, flags.delta, &out, &conditions, &calibration.tasks)?;
-    for path in goals.iter().map(|goal| out.join(goals::file_name(goal.floor))) {
-        let is_free = Certificate::may_replace(&path)
-            .with_context(|| format!("{} cannot be read; name another folder with `--out`", path.display()))?;
-        if !is_free {
-            return Err(anyhow!(
-                "{} is no certificate and was left alone: name another folder with `--out`.",
-                path.display()
-            )
-            .into());
-        }
-    }
+    let (goals, added) = goals_of(flags, &out, &conditions, &calibration)?;
     let mut file = LossesFile::open(&out, &made_of(&conditions, &calibration, &bundles), &bundles)?;
+    tell_of(&added, &out);
+    measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
+
+    let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
+    let mut page = publish(&out, &goals, &measured)?;
+    if flags.draws > 0 {
+        let bundles: Vec<Lossy> = bundles.iter().map(|bundle| bundle.0.clone()).collect();
+        let found = |goal: &Goal| (*goal, draws::draw(&bundles, &file.rows, *goal, flags.draws, SEED));
+        page += &page::draws(&goals.iter().map(found).collect::<Vec<_>>());
+    }
+    output::print(&page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the folder for certificates and locks it against another command: claims that are published together are counted
+/// together.
+fn take(out: &Path) -> Result<File, anyhow::Error> {
+    let shown = out.display();
+    let unwritable = || format!("The folder {shown} cannot be written to; name another one with `--out`");
+    fs::create_dir_all(out).with_context(unwritable)?;
+    lock(&lock_file_of(&out.join(LOSSES)), LockKind::Alone, Duration::ZERO).or_else(|error| match error {
+        LockError::Held => {
+            Err(anyhow!("Another command certifies in {shown}; wait for it, or name another folder with `--out`."))
+        }
+        LockError::Impossible(error) => Err(error).with_context(unwritable),
+    })
+}
+
+/// The plans to certify.
+fn bundles_of(flags: &CertifyFlags, engine: &Engine) -> Result<Vec<Bundle>, anyhow::Error> {
+    let bundles = if flags.bundle.is_empty() { bundles::defaults(engine.info()) } else { flags.bundle.clone() };
+    if bundles.is_empty() {
+        return Err(anyhow!(
+            "The model {} has no trained exits and no lower precision was loaded, so there is nothing to certify: choose a higher `--precision`, train exits with `paceline-train exits`, or name plans with `--bundle`.",
+            flags.model.display()
+        ));
+    }
+    Ok(bundles)
+}
+
+/// The goals to reach: those asked for, and those of certificates in the folder that are made anew with them, whose floors
+/// come second.
+fn goals_of(
+    flags: &CertifyFlags,
+    out: &Path,
+    conditions: &Conditions,
+    calibration: &Calibration,
+) -> Result<(Vec<Goal>, Vec<f64>), anyhow::Error> {
+    let asked = if flags.floor.is_empty() { &FLOORS[..] } else { &flags.floor };
+    let (goals, added) = goals::goals(asked, flags.delta, out, conditions, &calibration.tasks)?;
+    goals.iter().try_for_each(|goal| must_be_free(&out.join(goals::file_name(goal.floor))))?;
+    Ok((goals, added))
+}
+
+/// Says that certificates of these floors are made anew.
+fn tell_of(added: &[f64], out: &Path) {
     if !added.is_empty() {
         let floors: Vec<String> = added.iter().map(f64::to_string).collect();
         output::note(&format!(
@@ -182,20 +220,37 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
             floors.join(" and ")
         ));
     }
-    measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
+}
 
-    let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
-    // All of them are made before any is written, and what is replaced is gone by then: whatever ends this leaves none that knows of
-    // fewer claims than there are.
+/// Refuses to replace what is no certificate.
+fn must_be_free(path: &Path) -> Result<(), anyhow::Error> {
+    let is_free = Certificate::may_replace(path)
+        .with_context(|| format!("{} cannot be read; name another folder with `--out`", path.display()))?;
+    if is_free {
+        return Ok(());
+    }
+    Err(anyhow!("{} is no certificate and was left alone: name another folder with `--out`.", path.display()))
+}
+
+/// Writes the certificates and gives the page that shows them.
+///
+/// All of them are made before any is written, and what is replaced is gone by then: whatever ends this leaves none that
+/// knows of fewer claims than there are.
+fn publish(out: &Path, goals: &[Goal], measured: &Measured<'_>) -> Result<String, Failure> {
     let certified: Vec<_> = goals
         .iter()
         .map(|goal| measured.certificate(*goal).map_err(|error| anyhow!("{error}")))
         .collect::<Result<_, _>>()?;
-    for goal in &goals {
-        let path = out.join(goals::file_name(goal.floor));
-        if path.exists() {
-            fs::remove_file(&path)
-                .map_err(|error| anyhow!("{} cannot be replaced: {error}; check its permissions.", path.display()))?;
+    for path in goals.iter().map(|goal| out.join(goals::file_name(goal.floor))) {
+        // Measuring took long: something else may have come there.
+        must_be_free(&path)?;
+        // A link stays, and what it leads to is written anew.
+        let removed = where_it_leads(&path).and_then(fs::remove_file);
+        if let Err(error) = removed.or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        }) {
+            return Err(anyhow!("{} cannot be replaced: {error}; check its permissions.", path.display()).into());
         }
     }
     let mut page = String::new();
@@ -207,13 +262,7 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
         write_file(&path, certificate.to_json()?.as_bytes())?;
         page += &format!("{}\n", page::certificate(&path, &certificate));
     }
-    if flags.draws > 0 {
-        let bundles: Vec<Lossy> = bundles.iter().map(|bundle| bundle.0.clone()).collect();
-        let found = |goal: &Goal| (*goal, draws::draw(&bundles, &file.rows, *goal, flags.draws, SEED));
-        page += &page::draws(&goals.iter().map(found).collect::<Vec<_>>());
-    }
-    output::print(&page)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(page)
 }
 
 fn check_all(flags: &CertifyFlags) -> Result<ExitCode, Failure> {

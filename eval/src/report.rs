@@ -26,7 +26,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::command::Failure;
 use paceline::command::output::{note, print_line};
-use paceline::files::write_file;
+use paceline::files::{Fills, own_folder, write_file};
 
 pub use self::compare::{CompareFlags, compare};
 use self::plans::{PlanResult, results};
@@ -114,10 +114,11 @@ impl Findings {
 pub fn report(flags: &ReportFlags) -> Result<ExitCode, Failure> {
     let findings = find(&flags.run, &flags.import, flags.title.clone())?;
     let out = flags.out.as_ref().unwrap_or(&flags.run);
-    fs::create_dir_all(out)
-        .with_context(|| format!("The folder {} cannot be made; name another with --out", out.display()))?;
     let place = |name: &str| out.join(name);
-    for (name, bytes) in tables::all(&findings)? {
+    let tables = tables::all(&findings)?;
+    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).chain(["report.html"]).collect();
+    own_folder(out, Fills::Names(&names))?;
+    for (name, bytes) in tables {
         write_file(&place(name), &bytes)?;
     }
     write_file(&place("report.html"), page::page(&findings).as_bytes())?;

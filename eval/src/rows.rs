@@ -193,8 +193,8 @@ pub const LARGEST_ROWS: u64 = 4 << 30;
 /// If the file cannot be read or has no columns that a row needs.
 pub fn read_rows(path: &Path) -> Result<Table, anyhow::Error> {
     let shown = path.display();
-    let bytes =
-        files::read(path, LARGEST_ROWS).with_context(|| format!("The rows {shown} cannot be read; check the path"))?;
+    let bytes = files::read_input(path, LARGEST_ROWS)
+        .with_context(|| format!("The rows {shown} cannot be read; check the path"))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(&*bytes);
     let header = reader.headers().with_context(|| format!("The rows {shown} have no header that can be read"))?.clone();
     let known: Vec<String> = columns();

@@ -10,7 +10,7 @@ mod facts;
 mod surroundings;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ use paceline::command::engine::{CommandEngine, ended_by_signals};
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
 use paceline::command::signals::Keeping;
-use paceline::files::{self, LockError, LockKind, lock, write_file};
+use paceline::files::{self, Fills, LockError, LockKind, lock, own_folder, write_file};
 use paceline::{Answer, Engine, Error, GenerationConfig, Prompt};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
@@ -245,7 +245,7 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
         .with_context(|| format!("{} cannot be read; check its permissions", path.display()))?;
     if header().as_bytes().starts_with(&text) && !text.ends_with(b"\n") {
         // It was ended in the header.
-        fs::remove_file(path).with_context(|| format!("{} cannot be begun anew; remove it", path.display()))?;
+        write_file(path, header().as_bytes())?;
         return Ok(BTreeSet::new());
     }
     if !text.starts_with(header().as_bytes()) {
@@ -276,7 +276,7 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
 fn take(out: &Path, shard: Shard) -> Result<File, anyhow::Error> {
     let shown = out.display();
     let unwritable = || format!("The folder {shown} cannot be written to; name another with --out");
-    fs::create_dir_all(out).with_context(unwritable)?;
+    own_folder(out, Fills::Names(&[&shard.file("rows", "csv"), &shard.file("run", "json")]))?;
     lock(&out.join(shard.file("in-use", "lock")), LockKind::Alone, Duration::ZERO).or_else(|error| match error {
         LockError::Held => Err(anyhow!(
             "Another command is writing this part of {shown}; wait for it, or name another folder with --out."

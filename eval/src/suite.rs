@@ -113,7 +113,7 @@ impl Suite {
     /// ([`Suite::complaints`]).
     pub fn read(path: &Path) -> Result<Self, anyhow::Error> {
         let shown = path.display();
-        let text = files::read_text(path, LARGEST).with_context(|| {
+        let text = files::read_input_text(path, LARGEST).with_context(|| {
             format!("The suite {shown} cannot be read; name a TOML file like eval/suites/tasks.toml")
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {

@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use paceline::certificate::Certificate;
+use paceline::files::{self, LockKind};
 use paceline::{Engine, EngineConfig, GenerationConfig, Message, Prompt, Quality, SelfDraft};
 use serde_json::Value;
 
@@ -189,6 +191,46 @@ fn what_cannot_be_certified_is_refused_with_a_sentence() {
     for (arguments, code, words) in cases {
         fails(arguments, code, words);
     }
+
+    // Claims that are published together are counted together, so one command at a time publishes in a folder.
+    let lock = files::lock_file_of(&Path::new(out).join("losses.csv"));
+    let held = files::lock(&lock, LockKind::Alone, Duration::ZERO).unwrap();
+    let arguments = [&few, "--model", &model, "--out", out, "--bundle", "int8"];
+    fails(&arguments, 1, &["Another command certifies in", out]);
+    drop(held);
+    fails(&arguments, 1, &["even if nothing is lost"]);
+}
+
+/// A certificate may be a link to where somebody keeps it.
+#[cfg(unix)]
+#[test]
+fn links_to_certificates_stay_and_other_files_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("floor-0.5.json"), "{\"mine\": 1}").unwrap();
+    let (rows, _) = some_rows(folder.path(), "calibration", 61);
+    let model = shipped();
+    let settings = [
+        "--model",
+        &model,
+        "--out",
+        out.to_str().unwrap(),
+        "--max-new-tokens",
+        "2",
+        "--floor",
+        "0.5",
+        "--delta",
+        "0.4",
+    ];
+    let arguments = [&[rows.as_str()][..], &settings, &["--bundle", "int8", "--threads", "1"]].concat();
+    fails(&arguments, 1, &["floor-0.5.json is no certificate and was left alone"]);
+    fs::remove_file(out.join("floor-0.5.json")).unwrap();
+    fs::write(folder.path().join("real.json"), "").unwrap();
+    std::os::unix::fs::symlink("../real.json", out.join("floor-0.5.json")).unwrap();
+    succeeds(&arguments);
+    assert!(fs::symlink_metadata(out.join("floor-0.5.json")).unwrap().is_symlink());
+    assert!(fs::read_to_string(folder.path().join("real.json")).unwrap().contains("\"floor\": 0.5"));
 }
 
 /// Only what is lower than the target's own precision is loaded and tested; where nothing is, its exits are.

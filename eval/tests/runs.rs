@@ -104,7 +104,7 @@ fn a_run_that_was_ended_anywhere_goes_on_with_the_same_rows() {
     let facts = fs::read(place.path("whole/run.json")).unwrap();
     // In the header, in the first block, at its end, in the middle of a row, before the last byte.
     for end in [0, 10, 700, bytes.len() / 2, bytes.len() * 3 / 4, bytes.len() - 1] {
-        fs::create_dir_all(place.path("killed")).unwrap();
+        paceline::files::own_folder(&place.path("killed"), paceline::files::Fills::All).unwrap();
         fs::write(place.path("killed/rows.csv"), &bytes[..end]).unwrap();
         fs::write(place.path("killed/run.json"), &facts).unwrap();
         place.succeeds(&["run", "suite.toml", "--out", "killed"]);
@@ -170,6 +170,24 @@ fn a_run_that_is_killed_goes_on_with_the_same_rows() {
     assert!(ended.iter().any(|rows| (1..all).contains(rows)), "never in the middle: {ended:?} of {all}");
     place.succeeds(&["run", "suite.toml", "--out", "killed"]);
     assert_eq!(lasting(&place.rows("killed/rows.csv")), lasting(&place.rows("whole/rows.csv")));
+}
+
+#[test]
+fn what_is_somebody_elses_is_not_replaced() {
+    let place = Place::new();
+    fs::create_dir(place.path("theirs")).unwrap();
+    for name in ["rows.csv", "report.html"] {
+        fs::write(place.path("theirs").join(name), "years").unwrap();
+    }
+    place.fails(&["run", "suite.toml", "--out", "theirs"], 1, &["theirs holds rows.csv", "--out"]);
+    place.succeeds(&["run", "suite.toml", "--out", "run"]);
+    place.fails(&["report", "run", "--out", "theirs"], 1, &["theirs holds report.html", "--out"]);
+    for name in ["rows.csv", "report.html"] {
+        assert_eq!(fs::read(place.path("theirs").join(name)).unwrap(), b"years");
+    }
+    place.succeeds(&["report", "run"]);
+    place.succeeds(&["report", "run", "--out", "page"]);
+    place.succeeds(&["report", "run", "--out", "page"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::file::read_text;
 use crate::files::open_plain;
 
 /// The files besides the weights that belong to a model.
-const SIDE_FILES: [&str; 7] = [
+const SIDE_FILES: [&str; 10] = [
     "config.json",
     "generation_config.json",
     "model.safetensors.index.json",
@@ -19,6 +19,9 @@ const SIDE_FILES: [&str; 7] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "exits.safetensors",
+    "router.safetensors",
+    "draft_vocabulary.json",
 ];
 
 /// The pointers that Git leaves in place of large files are shorter than this.

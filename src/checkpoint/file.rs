@@ -89,7 +89,12 @@ impl FileError {
 
 /// The text of the file at `path`, which may have `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let text = files::read_text(path, limit).map_err(|error| FileError::of(path, error))?;
+    files::read_text(path, limit).map_err(|error| FileError::of(path, error))
+}
+
+/// The text of the JSON file at `path`, which may have `limit` bytes.
+pub(crate) fn read_json_text(path: &Path, limit: u64) -> Result<String, FileError> {
+    let text = read_text(path, limit)?;
     if text.starts_with('\u{feff}') {
         let reason = "starts with a UTF-8 byte order mark, which JSON does not allow,";
         return Err(FileError::Encoding { path: path.to_owned(), reason, line: 1, column: 1 });
@@ -99,7 +104,7 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
 
 /// The file at `path` read as JSON into `T`; it may have `limit` bytes.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T, FileError> {
-    let text = read_text(path, limit)?;
+    let text = read_json_text(path, limit)?;
     serde_json::from_str(&text).map_err(|error| json_error(path, &error))
 }
 

@@ -38,7 +38,7 @@ pub use self::error::CheckpointError;
 pub(crate) use self::error::{shown, shown_path};
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
 pub use self::file::FileError;
-pub(crate) use self::file::{read_json_if_there, read_text};
+pub(crate) use self::file::{read_json_if_there, read_json_text, read_text};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
 pub use self::layout::{FINAL_NORM, tensors_of};
 use self::layout::{is_stored_buffer, layer_tensors, outer_tensors};

@@ -193,6 +193,8 @@ fn prompt_of(fields: &Fields, chat: bool) -> Result<Prompt, anyhow::Error> {
         (None, Some(_)) => match fields.value::<Vec<Message>>("messages") {
             Ok(Some(messages)) if !messages.is_empty() => Ok(Prompt::Messages(messages)),
             Ok(_) => bail!("`messages` is empty: write a list of objects with the texts `role` and `content`."),
+            // Some say themselves what to do.
+            Err(error) if error.to_string().ends_with('.') => bail!("{error}"),
             Err(error) => bail!("{error}: write a list of objects with the texts `role` and `content`."),
         },
         (None, None) => bail!("neither `prompt` nor `messages` is there: give one of them."),

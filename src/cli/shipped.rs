@@ -118,13 +118,17 @@ fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     if holds(path, model) {
         return Ok(());
     }
-    let made = AtomicFolder::create(path).map_err(io::Error::other)?;
+    // A link in the cache goes; where it leads is not ours.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        fs::remove_file(path)?;
+    }
+    let made = AtomicFolder::create(path).map_err(|error| error.source)?;
     for (name, bytes) in model.1 {
         let file = made.part().join(name);
         file.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::write(file, bytes)?;
     }
-    made.commit().map_err(io::Error::other)
+    made.commit().map_err(|error| error.source)
 }
 
 /// Whether a directory holds a model's files and nothing else: loading would take up a chat template, an index or a certificate

@@ -108,8 +108,13 @@ fn begin(path: &Path) -> Result<AtomicFile, anyhow::Error> {
                 path.display()
             ));
         }
-        // Writing to it says why not.
-        Err(_) => {}
+        // Whoever may write to the folder could replace what nobody lets them read.
+        Err(error) => {
+            return Err(anyhow!(
+                "`--skip-out`: {} cannot be looked at ({error}) and was left alone; name another file.",
+                path.display()
+            ));
+        }
     }
     AtomicFile::create(path).map_err(|error| unwritable(&error))
 }

@@ -64,9 +64,7 @@ impl Fields {
     /// If it is there twice, cannot be read, or has a number that would be another.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, anyhow::Error> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        if let Some(number) = changed_number(text) {
-            bail!("the number {number} in `{name}` is beyond 64 bits and would be changed: write it in quotes.");
-        }
+        numbers_stay(name, text)?;
         serde_json::from_str(text).map(Some).map_err(|error| {
             let (column, message) = (error.column(), error.to_string());
             let reason = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
@@ -170,6 +168,20 @@ impl<'a> Rest<'a> {
 
     fn error(&self, reason: &str) -> serde_json::Error {
         serde_json::Error::custom(format!("{reason}, column {}", self.at + 1))
+    }
+}
+
+/// Checks that the numbers of a JSON text are read as they are written; `name` is what has it, for the message.
+///
+/// # Errors
+/// A sentence, if one would be another.
+pub fn numbers_stay(name: &str, json: &str) -> Result<(), anyhow::Error> {
+    match changed_number(json) {
+        None => Ok(()),
+        Some("-0") => bail!("the number -0 in `{name}` would be read as a fraction: write 0."),
+        Some(number) => {
+            bail!("the number {number} in `{name}` is beyond 64 bits and would be changed: write it in quotes.")
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Folders that are replaced whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{Kind, WriteError, folder_of, not_plain, parts, sync_folder_of, where_it_leads};
+use super::{Kind, LockError, LockKind, WriteError, folder_of, give_to_owner_of, lock, parts, sync_folder_of};
 
 /// A folder that is being filled and not yet in its place; dropped before [`commit`](Self::commit), it leaves nothing.
 ///
@@ -12,30 +13,27 @@ use super::{Kind, WriteError, folder_of, not_plain, parts, sync_folder_of, where
 /// (`NAME.PID-NUMBER.old`) for a moment; should the process end right then, [`AtomicFolder::recover`] brings it back.
 #[derive(Debug)]
 pub struct AtomicFolder {
-    /// As it was named.
+    /// Where it will stand.
     path: PathBuf,
-    /// Where that leads.
-    place: PathBuf,
     part: PathBuf,
     /// Keeps the part locked.
     _lock: File,
 }
 
 impl AtomicFolder {
-    /// Begins an empty folder that will stand at `path`. A folder may be there and will be replaced; a symbolic link is
-    /// followed and stays.
+    /// Begins an empty folder that will stand at `path`. A folder may be there and will be replaced, with everything in
+    /// it: `path` lies in a folder that is ours ([`own_folder`](super::own_folder)).
     ///
     /// # Errors
-    /// When the place cannot be written to, or holds something that is no folder.
+    /// When the place cannot be written to, or holds something that is no folder, such as a link to one.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         Self::recover(path)?;
         let make = || {
-            let place = where_it_leads(path)?;
-            is_there(&place)?;
-            fs::create_dir_all(folder_of(&place))?;
-            parts::remove_stale(&place);
-            let (part, lock) = parts::new(&place, |part| fs::create_dir(part).and_then(|()| File::open(part)))?;
-            Ok(Self { path: path.to_owned(), place, part, _lock: lock })
+            is_there(path)?;
+            fs::create_dir_all(folder_of(path))?;
+            parts::remove_stale(path);
+            let (part, lock) = parts::new(path, |part| fs::create_dir(part).and_then(|()| File::open(part)))?;
+            Ok(Self { path: path.to_owned(), part, _lock: lock })
         };
         make().map_err(|source| WriteError { path: path.to_owned(), source })
     }
@@ -52,13 +50,17 @@ impl AtomicFolder {
     pub fn commit(self) -> Result<(), WriteError> {
         let finish = || {
             sync_tree(&self.part)?;
-            let _turn = turn(&self.place)?;
-            if !is_there(&self.place)? {
-                fs::rename(&self.part, &self.place)?;
-            } else if !exchange(&self.part, &self.place)? {
-                self.replace()?;
+            let _turn = turn(&self.path)?;
+            match is_there(&self.path)? {
+                None => fs::rename(&self.part, &self.path)?,
+                Some(former) => {
+                    give_to_owner_of(&former, &self.part)?;
+                    if !exchange(&self.part, &self.path)? {
+                        self.replace()?;
+                    }
+                }
             }
-            sync_folder_of(&self.place)
+            sync_folder_of(&self.path)
         };
         // What stood there before goes with the part, whose name it has now.
         finish().map_err(|source| WriteError { path: self.path.clone(), source })
@@ -66,13 +68,13 @@ impl AtomicFolder {
 
     /// Moves it to the place of another folder in two steps.
     pub(super) fn replace(&self) -> io::Result<()> {
-        let old = parts::old_name(&self.place);
-        fs::rename(&self.place, &old)?;
-        if let Err(error) = fs::rename(&self.part, &self.place) {
-            fs::rename(&old, &self.place)?;
+        let old = parts::old_name(&self.path);
+        fs::rename(&self.path, &old)?;
+        if let Err(error) = fs::rename(&self.part, &self.path) {
+            fs::rename(&old, &self.path)?;
             return Err(error);
         }
-        sync_folder_of(&self.place)?;
+        sync_folder_of(&self.path)?;
         remove_folder(&old)
     }
 
@@ -82,14 +84,13 @@ impl AtomicFolder {
     /// When it cannot be moved.
     pub fn recover(path: &Path) -> Result<(), WriteError> {
         let bring_back = || {
-            let place = where_it_leads(path)?;
-            if parts::old(&place).is_empty() {
+            if parts::old(path).is_empty() {
                 return Ok(());
             }
-            let _turn = turn(&place)?;
-            for old in parts::old(&place) {
+            let _turn = turn(path)?;
+            for old in parts::old(path) {
                 // One that was replaced goes.
-                if is_there(&place)? { remove_folder(&old)? } else { fs::rename(&old, &place)? }
+                if is_there(path)?.is_some() { remove_folder(&old)? } else { fs::rename(&old, path)? }
             }
             Ok(())
         };
@@ -97,11 +98,15 @@ impl AtomicFolder {
     }
 }
 
-/// Waits until no other process replaces a folder beside `place`, where the system has such locks.
-fn turn(place: &Path) -> io::Result<File> {
-    let folder = File::open(folder_of(place))?;
-    let _ = folder.lock();
-    Ok(folder)
+/// Waits until no other process moves a folder beside `path`, which takes milliseconds. `None` where there can be no
+/// locks.
+fn turn(path: &Path) -> io::Result<Option<File>> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    match lock::wait(File::open(folder_of(path))?, LockKind::Alone, PATIENCE) {
+        Ok(turn) => Ok(Some(turn)),
+        Err(held @ LockError::Held) => Err(io::Error::new(io::ErrorKind::WouldBlock, held)),
+        Err(LockError::Impossible(_)) => Ok(None),
+    }
 }
 
 impl Drop for AtomicFolder {
@@ -111,13 +116,17 @@ impl Drop for AtomicFolder {
     }
 }
 
-/// Whether a folder is there that will be replaced.
-fn is_there(place: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(place).map(|found| Kind::of(&found)) {
-        Ok(Kind::Folder) => Ok(true),
-        Ok(Kind::Plain) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of that name is in the way")),
-        Ok(kind) => Err(not_plain(kind)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+/// The folder that will be replaced, if there is one.
+fn is_there(path: &Path) -> io::Result<Option<Metadata>> {
+    let in_the_way =
+        |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what} of that name is in the way")));
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => in_the_way("a symbolic link"),
+        Ok(found) => match Kind::of(&found) {
+            Kind::Folder => Ok(Some(found)),
+            kind => in_the_way(&kind.to_string()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

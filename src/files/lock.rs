@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{beside, open_to_append, where_it_leads};
+use super::{beside, open_plain, open_to_append, where_it_leads};
 
 /// How often a lock that another process has is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(1);
@@ -42,7 +42,16 @@ pub fn lock_file_of(path: &Path) -> PathBuf {
 /// # Errors
 /// When it was not taken.
 pub fn lock(path: &Path, kind: LockKind, patience: Duration) -> Result<File, LockError> {
-    let file = open_to_append(path).map_err(LockError::Impossible)?;
+    let file = open_to_append(path).or_else(|error| match error.kind() {
+        // Another user made it; to lock it, it need not be written to.
+        io::ErrorKind::PermissionDenied => Ok(open_plain(path)?),
+        _ => Err(error),
+    });
+    wait(file.map_err(LockError::Impossible)?, kind, patience)
+}
+
+/// Takes the lock of an open file or folder.
+pub(super) fn wait(file: File, kind: LockKind, patience: Duration) -> Result<File, LockError> {
     let started = Instant::now();
     loop {
         let taken = match kind {

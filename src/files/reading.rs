@@ -112,7 +112,12 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
 /// # Errors
 /// As those of [`read`], and when it is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String, ReadError> {
-    String::from_utf8(read(path, most)?).map_err(|error| {
+    text(read(path, most)?)
+}
+
+/// The bytes as text.
+fn text(bytes: Vec<u8>) -> Result<String, ReadError> {
+    String::from_utf8(bytes).map_err(|error| {
         let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
         let column = 1 + good.iter().rev().take_while(|&&byte| byte != b'\n').count();
@@ -133,6 +138,14 @@ pub fn read_input(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
         Kind::Device if is_null(&found) => Ok(Vec::new()),
         _ => read(path, most),
     }
+}
+
+/// The text of what a person named as the input of a command.
+///
+/// # Errors
+/// As those of [`read_input`], and when it is not UTF-8.
+pub fn read_input_text(path: &Path, most: u64) -> Result<String, ReadError> {
+    text(read_input(path, most)?)
 }
 
 /// Whether it is the device that is always empty, by its number.

@@ -9,7 +9,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Kind, WriteError, not_plain, parts, patient_options, sync_folder_of, where_it_leads};
+use super::{Kind, WriteError, give_to_owner_of, not_plain, parts, patient_options, sync_folder_of, where_it_leads};
 
 /// A file that is being written and not yet in its place; dropped before [`commit`](Self::commit), it leaves nothing.
 #[derive(Debug)]
@@ -37,8 +37,7 @@ impl AtomicFile {
             let out = Some(BufWriter::with_capacity(1 << 16, file));
             let begun = Self { path: path.to_owned(), place, part, out };
             if let Some(former) = former {
-                // Who may read the former state may read the new one, and nobody else.
-                fs::set_permissions(&begun.part, former.permissions())?;
+                give_to_owner_of(&former, &begun.part)?;
             }
             Ok(begun)
         };

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 
@@ -214,16 +215,11 @@ fn links_are_followed_and_stay() {
     symlink(path("inner/file"), path("second")).unwrap();
     symlink("round", path("about")).unwrap();
     symlink("about", path("round")).unwrap();
-    symlink("inner/model", path("model")).unwrap();
     for text in ["new", "newer"] {
         // At first it leads to nothing.
         write_file(&path("first"), text.as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(path("inner/file")).unwrap(), text);
-        let folder = AtomicFolder::create(&path("model")).unwrap();
-        fs::write(folder.part().join("text"), text).unwrap();
-        folder.commit().unwrap();
-        assert_eq!(fs::read_to_string(path("inner/model/text")).unwrap(), text);
-        for link in ["first", "second", "model"] {
+        for link in ["first", "second"] {
             assert!(fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{link}");
         }
         // Whoever may not read the former state may not read the new one.
@@ -235,7 +231,95 @@ fn links_are_followed_and_stay() {
     }
     assert!(write_file(&path("round"), b"x").unwrap_err().to_string().contains("in a circle"));
     assert_eq!(lock_file_of(&path("first")), path("inner/file.lock"));
-    assert_eq!(names(&path("inner")), ["file", "model"]);
+    assert_eq!(names(&path("inner")), ["file"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_folder_is_not_replaced_nor_what_it_leads_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("somebodys")).unwrap();
+    fs::write(path("somebodys/thesis"), "years").unwrap();
+    std::os::unix::fs::symlink("somebodys", path("model")).unwrap();
+    let message = AtomicFolder::create(&path("model")).unwrap_err().to_string();
+    assert!(message.contains("a symbolic link of that name is in the way"), "{message}");
+    // One that comes while the folder is being filled.
+    let folder = AtomicFolder::create(&path("other")).unwrap();
+    std::os::unix::fs::symlink("somebodys", path("other")).unwrap();
+    assert!(folder.commit().is_err());
+    assert_eq!(names(dir.path()), ["model", "other", "somebodys"]);
+    assert_eq!(fs::read_to_string(path("other/thesis")).unwrap(), "years");
+}
+
+/// Whoever may not read the former state may not read the new one, and its owner still owns it.
+#[cfg(unix)]
+#[test]
+fn what_is_replaced_keeps_its_owner_and_permissions() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+    let dir = tempfile::tempdir().unwrap();
+    let (file, folder) = (dir.path().join("file"), dir.path().join("folder"));
+    fs::write(&file, "former").unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).unwrap();
+    // Only the administrator may give them away.
+    let is_given = [&file, &folder].map(|path| chown(path, Some(65534), Some(65534)).is_ok());
+    let seen = |path: &Path| {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    let before = [seen(&file), seen(&folder)];
+    write_file(&file, b"new").unwrap();
+    AtomicFolder::create(&folder).unwrap().commit().unwrap();
+    assert_eq!([seen(&file), seen(&folder)], before, "{is_given:?}");
+}
+
+#[test]
+fn a_folder_is_filled_that_is_ours_or_has_none_of_the_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("deep/new");
+    own_folder(&made, Fills::All).unwrap();
+    fs::write(made.join("report.html"), "").unwrap();
+    own_folder(&made, Fills::All).unwrap();
+    own_folder(&made, Fills::Names(&["report.html"])).unwrap();
+
+    let somebodys = dir.path().join("somebodys");
+    fs::create_dir(&somebodys).unwrap();
+    fs::write(somebodys.join("report.html"), "").unwrap();
+    fs::write(somebodys.join(".hidden"), "").unwrap();
+    for fills in [Fills::All, Fills::Names(&["rows.csv", "report.html"])] {
+        let message = own_folder(&somebodys, fills).unwrap_err().to_string();
+        assert!(message.contains("somebodys holds report.html") && message.contains("--out"), "{message}");
+    }
+    assert_eq!(names(&somebodys), [".hidden", "report.html"]);
+    own_folder(&somebodys, Fills::Names(&["rows.csv"])).unwrap();
+    assert!(names(&somebodys).contains(&MARK.to_owned()));
+    assert!(own_folder(&somebodys.join("report.html"), Fills::All).unwrap_err().to_string().contains("cannot be used"));
+}
+
+#[test]
+fn a_folder_that_somebody_keeps_locked_is_not_waited_for_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, other) = (fs::File::open(dir.path()).unwrap(), fs::File::open(dir.path()).unwrap());
+    held.lock().unwrap();
+    assert!(matches!(lock::wait(other, LockKind::Alone, Duration::ZERO), Err(LockError::Held)));
+}
+
+/// A lock needs no permission to write: users who share a folder wait for each other.
+#[cfg(unix)]
+#[test]
+fn a_lock_that_cannot_be_written_is_taken_nevertheless() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let held = lock(&path, LockKind::Alone, Duration::ZERO).unwrap();
+    assert!(matches!(lock(&path, LockKind::Alone, Duration::ZERO), Err(LockError::Held)));
+    drop(held);
 }
 
 #[test]

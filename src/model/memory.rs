@@ -2,19 +2,27 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
-/// The most bytes that are read of a file in `/proc`.
+use super::control_groups;
+
+/// The most bytes that are read of a file in `/proc` or `/sys`.
 const LARGEST: u64 = 1 << 16;
 
 /// Bytes that this process may take besides what it has: what the machine has free or can free, swap included, and what the
-/// limits on the process leave (`ulimit -v`, `ulimit -d`). `None` where the system does not say.
+/// limits on the process (`ulimit -v`, `ulimit -d`) and on its container leave. `None` where the system does not say.
 pub(super) fn left() -> Option<u64> {
-    let read = |path: &str| {
-        let mut text = String::new();
-        File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
-        Some(text)
-    };
-    left_by(&read("/proc/meminfo")?, &read("/proc/self/limits")?, &read("/proc/self/status")?)
+    let by_process = left_by(&read("/proc/meminfo")?, &read("/proc/self/limits")?, &read("/proc/self/status")?)?;
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let by_container = control_groups::left(&groups, Path::new("/sys/fs/cgroup"), |path| read(path));
+    Some(by_container.map_or(by_process, |left| left.min(by_process)))
+}
+
+/// The text of a file that the system makes up.
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// The bytes that a file like `/proc/self/status` or `/proc/meminfo` has, in kilobytes, under a name.

@@ -10,6 +10,7 @@
 mod angles;
 mod batch;
 pub mod cache;
+mod control_groups;
 pub mod decoder;
 mod description;
 pub mod device;

@@ -1,107 +1,73 @@
 //! Dates, as chat templates and reports write them.
 
-/// `format` filled in as by C's strftime in the English locale, for a time in seconds since 1970 (UTC).
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+/// The time of the machine's own time zone, as `datetime.now()` in Python, written by a format of C's strftime in English.
 ///
 /// # Errors
 /// The rest of a sentence, if a directive is not known.
-pub fn strftime(format: &str, seconds: u64) -> Result<String, String> {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let (days, clock) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    // Howard Hinnant's civil_from_days, for days from 1970 on: years begin in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let in_year = if month <= 2 { day_of_year - 306 } else { day_of_year + 59 + u64::from(leap) } + 1;
-    let name = |names: &[&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or_default()
-    };
-    let (month_name, day_name) = (name(&MONTHS, month - 1), name(&DAYS, days % 7));
-    let short = |name: &'static str| name.get(..3).unwrap_or(name).to_owned();
-    let mut text = String::new();
+pub(super) fn strftime_now(format: &str) -> Result<String, String> {
+    strftime(format, &Zoned::now())
+}
+
+/// A time in seconds since 1970, in UTC, written by a format of C's strftime in English.
+///
+/// # Errors
+/// The rest of a sentence, if a directive is not known or the time is beyond the calendar.
+pub fn strftime_utc(format: &str, seconds: i64) -> Result<String, String> {
+    let time = Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
+    strftime(format, &time.to_zoned(TimeZone::UTC))
+}
+
+fn strftime(format: &str, time: &Zoned) -> Result<String, String> {
+    check(format)?;
+    strtime::format(format, time).map_err(|error| error.to_string())
+}
+
+/// Refuses directives that Python writes otherwise: by the system's locale, or, as its time is of no zone, not at all.
+fn check(format: &str) -> Result<(), String> {
     let mut letters = format.chars();
     while let Some(letter) = letters.next() {
         if letter != '%' {
-            text.push(letter);
             continue;
         }
         let mut directive = letters.next();
-        let padded = directive != Some('-');
-        if !padded {
-            directive = letters.next();
+        if directive == Some('-') {
+            directive = letters.next().filter(|letter| "ymdejHIMS".contains(*letter));
         }
-        let two = |number: u64| if padded { format!("{number:02}") } else { number.to_string() };
-        text += &match directive {
-            Some('Y') => year.to_string(),
-            Some('y') => two(year % 100),
-            Some('m') => two(month),
-            Some('d') => two(day),
-            Some('e') => {
-                if padded {
-                    format!("{day:2}")
-                } else {
-                    day.to_string()
-                }
-            }
-            Some('j') => {
-                if padded {
-                    format!("{in_year:03}")
-                } else {
-                    in_year.to_string()
-                }
-            }
-            Some('H') => two(hour),
-            Some('I') => two((hour + 11) % 12 + 1),
-            Some('M') => two(minute),
-            Some('S') => two(second),
-            Some('p') => if hour < 12 { "AM" } else { "PM" }.to_owned(),
-            Some('B') => month_name.to_owned(),
-            Some('b' | 'h') => short(month_name),
-            Some('A') => day_name.to_owned(),
-            Some('a') => short(day_name),
-            Some('F') => format!("{year}-{month:02}-{day:02}"),
-            Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
-            Some('%') => "%".to_owned(),
+        match directive {
+            Some(known) if "YymdejHIMSpBbhAaFT%".contains(known) => {}
             Some(other) => return Err(format!("strftime_now does not know %{other}")),
-            None => return Err("the format of strftime_now ends in a single %".to_owned()),
-        };
+            None => return Err("the format of strftime_now ends within a directive".to_owned()),
+        }
     }
-    Ok(text)
+    Ok(())
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use super::*;
 
     #[test]
     fn dates_are_those_of_the_calendar() {
         let format = "%Y-%m-%d %H:%M:%S %j %A %b %-d %e %I%p %%";
-        assert_eq!(strftime(format, 0).unwrap(), "1970-01-01 00:00:00 001 Thursday Jan 1  1 12AM %");
-        assert_eq!(strftime(format, 951_782_399).unwrap(), "2000-02-28 23:59:59 059 Monday Feb 28 28 11PM %");
-        assert_eq!(strftime("%F %j %a", 951_782_400).unwrap(), "2000-02-29 060 Tue");
-        assert_eq!(strftime("%F %j %d %B %y", 1_767_225_599).unwrap(), "2025-12-31 365 31 December 25");
-        assert_eq!(strftime("%F %j", 1_709_251_200).unwrap(), "2024-03-01 061");
-        assert!(strftime("%", 0).is_err());
+        assert_eq!(strftime_utc(format, 0).unwrap(), "1970-01-01 00:00:00 001 Thursday Jan 1  1 12AM %");
+        assert_eq!(strftime_utc(format, 951_782_399).unwrap(), "2000-02-28 23:59:59 059 Monday Feb 28 28 11PM %");
+        assert_eq!(strftime_utc("%F %j %a", 951_782_400).unwrap(), "2000-02-29 060 Tue");
+        assert_eq!(strftime_utc("%F %j %d %B %y", 1_767_225_599).unwrap(), "2025-12-31 365 31 December 25");
+        assert_eq!(strftime_utc("%F %j %-m/%-I", 1_709_251_200).unwrap(), "2024-03-01 061 3/12");
+        for wrong in ["%", "%-", "%Q", "%Z", "%-B", "%x"] {
+            assert!(strftime_utc(wrong, 0).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_zone() {
+        let time = Timestamp::from_second(1_767_225_599).unwrap();
+        let east = TimeZone::fixed(jiff::tz::offset(14));
+        assert_eq!(strftime("%F %H:%M", &time.to_zoned(east)).unwrap(), "2026-01-01 13:59");
     }
 }

@@ -290,7 +290,8 @@ struct Found {
 
 /// The templates of a directory.
 fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<Found>, TextError> {
-    let optional = |path: &Path| match read_text(path, LARGEST_TEMPLATE as u64) {
+    // Longer ones are told with their length where they are parsed.
+    let optional = |path: &Path| match read_text(path, 16 * LARGEST_TEMPLATE as u64) {
         Ok(source) => Ok(Some(source)),
         Err(FileError::Absent { .. }) => Ok(None),
         Err(error) => Err(TextError::from(error)),

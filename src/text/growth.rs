@@ -11,6 +11,8 @@ use crate::files::Object;
 const LARGEST_GROWTH: u64 = 4096;
 /// Normalizers or decoders in a chain; real ones have under ten.
 const LONGEST_CHAIN: usize = 64;
+/// Characters of a word that WordPiece looks up at most; real ones have 100. It takes the square of that, and more.
+const LONGEST_WORD: u64 = 1000;
 /// Added tokens; real tokenizers have up to some thousand.
 const MOST_ADDED: usize = 50_000;
 /// Their bytes; real ones have some hundred thousand at most. Each million takes a second and 80 MB to be searched for.
@@ -23,6 +25,9 @@ pub(super) const LARGEST_TEXT: u64 = 32 << 20;
 #[serde(default)]
 struct Parts {
     normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    model: Value,
     decoder: Value,
     added_tokens: Vec<Added>,
 }
@@ -47,8 +52,18 @@ impl Growth {
     /// The middle of a sentence, if they are beyond any use.
     pub(super) fn of(file: &[u8]) -> Result<Self, String> {
         let Object(parts): Object<Parts> = serde_json::from_slice(file).map_err(|error| error.to_string())?;
-        let growth =
-            Self { encoding: factor("normalizers", &parts.normalizer)?, decoding: factor("decoders", &parts.decoder)? };
+        let normalizing = factor("normalizers", &parts.normalizer)?;
+        let growth = Self {
+            encoding: normalizing.saturating_mul(factor("pre-tokenizers", &parts.pre_tokenizer)?),
+            decoding: factor("decoders", &parts.decoder)?,
+        };
+        if repeats(&parts.post_processor) {
+            return Err("its post-processor repeats the text".to_owned());
+        }
+        let word = parts.model.get("max_input_chars_per_word").and_then(Value::as_u64).unwrap_or(0);
+        if word > LONGEST_WORD {
+            return Err(format!("it looks up words of {word} characters, and {LONGEST_WORD} is the most that is read"));
+        }
         if parts.added_tokens.len() > MOST_ADDED {
             let count = parts.added_tokens.len();
             return Err(format!("it has {count} added tokens, and {MOST_ADDED} is the most that is read"));
@@ -82,7 +97,19 @@ fn factor(name: &str, chain: &Value) -> Result<u64, String> {
     Ok(factor)
 }
 
-/// The factor of a normalizer or decoder, which may be a chain of others.
+/// Whether a post-processor puts a text more than once into what is made of it.
+fn repeats(processor: &Value) -> bool {
+    let of_template = |name: &str| {
+        let pieces = processor.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let texts = pieces.iter().filter_map(|piece| piece.get("Sequence")).map(|text| text.get("id"));
+        let (first, second): (Vec<_>, Vec<_>) = texts.partition(|id| id.and_then(Value::as_str) != Some("B"));
+        first.len() > 1 || second.len() > 1
+    };
+    let inner = processor.get("processors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    of_template("single") || of_template("pair") || inner.iter().any(repeats)
+}
+
+/// The factor of a normalizer, pre-tokenizer or decoder, which may be a chain of others.
 fn of_part(part: &Value, links: &mut usize) -> Result<u64, String> {
     match part {
         Value::Array(parts) => {
@@ -96,6 +123,8 @@ fn of_part(part: &Value, links: &mut usize) -> Result<u64, String> {
                 "NFKC" | "NFKD" => 11,
                 "NFC" | "NFD" | "Nmt" => 3,
                 "Lowercase" | "ByteLevel" => 2,
+                // A space becomes a letter of three bytes, and one more comes first.
+                "Metaspace" => 6,
                 "BertNormalizer" => 9,
                 _ => 1,
             };
@@ -112,7 +141,7 @@ fn of_part(part: &Value, links: &mut usize) -> Result<u64, String> {
             if let Some(table) = text("precompiled_charsmap") {
                 factor = factor.saturating_mul(longest_replacement(table)?);
             }
-            for name in ["normalizers", "decoders"] {
+            for name in ["normalizers", "pretokenizers", "decoders"] {
                 factor = factor.saturating_mul(of_part(fields.get(name).unwrap_or(&Value::Null), links)?);
             }
             Ok(factor)
@@ -188,6 +217,14 @@ mod tests {
         assert_eq!(growth(&table, &Value::Null), Ok(Growth { encoding: 2, decoding: 1 }));
     }
 
+    /// A post-processor that puts the text so often behind a special token.
+    fn template(times: usize) -> Value {
+        let mut single = vec![json!({"SpecialToken": {"id": "<s>", "type_id": 0}})];
+        single.extend(vec![json!({"Sequence": {"id": "A", "type_id": 0}}); times]);
+        let pair = json!([{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]);
+        json!({"type": "TemplateProcessing", "single": single, "pair": pair})
+    }
+
     #[test]
     fn what_would_take_all_memory_is_refused() {
         let doubling = vec![replace(&json!({"String": "a"}), "aa"); 40];
@@ -210,6 +247,18 @@ mod tests {
             let reason = growth(&normalizer, &decoder).unwrap_err();
             assert!(reason.contains(said), "{reason}");
         }
+        // Each doubles every byte that is not ASCII.
+        let level = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
+        for (part, said) in [
+            (json!({"pre_tokenizer": chain("pretokenizers", &vec![level; 40])}), "its pre-tokenizers may make"),
+            (json!({"model": {"type": "WordPiece", "max_input_chars_per_word": 1_000_000_000}}), "words of 1000000000"),
+            (json!({"post_processor": template(2)}), "repeats the text"),
+            (json!({"post_processor": {"type": "Sequence", "processors": [template(1), template(2)]}}), "repeats"),
+        ] {
+            let reason = Growth::of(part.to_string().as_bytes()).unwrap_err();
+            assert!(reason.contains(said), "{reason}");
+        }
+        assert!(Growth::of(json!({"post_processor": template(1)}).to_string().as_bytes()).is_ok());
         let many = json!({"added_tokens": vec![json!({"content": "x"}); MOST_ADDED + 1]}).to_string();
         assert!(Growth::of(many.as_bytes()).unwrap_err().contains("50001 added tokens"));
         let added = |normalizer: Value, bytes: usize| {

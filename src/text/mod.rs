@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-pub use self::calendar::strftime;
+pub use self::calendar::strftime_utc;
 pub use self::chat::{ChatTemplate, RenderedChat};
 pub use self::guard::panic_is_caught;
 pub use self::message::Message;

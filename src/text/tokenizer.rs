@@ -8,7 +8,7 @@ use tokenizers::AddedToken;
 use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
 use super::{Settings, TextError};
-use crate::checkpoint::{FileError, read_text};
+use crate::checkpoint::{FileError, read_json_text};
 
 /// Real files have up to a few tens of megabytes.
 const LARGEST_TOKENIZER: u64 = 256 << 20;
@@ -34,7 +34,7 @@ impl Tokenizer {
     /// When a file is missing, cannot be read, or does not describe a tokenizer.
     pub fn from_dir(dir: &Path) -> Result<Self, TextError> {
         let path = dir.join("tokenizer.json");
-        let text = read_text(&path, LARGEST_TOKENIZER).map_err(|error| match error {
+        let text = read_json_text(&path, LARGEST_TOKENIZER).map_err(|error| match error {
             FileError::Absent { .. } => TextError::NoTokenizer { dir: dir.to_owned() },
             error => error.into(),
         })?;

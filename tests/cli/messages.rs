@@ -81,6 +81,10 @@ fn what_cannot_be_given_to_a_template_is_refused_by_name() {
         (r#"{"messages":[{"role":"user","content":"x"}],"tools":{"a":1}}"#, &["`tools`", "list of objects"]),
         (r#"{"messages":[{"role":"user","content":"x"}],"template_args":[1]}"#, &["`template_args`", "object"]),
         (
+            r#"{"messages":[{"role":"user","content":"x","n":18446744073709551616}]}"#,
+            &["18446744073709551616", "in quotes"],
+        ),
+        (
             r#"{"messages":[{"role":"user","content":"x"}],"continue_final_message":true,"add_generation_prompt":true}"#,
             &["keep one"],
         ),
@@ -91,6 +95,10 @@ fn what_cannot_be_given_to_a_template_is_refused_by_name() {
         generate_from(&model, &["--prompts", &path, "--json"]).says(&[words, &["Line 1 of"]].concat());
     }
     generate_from(&model, &["--prompt", "x", "--template-args", "[1]"]).fails(2, &["template-args", "object"]);
+    for (number, said) in [("98765432109876543210987", "beyond 64 bits"), ("-0", "write 0")] {
+        let arguments = format!("{{\"x\": [{number}]}}");
+        generate_from(&model, &["--prompt", "x", "--template-args", &arguments]).fails(2, &["template-args", said]);
+    }
 }
 
 #[test]

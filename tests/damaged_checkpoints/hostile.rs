@@ -51,7 +51,8 @@ fn a_text_that_would_become_too_long_is_refused() {
     assert_eq!(tokenizer.encode("a").unwrap().len(), 1 + 2048);
     let message = tokenizer.encode(&"a".repeat(1 << 20)).unwrap_err().to_string();
     sentence(&message);
-    assert!(message.contains("2048 times as long"), "{message}");
+    // The pre-tokenizer may double it once more.
+    assert!(message.contains("4096 times as long"), "{message}");
 }
 
 #[test]

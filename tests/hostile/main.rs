@@ -130,6 +130,27 @@ fn tokenizer_configurations() {
 }
 
 #[test]
+fn draft_vocabularies() {
+    plain("draft_vocabulary", Form::Json, vec![b"[0, 1, 2, 5]".to_vec()], readers::draft_vocabulary);
+}
+
+#[test]
+fn special_tokens() {
+    let mut seeds = of_fixtures("special_tokens_map.json");
+    seeds.push(br#"{"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}}"#.to_vec());
+    plain("special_tokens", Form::Json, seeds, readers::special_tokens);
+}
+
+#[test]
+fn prompts() {
+    let row = json!({
+        "id": 7, "level": "simple", "tools": [{"name": "f", "parameters": {"a": 1.5}}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": null, "tool_calls": []}],
+    });
+    plain("prompt", Form::Json, vec![row.to_string().into_bytes(), br#"{"prompt": "a"}"#.to_vec()], readers::prompt);
+}
+
+#[test]
 fn chat_templates() {
     let shipped: Value = serde_json::from_slice(&file("models/target/tokenizer_config.json")).unwrap();
     let mut seeds = of_fixtures("chat_template.jinja");

@@ -11,10 +11,13 @@ use std::sync::Arc;
 
 use paceline::Certificate;
 use paceline::checkpoint::Checkpoint;
+use paceline::command::fields;
 use paceline::journal::{Period, adaptation_stats};
 use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::routing::{open_router, read_state};
 use paceline::text::{ChatTemplate, Message, Tokenizer};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 /// What became of an input: a sentence where it was refused.
 pub(crate) type Outcome = Result<(), String>;
@@ -163,6 +166,38 @@ fn chat(dir: &Path, _: &Compute) -> Outcome {
 pub(crate) fn chat_template(bytes: &[u8]) -> Outcome {
     with("chat_template.jinja", bytes, chat)
 }
+
+/// `draft_vocabulary.json`.
+pub(crate) fn draft_vocabulary(bytes: &[u8]) -> Outcome {
+    with("draft_vocabulary.json", bytes, |dir, _| {
+        let checkpoint = outcome(Checkpoint::open(dir))?;
+        outcome(checkpoint.draft_vocabulary()).map(drop)
+    })
+}
+
+/// `special_tokens_map.json`.
+pub(crate) fn special_tokens(bytes: &[u8]) -> Outcome {
+    with("special_tokens_map.json", bytes, |dir, compute| tokens(dir, compute).and(chat(dir, compute)))
+}
+
+/// A line of a file of prompts.
+pub(crate) fn prompt(bytes: &[u8]) -> Outcome {
+    let text = outcome(std::str::from_utf8(bytes))?;
+    let mut fields = outcome(fields::read(text))?;
+    let messages = fields.value::<Vec<Message>>("messages").map_err(|error| format!("{error:#}."))?;
+    fields.value::<Value>("tools").map_err(|error| format!("{error:#}."))?;
+    fields.remove(&["messages"]);
+    let answer = fields.object_with(&Map::new()).map_err(|error| format!("{error:#}."))?;
+    outcome(serde_json::from_str::<IgnoredAny>(&answer))?;
+    let messages = messages.unwrap_or_default();
+    with("chat_template.jinja", PLAIN_TEMPLATE, |dir, _| {
+        let template = outcome(ChatTemplate::from_dir(dir))?.ok_or("There is no template.")?;
+        outcome(template.render(&messages, true)).map(drop)
+    })
+}
+
+/// A template that looks at all of a message.
+const PLAIN_TEMPLATE: &[u8] = b"{% for m in messages %}{{ m|tojson }}{{ m.content }}{% endfor %}";
 
 /// `tokenizer_config.json`, which may hold a chat template too.
 pub(crate) fn tokenizer_config(bytes: &[u8]) -> Outcome {

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use half::bf16;
 use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig};
 use paceline::command::{Failure, output};
-use paceline::files::{AtomicFolder, write_file};
+use paceline::files::{AtomicFolder, write_tensors};
 use paceline::model::{Parameters, Trainable};
 use paceline::text::Tokenizer;
 use safetensors::tensor::{Dtype, TensorView};
@@ -210,7 +210,7 @@ fn save(heads: &Parameters, rank: usize, measured: &[Measured], model: u64, dire
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let metadata = [(ExitsConfig::KEY.to_owned(), serde_json::to_string(&config)?)].into();
     let path = directory.join(EXITS);
-    Ok(write_file(&path, &safetensors::serialize(views, Some(metadata))?)?)
+    Ok(write_tensors(&path, ExitsConfig::KEY, &safetensors::serialize(views, Some(metadata))?)?)
 }
 
 /// What is printed in the end.

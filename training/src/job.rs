@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use paceline::command::{Failure, output};
-use paceline::files::{LockError, LockKind, WriteError, lock, read_text, write_file};
+use paceline::files::{Fills, LockError, LockKind, WriteError, lock, own_folder, read_text, write_file};
 
 use crate::recipe::{Parameter, Recipe};
 
@@ -134,7 +134,7 @@ fn take(out: &Path) -> Result<File, Failure> {
     let unwritable = |error: std::io::Error| {
         anyhow!("The folder {shown} cannot be used: {error}; name one that you may write with `--out`.")
     };
-    fs::create_dir_all(out).map_err(unwritable)?;
+    own_folder(out, Fills::All).map_err(anyhow::Error::from)?;
     lock(&out.join("in-use.lock"), LockKind::Alone, Duration::ZERO).map_err(|error| match error {
         LockError::Held => {
             anyhow!("Another paceline-train works in {shown}: wait for its end, or name another folder with `--out`.")

@@ -232,7 +232,7 @@ impl Recipe {
     /// When it cannot be read, has unknown or impossible settings, or a parameter has no value.
     pub fn read(path: &Path, parameters: &[Parameter]) -> Result<Self, RecipeError> {
         let unreadable = |reason: String| RecipeError::Unreadable { path: path.to_owned(), reason };
-        let bytes = files::read(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = files::read_input(path, LARGEST).map_err(|error| unreadable(error.to_string()))?;
         let text = String::from_utf8(bytes)
             .map_err(|error| unreadable(format!("it is not UTF-8 at byte {}", error.utf8_error().valid_up_to() + 1)))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -9,7 +9,7 @@ mod page;
 use anyhow::anyhow;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
-use paceline::files::{self, write_file};
+use paceline::files::{self, write_file, write_tensors};
 use paceline::routing::{identities, identity, open_router};
 use paceline::text::Tokenizer;
 use paceline_router::router::{LossyFacts, ROUTER};
@@ -200,7 +200,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     };
     let router = Router::new(description, network);
     let bytes = router.to_bytes().map_err(|error| anyhow!("The router cannot be written: {error}."))?;
-    write_file(&path, &bytes)?;
+    write_tensors(&path, Description::KEY, &bytes)?;
 
     let mut without = Vec::new();
     if recipe.ablation {

@@ -7,15 +7,14 @@ mod picture;
 mod tally;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
-use paceline::files::write_file;
+use paceline::files::{Fills, own_folder, write_file};
 use paceline::model::{Compute, Decoder, DeviceName};
 
 pub use self::answers::{Answered, Answerer, Greedy};
@@ -63,6 +62,9 @@ pub struct ScoreFlags {
     pub json: bool,
 }
 
+/// The files of results: numbers, tables, a picture, and the answers.
+const FILES: [&str; 4] = ["score.json", "score.md", "score.svg", "answers.jsonl"];
+
 /// Answers, counts, and says what came out.
 ///
 /// # Errors
@@ -70,8 +72,7 @@ pub struct ScoreFlags {
 pub fn run(flags: &ScoreFlags) -> Result<(), Failure> {
     let tasks = tasks(flags)?;
     if let Some(out) = &flags.out {
-        fs::create_dir_all(out)
-            .with_context(|| format!("The folder {} cannot be made; name another one with `--out`.", out.display()))?;
+        own_folder(out, Fills::Names(&FILES))?;
     }
     let decoder = load_decoder(&flags.model, flags.threads)?;
     // What takes hours comes after everything that may be wrong with the input.
@@ -93,10 +94,10 @@ pub fn run(flags: &ScoreFlags) -> Result<(), Failure> {
     }
     let (json, page) = (serde_json::to_string_pretty(&score)? + "\n", page(&score));
     if let Some(out) = &flags.out {
-        write_file(&out.join("score.json"), json.as_bytes())?;
-        write_file(&out.join("score.md"), page.as_bytes())?;
-        write_file(&out.join("score.svg"), picture(&score).map_err(anyhow::Error::msg)?.as_bytes())?;
-        write_file(&out.join("answers.jsonl"), answers.as_bytes())?;
+        let picture = picture(&score).map_err(anyhow::Error::msg)?;
+        for (name, text) in FILES.into_iter().zip([&json, &page, &picture, &answers]) {
+            write_file(&out.join(name), text.as_bytes())?;
+        }
     }
     output::print(if flags.json { &json } else { &page })?;
     Ok(())

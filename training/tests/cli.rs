@@ -77,6 +77,29 @@ fn wrong_usage_is_one_sentence_and_help_is_help() {
 }
 
 #[test]
+fn what_is_somebody_elses_is_not_replaced() {
+    let place = Place::new(RECIPE);
+    fs::create_dir_all(place.path("made/tokenizer/src")).unwrap();
+    fs::write(place.path("made/tokenizer/src/thesis.rs"), "years").unwrap();
+    place.step("", "tokenizer").fails(1, &["made holds tokenizer", "--out"]);
+    assert_eq!(fs::read(place.path("made/tokenizer/src/thesis.rs")).unwrap(), b"years");
+    assert_eq!(names(&place.path("made")), ["tokenizer"]);
+
+    let file = place.path("config.json");
+    let tasks = ["tasks", "--split", "test", "--count", "24", "--out", file.to_str().unwrap()];
+    for foreign in ["{\"model_type\": \"llama\"}", "[1]\n", "text", "\n{\"id\": 1}"] {
+        fs::write(&file, foreign).unwrap();
+        run(&tasks).fails(1, &["config.json holds something else than tasks", "--out"]);
+        assert_eq!(fs::read(&file).unwrap(), foreign.as_bytes());
+    }
+    fs::write(&file, "").unwrap();
+    for _ in 0..2 {
+        assert_eq!(run(&tasks).code, Some(0));
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 24);
+    }
+}
+
+#[test]
 fn the_steps_go_from_text_to_tokens_and_are_done_once() {
     let place = Place::new(RECIPE);
     place.step("", "tokens").fails(1, &["run `paceline-train tokenizer` first"]);

@@ -46,7 +46,7 @@ struct Row {
 /// comes twice, as each counts as drawn by itself.
 pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow::Error> {
     let shown = path.display();
-    let text = files::read_text(path, LARGEST_PROMPTS).map_err(|error| {
+    let text = files::read_input_text(path, LARGEST_PROMPTS).map_err(|error| {
         anyhow!("The prompts {shown} cannot be read ({error}): name a file of JSON lines like datasets/tasks/calibration.jsonl.")
     })?;
     let mut tasks: Vec<Task> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use paceline::text::strftime;
+use paceline::text::strftime_utc;
 
 use super::Findings;
 use super::page::{escape, table};
@@ -91,7 +91,8 @@ pub(super) fn section(findings: &Findings) -> String {
 
 /// Seconds since 1970 as day and minute of the calendar, in UTC; `None` of 0, which stands for no time.
 fn date(seconds: u64) -> Option<String> {
-    (seconds > 0).then(|| strftime("%F %H:%M", seconds).ok()).flatten()
+    let seconds = i64::try_from(seconds).ok().filter(|&seconds| seconds > 0)?;
+    strftime_utc("%F %H:%M", seconds).ok()
 }
 
 #[cfg(test)]

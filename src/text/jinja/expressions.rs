@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::ast::{Arguments, Expr, Kind};
-use super::budget::{Budget, Text};
+use super::ast::{Arguments, Comparison, Expr, Kind};
+use super::budget::Budget;
 use super::call::Call;
 use super::interpreter::Interpreter;
 use super::pystr::to_str;
 use super::sequences::{self, iterate};
-use super::value::{Function, Loop, Namespace, Scope, Sequence, Value};
+use super::value::{Function, Namespace, Scope, Sequence, Value};
 use super::{Failure, Outcome, checks, filters, methods, operators};
+use crate::text::calendar::strftime_now;
 
 /// The longest range, as in Jinja's sandbox.
 const LONGEST_RANGE: i128 = 100_000;
@@ -24,6 +24,10 @@ pub(super) fn function(name: &str) -> Option<Function> {
         "namespace" => Function::Namespace,
         "raise_exception" => Function::RaiseException,
         "strftime_now" => Function::StrftimeNow,
+        "joiner" => Function::Unsupported("joiner"),
+        "cycler" => Function::Unsupported("cycler"),
+        "lipsum" => Function::Unsupported("lipsum"),
+        "self" => Function::Unsupported("self"),
         _ => return None,
     })
 }
@@ -44,23 +48,10 @@ impl Interpreter {
             Kind::Name(name) => self.variable(name, scope)?,
             Kind::List(items) => Value::list(self.all(items, scope)?, Sequence::List)?,
             Kind::Tuple(items) => Value::list(self.all(items, scope)?, Sequence::Tuple)?,
-            Kind::Dict(pairs) => {
-                let mut entries = Vec::new();
-                for (key, value) in pairs {
-                    put(&mut entries, self.eval(key, scope)?, self.eval(value, scope)?, budget)?;
-                }
-                Value::dict(entries)?
-            }
-            Kind::Attribute(inner, name) => sequences::attribute(&self.eval(inner, scope)?, name, budget)?,
-            Kind::Item(inner, key) => sequences::item(&self.eval(inner, scope)?, &self.eval(key, scope)?, budget)?,
-            Kind::Slice(inner, bounds) => {
-                let value = self.eval(inner, scope)?;
-                let [start, stop, step] = bounds.each_ref().map(|bound| match bound {
-                    Some(bound) => self.eval(bound, scope),
-                    None => Ok(Value::None),
-                });
-                sequences::slice(&value, [start?, stop?, step?], budget)?
-            }
+            Kind::Dict(pairs) => self.mapping(pairs, scope)?,
+            Kind::Attribute(inner, name) => self.attribute(&self.eval(inner, scope)?, name)?,
+            Kind::Item(inner, key) => self.item(&self.eval(inner, scope)?, &self.eval(key, scope)?)?,
+            Kind::Slice(inner, bounds) => self.slice(inner, bounds, scope)?,
             Kind::Call(..) => self.call(kind, None, scope)?,
             Kind::Filter(inner, call) => {
                 let value = self.eval(inner, scope)?;
@@ -77,36 +68,65 @@ impl Interpreter {
                 operators::binary(*operator, &self.eval(left, scope)?, &self.eval(right, scope)?, budget)?
             }
             Kind::Concat(parts) => operators::concat(&self.all(parts, scope)?, budget)?,
-            Kind::Compare(left, rest) => {
-                let mut left = self.eval(left, scope)?;
-                for (comparison, right) in rest {
-                    let right = self.eval(right, scope)?;
-                    if !operators::compare(*comparison, &left, &right, budget)? {
-                        return Ok(Value::Bool(false));
-                    }
-                    left = right;
-                }
-                Value::Bool(true)
-            }
-            Kind::And(left, right) => {
-                let left = self.eval(left, scope)?;
-                if left.truth() { self.eval(right, scope)? } else { left }
-            }
-            Kind::Or(left, right) => {
-                let left = self.eval(left, scope)?;
-                if left.truth() { left } else { self.eval(right, scope)? }
-            }
-            Kind::If { test, then, otherwise } => {
-                if self.eval(test, scope)?.truth() {
-                    self.eval(then, scope)?
-                } else {
-                    match otherwise {
-                        Some(otherwise) => self.eval(otherwise, scope)?,
-                        None => Value::Undefined("else".into()),
-                    }
-                }
-            }
+            Kind::Compare(left, rest) => self.compare(left, rest, scope)?,
+            Kind::And(left, right) => match self.eval(left, scope)? {
+                left if left.truth() => self.eval(right, scope)?,
+                left => left,
+            },
+            Kind::Or(left, right) => match self.eval(left, scope)? {
+                left if left.truth() => left,
+                _ => self.eval(right, scope)?,
+            },
+            Kind::If { test, then, otherwise } => match (self.eval(test, scope)?.truth(), otherwise) {
+                (true, _) => self.eval(then, scope)?,
+                (false, Some(otherwise)) => self.eval(otherwise, scope)?,
+                (false, None) => Value::Undefined("else".into()),
+            },
         })
+    }
+
+    fn mapping(&self, pairs: &[(Expr, Expr)], scope: &Rc<Scope>) -> Outcome<Value> {
+        let mut entries = Vec::new();
+        for (key, value) in pairs {
+            put(&mut entries, self.eval(key, scope)?, self.eval(value, scope)?, &self.budget)?;
+        }
+        Value::dict(entries)
+    }
+
+    fn attribute(&self, value: &Value, name: &Arc<str>) -> Outcome<Value> {
+        match value {
+            Value::Loop(state) => self.loop_attribute(state, name),
+            other => sequences::attribute(other, name, &self.budget),
+        }
+    }
+
+    fn item(&self, value: &Value, key: &Value) -> Outcome<Value> {
+        match (value, key.as_text()) {
+            (Value::Loop(state), Some(name)) => self.loop_attribute(state, name),
+            _ => sequences::item(value, key, &self.budget),
+        }
+    }
+
+    fn slice(&self, inner: &Expr, bounds: &[Option<Box<Expr>>; 3], scope: &Rc<Scope>) -> Outcome<Value> {
+        let value = self.eval(inner, scope)?;
+        let [start, stop, step] = bounds.each_ref().map(|bound| match bound {
+            Some(bound) => self.eval(bound, scope),
+            None => Ok(Value::None),
+        });
+        sequences::slice(&value, [start?, stop?, step?], &self.budget)
+    }
+
+    /// Comparisons in a row, each of which has to hold.
+    fn compare(&self, left: &Expr, rest: &[(Comparison, Expr)], scope: &Rc<Scope>) -> Outcome<Value> {
+        let mut left = self.eval(left, scope)?;
+        for (comparison, right) in rest {
+            let right = self.eval(right, scope)?;
+            if !operators::compare(*comparison, &left, &right, &self.budget)? {
+                return Ok(Value::Bool(false));
+            }
+            left = right;
+        }
+        Ok(Value::Bool(true))
     }
 
     fn all(&self, exprs: &[Expr], scope: &Rc<Scope>) -> Outcome<Vec<Value>> {
@@ -119,8 +139,7 @@ impl Interpreter {
         let mut call = Call::default();
         call.positional.extend(self.all(&arguments.positional, scope)?.into_iter().map(Some));
         for (name, expr) in &arguments.keywords {
-            self.budget.spend_entries(1)?;
-            call.keywords.push((Arc::clone(name), Some(self.eval(expr, scope)?)));
+            self.add_keyword(&mut call, name, self.eval(expr, scope)?)?;
         }
         if let Some(list) = &arguments.list {
             call.positional.extend(iterate(&self.eval(list, scope)?, &self.budget)?.into_iter().map(Some));
@@ -129,13 +148,23 @@ impl Interpreter {
             let Value::Dict(dict) = self.eval(mapping, scope)? else {
                 return Err(Failure::new("what stands behind `**` is not a mapping"));
             };
-            self.budget.spend_entries(dict.entries.len())?;
             for (key, value) in dict.all() {
+                // One that is marked as safe would have to stay so where the names are read.
                 let Value::Text(name) = key else { return Err(Failure::new("an argument's name is not a text")) };
-                call.keywords.push((Arc::clone(name), Some(value.clone())));
+                self.add_keyword(&mut call, name, value.clone())?;
             }
         }
         Ok(call)
+    }
+
+    fn add_keyword(&self, call: &mut Call, name: &Arc<str>, value: Value) -> Outcome<()> {
+        self.budget.spend_entries(1)?;
+        self.budget.spend_search(name, call.keywords.len())?;
+        if call.keywords.iter().any(|(known, _)| known == name) {
+            return Err(Failure::new(format!("the argument `{name}` is given twice")));
+        }
+        call.keywords.push((Arc::clone(name), Some(value)));
+        Ok(())
     }
 
     /// A call with what stands in its block, if it has one.
@@ -152,13 +181,13 @@ impl Interpreter {
                     let kind = value.type_name();
                     return Err(Failure::new(format!("`{name}` would change a {kind}, which chat templates may not")));
                 }
-                sequences::attribute(&value, name, &self.budget)?
+                self.attribute(&value, name)?
             }
             _ => self.eval(callee, scope)?,
         };
         let mut call = self.arguments(arguments, scope)?;
         if let Some(caller) = caller {
-            call.keywords.push(("caller".into(), Some(caller)));
+            self.add_keyword(&mut call, &"caller".into(), caller)?;
         }
         self.deeper(|| self.call_value(&function, call))
     }
@@ -183,53 +212,20 @@ impl Interpreter {
                 let format = call.need_text(0, "format")?;
                 call.finish("strftime_now")?;
                 self.budget.spend(format.len().saturating_mul(8))?;
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-                Ok(Value::Text(crate::text::strftime(&format, now).map_err(Failure::new)?.into()))
+                Ok(Value::Text(strftime_now(&format).map_err(Failure::new)?.into()))
             }
             Value::Macro(known) => self.call_macro(known, call),
             Value::Method(method) => match &method.0 {
-                Value::Loop(state) => self.call_loop(state, &method.1, call),
+                Value::Loop(state) => self.loop_method(state, &method.1, call),
                 value => methods::call(value, &method.1, call, &self.budget),
             },
-            Value::Loop(state) => {
-                let Some((statement, scope)) = &state.again else {
-                    return Err(Failure::new("a loop that is not `recursive` is called"));
-                };
-                let items = call.need(0, "iterable")?;
-                let mut out = Text::new(&self.budget);
-                self.walk_over(statement, &items, state.level + 1, scope, &mut out)?;
-                Ok(Value::Text(out.finish().into()))
+            Value::Loop(state) => self.call_loop(state, call),
+            Value::Function(Function::Unsupported(name)) => {
+                Err(Failure::new(format!("`{name}` is not supported in chat templates")))
             }
             Value::Undefined(name) => Err(Failure::new(format!("`{name}` is undefined and cannot be called"))),
             other => Err(Failure::new(format!("{} cannot be called", other.type_name()))),
         }
-    }
-
-    /// `loop.cycle` and `loop.changed`.
-    fn call_loop(&self, state: &Rc<Loop>, name: &str, mut call: Call) -> Outcome<Value> {
-        let values = call.rest();
-        call.finish(name)?;
-        if name == "cycle" {
-            let index = state.index.get().checked_rem(values.len());
-            let value = index.and_then(|index| values.get(index).cloned());
-            return value.ok_or_else(|| Failure::new("`loop.cycle` has nothing to go through"));
-        }
-        let last = state.last.replace(None);
-        if last.is_none() {
-            self.hold_loop(state)?;
-        }
-        let same = match &last {
-            Some(last) if last.len() == values.len() => {
-                let mut same = true;
-                for (old, new) in last.iter().zip(&values) {
-                    same &= old.equals(new, &self.budget)?;
-                }
-                same
-            }
-            _ => false,
-        };
-        *state.last.borrow_mut() = Some(values);
-        Ok(Value::Bool(!same))
     }
 }
 

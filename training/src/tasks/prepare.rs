@@ -93,7 +93,7 @@ mod tests {
         let summaries = "train = 50\ncategories = [\"summary\"]\nlevels = [\"simple\", \"medium\"]\n";
         let focus = |name: &str| format!("[[data.focus]]\nname = \"{name}\"\n{summaries}");
         fs::write(&recipe, format!("[data.tasks]\ntrain = 480\n{}{}", focus("a"), focus("b"))).unwrap();
-        let job = Job::open(&JobFlags { recipe, out: Some(dir.path().to_owned()), set: Vec::new() }).unwrap();
+        let job = Job::open(&JobFlags { recipe, out: Some(dir.path().join("out")), set: Vec::new() }).unwrap();
         assert_eq!(prepare(&job).unwrap(), Outcome::Made);
         assert_eq!(prepare(&job).unwrap(), Outcome::Kept);
 

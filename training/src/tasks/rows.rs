@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use paceline::files::{self, AtomicFile, Object};
+use paceline::files::{self, AtomicFile, Object, may_replace};
 
 use super::{Category, Level, Split, Task, cells};
 
@@ -31,6 +31,12 @@ pub enum RowsError {
         level: Level,
         /// How many there are, as far as was looked.
         found: usize,
+    },
+    /// Something else is where tasks should go.
+    #[error("{path} holds something else than tasks and was left alone: name another file with `--out`.")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
     },
     /// The file cannot be read.
     #[error(
@@ -119,7 +125,7 @@ const LARGEST: u64 = 1 << 30;
 /// # Errors
 /// When the file cannot be read, has no row, or has one that is no task with a prompt and an answer.
 pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
-    let text = files::read_text(path, LARGEST)
+    let text = files::read_input_text(path, LARGEST)
         .map_err(|error| RowsError::Unreadable { path: path.to_owned(), reason: error.into() })?;
     let read = |(index, line): (usize, &str)| {
         let bad = |reason: String| RowsError::BadRow { path: path.to_owned(), line: index + 1, reason };
@@ -135,12 +141,22 @@ pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
     if rows.is_empty() { Err(RowsError::NoRows { path: path.to_owned() }) } else { Ok(rows) }
 }
 
+/// Whether a file that begins like this is one of tasks.
+fn begins_with_a_task(beginning: &[u8]) -> bool {
+    let line = beginning.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Object<Task>>(line).is_ok()
+}
+
 /// Writes tasks as JSON lines. The file is replaced whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_rows(path: &Path, rows: impl Iterator<Item = Task>) -> Result<(), RowsError> {
     let unwritable = |reason| RowsError::Unwritable { path: path.to_owned(), reason };
+    let is_free = may_replace(path, begins_with_a_task).map_err(|error| unwritable(error.into()))?;
+    if !is_free {
+        return Err(RowsError::Foreign { path: path.to_owned() });
+    }
     let mut file = AtomicFile::create(path).map_err(|error| unwritable(error.source))?;
     for row in rows {
         let written = serde_json::to_writer(&mut file, &row).map_err(io::Error::from);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use paceline::Message;
+use paceline::files::{Fills, own_folder};
 use proptest::prelude::*;
 
 use super::*;
@@ -295,6 +296,7 @@ fn texts_that_cannot_be_used_are_told_by_name() {
         fs::create_dir(dir.path().join("texts")).unwrap();
         make(
             &{
+                own_folder(&dir.path().join("out"), Fills::All).unwrap();
                 let folder = dir.path().join("out/tokenizer");
                 fs::create_dir_all(&folder).unwrap();
                 folder
