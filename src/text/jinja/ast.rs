@@ -137,7 +137,7 @@ pub(super) enum StatementKind {
     Call(Expr, Arc<Macro>),
     Filter(Vec<FilterCall>, Body),
     With(Vec<(Target, Expr)>, Body),
-    /// `generation`, `block` and `autoescape`: a body whose variables are its own.
+    /// `generation`, `block` and `autoescape false`: a body whose variables are its own.
     Scope(Body),
     Break,
     Continue,
@@ -146,6 +146,8 @@ pub(super) enum StatementKind {
 #[derive(Debug)]
 pub(super) struct For {
     pub(super) target: Target,
+    /// The depth of the target.
+    pub(super) depth: usize,
     pub(super) items: Expr,
     pub(super) test: Option<Expr>,
     pub(super) recursive: bool,
@@ -172,6 +174,16 @@ pub(super) struct Mentions {
     pub(super) caller: bool,
 }
 
+impl Mentions {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            varargs: self.varargs || other.varargs,
+            kwargs: self.kwargs || other.kwargs,
+            caller: self.caller || other.caller,
+        }
+    }
+}
+
 /// Something that can be assigned to.
 #[derive(Debug)]
 pub(super) enum Target {
@@ -179,4 +191,14 @@ pub(super) enum Target {
     Tuple(Vec<Target>),
     /// A namespace and its attribute.
     Attribute(Arc<str>, Arc<str>),
+}
+
+impl Target {
+    /// The number of tuples in each other.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::Tuple(targets) => targets.iter().map(Self::depth).max().unwrap_or(0) + 1,
+            Self::Name(_) | Self::Attribute(..) => 0,
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! The bound on what a template may do: every step, and every byte that it makes or looks at, is paid for before it
-//! happens, so neither memory nor time can run out.
+//! The bound on what a template may do: steps, values and bytes are paid for before they are made or read, so neither
+//! memory nor time can run out. Each operation pays in proportion to what it does: for a byte of the budget it takes a few
+//! nanoseconds and a few bytes at most.
 
 use std::cell::Cell;
 
@@ -21,17 +22,32 @@ pub(super) const ENTRY: usize = 48;
 /// What is left to spend.
 pub(super) struct Budget {
     left: Cell<u64>,
+    /// What there was at first, and how often something was taken.
+    #[cfg(test)]
+    taken: (u64, Cell<u64>),
 }
 
 impl Budget {
     /// The budget for a template that is given so many bytes.
     pub(super) fn new(given: usize) -> Self {
         let left = PER_BYTE_GIVEN.saturating_mul(given as u64).saturating_add(LEAST).min(MOST);
-        Self { left: Cell::new(left) }
+        Self {
+            left: Cell::new(left),
+            #[cfg(test)]
+            taken: (left, Cell::new(0)),
+        }
+    }
+
+    /// The bytes that were taken, and how often some were.
+    #[cfg(test)]
+    pub(super) fn spent(&self) -> (u64, u64) {
+        (self.taken.0 - self.left.get(), self.taken.1.get())
     }
 
     /// Takes `bytes`.
     pub(super) fn spend(&self, bytes: usize) -> Outcome<()> {
+        #[cfg(test)]
+        self.taken.1.set(self.taken.1.get() + 1);
         match self.left.get().checked_sub(bytes as u64) {
             Some(left) => {
                 self.left.set(left);
@@ -42,6 +58,11 @@ impl Budget {
                 Err(Failure::new("it takes more steps or memory than a chat template may"))
             }
         }
+    }
+
+    /// Takes what looking for a name among `count` others costs.
+    pub(super) fn spend_search(&self, name: &str, count: usize) -> Outcome<()> {
+        self.spend(count.saturating_mul(1 + name.len() / 8))
     }
 
     /// Takes what `count` values cost.

@@ -13,6 +13,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// How many arguments there are, those that were taken included.
+    pub(super) fn count(&self) -> usize {
+        self.positional.len() + self.keywords.len()
+    }
+
     /// The argument at `index` or with a name; it is no longer there afterwards.
     pub(super) fn take(&mut self, index: usize, name: &str) -> Option<Value> {
         let positional = self.positional.get_mut(index).and_then(Option::take);
@@ -32,7 +37,7 @@ impl Call {
     pub(super) fn text(&mut self, index: usize, name: &str) -> Outcome<Option<Arc<str>>> {
         match self.take(index, name) {
             None | Some(Value::None) => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(Value::Text(text) | Value::Markup(text)) => Ok(Some(text)),
             Some(other) => Err(Failure::new(format!("`{name}` is not a text but of type {}", other.type_name()))),
         }
     }
@@ -64,6 +69,12 @@ impl Call {
     /// All arguments with names that are left.
     pub(super) fn named(&mut self) -> Vec<(Arc<str>, Value)> {
         self.keywords.drain(..).filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// The arguments that are left, as a call of their own.
+    pub(super) fn left(&mut self) -> Self {
+        let positional = self.rest().into_iter().map(Some).collect();
+        Self { positional, keywords: std::mem::take(&mut self.keywords) }
     }
 
     /// Fails if there are arguments that `function` does not know.

@@ -4,7 +4,7 @@ use super::ast::Operator;
 use super::budget::Budget;
 use super::call::Call;
 use super::checks::by_path;
-use super::sequences::iterate;
+use super::sequences::{iterate, iterate_for_generator};
 use super::value::{Sequence, Value};
 use super::{Failure, Outcome, operators};
 
@@ -24,12 +24,12 @@ pub(super) fn filter(name: &str, value: &Value, call: &mut Call, budget: &Budget
 
 /// What a value is sorted by: texts without regard to case, unless that is asked for.
 fn folded(value: Value, case_sensitive: bool, budget: &Budget) -> Outcome<Value> {
-    match value {
-        Value::Text(text) if !case_sensitive => {
-            budget.spend(text.len())?;
+    match value.as_text() {
+        Some(text) if !case_sensitive => {
+            budget.spend(text.len().saturating_mul(3))?;
             Ok(Value::Text(text.to_lowercase().into()))
         }
-        other => Ok(other),
+        _ => Ok(value),
     }
 }
 
@@ -47,13 +47,20 @@ fn path(call: &mut Call, index: usize) -> Option<Value> {
 
 fn sort(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let (reverse, case_sensitive) = (call.truth(0, "reverse"), call.truth(1, "case_sensitive"));
-    let paths: Vec<Option<Value>> = match path(call, 2) {
-        Some(Value::Text(paths)) => paths.split(',').map(|path| Some(Value::text(path))).collect(),
-        other => vec![other],
-    };
+    let mut paths = Vec::new();
+    match path(call, 2) {
+        Some(Value::Text(given) | Value::Markup(given)) => {
+            for path in given.split(',') {
+                budget.spend_entries(1)?;
+                budget.spend(path.len())?;
+                paths.push(Some(Value::text(path)));
+            }
+        }
+        other => paths.push(other),
+    }
     let mut keyed = Vec::new();
     for item in iterate(value, budget)? {
-        budget.spend_entries(paths.len())?;
+        budget.spend_entries(paths.len() + 1)?;
         let keys: Outcome<Vec<Value>> =
             paths.iter().map(|path| key(&item, path.as_ref(), case_sensitive, budget)).collect();
         keyed.push((Value::list(keys?, Sequence::List)?, item));
@@ -65,7 +72,7 @@ fn unique(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let case_sensitive = call.truth(0, "case_sensitive");
     let path = path(call, 1);
     let (mut seen, mut result): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
-    for item in iterate(value, budget)? {
+    for item in iterate_for_generator(value, budget)? {
         let key = key(&item, path.as_ref(), case_sensitive, budget)?;
         key.hashable()?;
         let mut known = false;
@@ -108,6 +115,7 @@ fn group(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let key = |item: &Value| by_path(item, &path, default.as_ref(), budget);
     let mut keyed = Vec::new();
     for item in iterate(value, budget)? {
+        budget.spend_entries(1)?;
         keyed.push((folded(key(&item)?, case_sensitive, budget)?, item));
     }
     let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
@@ -115,10 +123,12 @@ fn group(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
         let folded_key = folded(key(&item)?, case_sensitive, budget)?;
         match groups.last_mut() {
             Some((known, items)) if known.equals(&folded_key, budget)? => items.push(item),
-            _ => groups.push((folded_key, vec![item])),
+            _ => {
+                budget.spend_entries(8)?;
+                groups.push((folded_key, vec![item]));
+            }
         }
     }
-    budget.spend_entries(groups.len().saturating_mul(3))?;
     let mut result = Vec::new();
     for (_, items) in groups {
         let name = items.first().map_or(Ok(Value::None), &key)?;
@@ -157,7 +167,7 @@ fn batch(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let count = count(call, "linecount")?;
     let fill = call.take(1, "fill_with").filter(|fill| !matches!(fill, Value::None));
     let mut batches = Vec::new();
-    for items in iterate(value, budget)?.chunks(count) {
+    for items in iterate_for_generator(value, budget)?.chunks(count) {
         let mut items = items.to_vec();
         if let Some(fill) = &fill {
             budget.spend_entries(count - items.len())?;
@@ -172,7 +182,7 @@ fn batch(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
 fn divide(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let slices = count(call, "slices")?;
     let fill = call.take(1, "fill_with").filter(|fill| !matches!(fill, Value::None));
-    let items = iterate(value, budget)?;
+    let items = iterate_for_generator(value, budget)?;
     budget.spend_entries(slices.saturating_mul(2).saturating_add(items.len()))?;
     let (each, longer) = (items.len() / slices, items.len() % slices);
     let mut rest = items.as_slice();
@@ -190,7 +200,7 @@ fn divide(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
 fn sum(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let path = call.take(0, "attribute").filter(|path| !matches!(path, Value::None));
     let mut total = call.take(1, "start").unwrap_or(Value::Int(0));
-    if matches!(total, Value::Text(_)) {
+    if total.as_text().is_some() {
         return Err(Failure::new("`sum` does not take texts"));
     }
     for item in iterate(value, budget)? {
@@ -204,7 +214,7 @@ fn sum(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
 }
 
 fn reverse(value: &Value, budget: &Budget) -> Outcome<Value> {
-    if let Value::Text(text) = value {
+    if let Some(text) = value.as_text() {
         budget.spend(text.len())?;
         return Ok(Value::Text(text.chars().rev().collect::<String>().into()));
     }

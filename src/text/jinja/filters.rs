@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::budget::{Budget, Text};
+use super::budget::{Budget, STEP, Text};
 use super::call::Call;
 use super::checks::{Selection, by_path};
-use super::pystr::{is_space, to_str};
-use super::sequences::{iterate, length};
+use super::pystr::to_str;
+use super::sequences::{iterate, iterate_for_generator, length};
+use super::unicode::is_letter_or_number;
 use super::value::{Sequence, Value};
-use super::{Failure, Outcome, json, letters, methods, operators};
+use super::{Failure, Outcome, json, letters, markup, methods, percent};
 
 /// How deep filters may name filters (`map('map', ..)`).
 const DEEPEST: usize = 20;
@@ -68,8 +69,15 @@ pub(super) fn is_known(name: &str) -> bool {
 
 /// A value through a filter.
 pub(super) fn filter(name: &str, value: &Value, mut call: Call, budget: &Budget, level: usize) -> Outcome<Value> {
+    let is_safe = matches!(value, Value::Markup(_));
+    if is_safe && is_known(name) && !markup::takes_filter(name) {
+        return Err(Failure::new(format!("`{name}` of a text that a filter marked as safe is not supported")));
+    }
     let result = match name {
         "tojson" => return json::to_json(value, call, budget),
+        "map" | "select" | "reject" | "selectattr" | "rejectattr" => {
+            return picked(name, value, call, budget, level);
+        }
         "default" | "d" => {
             let default = call.take(0, "default_value").unwrap_or_else(|| Value::text(""));
             let boolean = call.truth(1, "boolean");
@@ -77,31 +85,15 @@ pub(super) fn filter(name: &str, value: &Value, mut call: Call, budget: &Budget,
             if missing { default } else { value.clone() }
         }
         "length" | "count" => Value::Int(length(value, budget)? as i128),
-        "string" | "safe" => Value::Text(to_str(value, budget)?),
+        "string" => Value::Text(to_str(value, budget)?),
+        "safe" => Value::Markup(to_str(value, budget)?),
+        "escape" | "e" => markup::escaped(value, budget)?,
+        "forceescape" => markup::force_escaped(value, budget)?,
         "list" => Value::list(iterate(value, budget)?, Sequence::List)?,
-        "join" => {
-            let separator = to_str(&call.take(0, "d").unwrap_or_else(|| Value::text("")), budget)?;
-            let mut items = iterate(value, budget)?;
-            if let Some(path) = call.take(1, "attribute").filter(|path| !matches!(path, Value::None)) {
-                items = items.iter().map(|item| by_path(item, &path, None, budget)).collect::<Outcome<_>>()?;
-            }
-            methods::join_any(&separator, &items, budget)?
-        }
+        "join" => join(value, &mut call, budget)?,
         "first" => first(value, budget)?,
-        "last" => match value {
-            Value::List(list) if list.sequence == Sequence::Generator => {
-                return Err(Failure::new("`last` does not take a generator; put `|list` before it"));
-            }
-            other => iterate(other, budget)?.pop().unwrap_or_else(|| Value::Undefined("last".into())),
-        },
-        "items" => match value {
-            Value::Undefined(_) => Value::list(Vec::new(), Sequence::Generator)?,
-            Value::Dict(dict) => {
-                budget.spend_entries(dict.entries.len().saturating_mul(3))?;
-                methods::items(dict.all(), Sequence::Generator)?
-            }
-            other => return Err(Failure::new(format!("`items` takes a mapping and not {}", other.type_name()))),
-        },
+        "last" => last(value, budget)?,
+        "items" => items(value, budget)?,
         "attr" => {
             let key = call.need_text(0, "name")?;
             match value {
@@ -110,9 +102,6 @@ pub(super) fn filter(name: &str, value: &Value, mut call: Call, budget: &Budget,
                 _ => super::sequences::attribute(value, &key, budget)?,
             }
         }
-        "map" | "select" | "reject" | "selectattr" | "rejectattr" => {
-            return picked(name, value, call, budget, level);
-        }
         "sort" | "unique" | "min" | "max" | "groupby" | "dictsort" | "batch" | "slice" | "sum" | "reverse" => {
             super::collections::filter(name, value, &mut call, budget)?
         }
@@ -120,19 +109,51 @@ pub(super) fn filter(name: &str, value: &Value, mut call: Call, budget: &Budget,
         _ => of_text(name, value, &mut call, budget)?,
     };
     call.finish(name)?;
-    Ok(result)
+    Ok(match result {
+        Value::Text(text) if is_safe && markup::is_kept_by(name) => Value::Markup(text),
+        other => other,
+    })
+}
+
+fn join(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
+    let separator = to_str(&call.take(0, "d").unwrap_or_else(|| Value::text("")), budget)?;
+    let mut items = iterate(value, budget)?;
+    if let Some(path) = call.take(1, "attribute").filter(|path| !matches!(path, Value::None)) {
+        items = items.iter().map(|item| by_path(item, &path, None, budget)).collect::<Outcome<_>>()?;
+    }
+    methods::join_any(&separator, &items, budget)
 }
 
 fn first(value: &Value, budget: &Budget) -> Outcome<Value> {
     if let Value::List(list) = value
         && list.sequence == Sequence::Generator
     {
-        let index = list.taken.get();
-        list.taken.set((index + 1).min(list.items.len()));
+        let index = list.taken()?;
+        list.take_to((index + 1).min(list.items.len()));
         return Ok(list.items.get(index).cloned().unwrap_or_else(|| Value::Undefined("first".into())));
     }
     let items = iterate(value, budget)?;
     Ok(items.into_iter().next().unwrap_or_else(|| Value::Undefined("first".into())))
+}
+
+fn last(value: &Value, budget: &Budget) -> Outcome<Value> {
+    match value {
+        Value::List(list) if list.sequence == Sequence::Generator => {
+            Err(Failure::new("`last` does not take a generator; put `|list` before it"))
+        }
+        other => Ok(iterate(other, budget)?.pop().unwrap_or_else(|| Value::Undefined("last".into()))),
+    }
+}
+
+fn items(value: &Value, budget: &Budget) -> Outcome<Value> {
+    match value {
+        Value::Undefined(_) => Value::list(Vec::new(), Sequence::Generator),
+        Value::Dict(dict) => {
+            budget.spend_entries(dict.entries.len().saturating_mul(3))?;
+            methods::items(dict.all(), Sequence::Generator)
+        }
+        other => Err(Failure::new(format!("`items` takes a mapping and not {}", other.type_name()))),
+    }
 }
 
 /// Filters that go through a list item by item.
@@ -140,29 +161,40 @@ fn picked(name: &str, value: &Value, mut call: Call, budget: &Budget, level: usi
     if level > DEEPEST {
         return Err(Failure::new("filters name filters too deeply"));
     }
-    let items = if value.truth() { iterate(value, budget)? } else { Vec::new() };
-    let mut result = Vec::new();
+    let items = if value.truth() { iterate_for_generator(value, budget)? } else { Vec::new() };
+    if items.iter().any(|item| matches!(item, Value::Namespace(_))) {
+        // Jinja reads them when the item is asked for, and they may have changed by then.
+        return Err(Failure::new(format!("`{name}` of namespaces is not supported")));
+    }
     if name == "map" {
-        let path = call.take_named("attribute").filter(|_| call.positional.is_empty());
+        return mapped(&items, call, budget, level);
+    }
+    let mut result = Vec::new();
+    let selection = Selection::new(&mut call, name.ends_with("attr"))?;
+    for item in items {
+        if selection.accepts(&item, budget)? == name.starts_with("select") {
+            result.push(item);
+        }
+    }
+    Value::list(result, Sequence::Generator)
+}
+
+/// `map`: attributes of the items, or the items through a filter.
+fn mapped(items: &[Value], mut call: Call, budget: &Budget, level: usize) -> Outcome<Value> {
+    let mut result = Vec::new();
+    if let Some(path) = call.take_named("attribute").filter(|_| call.positional.is_empty()) {
         let default = call.take_named("default").filter(|default| !matches!(default, Value::None));
-        let filter_name = if path.is_none() { Some(call.need_text(0, "filter")?) } else { None };
-        let arguments = call.rest().into_iter().map(Some).collect();
-        let call = Call { positional: arguments, keywords: call.keywords };
-        for item in &items {
-            budget.spend_entries(call.positional.len() + 1)?;
-            result.push(match (&path, &filter_name) {
-                (Some(path), _) => by_path(item, path, default.as_ref(), budget)?,
-                (None, Some(name)) => filter(name, item, call.clone(), budget, level + 1)?,
-                (None, None) => item.clone(),
-            });
+        call.finish("map")?;
+        for item in items {
+            budget.spend_entries(1)?;
+            result.push(by_path(item, &path, default.as_ref(), budget)?);
         }
     } else {
-        let selection = Selection::new(call, name.ends_with("attr"))?;
+        let name = call.need_text(0, "filter")?;
+        let call = call.left();
         for item in items {
-            budget.spend(super::budget::STEP)?;
-            if selection.accepts(&item, budget)? == name.starts_with("select") {
-                result.push(item);
-            }
+            budget.spend_entries(call.count() + 1)?;
+            result.push(filter(&name, item, call.clone(), budget, level + 1)?);
         }
     }
     Value::list(result, Sequence::Generator)
@@ -174,15 +206,15 @@ fn of_text(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outco
     }
     let text = to_str(value, budget)?;
     budget.spend(text.len())?;
-    if matches!(name, "indent" | "truncate") && !matches!(value, Value::Text(_)) {
+    if matches!(name, "indent" | "truncate") && value.as_text().is_none() {
         return Err(Failure::new(format!("`{name}` takes a text and not {}", value.type_name())));
     }
     let made: Arc<str> = match name {
-        "trim" => methods::stripped(&text, "strip", call.text(0, "chars")?.as_deref()).into(),
+        "trim" => methods::stripped(&text, "strip", call.text(0, "chars")?.as_deref(), budget)?.into(),
         "upper" | "lower" | "capitalize" => letters::changed(&text, name, budget)?.unwrap_or_default().into(),
         "title" => {
             budget.spend(text.len().saturating_mul(3))?;
-            title(&text).into()
+            letters::titled_by_jinja(&text).into()
         }
         "replace" => {
             let old = to_str(&call.need(0, "old")?, budget)?;
@@ -196,14 +228,9 @@ fn of_text(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outco
             return methods::pad(&text, "center", &mut call, budget);
         }
         "indent" => indent(&text, call, budget)?,
-        "truncate" => truncate(&text, call)?,
-        "escape" | "e" | "forceescape" => {
-            budget.spend(text.len().saturating_mul(5))?;
-            let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            escaped.replace('\'', "&#39;").replace('"', "&#34;").into()
-        }
+        "truncate" => truncate(&text, call, budget)?,
         "wordcount" => {
-            let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let words = text.split(|letter| !is_letter_or_number(letter) && letter != '_');
             return Ok(Value::Int(words.filter(|word| !word.is_empty()).count() as i128));
         }
         "format" => {
@@ -214,27 +241,11 @@ fn of_text(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outco
             } else {
                 Value::dict(named.into_iter().map(|(name, value)| (Value::Text(name), value)).collect())?
             };
-            return operators::binary(super::ast::Operator::Remainder, &Value::Text(text), &values, budget);
+            return percent::fill(&text, &values, budget);
         }
         _ => return Err(Failure::new(format!("the filter `{name}` is unknown"))),
     };
     Ok(Value::Text(made))
-}
-
-/// Jinja's own `title`: a word begins after whitespace, a dash or an opening bracket.
-fn title(text: &str) -> String {
-    let mut in_word = false;
-    let mut result = String::with_capacity(text.len());
-    for letter in text.chars() {
-        let ends = is_space(letter) || matches!(letter, '-' | '(' | '{' | '[' | '<');
-        if in_word && !ends {
-            result.extend(letter.to_lowercase());
-        } else {
-            result.extend(letter.to_uppercase());
-        }
-        in_word = !ends;
-    }
-    result
 }
 
 fn indent(text: &str, call: &mut Call, budget: &Budget) -> Outcome<Arc<str>> {
@@ -249,10 +260,11 @@ fn indent(text: &str, call: &mut Call, budget: &Budget) -> Outcome<Arc<str>> {
         }
     };
     let (first, blank) = (call.truth(1, "first"), call.truth(2, "blank"));
-    budget.spend(text.len().saturating_mul(16))?;
+    budget.spend(text.len())?;
     let text = format!("{text}\n");
     let mut out = Text::new(budget);
-    for (index, line) in letters::lines(&text, false).into_iter().enumerate() {
+    for (index, line) in letters::lines(&text, false).enumerate() {
+        budget.spend(STEP)?;
         if index > 0 {
             out.push("\n")?;
         }
@@ -264,7 +276,7 @@ fn indent(text: &str, call: &mut Call, budget: &Budget) -> Outcome<Arc<str>> {
     Ok(out.finish().into())
 }
 
-fn truncate(text: &Arc<str>, call: &mut Call) -> Outcome<Arc<str>> {
+fn truncate(text: &Arc<str>, call: &mut Call, budget: &Budget) -> Outcome<Arc<str>> {
     let number = |value: Option<i128>, default: usize| match value {
         None => Ok(default),
         Some(value) => usize::try_from(value).map_err(|_| Failure::new("a length of `truncate` is negative")),
@@ -273,12 +285,16 @@ fn truncate(text: &Arc<str>, call: &mut Call) -> Outcome<Arc<str>> {
     let kill = call.truth(1, "killwords");
     let end = call.text(2, "end")?.unwrap_or_else(|| "...".into());
     let leeway = number(call.int(3, "leeway")?, 5)?;
+    budget.spend(end.len())?;
     let end_length = end.chars().count();
     let kept = most.checked_sub(end_length).ok_or_else(|| Failure::new("`truncate` is shorter than its end"))?;
     if text.chars().count() <= most.saturating_add(leeway) {
         return Ok(Arc::clone(text));
     }
-    let cut: String = text.chars().take(kept).collect();
-    let cut = if kill { cut.as_str() } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(cut, _)| cut) };
-    Ok(format!("{cut}{end}").into())
+    let cut = text.char_indices().nth(kept).map_or(&**text, |(end, _)| &text[..end]);
+    let cut = if kill { cut } else { cut.rsplit_once(' ').map_or(cut, |(cut, _)| cut) };
+    let mut out = Text::new(budget);
+    out.push(cut)?;
+    out.push(&end)?;
+    Ok(out.finish().into())
 }

@@ -1,11 +1,12 @@
-//! Python's two ways to fill in a text: `"%s" % value` and `"{}".format(value)`.
+//! Texts and numbers in a width, with a precision, a sign and zeros, as Python's ways to fill in a text write them.
 
+use std::iter::Peekable;
+use std::str::Chars;
 use std::sync::Arc;
 
 use super::budget::{Budget, Text};
-use super::call::Call;
-use super::pystr::{float, to_str, write_repr};
-use super::value::{Sequence, Value};
+use super::pystr::{float, write_repr};
+use super::value::Value;
 use super::{Failure, Outcome};
 
 /// The most digits behind a point.
@@ -13,140 +14,37 @@ const MOST_DIGITS: usize = 400;
 
 /// How a value is to be written.
 #[derive(Default)]
-struct Spec {
-    fill: Option<char>,
-    align: Option<char>,
-    sign: Option<char>,
-    alternate: bool,
-    width: usize,
-    grouping: Option<char>,
-    precision: Option<usize>,
-    kind: Option<char>,
+pub(super) struct Spec {
+    pub(super) fill: Option<char>,
+    pub(super) align: Option<char>,
+    pub(super) sign: Option<char>,
+    pub(super) alternate: bool,
+    pub(super) width: usize,
+    pub(super) grouping: Option<char>,
+    pub(super) precision: Option<usize>,
+    pub(super) kind: Option<char>,
 }
 
-/// `text % values`.
-pub(super) fn percent(text: &str, values: &Value, budget: &Budget) -> Outcome<Value> {
-    let mut out = Text::new(budget);
-    let list = match values {
-        Value::List(list) if matches!(list.sequence, Sequence::Tuple | Sequence::Group) => list.items.clone(),
-        other => vec![other.clone()],
-    };
-    budget.spend_entries(list.len())?;
-    let mut next = list.iter();
-    let missing = || Failure::new("there are fewer values than `%` in the text");
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push_char(letter)?;
-            continue;
-        }
-        let mut named = None;
-        if letters.next_if_eq(&'(').is_some() {
-            let key: String = letters.by_ref().take_while(|&letter| letter != ')').collect();
-            let Value::Dict(dict) = values else { return Err(Failure::new("`%(name)` needs a mapping")) };
-            let found = dict.find(&Value::text(&key), budget)?.cloned();
-            named = Some(found.ok_or_else(|| Failure::new(format!("there is no value for `%({key})`")))?);
-        }
-        let mut spec = Spec::default();
-        while let Some(flag) = letters.next_if(|letter| matches!(letter, '-' | '0' | '+' | ' ' | '#')) {
-            match flag {
-                '-' => spec.align = Some('<'),
-                '0' => spec.fill = Some('0'),
-                '#' => spec.alternate = true,
-                sign => spec.sign = Some(if spec.sign == Some('+') { '+' } else { sign }),
-            }
-        }
-        let mut number = |letters: &mut std::iter::Peekable<std::str::Chars<'_>>| -> Outcome<Option<usize>> {
-            if letters.next_if_eq(&'*').is_some() {
-                let value = next.next().ok_or_else(missing)?;
-                let number = value.as_int().and_then(|number| usize::try_from(number).ok());
-                return number.map(Some).ok_or_else(|| Failure::new("`*` in a text with `%` needs a whole number"));
-            }
-            digits(letters)
-        };
-        spec.width = number(&mut letters)?.unwrap_or(0);
-        if letters.next_if_eq(&'.').is_some() {
-            spec.precision = Some(number(&mut letters)?.unwrap_or(0));
-        }
-        let kind = letters.next().ok_or_else(|| Failure::new("a text ends in a single `%`"))?;
-        if kind == '%' {
-            out.push("%")?;
-            continue;
-        }
-        let value = match named {
-            Some(value) => value,
-            None => next.next().ok_or_else(missing)?.clone(),
-        };
-        percent_one(&value, kind, spec, &mut out)?;
-    }
-    let strict = matches!(values, Value::List(list) if matches!(list.sequence, Sequence::Tuple | Sequence::Group));
-    let strict = strict || !matches!(values, Value::List(_) | Value::Dict(_) | Value::Undefined(_));
-    if strict && next.next().is_some() {
-        return Err(Failure::new("there are more values than `%` in the text"));
-    }
-    Ok(Value::Text(out.finish().into()))
-}
-
-/// One conversion of `%`.
-fn percent_one(value: &Value, kind: char, mut spec: Spec, out: &mut Text<'_>) -> Outcome<()> {
-    let zeros = spec.fill == Some('0');
-    if zeros {
-        spec.fill = None;
-    }
-    match kind {
-        's' | 'r' | 'a' => {
-            let budget = out.budget();
-            let text = if kind == 's' { to_str(value, budget)? } else { repr(value, budget)? };
-            spec.align = spec.align.or(Some('>'));
-            write_text(&text, &spec, out)
-        }
-        'c' => {
-            let text = match value {
-                Value::Text(text) => Arc::clone(text),
-                other => other
-                    .as_int()
-                    .and_then(|code| char::from_u32(u32::try_from(code).ok()?))
-                    .map(|letter| letter.to_string().into())
-                    .ok_or_else(|| Failure::new("`%c` needs a character"))?,
-            };
-            spec.align = spec.align.or(Some('>'));
-            write_text(&text, &spec, out)
-        }
-        'd' | 'i' | 'u' | 'x' | 'X' | 'o' => {
-            let number = match value {
-                Value::Float(number) if number.is_finite() && matches!(kind, 'd' | 'i' | 'u') => *number as i128,
-                other => other.as_int().ok_or_else(|| wrong_type(kind, other))?,
-            };
-            let least = spec.precision.take().unwrap_or(0);
-            spec.kind = Some(if matches!(kind, 'i' | 'u') { 'd' } else { kind });
-            if zeros && spec.align.is_none() {
-                (spec.fill, spec.align) = (Some('0'), Some('='));
-            }
-            write_int(number, least, &spec, out)
-        }
-        'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
-            let number = value.as_float().ok_or_else(|| wrong_type(kind, value))?;
-            spec.kind = Some(kind);
-            if zeros && spec.align.is_none() {
-                (spec.fill, spec.align) = (Some('0'), Some('='));
-            }
-            write_float(number, &spec, out)
-        }
-        other => Err(Failure::new(format!("`%{other}` is unknown"))),
+impl Spec {
+    /// The digits that zeros fill up to, where they are grouped like digits, beside `others`.
+    fn least_digits(&self, others: usize) -> usize {
+        let groups_zeros = self.fill == Some('0') && self.align == Some('=');
+        if groups_zeros { self.width.saturating_sub(others) } else { 0 }
     }
 }
 
-fn wrong_type(kind: char, value: &Value) -> Failure {
+pub(super) fn wrong_type(kind: char, value: &Value) -> Failure {
     Failure::new(format!("the format `{kind}` does not take {}", value.type_name()))
 }
 
-fn repr(value: &Value, budget: &Budget) -> Outcome<Arc<str>> {
+pub(super) fn repr(value: &Value, budget: &Budget) -> Outcome<Arc<str>> {
     let mut out = Text::new(budget);
     write_repr(value, &mut out, 0)?;
     Ok(out.finish().into())
 }
 
-fn digits(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Outcome<Option<usize>> {
+/// A number in decimal digits, if there is one.
+pub(super) fn digits(letters: &mut Peekable<Chars<'_>>) -> Outcome<Option<usize>> {
     let mut number: Option<usize> = None;
     while let Some(digit) = letters.peek().and_then(|letter| letter.to_digit(10)) {
         letters.next();
@@ -156,108 +54,10 @@ fn digits(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Outcome<Opt
     Ok(number)
 }
 
-/// `text.format(..)`.
-pub(super) fn braces(text: &str, mut call: Call, budget: &Budget) -> Outcome<Value> {
-    let values = call.rest();
-    let named = call.named();
-    let mut out = Text::new(budget);
-    let mut automatic = 0;
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '{' if letters.next_if_eq(&'{').is_some() => out.push("{")?,
-            '}' if letters.next_if_eq(&'}').is_some() => out.push("}")?,
-            '}' => return Err(Failure::new("a text to be formatted has a single `}`")),
-            '{' => {
-                let field: String = letters.by_ref().take_while(|&letter| letter != '}').collect();
-                budget.spend(field.len())?;
-                if field.contains('{') {
-                    return Err(Failure::new("nested fields in `format` are not supported"));
-                }
-                let (field, spec) = field.split_once(':').unwrap_or((&field, ""));
-                let (name, conversion) = field.split_once('!').unwrap_or((field, ""));
-                let found = match name {
-                    "" => {
-                        automatic += 1;
-                        values.get(automatic - 1)
-                    }
-                    _ => match name.parse::<usize>() {
-                        Ok(index) => values.get(index),
-                        Err(_) => named.iter().find(|(known, _)| **known == *name).map(|(_, value)| value),
-                    },
-                };
-                let value = found.ok_or_else(|| Failure::new(format!("there is no value for `{{{name}}}`")))?;
-                let value = match conversion {
-                    "" => value.clone(),
-                    "s" => Value::Text(to_str(value, budget)?),
-                    "r" => Value::Text(repr(value, budget)?),
-                    other => return Err(Failure::new(format!("the conversion `!{other}` is not supported"))),
-                };
-                write_with(&value, &parse(spec)?, &mut out)?;
-            }
-            other => out.push_char(other)?,
-        }
-    }
-    Ok(Value::Text(out.finish().into()))
-}
-
-/// Python's format specification.
-fn parse(spec: &str) -> Outcome<Spec> {
-    let mut result = Spec::default();
-    let mut letters = spec.chars().peekable();
-    let mut ahead = spec.chars();
-    let (first, second) = (ahead.next(), ahead.next());
-    let is_align = |letter: Option<char>| matches!(letter, Some('<' | '>' | '=' | '^'));
-    if is_align(second) {
-        (result.fill, result.align) = (first, second);
-        letters.nth(1);
-    } else if is_align(first) {
-        result.align = letters.next();
-    }
-    result.sign = letters.next_if(|letter| matches!(letter, '+' | '-' | ' '));
-    result.alternate = letters.next_if_eq(&'#').is_some();
-    if letters.next_if_eq(&'0').is_some() && result.fill.is_none() {
-        result.fill = Some('0');
-        result.align = result.align.or(Some('='));
-    }
-    result.width = digits(&mut letters)?.unwrap_or(0);
-    result.grouping = letters.next_if(|letter| matches!(letter, ',' | '_'));
-    if letters.next_if_eq(&'.').is_some() {
-        result.precision = Some(digits(&mut letters)?.ok_or_else(|| Failure::new("a format ends in a point"))?);
-    }
-    result.kind = letters.next();
-    if letters.next().is_some() {
-        return Err(Failure::new(format!("the format {spec:?} is not supported")));
-    }
-    Ok(result)
-}
-
-fn write_with(value: &Value, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
-    match (value, spec.kind) {
-        (Value::Text(text), None | Some('s')) => write_text(text, spec, out),
-        (Value::Bool(_), None) | (Value::Int(_), None | Some('d' | 'n')) => {
-            if let (Value::Bool(truth), 0) = (value, spec.width) {
-                return out.push(if *truth { "True" } else { "False" });
-            }
-            write_int(value.as_int().unwrap_or(0), 0, spec, out)
-        }
-        (Value::Bool(_) | Value::Int(_), Some('d' | 'x' | 'X' | 'o' | 'b')) => {
-            write_int(value.as_int().unwrap_or(0), 0, spec, out)
-        }
-        (Value::Bool(_) | Value::Int(_) | Value::Float(_), Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%'))
-        | (Value::Float(_), None) => write_float(value.as_float().unwrap_or(0.0), spec, out),
-        (other, None) if spec.width == 0 && spec.precision.is_none() => out.push(&to_str(other, out.budget())?),
-        (other, kind) => Err(wrong_type(kind.unwrap_or('s'), other)),
-    }
-}
-
-fn write_text(text: &str, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
-    let cut: String = match spec.precision {
-        Some(most) => text.chars().take(most).collect(),
-        None => text.to_owned(),
-    };
-    out.budget().spend(cut.len())?;
-    padded("", &cut, spec, '<', out)
+pub(super) fn write_text(text: &str, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
+    out.budget().spend(text.len())?;
+    let end = spec.precision.and_then(|most| text.char_indices().nth(most)).map_or(text.len(), |(end, _)| end);
+    padded("", &text[..end], spec, '<', out)
 }
 
 /// Writes a sign and what follows it in the width that is asked for.
@@ -287,7 +87,7 @@ fn sign_of(negative: bool, spec: &Spec) -> &'static str {
     }
 }
 
-fn write_int(number: i128, least_digits: usize, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
+pub(super) fn write_int(number: i128, least_digits: usize, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
     let size = number.unsigned_abs();
     let (prefix, mut digits) = match spec.kind {
         Some('x') => ("0x", format!("{size:x}")),
@@ -300,29 +100,45 @@ fn write_int(number: i128, least_digits: usize, spec: &Spec, out: &mut Text<'_>)
     if digits.len() < least_digits {
         digits = "0".repeat(least_digits - digits.len()) + &digits;
     }
-    if let Some(separator) = spec.grouping {
-        digits = grouped(&digits, separator);
-    }
     let sign = sign_of(number < 0, spec).to_owned() + if spec.alternate { prefix } else { "" };
+    if let Some(separator) = spec.grouping {
+        let size = if prefix.is_empty() { 3 } else { 4 };
+        digits = grouped(&digits, separator, size, spec.least_digits(sign.len()), out.budget())?;
+    }
     padded(&sign, &digits, spec, '>', out)
 }
 
-fn grouped(digits: &str, separator: char) -> String {
-    let mut result = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            result.push(separator);
+/// Digits in groups, filled up with zeros to `least` characters.
+fn grouped(digits: &str, separator: char, size: usize, least: usize, budget: &Budget) -> Outcome<String> {
+    budget.spend(least.max(digits.len()).saturating_mul(8))?;
+    let mut reversed = Vec::with_capacity(2 * digits.len());
+    let mut digits = digits.bytes().rev();
+    let mut count = 0;
+    loop {
+        let digit = match digits.next() {
+            Some(digit) => char::from(digit),
+            None if reversed.len() < least => '0',
+            None => break,
+        };
+        if count > 0 && count % size == 0 {
+            reversed.push(separator);
         }
-        result.push(digit);
+        reversed.push(digit);
+        count += 1;
     }
-    result
+    Ok(reversed.into_iter().rev().collect())
 }
 
-fn write_float(number: f64, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
+pub(super) fn write_float(number: f64, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
     let digits = spec.precision.unwrap_or(6);
     if digits > MOST_DIGITS {
         return Err(Failure::new(format!("a number is asked for with more than {MOST_DIGITS} digits")));
     }
+    if spec.alternate {
+        return Err(Failure::new("`#` in the format of a float is not supported"));
+    }
+    // Zeros at the end are made before they are left out.
+    out.budget().spend(digits)?;
     let size = number.abs();
     let text = match spec.kind {
         _ if !number.is_finite() => float(size),
@@ -335,13 +151,14 @@ fn write_float(number: f64, spec: &Spec, out: &mut Text<'_>) -> Outcome<()> {
             Some(_) => return Err(Failure::new("a precision needs the format `f`, `e` or `g`")),
         },
     };
-    let text = if matches!(spec.kind, Some('E' | 'G' | 'F')) { text.to_uppercase() } else { text };
-    let text = match (spec.grouping, text.split_once('.')) {
-        (Some(separator), Some((whole, rest))) => format!("{}.{rest}", grouped(whole, separator)),
-        (Some(separator), None) => grouped(&text, separator),
-        _ => text,
-    };
-    padded(sign_of(number.is_sign_negative() && !number.is_nan(), spec), &text, spec, '>', out)
+    let mut text = if matches!(spec.kind, Some('E' | 'G' | 'F')) { text.to_uppercase() } else { text };
+    let sign = sign_of(number.is_sign_negative() && !number.is_nan(), spec);
+    if let (Some(separator), true) = (spec.grouping, number.is_finite()) {
+        let (whole, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        let least = spec.least_digits(sign.len() + rest.len());
+        text = grouped(whole, separator, 3, least, out.budget())? + rest;
+    }
+    padded(sign, &text, spec, '>', out)
 }
 
 fn scientific(number: f64, digits: usize) -> String {

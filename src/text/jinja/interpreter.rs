@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ast::{Body, For, Macro, Statement, StatementKind, Target};
+use super::ast::{Body, FilterCall, Macro, Statement, StatementKind, Target};
 use super::budget::{Budget, STEP, Text};
 use super::call::Call;
 use super::json::from_json;
+use super::loops::Loop;
 use super::pystr::write_str;
-use super::sequences::{iterate, walk};
-use super::value::{List, Loop, MacroValue, Namespace, Scope, Sequence, Value};
+use super::sequences::iterate;
+use super::value::{MacroValue, Namespace, Scope, Sequence, Value};
 use super::{Failure, Inputs, Outcome, Rendered, filters};
 
 /// How deep expressions, statements and calls may be in each other while they run. Python allows a thousand calls.
@@ -45,7 +46,7 @@ impl Drop for Interpreter {
             match held {
                 Held::Namespace(namespace) => drop(namespace.fields.take()),
                 Held::Scope(scope) => drop(scope.variables.take()),
-                Held::Loop(state) => drop(state.last.take()),
+                Held::Loop(state) => state.empty(),
             }
         }
     }
@@ -104,13 +105,14 @@ impl Interpreter {
         let mut next = Some(scope);
         while let Some(scope) = next {
             let variables = scope.variables.borrow();
-            self.budget.spend(1 + variables.len())?;
+            self.budget.spend(1)?;
+            self.budget.spend_search(name, variables.len())?;
             if let Some((_, value)) = variables.iter().find(|(known, _)| known == name) {
                 return Ok(value.clone());
             }
             next = scope.parent.as_ref();
         }
-        self.budget.spend(self.variables.len())?;
+        self.budget.spend_search(name, self.variables.len())?;
         if let Some((_, value, read)) = self.variables.iter().find(|(known, ..)| known == name) {
             read.set(true);
             return Ok(value.clone());
@@ -120,7 +122,7 @@ impl Interpreter {
 
     fn set(&self, name: &Arc<str>, value: Value, scope: &Rc<Scope>) -> Outcome<()> {
         self.budget.spend_entries(1)?;
-        self.budget.spend(scope.variables.borrow().len())?;
+        self.budget.spend_search(name, scope.variables.borrow().len())?;
         scope.set(name, value);
         Ok(())
     }
@@ -149,7 +151,7 @@ impl Interpreter {
         }
         let mut fields = namespace.fields.borrow_mut();
         self.budget.spend_entries(1)?;
-        self.budget.spend(fields.len())?;
+        self.budget.spend_search(field, fields.len())?;
         let old = match fields.iter_mut().find(|(known, _)| known == field) {
             Some((_, held)) => Some(std::mem::replace(held, value)),
             None => {
@@ -175,12 +177,18 @@ impl Interpreter {
         Ok(())
     }
 
-    /// A macro, which holds the scope that it was made in.
-    fn macro_value(&self, definition: &Arc<Macro>, scope: &Rc<Scope>) -> Outcome<Value> {
-        self.budget.spend_entries(4)?;
+    pub(super) fn hold_scope(&self, scope: &Rc<Scope>) -> Outcome<()> {
+        self.budget.spend_entries(2)?;
         if !scope.is_held.replace(true) {
             self.held.borrow_mut().push(Held::Scope(Rc::clone(scope)));
         }
+        Ok(())
+    }
+
+    /// A macro, which holds the scope that it was made in.
+    fn macro_value(&self, definition: &Arc<Macro>, scope: &Rc<Scope>) -> Outcome<Value> {
+        self.budget.spend_entries(2)?;
+        self.hold_scope(scope)?;
         let (definition, scope) = (Arc::clone(definition), Rc::clone(scope));
         Ok(Value::Macro(Rc::new(MacroValue { definition, scope })))
     }
@@ -200,7 +208,10 @@ impl Interpreter {
         match statement {
             StatementKind::Text(text) => out.push(text)?,
             StatementKind::Print(expr) => write_str(&self.eval(expr, scope)?, out)?,
-            StatementKind::For(statement) => self.for_loop(statement, scope, out)?,
+            StatementKind::For(statement) => {
+                let items = self.eval(&statement.items, scope)?;
+                return self.run_loop(statement, &items, 0, scope, out);
+            }
             StatementKind::If(arms, otherwise) => {
                 for (test, body) in arms {
                     if self.eval(test, scope)?.truth() {
@@ -210,13 +221,10 @@ impl Interpreter {
                 return self.body(otherwise, scope, out);
             }
             StatementKind::Set(target, expr) => self.assign(target, self.eval(expr, scope)?, scope)?,
-            StatementKind::SetBlock(target, filters, body) => {
-                let mut text = Text::new(&self.budget);
-                let flow = self.body(body, &Scope::inside(scope), &mut text)?;
-                let value = self.filtered(Value::Text(text.finish().into()), filters, scope)?;
-                self.assign(target, value, scope)?;
-                return Ok(flow);
-            }
+            StatementKind::SetBlock(target, filters, body) => match self.filtered_body(filters, body, scope)? {
+                Ok(value) => self.assign(target, value, scope)?,
+                Err(flow) => return Ok(flow),
+            },
             StatementKind::Macro(definition) => {
                 let value = self.macro_value(definition, scope)?;
                 self.set(&definition.name, value, scope)?;
@@ -225,12 +233,10 @@ impl Interpreter {
                 let caller = self.macro_value(caller, scope)?;
                 write_str(&self.call_with(expr, Some(caller), scope)?, out)?;
             }
-            StatementKind::Filter(filters, body) => {
-                let mut text = Text::new(&self.budget);
-                let flow = self.body(body, &Scope::inside(scope), &mut text)?;
-                write_str(&self.filtered(Value::Text(text.finish().into()), filters, scope)?, out)?;
-                return Ok(flow);
-            }
+            StatementKind::Filter(filters, body) => match self.filtered_body(filters, body, scope)? {
+                Ok(value) => write_str(&value, out)?,
+                Err(flow) => return Ok(flow),
+            },
             StatementKind::With(values, body) => {
                 let inner = Scope::inside(scope);
                 for (target, expr) in values {
@@ -245,88 +251,28 @@ impl Interpreter {
         Ok(Flow::Next)
     }
 
-    fn filtered(&self, value: Value, calls: &[super::ast::FilterCall], scope: &Rc<Scope>) -> Outcome<Value> {
-        calls.iter().try_fold(value, |value, call| {
-            let arguments = self.arguments(&call.arguments, scope)?;
+    /// The text of a body through filters, or how the body ended early, which leaves no text.
+    fn filtered_body(&self, calls: &[FilterCall], body: &Body, scope: &Rc<Scope>) -> Outcome<Result<Value, Flow>> {
+        let (inner, mut text) = (Scope::inside(scope), Text::new(&self.budget));
+        let flow = self.body(body, &inner, &mut text)?;
+        if flow != Flow::Next {
+            return Ok(Err(flow));
+        }
+        let text = Value::Text(text.finish().into());
+        let filtered = calls.iter().try_fold(text, |value, call| {
+            let arguments = self.arguments(&call.arguments, &inner)?;
             filters::filter(&call.name, &value, arguments, &self.budget, 0)
-        })
-    }
-
-    fn for_loop(&self, statement: &Arc<For>, scope: &Rc<Scope>, out: &mut Text<'_>) -> Outcome<()> {
-        let items = self.eval(&statement.items, scope)?;
-        self.walk_over(statement, &items, 0, scope, out)
-    }
-
-    /// Runs a loop over `items`.
-    pub(super) fn walk_over(
-        &self,
-        statement: &Arc<For>,
-        items: &Value,
-        level: usize,
-        scope: &Rc<Scope>,
-        out: &mut Text<'_>,
-    ) -> Outcome<()> {
-        let (list, start) = self.chosen(statement, walk(items, &self.budget)?, scope)?;
-        let again = statement.recursive.then(|| (Arc::clone(statement), Rc::clone(scope)));
-        let length = list.items.len();
-        let state = Loop { list, start, index: Cell::new(0), level, again, last: RefCell::default() };
-        let state = Rc::new(state);
-        if statement.recursive {
-            // It holds a scope, which may come to hold it.
-            self.hold_scope(scope)?;
-        }
-        let name: Arc<str> = "loop".into();
-        for index in start..length {
-            self.budget.spend_entries(4)?;
-            state.index.set(index - start);
-            let inner = Scope::inside(scope);
-            inner.set(&name, Value::Loop(Rc::clone(&state)));
-            let item = state.list.items.get(index).cloned().unwrap_or(Value::None);
-            self.assign(&statement.target, item, &inner)?;
-            if self.body(&statement.body, &inner, out)? == Flow::Break {
-                break;
-            }
-        }
-        if start == length {
-            self.body(&statement.otherwise, scope, out)?;
-        }
-        Ok(())
-    }
-
-    fn hold_scope(&self, scope: &Rc<Scope>) -> Outcome<()> {
-        self.budget.spend_entries(2)?;
-        if !scope.is_held.replace(true) {
-            self.held.borrow_mut().push(Held::Scope(Rc::clone(scope)));
-        }
-        Ok(())
-    }
-
-    /// The items that pass the loop's condition.
-    fn chosen(
-        &self,
-        statement: &For,
-        (list, start): (Rc<List>, usize),
-        scope: &Rc<Scope>,
-    ) -> Outcome<(Rc<List>, usize)> {
-        let Some(test) = &statement.test else { return Ok((list, start)) };
-        let mut chosen = Vec::new();
-        for item in list.items.get(start..).unwrap_or_default() {
-            let inner = Scope::inside(scope);
-            self.assign(&statement.target, item.clone(), &inner)?;
-            if self.eval(test, &inner)?.truth() {
-                self.budget.spend_entries(1)?;
-                chosen.push(item.clone());
-            }
-        }
-        match Value::list(chosen, Sequence::List)? {
-            Value::List(list) => Ok((list, 0)),
-            _ => Err(Failure::new("a list is not a list")),
-        }
+        });
+        filtered.map(Ok)
     }
 
     pub(super) fn call_macro(&self, known: &MacroValue, mut call: Call) -> Outcome<Value> {
         let MacroValue { definition, scope } = known;
         let scope = Scope::inside(scope);
+        // Each parameter is looked for among the names, and they may all be as long.
+        for name in &definition.parameters {
+            self.budget.spend_search(name, call.count())?;
+        }
         let required = definition.parameters.len() - definition.defaults.len();
         let mut missing = Vec::new();
         for (index, name) in definition.parameters.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Values from JSON, and JSON from values as Python's `json.dumps` writes it.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use super::budget::{Budget, Text};
@@ -42,9 +44,9 @@ pub(super) fn from_json(json: &Json, budget: &Budget) -> Outcome<Value> {
 /// How JSON is written.
 struct Style {
     ascii: bool,
-    indent: Option<String>,
-    item_separator: String,
-    key_separator: String,
+    indent: Option<Arc<str>>,
+    item_separator: Arc<str>,
+    key_separator: Arc<str>,
     sorted: bool,
 }
 
@@ -53,21 +55,17 @@ pub(super) fn to_json(value: &Value, mut call: Call, budget: &Budget) -> Outcome
     let ascii = call.take(0, "ensure_ascii").is_some_and(|value| value.truth());
     let indent = match call.take(1, "indent") {
         None | Some(Value::None) => None,
-        Some(Value::Text(text)) => Some(text.to_string()),
+        Some(Value::Text(text) | Value::Markup(text)) => Some(text),
         Some(width) => {
             let width = width.as_int().ok_or_else(|| Failure::new("`indent` is neither a number nor a text"))?;
             let width = usize::try_from(width).unwrap_or(0);
             budget.spend(width)?;
-            Some(" ".repeat(width))
+            Some(" ".repeat(width).into())
         }
     };
     let separators = match call.take(2, "separators") {
         None | Some(Value::None) => None,
-        Some(Value::List(list)) => match &list.items[..] {
-            [Value::Text(item), Value::Text(key)] => Some((item.to_string(), key.to_string())),
-            _ => return Err(Failure::new("`separators` is not a pair of texts")),
-        },
-        Some(_) => return Err(Failure::new("`separators` is not a pair of texts")),
+        Some(given) => Some(pair(&given).ok_or_else(|| Failure::new("`separators` is not a pair of texts"))?),
     };
     let sorted = call.take(3, "sort_keys").is_some_and(|value| value.truth());
     call.finish("tojson")?;
@@ -79,6 +77,12 @@ pub(super) fn to_json(value: &Value, mut call: Call, budget: &Budget) -> Outcome
     Ok(Value::Text(out.finish().into()))
 }
 
+fn pair(value: &Value) -> Option<(Arc<str>, Arc<str>)> {
+    let Value::List(list) = value else { return None };
+    let [first, second] = &list.items[..] else { return None };
+    first.as_text().cloned().zip(second.as_text().cloned())
+}
+
 fn write(value: &Value, style: &Style, out: &mut Text<'_>, level: usize) -> Outcome<()> {
     out.budget().spend(8)?;
     match value {
@@ -86,8 +90,8 @@ fn write(value: &Value, style: &Style, out: &mut Text<'_>, level: usize) -> Outc
         Value::Bool(truth) => out.push(if *truth { "true" } else { "false" }),
         Value::Int(number) => out.push(&number.to_string()),
         Value::Float(number) => out.push(&float(*number)),
-        Value::Text(text) => write_text(text, style, out),
-        Value::List(list) if matches!(list.sequence, Sequence::List | Sequence::Tuple | Sequence::Group) => {
+        Value::Text(text) | Value::Markup(text) => write_text(text, style, out),
+        Value::List(list) if list.sequence == Sequence::List || list.is_tuple() => {
             if list.items.is_empty() {
                 return out.push("[]");
             }
@@ -100,13 +104,14 @@ fn write(value: &Value, style: &Style, out: &mut Text<'_>, level: usize) -> Outc
             out.push("]")
         }
         Value::Dict(dict) => {
+            out.budget().spend_entries(dict.entries.len())?;
             let mut entries = dict.all().to_vec();
-            out.budget().spend_entries(entries.len())?;
             if entries.is_empty() {
                 return out.push("{}");
             }
             if style.sorted {
                 let budget = out.budget();
+                budget.spend_entries(entries.len().saturating_mul(2))?;
                 let pairs =
                     entries.iter().enumerate().map(|(index, (key, _))| (key.clone(), Value::Int(index as i128)));
                 let order = Value::sorted(pairs.collect(), false, budget)?;
@@ -141,12 +146,13 @@ fn end_items(style: &Style, out: &mut Text<'_>, level: usize) -> Outcome<()> {
 fn new_line(style: &Style, out: &mut Text<'_>, level: usize) -> Outcome<()> {
     let Some(indent) = &style.indent else { return Ok(()) };
     out.push("\n")?;
+    out.budget().spend(level)?;
     (0..level).try_for_each(|_| out.push(indent))
 }
 
 fn write_key(key: &Value, style: &Style, out: &mut Text<'_>) -> Outcome<()> {
     let text = match key {
-        Value::Text(text) => return write_text(text, style, out),
+        Value::Text(text) | Value::Markup(text) => return write_text(text, style, out),
         Value::None => "null".into(),
         Value::Bool(true) => "true".into(),
         Value::Bool(false) => "false".into(),

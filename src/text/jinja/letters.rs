@@ -1,8 +1,11 @@
 //! What Python's texts do letter by letter.
 
-use super::Outcome;
 use super::budget::{Budget, Text};
 use super::pystr::{is_printable, is_space};
+use super::unicode::{
+    folded, is_cased, is_decimal, is_digit, is_letter, is_letter_or_number, is_numeric, is_title, title_case,
+};
+use super::{Failure, Outcome};
 
 /// The text as one of Python's methods without arguments makes it; `None` if there is no such method.
 pub(super) fn changed(text: &str, name: &str, budget: &Budget) -> Outcome<Option<String>> {
@@ -10,104 +13,136 @@ pub(super) fn changed(text: &str, name: &str, budget: &Budget) -> Outcome<Option
     budget.spend(text.len().saturating_mul(3))?;
     Ok(Some(match name {
         "upper" => text.to_uppercase(),
-        "lower" | "casefold" => text.to_lowercase(),
+        "lower" => text.to_lowercase(),
+        "casefold" => text.chars().map(folded).collect(),
         "capitalize" => capitalized(text),
         "title" => titled(text),
-        "swapcase" => {
-            let swap = |letter: char| -> String {
-                if letter.is_uppercase() { letter.to_lowercase().collect() } else { letter.to_uppercase().collect() }
-            };
-            text.chars().map(swap).collect()
-        }
+        "swapcase" => swapped(text),
         _ => return Ok(None),
     }))
 }
 
-pub(super) fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(title_case).unwrap_or_default();
-    first + &letters.as_str().to_lowercase()
-}
-
-/// A letter as the first of a word.
-fn title_case(letter: char) -> String {
-    let upper: String = letter.to_uppercase().collect();
-    let mut letters = upper.chars();
-    match letters.next() {
-        // `ß` is `Ss` at the beginning of a word.
-        Some(first) => std::iter::once(first).chain(letters.flat_map(char::to_lowercase)).collect(),
-        None => upper,
+/// Goes through the letters of a text, each with what it is in lower case: `Σ` ends a word as `ς`.
+fn with_lower_case(text: &str, mut each: impl FnMut(char, &str)) {
+    let lower = text.to_lowercase();
+    let mut rest = lower.as_str();
+    for letter in text.chars() {
+        let length = letter.to_lowercase().map(char::len_utf8).sum();
+        let (lower, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        each(letter, lower);
+        rest = after;
     }
 }
 
-fn is_cased(letter: char) -> bool {
-    letter.is_uppercase() || letter.is_lowercase()
+fn capitalized(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    with_lower_case(text, |letter, lower| match result.is_empty() {
+        true => result.push_str(&title_case(letter)),
+        false => result.push_str(lower),
+    });
+    result
 }
 
 fn titled(text: &str) -> String {
     let mut in_word = false;
     let mut result = String::with_capacity(text.len());
-    for letter in text.chars() {
+    with_lower_case(text, |letter, lower| {
         if in_word {
-            result.extend(letter.to_lowercase());
+            result.push_str(lower);
         } else {
             result.push_str(&title_case(letter));
         }
         in_word = is_cased(letter);
+    });
+    result
+}
+
+fn swapped(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    with_lower_case(text, |letter, lower| match letter {
+        _ if letter.is_uppercase() => result.push_str(lower),
+        _ if letter.is_lowercase() => result.extend(letter.to_uppercase()),
+        _ => result.push(letter),
+    });
+    result
+}
+
+/// One of Python's questions about a text, which is paid for but for letters that are hard to tell.
+pub(super) fn is(text: &str, name: &str, budget: &Budget) -> Outcome<bool> {
+    let all = |test: fn(char) -> bool| !text.is_empty() && text.chars().all(test);
+    let any = |test: fn(char) -> bool| text.chars().any(test);
+    Ok(match name {
+        "isalpha" => all(is_letter),
+        "isalnum" => all(is_letter_or_number),
+        "isdecimal" => all(is_decimal),
+        "isdigit" => all(is_digit),
+        "isnumeric" => all(is_numeric),
+        "isspace" => all(is_space),
+        "isascii" => text.is_ascii(),
+        "isprintable" => {
+            for letter in text.chars() {
+                if !is_printable(letter, budget)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        "islower" => any(char::is_lowercase) && !any(|letter| letter.is_uppercase() || is_title(letter)),
+        "isupper" => any(char::is_uppercase) && !any(|letter| letter.is_lowercase() || is_title(letter)),
+        "isidentifier" if !text.is_ascii() => {
+            return Err(Failure::new("`isidentifier` of letters beyond ASCII is not supported"));
+        }
+        "isidentifier" => {
+            all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+                && !text.starts_with(|c: char| c.is_ascii_digit())
+        }
+        "istitle" => is_titled(text),
+        _ => false,
+    })
+}
+
+fn is_titled(text: &str) -> bool {
+    let (mut in_word, mut has_words) = (false, false);
+    for letter in text.chars() {
+        let begins = letter.is_uppercase() || is_title(letter);
+        if begins && in_word || !begins && !in_word && letter.is_lowercase() {
+            return false;
+        }
+        in_word = begins || letter.is_lowercase();
+        has_words |= in_word;
+    }
+    has_words
+}
+
+/// Jinja's own `title`: a word begins after whitespace, a dash or an opening bracket.
+pub(super) fn titled_by_jinja(text: &str) -> String {
+    let ends = |letter: char| is_space(letter) || matches!(letter, '-' | '(' | '{' | '[' | '<');
+    let mut result = String::with_capacity(text.len());
+    for part in text.split_inclusive(ends) {
+        let mut letters = part.chars();
+        result.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        result.push_str(&letters.as_str().to_lowercase());
     }
     result
 }
 
-/// One of Python's questions about a text.
-pub(super) fn is(text: &str, name: &str) -> bool {
-    let all = |test: fn(char) -> bool| !text.is_empty() && text.chars().all(test);
-    match name {
-        "isalpha" => all(char::is_alphabetic),
-        "isalnum" => all(char::is_alphanumeric),
-        "isdigit" | "isdecimal" => all(|letter| letter.is_ascii_digit() || !letter.is_ascii() && is_digit(letter)),
-        "isnumeric" => all(char::is_numeric),
-        "isspace" => all(is_space),
-        "isascii" => text.is_ascii(),
-        "isprintable" => text.chars().all(is_printable),
-        "islower" => !text.chars().any(char::is_uppercase) && text.chars().any(char::is_lowercase),
-        "isupper" => !text.chars().any(char::is_lowercase) && text.chars().any(char::is_uppercase),
-        "isidentifier" => {
-            let mut letters = text.chars();
-            letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
-                && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
-        }
-        "istitle" => text.chars().any(is_cased) && titled(text) == *text,
-        _ => false,
-    }
-}
-
-/// Whether a letter beyond ASCII is a decimal digit: those stand in rows of ten, which Unicode keeps together.
-fn is_digit(letter: char) -> bool {
-    const ZEROS: [u32; 20] = [
-        0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0, 0xf20,
-        0x1040, 0x17e0, 0x1810, 0xff10,
-    ];
-    ZEROS.iter().any(|zero| (*zero..zero + 10).contains(&u32::from(letter)))
-}
-
 /// The lines of a text by Python's `splitlines`.
-pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let mut lines = Vec::new();
+pub(super) fn lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
+    let is_end = |letter: char| {
+        matches!(letter, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    };
     let mut rest = text;
-    while !rest.is_empty() {
-        let is_end = |letter: char| {
-            matches!(letter, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
-        };
-        let Some(end) = rest.find(is_end) else {
-            lines.push(rest);
-            break;
-        };
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(end) = rest.find(is_end) else { return Some(std::mem::take(&mut rest)) };
         let length =
             if rest[end..].starts_with("\r\n") { 2 } else { rest[end..].chars().next().map_or(1, char::len_utf8) };
-        lines.push(&rest[..if keep_ends { end + length } else { end }]);
+        let line = &rest[..if keep_ends { end + length } else { end }];
         rest = &rest[end + length..];
-    }
-    lines
+        Some(line)
+    })
 }
 
 pub(super) fn expand_tabs(text: &str, size: usize, out: &mut Text<'_>) -> Outcome<()> {

@@ -1,13 +1,15 @@
 //! Python's methods of texts, lists and mappings.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::budget::{Budget, Text};
+use super::braces;
+use super::budget::{Budget, STEP, Text};
 use super::call::Call;
-use super::format;
 use super::letters;
+use super::markup;
 use super::pystr::{is_space, to_str};
-use super::value::{Sequence, Value};
+use super::value::{Dict, Function, List, Sequence, Value};
 use super::{Failure, Outcome};
 
 /// The methods of a text that Python has and that are there.
@@ -62,16 +64,40 @@ const OF_TEXTS: [&str; 45] = [
 /// Whether a value has a method of this name, which goes before a key of a mapping.
 pub(super) fn has_method(value: &Value, name: &str) -> bool {
     match value {
-        Value::Text(_) => OF_TEXTS.contains(&name),
+        Value::Text(_) | Value::Markup(_) => OF_TEXTS.contains(&name),
         Value::Dict(_) => matches!(name, "items" | "keys" | "values" | "get" | "copy"),
         Value::List(list) => match list.sequence {
             Sequence::List => matches!(name, "index" | "count" | "copy"),
             Sequence::Tuple | Sequence::Group | Sequence::Range => matches!(name, "index" | "count"),
             _ => false,
         },
-        Value::Loop(_) => matches!(name, "cycle" | "changed"),
         _ => false,
     }
+}
+
+/// Whether a name is an attribute in Python that is not there.
+pub(super) fn is_unsupported(value: &Value, name: &str) -> bool {
+    let unsupported: &[&str] = match value {
+        Value::Text(_) => &["maketrans", "translate"],
+        Value::Markup(_) => &["maketrans", "translate", "escape", "striptags", "unescape"],
+        Value::Bool(_) | Value::Int(_) => {
+            &["as_integer_ratio", "bit_count", "bit_length", "conjugate", "from_bytes", "is_integer", "to_bytes"]
+        }
+        Value::Float(_) => &["as_integer_ratio", "conjugate", "fromhex", "hex", "is_integer"],
+        Value::Dict(_) => &["fromkeys"],
+        Value::List(list) => match list.sequence {
+            Sequence::Range => &["start", "step", "stop"],
+            Sequence::Keys | Sequence::Items => &["isdisjoint", "mapping"],
+            Sequence::Values => &["mapping"],
+            Sequence::Generator => &["close", "send", "throw"],
+            Sequence::List | Sequence::Tuple | Sequence::Group => &[],
+        },
+        Value::Macro(_) => &["arguments", "caller", "catch_kwargs", "catch_varargs", "explicit_caller"],
+        // A field of `self` is a block.
+        Value::Function(Function::Unsupported(_)) => return true,
+        _ => &[],
+    };
+    unsupported.contains(&name)
 }
 
 /// Whether a name is a method that changes a value: it is out of reach in chat templates, as in transformers.
@@ -86,48 +112,61 @@ pub(super) fn is_mutator(value: &Value, name: &str) -> bool {
     }
 }
 
-pub(super) fn call(value: &Value, name: &str, mut call: Call, budget: &Budget) -> Outcome<Value> {
+pub(super) fn call(value: &Value, name: &str, call: Call, budget: &Budget) -> Outcome<Value> {
     match value {
         Value::Text(text) => of_text(text, name, call, budget),
-        Value::Dict(dict) => {
-            budget.spend_entries(dict.entries.len())?;
-            let result = match name {
-                "get" => {
-                    let key = call.need(0, "key")?;
-                    let default = call.take(1, "default").unwrap_or(Value::None);
-                    Ok(dict.find(&key, budget)?.cloned().unwrap_or(default))
-                }
-                "items" => items(dict.all(), Sequence::Items),
-                "keys" => Value::list(dict.all().iter().map(|(key, _)| key.clone()).collect(), Sequence::Keys),
-                "values" => Value::list(dict.all().iter().map(|(_, value)| value.clone()).collect(), Sequence::Values),
-                _ => Value::dict(dict.all().to_vec()),
-            };
-            call.finish(name)?;
-            result
+        Value::Markup(text) if markup::takes_method(name) => of_text(text, name, call, budget),
+        Value::Markup(text) if markup::is_kept_by_method(name) => {
+            let made = of_text(text, name, call, budget)?;
+            Ok(made.as_text().cloned().map_or(made, Value::Markup))
         }
-        Value::List(list) if name == "copy" => {
-            budget.spend_entries(list.items.len())?;
-            Value::list(list.items.clone(), list.sequence)
+        Value::Markup(_) => {
+            Err(Failure::new(format!("`{name}` of a text that a filter marked as safe is not supported")))
         }
-        Value::List(list) => {
-            let wanted = call.need(0, "value")?;
-            call.finish(name)?;
-            let mut count = 0;
-            for (index, item) in list.items.iter().enumerate() {
-                if item.equals(&wanted, budget)? {
-                    if name == "index" {
-                        return Ok(Value::Int(index as i128));
-                    }
-                    count += 1;
-                }
-            }
-            if name == "index" {
-                Err(Failure::new("the value of `index` is not in the list"))
-            } else {
-                Ok(Value::Int(count))
-            }
-        }
+        Value::Dict(dict) => of_mapping(dict, name, call, budget),
+        Value::List(list) => of_list(list, name, call, budget),
         other => Err(Failure::new(format!("{} has no method `{name}`", other.type_name()))),
+    }
+}
+
+fn of_mapping(dict: &Dict, name: &str, mut call: Call, budget: &Budget) -> Outcome<Value> {
+    if name == "get" {
+        let key = call.need(0, "key")?;
+        let default = call.take(1, "default").unwrap_or(Value::None);
+        call.finish(name)?;
+        key.hashable()?;
+        return Ok(dict.find(&key, budget)?.cloned().unwrap_or(default));
+    }
+    call.finish(name)?;
+    budget.spend_entries(dict.entries.len().saturating_mul(3))?;
+    match name {
+        "items" => items(dict.all(), Sequence::Items),
+        "keys" => Value::list(dict.all().iter().map(|(key, _)| key.clone()).collect(), Sequence::Keys),
+        "values" => Value::list(dict.all().iter().map(|(_, value)| value.clone()).collect(), Sequence::Values),
+        _ => Value::dict(dict.all().to_vec()),
+    }
+}
+
+fn of_list(list: &List, name: &str, mut call: Call, budget: &Budget) -> Outcome<Value> {
+    if name == "copy" {
+        call.finish(name)?;
+        budget.spend_entries(list.items.len())?;
+        return Value::list(list.items.clone(), list.sequence);
+    }
+    let wanted = call.need(0, "value")?;
+    call.finish(name)?;
+    let mut count = 0;
+    for (index, item) in list.items.iter().enumerate() {
+        if item.equals(&wanted, budget)? {
+            if name == "index" {
+                return Ok(Value::Int(index as i128));
+            }
+            count += 1;
+        }
+    }
+    match name {
+        "index" => Err(Failure::new("the value of `index` is not in the list")),
+        _ => Ok(Value::Int(count)),
     }
 }
 
@@ -140,14 +179,14 @@ pub(super) fn items(entries: &[(Value, Value)], sequence: Sequence) -> Outcome<V
 fn of_text(text: &Arc<str>, name: &str, mut call: Call, budget: &Budget) -> Outcome<Value> {
     budget.spend(text.len())?;
     let result = match name {
-        "strip" | "lstrip" | "rstrip" => Value::text(stripped(text, name, call.text(0, "chars")?.as_deref())),
-        "split" | "rsplit" => split(text, name == "rsplit", &mut call, budget)?,
-        "splitlines" => {
-            let keep = call.truth(0, "keepends");
-            texts(&letters::lines(text, keep), budget)?
+        "strip" | "lstrip" | "rstrip" => {
+            let chars = call.text(0, "chars")?;
+            Value::text(stripped(text, name, chars.as_deref(), budget)?)
         }
+        "split" | "rsplit" => split(text, name == "rsplit", &mut call, budget)?,
+        "splitlines" => texts(letters::lines(text, call.truth(0, "keepends")), budget)?,
         "partition" | "rpartition" => partition(text, name == "rpartition", &mut call, budget)?,
-        "startswith" | "endswith" => affix(text, name == "startswith", &mut call)?,
+        "startswith" | "endswith" => affix(text, name == "startswith", &mut call, budget)?,
         "removeprefix" => {
             let prefix = call.need_text(0, "prefix")?;
             Value::text(text.strip_prefix(&*prefix).unwrap_or(text))
@@ -162,23 +201,10 @@ fn of_text(text: &Arc<str>, name: &str, mut call: Call, budget: &Budget) -> Outc
             Value::Text(replace(text, &old, &new, count, budget)?)
         }
         "find" | "rfind" | "index" | "rindex" | "count" => search(text, name, &mut call, budget)?,
-        "join" => {
-            let value = call.need(0, "iterable")?;
-            join(text, &value, budget)?
-        }
+        "join" => join(text, &call.need(0, "iterable")?, budget)?,
         "center" | "ljust" | "rjust" | "zfill" => pad(text, name, &mut call, budget)?,
-        "format" => return format::braces(text, call, budget),
-        "format_map" => match call.need(0, "mapping")? {
-            Value::Dict(dict) => {
-                let named = dict.all().iter().filter_map(|(key, value)| match key {
-                    Value::Text(key) => Some((Arc::clone(key), Some(value.clone()))),
-                    _ => None,
-                });
-                let call = Call { positional: Vec::new(), keywords: named.collect() };
-                return format::braces(text, call, budget);
-            }
-            other => return Err(Failure::new(format!("`format_map` does not take {}", other.type_name()))),
-        },
+        "format" => return braces::format(text, call, budget),
+        "format_map" => braces::format_map(text, &call.need(0, "mapping")?, budget)?,
         "expandtabs" => {
             let size = call.int(0, "tabsize")?.unwrap_or(8);
             let mut out = Text::new(budget);
@@ -188,15 +214,22 @@ fn of_text(text: &Arc<str>, name: &str, mut call: Call, budget: &Budget) -> Outc
         "encode" => return Err(Failure::new("`encode` is not supported, as templates have no bytes")),
         _ => match letters::changed(text, name, budget)? {
             Some(changed) => Value::Text(changed.into()),
-            None => Value::Bool(letters::is(text, name)),
+            None => Value::Bool(letters::is(text, name, budget)?),
         },
     };
     call.finish(name)?;
     Ok(result)
 }
 
-pub(super) fn stripped<'a>(text: &'a str, name: &str, chars: Option<&str>) -> &'a str {
-    let matches = |letter: char| chars.map_or_else(|| is_space(letter), |chars| chars.contains(letter));
+/// A text without whitespace, or the letters of `chars`, at its ends. It is paid for but for `chars`.
+pub(super) fn stripped<'a>(text: &'a str, name: &str, chars: Option<&str>, budget: &Budget) -> Outcome<&'a str> {
+    let Some(chars) = chars else { return Ok(trimmed(text, name, is_space)) };
+    budget.spend(chars.len().saturating_mul(8))?;
+    let chars: HashSet<char> = chars.chars().collect();
+    Ok(trimmed(text, name, |letter| chars.contains(&letter)))
+}
+
+fn trimmed<'a>(text: &'a str, name: &str, matches: impl Fn(char) -> bool) -> &'a str {
     match name {
         "lstrip" => text.trim_start_matches(matches),
         "rstrip" => text.trim_end_matches(matches),
@@ -205,39 +238,40 @@ pub(super) fn stripped<'a>(text: &'a str, name: &str, chars: Option<&str>) -> &'
 }
 
 /// A list of texts.
-fn texts<T: AsRef<str>>(parts: &[T], budget: &Budget) -> Outcome<Value> {
-    budget.spend_entries(parts.len())?;
-    budget.spend(parts.iter().map(|part| part.as_ref().len()).sum())?;
-    Value::list(parts.iter().map(|part| Value::text(part.as_ref())).collect(), Sequence::List)
+fn texts<'a>(parts: impl Iterator<Item = &'a str>, budget: &Budget) -> Outcome<Value> {
+    let mut list = Vec::new();
+    for part in parts {
+        budget.spend_entries(1)?;
+        budget.spend(part.len())?;
+        list.push(Value::text(part));
+    }
+    Value::list(list, Sequence::List)
 }
 
 fn split(text: &str, from_end: bool, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let separator = call.text(0, "sep")?;
     let most = call.int(1, "maxsplit")?.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    // A text may have as many parts as bytes.
-    let bound = most.min(text.len());
-    match &separator {
-        None => budget.spend(bound.min(text.len() / 2).saturating_mul(16))?,
-        Some(separator) if separator.is_empty() => return Err(Failure::new("the separator of a split is empty")),
-        Some(separator) => budget.spend(bound.min(text.len() / separator.len()).saturating_mul(16))?,
+    let Some(separator) = separator else { return texts(words(text, from_end, most, budget)?.into_iter(), budget) };
+    if separator.is_empty() {
+        return Err(Failure::new("the separator of a split is empty"));
     }
-    let parts: Vec<&str> = match (separator.as_deref(), from_end) {
-        (Some(separator), false) => text.splitn(most.saturating_add(1), separator).collect(),
-        (Some(separator), true) => {
-            let mut parts: Vec<&str> = text.rsplitn(most.saturating_add(1), separator).collect();
-            parts.reverse();
-            parts
-        }
-        (None, from_end) => words(text, from_end, most),
-    };
-    texts(&parts, budget)
+    budget.spend(separator.len())?;
+    let most = most.saturating_add(1);
+    if !from_end {
+        return texts(text.splitn(most, &*separator), budget);
+    }
+    // A text may have as many parts as bytes.
+    budget.spend(most.min(text.len() / separator.len() + 1).saturating_mul(16))?;
+    let parts: Vec<&str> = text.rsplitn(most, &*separator).collect();
+    texts(parts.into_iter().rev(), budget)
 }
 
 /// The parts of a text between whitespace; what is left after `most` splits is one part.
-fn words(text: &str, from_end: bool, most: usize) -> Vec<&str> {
+fn words<'a>(text: &'a str, from_end: bool, most: usize, budget: &Budget) -> Outcome<Vec<&'a str>> {
     let mut parts = Vec::new();
     let mut rest = text.trim_matches(is_space);
     while !rest.is_empty() && parts.len() < most {
+        budget.spend(STEP)?;
         let cut = if from_end { rest.rfind(is_space) } else { rest.find(is_space) };
         let Some(cut) = cut else { break };
         let (left, right) = rest.split_at(cut);
@@ -260,7 +294,7 @@ fn words(text: &str, from_end: bool, most: usize) -> Vec<&str> {
     if from_end {
         parts.reverse();
     }
-    parts
+    Ok(parts)
 }
 
 fn trailing(text: &str) -> usize {
@@ -272,35 +306,43 @@ fn leading(text: &str) -> usize {
 }
 
 fn partition(text: &str, from_end: bool, call: &mut Call, budget: &Budget) -> Outcome<Value> {
-    let separator = call.need_text(0, "sep")?;
-    if separator.is_empty() {
-        return Err(Failure::new("the separator of a partition is empty"));
-    }
-    budget.spend(text.len())?;
-    let found = if from_end { text.rsplit_once(&*separator) } else { text.split_once(&*separator) };
+    let given = call.need(0, "sep")?;
+    let separator = given.as_text().filter(|separator| !separator.is_empty());
+    let separator = separator.ok_or_else(|| Failure::new("the separator of a partition is not a text, or empty"))?;
+    budget.spend(text.len() + separator.len())?;
+    let found = if from_end { text.rsplit_once(&**separator) } else { text.split_once(&**separator) };
     let parts = match (found, from_end) {
-        (Some((before, after)), _) => [before, &separator, after],
-        (None, false) => [text, "", ""],
-        (None, true) => ["", "", text],
+        (Some((before, after)), _) => vec![Value::text(before), given, Value::text(after)],
+        (None, false) => vec![Value::text(text), Value::text(""), Value::text("")],
+        (None, true) => vec![Value::text(""), Value::text(""), Value::text(text)],
     };
-    Value::list(parts.iter().map(|part| Value::text(part)).collect(), Sequence::Tuple)
+    Value::list(parts, Sequence::Tuple)
 }
 
-fn affix(text: &str, at_start: bool, call: &mut Call) -> Outcome<Value> {
-    let matches = |affix: &str| if at_start { text.starts_with(affix) } else { text.ends_with(affix) };
-    let result = match call.need(0, "prefix")? {
-        Value::Text(affix) => matches(&affix),
-        Value::List(list) if list.sequence == Sequence::Tuple => {
-            list.items.iter().any(|item| matches!(item, Value::Text(affix) if matches(affix)))
+fn affix(text: &str, at_start: bool, call: &mut Call, budget: &Budget) -> Outcome<Value> {
+    let matches = |affix: &Value| match affix.as_text() {
+        Some(affix) => {
+            budget.spend(8 + affix.len().min(text.len()) / 8)?;
+            Ok(if at_start { text.starts_with(&**affix) } else { text.ends_with(&**affix) })
         }
-        other => return Err(Failure::new(format!("the beginning or end of a text is not {}", other.type_name()))),
+        None => Err(Failure::new(format!("the beginning or end of a text is not {}", affix.type_name()))),
     };
-    Ok(Value::Bool(result))
+    match call.need(0, "prefix")? {
+        Value::List(list) if list.is_tuple() => {
+            for item in &list.items {
+                if matches(item)? {
+                    return Ok(Value::Bool(true));
+                }
+            }
+            Ok(Value::Bool(false))
+        }
+        affix => matches(&affix).map(Value::Bool),
+    }
 }
 
 /// `text` with the first `count` of `old` replaced, or all.
 pub(super) fn replace(text: &str, old: &str, new: &str, count: Option<usize>, budget: &Budget) -> Outcome<Arc<str>> {
-    budget.spend(text.len())?;
+    budget.spend(text.len() + old.len())?;
     let most = count.unwrap_or(usize::MAX);
     let found = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() }.min(most);
     budget.spend(found.saturating_mul(new.len()).saturating_add(text.len()))?;
@@ -332,9 +374,8 @@ fn join(separator: &str, value: &Value, budget: &Budget) -> Outcome<Value> {
     let items = super::sequences::iterate(value, budget)?;
     let mut out = Text::new(budget);
     for (index, item) in items.iter().enumerate() {
-        let Value::Text(text) = item else {
-            return Err(Failure::new(format!("`join` takes texts and not {}", item.type_name())));
-        };
+        let text = item.as_text();
+        let text = text.ok_or_else(|| Failure::new(format!("`join` takes texts and not {}", item.type_name())))?;
         if index > 0 {
             out.push(separator)?;
         }

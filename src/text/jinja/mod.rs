@@ -1,16 +1,18 @@
 //! Jinja as chat templates use it: what Python's Jinja and transformers make of a template, made by an interpreter
-//! that a hostile template can neither crash nor exhaust.
+//! that a hostile template can neither crash nor exhaust. What Jinja has beyond that is refused by name.
 //!
 //! A template is a program from a model's directory, and neither an overflow of the stack nor memory that cannot be had
 //! is something that a program around this library could catch. Four bounds leave no way to either:
 //!
 //! - the tree that a template is read into has a bounded depth ([`parser`]), and so have lists and mappings ([`value`]);
 //! - the interpreter counts how deep it is ([`interpreter`]), and has a stack of its own that is large enough;
-//! - every step, and every byte that is made or looked at, is paid for *before* it happens ([`budget`]);
-//! - values do not change. Only namespaces do, so only through them can a value hold itself; they, and whatever else could
-//!   be part of a chain of any length, are known to the interpreter, which empties them one by one in the end.
+//! - steps, values and bytes are paid for *before* they are made or read ([`budget`]);
+//! - values hold what they were made of. Only a namespace's fields, a scope's variables and the last arguments of
+//!   `loop.changed` can come to hold what holds them; the interpreter knows those that may be part of a chain of any
+//!   length or of a circle, and empties them one by one in the end.
 
 mod ast;
+mod braces;
 mod budget;
 mod call;
 mod checks;
@@ -22,15 +24,19 @@ mod interpreter;
 mod json;
 mod letters;
 mod lexer;
+mod loops;
+mod markup;
 mod methods;
 mod numbers;
 mod operators;
 mod parser;
+mod percent;
 mod pystr;
 mod sequences;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod unicode;
 mod value;
 
 use std::thread;
@@ -40,7 +46,7 @@ use serde_json::Value as Json;
 use self::interpreter::Interpreter;
 use self::parser::Parser;
 
-/// The stack to read and to run a template on. Of the levels that are allowed, the deepest take less than a tenth of it
+/// The stack to read and to run a template on. Of the levels that are allowed, the deepest take less than a fifth of it
 /// in a debug build, and what is not used is never committed.
 const STACK: usize = 128 << 20;
 

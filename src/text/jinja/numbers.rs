@@ -8,8 +8,9 @@ use super::value::Value;
 use super::{Failure, Outcome};
 
 pub(super) fn filter(name: &str, value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
-    if let Value::Text(text) = value {
-        budget.spend(text.len())?;
+    if let Some(text) = value.as_text() {
+        // It is copied in lower case and without underscores.
+        budget.spend(text.len().saturating_mul(3))?;
     }
     value.defined()?;
     match name {
@@ -28,7 +29,7 @@ pub(super) fn filter(name: &str, value: &Value, call: &mut Call, budget: &Budget
             (None, Value::Float(number)) => Ok(Value::Float(number.abs())),
             (None, other) => Err(Failure::new(format!("`abs` takes a number and not {}", other.type_name()))),
         },
-        _ => round(value, call),
+        _ => round(value, call, budget),
     }
 }
 
@@ -37,7 +38,7 @@ fn to_int(value: &Value, base: i128) -> Option<Value> {
     if let Some(number) = value.as_int() {
         return Some(Value::Int(number));
     }
-    if let Value::Text(text) = value {
+    if let Some(text) = value.as_text() {
         let text = text.trim_matches(is_space);
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
@@ -61,18 +62,20 @@ fn to_int(value: &Value, base: i128) -> Option<Value> {
 }
 
 fn to_float(value: &Value) -> Option<f64> {
-    let Value::Text(text) = value else { return value.as_float() };
+    let Some(text) = value.as_text() else { return value.as_float() };
     let text = text.trim_matches(is_space).to_ascii_lowercase();
     let underscores_fit = !text.starts_with('_') && !text.ends_with('_') && !text.contains("__");
     text.replace('_', "").parse().ok().filter(|_| underscores_fit)
 }
 
 /// Half to even, as Python rounds.
-fn round(value: &Value, call: &mut Call) -> Outcome<Value> {
+fn round(value: &Value, call: &mut Call, budget: &Budget) -> Outcome<Value> {
     let precision = call.int(0, "precision")?.unwrap_or(0);
     let method = call.text(1, "method")?;
     let precision = i32::try_from(precision).ok().filter(|precision| (-300..=300).contains(precision));
     let precision = precision.ok_or_else(|| Failure::new("the precision of `round` is beyond 300 digits"))?;
+    // So many digits are written, and read again.
+    budget.spend(precision.unsigned_abs() as usize * 4)?;
     let number = value.as_float();
     let number = number.ok_or_else(|| Failure::new(format!("`round` does not take {}", value.type_name())))?;
     let scale = 10f64.powi(precision);

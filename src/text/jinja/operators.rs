@@ -2,14 +2,15 @@
 
 use super::ast::{Comparison, Operator};
 use super::budget::{Budget, ENTRY, Text};
-use super::format;
+use super::markup;
+use super::percent;
 use super::pystr::write_str;
 use super::value::{Sequence, Value};
 use super::{Failure, Outcome};
 
 pub(super) fn binary(operator: Operator, left: &Value, right: &Value, budget: &Budget) -> Outcome<Value> {
     if let (Operator::Remainder, Value::Text(text)) = (operator, left) {
-        return format::percent(text, right, budget);
+        return percent::fill(text, right, budget);
     }
     left.defined()?;
     right.defined()?;
@@ -18,6 +19,11 @@ pub(super) fn binary(operator: Operator, left: &Value, right: &Value, budget: &B
     }
     if let (Some(left), Some(right)) = (left.as_float(), right.as_float()) {
         return floats(operator, left, right);
+    }
+    if operator == Operator::Add
+        && let Some(sum) = markup::sum(left, right, budget)?
+    {
+        return Ok(sum);
     }
     match (operator, left, right) {
         (Operator::Add, Value::Text(left), Value::Text(right)) => {
@@ -37,7 +43,7 @@ pub(super) fn binary(operator: Operator, left: &Value, right: &Value, budget: &B
             }
         }
         (Operator::Multiply, sequence, times) | (Operator::Multiply, times, sequence)
-            if matches!(sequence, Value::Text(_) | Value::List(_)) && times.as_int().is_some() =>
+            if matches!(sequence, Value::Text(_) | Value::Markup(_) | Value::List(_)) && times.as_int().is_some() =>
         {
             let times = usize::try_from(times.as_int().unwrap_or(0).max(0)).unwrap_or(usize::MAX);
             repeated(sequence, times, budget)
@@ -56,9 +62,9 @@ fn plain_sequence(sequence: Sequence) -> Option<Sequence> {
 
 fn repeated(sequence: &Value, times: usize, budget: &Budget) -> Outcome<Value> {
     match sequence {
-        Value::Text(text) => {
+        Value::Text(text) | Value::Markup(text) => {
             budget.spend(text.len().saturating_mul(times))?;
-            Ok(Value::Text(if text.is_empty() { String::new() } else { text.repeat(times) }.into()))
+            Ok(sequence.same_kind(&if text.is_empty() { String::new() } else { text.repeat(times) }))
         }
         Value::List(list) if plain_sequence(list.sequence).is_some() => {
             budget.spend(list.items.len().saturating_mul(times).saturating_mul(ENTRY))?;
@@ -178,8 +184,8 @@ pub(super) fn compare(comparison: Comparison, left: &Value, right: &Value, budge
 /// `item in container`.
 pub(super) fn contains(container: &Value, item: &Value, budget: &Budget) -> Outcome<bool> {
     match container {
-        Value::Text(text) => match item {
-            Value::Text(part) => {
+        Value::Text(text) | Value::Markup(text) => match item {
+            Value::Text(part) | Value::Markup(part) => {
                 budget.spend(text.len() + part.len())?;
                 Ok(text.contains(&**part))
             }
@@ -190,11 +196,12 @@ pub(super) fn contains(container: &Value, item: &Value, budget: &Budget) -> Outc
             Ok(dict.find(item, budget)?.is_some())
         }
         Value::List(list) => {
-            let taken = list.taken.get();
-            if list.sequence == Sequence::Generator {
-                list.taken.set(list.items.len());
-            }
-            for known in &list.items[taken..] {
+            let is_generator = list.sequence == Sequence::Generator;
+            let start = if is_generator { list.taken()? } else { 0 };
+            for (index, known) in list.items.iter().enumerate().skip(start) {
+                if is_generator {
+                    list.take_to(index + 1);
+                }
                 if known.equals(item, budget)? {
                     return Ok(true);
                 }

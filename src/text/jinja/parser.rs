@@ -112,6 +112,11 @@ impl Parser {
         result
     }
 
+    /// Whether the statement that is read is not inside of another.
+    pub(super) fn is_outermost(&self) -> bool {
+        self.nesting == 1
+    }
+
     /// An expression, if its tree is not too deep.
     fn made(&self, kind: Kind) -> Parsed<Expr> {
         let depth = kind.depth_inside() + 1;
@@ -253,15 +258,7 @@ impl Parser {
         let kind = match self.peek().clone() {
             Token::Name(name) => {
                 self.position += 1;
-                match &*name {
-                    "true" | "True" => Kind::Bool(true),
-                    "false" | "False" => Kind::Bool(false),
-                    "none" | "None" => Kind::None,
-                    _ => {
-                        self.mention(&name);
-                        Kind::Name(name)
-                    }
-                }
+                self.named(name)
             }
             Token::Text(text) => {
                 self.position += 1;
@@ -303,13 +300,17 @@ impl Parser {
         self.made(kind)
     }
 
-    fn mention(&mut self, name: &str) {
-        match name {
+    fn named(&mut self, name: Arc<str>) -> Kind {
+        match &*name {
+            "true" | "True" => return Kind::Bool(true),
+            "false" | "False" => return Kind::Bool(false),
+            "none" | "None" => return Kind::None,
             "varargs" => self.mentions.varargs = true,
             "kwargs" => self.mentions.kwargs = true,
             "caller" => self.mentions.caller = true,
             _ => {}
         }
+        Kind::Name(name)
     }
 
     /// Items up to `end`, which may follow a last comma.

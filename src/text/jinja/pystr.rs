@@ -1,7 +1,7 @@
 //! Text as Python writes and reads it: `str()` and `repr()` of values, floats, and what letters are.
 
-use super::budget::Text;
-use super::value::{DEEPEST_VALUE, Function, Sequence, Value};
+use super::budget::{Budget, Text};
+use super::value::{DEEPEST_VALUE, Function, List, Sequence, Value};
 use super::{Failure, Outcome};
 
 /// How deep namespaces may be nested in what is printed.
@@ -16,14 +16,14 @@ pub(super) fn is_space(letter: char) -> bool {
 pub(super) fn write_str(value: &Value, out: &mut Text<'_>) -> Outcome<()> {
     match value {
         Value::Undefined(_) => Ok(()),
-        Value::Text(text) => out.push(text),
+        Value::Text(text) | Value::Markup(text) => out.push(text),
         other => write_repr(other, out, 0),
     }
 }
 
 /// `str(value)`.
-pub(super) fn to_str(value: &Value, budget: &super::budget::Budget) -> Outcome<std::sync::Arc<str>> {
-    if let Value::Text(text) = value {
+pub(super) fn to_str(value: &Value, budget: &Budget) -> Outcome<std::sync::Arc<str>> {
+    if let Some(text) = value.as_text() {
         return Ok(std::sync::Arc::clone(text));
     }
     let mut out = Text::new(budget);
@@ -44,23 +44,18 @@ pub(super) fn write_repr(value: &Value, out: &mut Text<'_>, level: usize) -> Out
         Value::Int(number) => out.push(&number.to_string()),
         Value::Float(number) => out.push(&float(*number)),
         Value::Text(text) => write_quoted(text, out),
-        Value::List(list) => match list.sequence {
-            Sequence::List => write_items(&list.items, ("[", "]"), out, level),
-            Sequence::Tuple | Sequence::Group if list.items.len() == 1 => {
-                write_items(&list.items, ("(", ",)"), out, level)
-            }
-            Sequence::Tuple | Sequence::Group => write_items(&list.items, ("(", ")"), out, level),
-            Sequence::Keys => write_items(&list.items, ("dict_keys([", "])"), out, level),
-            Sequence::Values => write_items(&list.items, ("dict_values([", "])"), out, level),
-            Sequence::Items => write_items(&list.items, ("dict_items([", "])"), out, level),
-            Sequence::Range => write_range(&list.items, value, out),
-            Sequence::Generator => Err(unprintable(value)),
-        },
+        Value::Markup(text) => {
+            out.push("Markup(")?;
+            write_quoted(text, out)?;
+            out.push(")")
+        }
+        Value::List(list) => write_list(list, out, level),
         Value::Dict(dict) => write_entries(dict.all().iter().map(|(key, value)| (key, value)), out, level),
         Value::Namespace(namespace) => {
             out.push("<Namespace ")?;
+            out.budget().spend_entries(namespace.fields.borrow().len().saturating_mul(2))?;
+            // What is printed may be the namespace again, so its fields are not borrowed meanwhile.
             let fields = namespace.fields.borrow().clone();
-            out.budget().spend_entries(fields.len())?;
             let fields: Vec<_> = fields.into_iter().map(|(name, value)| (Value::Text(name), value)).collect();
             write_entries(fields.iter().map(|(key, value)| (key, value)), out, level)?;
             out.push(">")
@@ -70,38 +65,44 @@ pub(super) fn write_repr(value: &Value, out: &mut Text<'_>, level: usize) -> Out
             write_quoted(&known.definition.name, out)?;
             out.push(">")
         }
-        Value::Loop(state) => {
-            let length = state.list.items.len() - state.start;
-            out.push(&format!("<LoopContext {}/{length}>", state.index.get() + 1))
-        }
+        Value::Loop(state) => out.push(&format!("<LoopContext {}/{}>", state.index(), state.known_length()?)),
         Value::Function(Function::Range) => out.push("<class 'range'>"),
-        Value::Function(_) | Value::Method(_) => Err(unprintable(value)),
+        Value::Function(_) | Value::Method(_) => Err(unprintable(value.type_name())),
     }
 }
 
-/// A range by its ends, where its numbers show them.
-fn write_range(numbers: &[Value], range: &Value, out: &mut Text<'_>) -> Outcome<()> {
-    match numbers {
-        [Value::Int(first), Value::Int(second), ..] if first + 1 == *second => {
-            out.push(&format!("range({first}, {})", first + numbers.len() as i128))
-        }
-        _ => Err(unprintable(range)),
-    }
-}
-
-fn unprintable(value: &Value) -> Failure {
-    Failure::new(format!("a {} is printed as it is; use the filter `list`, or call it", value.type_name()))
-}
-
-fn write_items(items: &[Value], (begin, end): (&str, &str), out: &mut Text<'_>, level: usize) -> Outcome<()> {
+fn write_list(list: &List, out: &mut Text<'_>, level: usize) -> Outcome<()> {
+    let (begin, end) = match list.sequence {
+        Sequence::List => ("[", "]"),
+        Sequence::Tuple | Sequence::Group => ("(", if list.items.len() == 1 { ",)" } else { ")" }),
+        Sequence::Keys => ("dict_keys([", "])"),
+        Sequence::Values => ("dict_values([", "])"),
+        Sequence::Items => ("dict_items([", "])"),
+        Sequence::Range => return write_range(&list.items, out),
+        Sequence::Generator => return Err(unprintable("generator")),
+    };
     out.push(begin)?;
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in list.items.iter().enumerate() {
         if index > 0 {
             out.push(", ")?;
         }
         write_repr(item, out, level + 1)?;
     }
     out.push(end)
+}
+
+/// A range by its ends, where its numbers show them.
+fn write_range(numbers: &[Value], out: &mut Text<'_>) -> Outcome<()> {
+    match numbers {
+        [Value::Int(first), Value::Int(second), ..] if first + 1 == *second => {
+            out.push(&format!("range({first}, {})", first + numbers.len() as i128))
+        }
+        _ => Err(unprintable("range")),
+    }
+}
+
+fn unprintable(kind: &str) -> Failure {
+    Failure::new(format!("a {kind} is printed as it is; use the filter `list`, or call it"))
 }
 
 fn write_entries<'v>(
@@ -135,7 +136,8 @@ fn write_quoted(text: &str, out: &mut Text<'_>) -> Outcome<()> {
                 out.push("\\")?;
                 out.push_char(letter)?;
             }
-            _ if is_printable(letter) => out.push_char(letter)?,
+            ' '..='~' => out.push_char(letter)?,
+            _ if is_printable(letter, out.budget())? => out.push_char(letter)?,
             _ => {
                 let code = u32::from(letter);
                 out.push(&match code {
@@ -149,9 +151,16 @@ fn write_quoted(text: &str, out: &mut Text<'_>) -> Outcome<()> {
     out.push_char(quote)
 }
 
-/// Python's `isprintable` of a letter. Rust's `Debug` escapes the same ones beyond ASCII, behind the first.
-pub(super) fn is_printable(letter: char) -> bool {
-    matches!(letter, ' '..='~') || !letter.is_ascii() && !format!("{:?}", format!("a{letter}")).contains('\\')
+/// Python's `isprintable` of a letter. Rust's `escape_debug` escapes the same ones beyond ASCII, behind the first.
+pub(super) fn is_printable(letter: char, budget: &Budget) -> Outcome<bool> {
+    if letter.is_ascii() {
+        return Ok(matches!(letter, ' '..='~'));
+    }
+    budget.spend(8)?;
+    let mut bytes = *b"a\0\0\0\0";
+    let length = letter.encode_utf8(&mut bytes[1..]).len();
+    let escaped = std::str::from_utf8(&bytes[..=length]).is_ok_and(|text| text.escape_debug().nth(1) == Some('\\'));
+    Ok(!escaped)
 }
 
 /// A float as `repr` writes it: the fewest digits that are read back as the same.

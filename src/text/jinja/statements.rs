@@ -92,19 +92,14 @@ impl Parser {
                 Ok(StatementKind::Filter(calls, self.block("endfilter")?))
             }
             "with" => self.with(),
-            "generation" => Ok(StatementKind::Scope(self.block("endgeneration")?)),
-            "block" => {
-                let name = self.expect_name()?;
-                self.skip_name("scoped");
-                let body = self.block("endblock")?;
-                self.skip_name(&name);
-                Ok(StatementKind::Scope(body))
-            }
+            "generation" => self.generation(),
+            "block" => self.named_block(line),
+            "autoescape" => self.autoescape(line),
             "print" => self.print(),
             "break" | "continue" if self.loops == 0 => Err(format!("`{name}` is outside of a loop (line {line})")),
             "break" => Ok(StatementKind::Break),
             "continue" => Ok(StatementKind::Continue),
-            "include" | "import" | "from" | "extends" | "autoescape" | "do" => {
+            "include" | "import" | "from" | "extends" | "do" => {
                 Err(format!("`{name}` is not supported in chat templates (line {line})"))
             }
             _ => Err(format!("the tag `{name}` is unknown or out of place (line {line})")),
@@ -122,8 +117,44 @@ impl Parser {
         self.loops += 1;
         let (body, end) = self.block_to(&["endfor", "else"])?;
         self.loops -= 1;
-        let otherwise = if &*end == "else" { self.block("endfor")? } else { Body::new() };
-        Ok(StatementKind::For(Arc::new(For { target, items, test, recursive, body, otherwise })))
+        let otherwise = match &*end {
+            // It is part of what a recursive loop is called as.
+            "else" if recursive => self.outside_of_loops(|parser| parser.block("endfor"))?,
+            "else" => self.block("endfor")?,
+            _ => Body::new(),
+        };
+        let depth = target.depth();
+        Ok(StatementKind::For(Arc::new(For { target, depth, items, test, recursive, body, otherwise })))
+    }
+
+    /// Reads what runs on its own, so that the loops around cannot be left from inside.
+    fn outside_of_loops<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        let around = std::mem::take(&mut self.loops);
+        let result = parse(self);
+        self.loops = around;
+        result
+    }
+
+    fn generation(&mut self) -> Parsed<StatementKind> {
+        Ok(StatementKind::Scope(self.outside_of_loops(|parser| parser.block("endgeneration"))?))
+    }
+
+    fn named_block(&mut self, line: usize) -> Parsed<StatementKind> {
+        let name = self.expect_name()?;
+        // Jinja's blocks see no variables of the loops and macros around them.
+        if !self.skip_name("scoped") && !self.is_outermost() {
+            return Err(format!("a `block` inside of another tag that is not `scoped` is not supported (line {line})"));
+        }
+        let body = self.outside_of_loops(|parser| parser.block("endblock"))?;
+        self.skip_name(&name);
+        Ok(StatementKind::Scope(body))
+    }
+
+    fn autoescape(&mut self, line: usize) -> Parsed<StatementKind> {
+        match self.expression()?.kind {
+            Kind::Bool(false) => Ok(StatementKind::Scope(self.block("endautoescape")?)),
+            _ => Err(format!("`autoescape` other than `false` is not supported in chat templates (line {line})")),
+        }
     }
 
     fn condition(&mut self) -> Parsed<StatementKind> {
@@ -194,10 +225,11 @@ impl Parser {
     }
 
     fn macro_body(&mut self, end: &str) -> Parsed<(Body, Mentions)> {
-        let around = (std::mem::take(&mut self.mentions), std::mem::take(&mut self.loops));
-        let body = self.block(end)?;
+        let around = std::mem::take(&mut self.mentions);
+        let body = self.outside_of_loops(|parser| parser.block(end))?;
         let mentions = self.mentions;
-        (self.mentions, self.loops) = around;
+        // What a macro mentions is mentioned by those around it, too.
+        self.mentions = around.and(mentions);
         Ok((body, mentions))
     }
 
@@ -226,7 +258,7 @@ impl Parser {
         }
         let mut targets = vec![first];
         while self.skip_operator(",") {
-            if self.is_name("in") || self.is_operator("=") {
+            if self.is_name("in") || self.is_operator("=") || self.is_operator(")") {
                 break;
             }
             targets.push(self.single_target(with_attribute)?);

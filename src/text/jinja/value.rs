@@ -1,13 +1,14 @@
-//! The values that templates compute with: Python's, as far as templates can make them. They do not change, but for
-//! what a namespace holds, so none can hold itself in any other way.
+//! The values that templates compute with: Python's, as far as templates can make them. What they hold does not change,
+//! but for the fields of a namespace and the state of a loop, so a value can hold itself through those alone.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ast::{For, Macro};
+use super::ast::Macro;
 use super::budget::Budget;
+use super::loops::Loop;
 use super::{Failure, Outcome};
 
 /// How deep lists and mappings may be nested.
@@ -22,6 +23,8 @@ pub(super) enum Value {
     Int(i128),
     Float(f64),
     Text(Arc<str>),
+    /// A text that `escape` or `safe` made, to which others are added escaped.
+    Markup(Arc<str>),
     List(Rc<List>),
     Dict(Rc<Dict>),
     Namespace(Rc<Namespace>),
@@ -39,6 +42,8 @@ pub(super) enum Function {
     Namespace,
     RaiseException,
     StrftimeNow,
+    /// One of Jinja's that is there and has no use in chat templates.
+    Unsupported(&'static str),
 }
 
 /// Which of Python's sequences a list is.
@@ -60,8 +65,10 @@ pub(super) struct List {
     pub(super) items: Vec<Value>,
     pub(super) sequence: Sequence,
     depth: usize,
-    /// The items of a generator that are taken.
-    pub(super) taken: Cell<usize>,
+    /// Whether it can be the key of a mapping: Python's tuples can if all of their items can.
+    is_key: bool,
+    /// The items of a generator that are taken; `None` of one that a filter took all of, which Jinja does later.
+    taken: Cell<Option<usize>>,
 }
 
 pub(super) struct Dict {
@@ -104,28 +111,13 @@ impl Scope {
     }
 }
 
-/// `loop`.
-pub(super) struct Loop {
-    pub(super) list: Rc<List>,
-    /// Where in the list it begins.
-    pub(super) start: usize,
-    pub(super) index: Cell<usize>,
-    pub(super) level: usize,
-    /// The statement of a recursive loop with what is around it.
-    pub(super) again: Option<(Arc<For>, Rc<Scope>)>,
-    /// What `changed` was called with last.
-    pub(super) last: RefCell<Option<Vec<Value>>>,
-}
-
 impl Value {
     pub(super) fn text(text: &str) -> Self {
         Self::Text(text.into())
     }
 
     pub(super) fn list(items: Vec<Value>, sequence: Sequence) -> Outcome<Self> {
-        let depth = items.iter().map(Self::depth).max().unwrap_or(0) + 1;
-        check_depth(depth)?;
-        Ok(Self::List(Rc::new(List { items, sequence, depth, taken: Cell::new(0) })))
+        List::new(items, sequence).map(Self::List)
     }
 
     pub(super) fn dict(entries: Vec<(Value, Value)>) -> Outcome<Self> {
@@ -155,7 +147,7 @@ impl Value {
         match self {
             Self::List(list) => list.depth,
             Self::Dict(dict) => dict.depth,
-            Self::Loop(state) => state.list.depth + 1,
+            Self::Loop(state) => state.depth(),
             Self::Method(method) => method.0.depth() + 1,
             _ => 0,
         }
@@ -167,7 +159,7 @@ impl Value {
             Self::Bool(truth) => *truth,
             Self::Int(number) => *number != 0,
             Self::Float(number) => *number != 0.0,
-            Self::Text(text) => !text.is_empty(),
+            Self::Text(text) | Self::Markup(text) => !text.is_empty(),
             Self::List(list) => list.sequence == Sequence::Generator || !list.items.is_empty(),
             Self::Dict(dict) => !dict.entries.is_empty(),
             _ => true,
@@ -183,6 +175,7 @@ impl Value {
             Self::Int(_) => "int",
             Self::Float(_) => "float",
             Self::Text(_) => "str",
+            Self::Markup(_) => "Markup",
             Self::List(list) => match list.sequence {
                 Sequence::List => "list",
                 Sequence::Tuple | Sequence::Group => "tuple",
@@ -196,7 +189,21 @@ impl Value {
             Self::Namespace(_) => "Namespace",
             Self::Macro(_) => "Macro",
             Self::Loop(_) => "LoopContext",
+            Self::Function(Function::Unsupported(name)) => name,
             Self::Function(_) | Self::Method(_) => "function",
+        }
+    }
+
+    /// A text that is safe if this one is.
+    pub(super) fn same_kind(&self, text: &str) -> Self {
+        if matches!(self, Self::Markup(_)) { Self::Markup(text.into()) } else { Self::text(text) }
+    }
+
+    /// A text, whether or not it is safe.
+    pub(super) fn as_text(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Text(text) | Self::Markup(text) => Some(text),
+            _ => None,
         }
     }
 
@@ -216,15 +223,21 @@ impl Value {
         }
     }
 
+    fn is_key(&self) -> bool {
+        match self {
+            Self::List(list) => list.is_key,
+            Self::Dict(_) => false,
+            _ => true,
+        }
+    }
+
     /// Fails as Python does where a value that may change is a key.
     pub(super) fn hashable(&self) -> Outcome<()> {
         match self {
-            Self::List(list) if matches!(list.sequence, Sequence::Tuple | Sequence::Group) => {
-                list.items.iter().try_for_each(Self::hashable)
-            }
-            Self::List(list) if list.sequence == Sequence::List => Err(Failure::new("a list cannot be a key")),
+            _ if self.is_key() => Ok(()),
             Self::Dict(_) => Err(Failure::new("a mapping cannot be a key")),
-            _ => Ok(()),
+            Self::List(list) if list.is_tuple() => Err(Failure::new("a tuple of what cannot be keys cannot be one")),
+            other => Err(Failure::new(format!("a {} cannot be a key", other.type_name()))),
         }
     }
 
@@ -244,28 +257,13 @@ impl Value {
         if let (Some(left), Some(right)) = (self.as_float(), other.as_float()) {
             return Ok(left == right);
         }
+        if let (Some(left), Some(right)) = (self.as_text(), other.as_text()) {
+            budget.spend(left.len().min(right.len()) / 8)?;
+            return Ok(left == right);
+        }
         Ok(match (self, other) {
             (Self::Undefined(_), Self::Undefined(_)) | (Self::None, Self::None) => true,
-            (Self::Text(left), Self::Text(right)) => {
-                budget.spend(left.len().min(right.len()) / 8)?;
-                left == right
-            }
-            (Self::List(left), Self::List(right)) => {
-                if Rc::ptr_eq(left, right) {
-                    return Ok(true);
-                }
-                let is_tuple = |sequence| matches!(sequence, Sequence::Tuple | Sequence::Group);
-                let alike = left.sequence == right.sequence || is_tuple(left.sequence) && is_tuple(right.sequence);
-                if !alike || left.sequence == Sequence::Generator || left.items.len() != right.items.len() {
-                    return Ok(false);
-                }
-                for (left, right) in left.items.iter().zip(&right.items) {
-                    if !left.equals(right, budget)? {
-                        return Ok(false);
-                    }
-                }
-                true
-            }
+            (Self::List(left), Self::List(right)) => return Ok(Rc::ptr_eq(left, right) || left.equals(right, budget)?),
             (Self::Dict(left), Self::Dict(right)) => return left.equals(right, budget),
             (Self::Namespace(left), Self::Namespace(right)) => Rc::ptr_eq(left, right),
             (Self::Macro(left), Self::Macro(right)) => Rc::ptr_eq(left, right),
@@ -286,11 +284,11 @@ impl Value {
         if let (Some(left), Some(right)) = (self.as_float(), other.as_float()) {
             return Ok(left.partial_cmp(&right));
         }
+        if let (Some(left), Some(right)) = (self.as_text(), other.as_text()) {
+            budget.spend(left.len().min(right.len()) / 8)?;
+            return Ok(Some(left.cmp(right)));
+        }
         match (self, other) {
-            (Self::Text(left), Self::Text(right)) => {
-                budget.spend(left.len().min(right.len()) / 8)?;
-                Ok(Some(left.cmp(right)))
-            }
             (Self::List(left), Self::List(right)) if self.type_name() == other.type_name() => {
                 for (left, right) in left.items.iter().zip(&right.items) {
                     if !left.equals(right, budget)? {
@@ -303,44 +301,41 @@ impl Value {
         }
     }
 
-    /// Sorted in Python's order, and stably.
-    pub(super) fn sorted(mut items: Vec<(Value, Value)>, reverse: bool, budget: &Budget) -> Outcome<Vec<Value>> {
-        let mut failure = None;
-        let mut compare = |left: &(Value, Value), right: &(Value, Value)| {
-            let order = if failure.is_some() { Ok(None) } else { left.0.order(&right.0, budget) };
-            let order = order.unwrap_or_else(|error| {
-                failure = Some(error);
-                None
-            });
-            let order = order.unwrap_or(Ordering::Equal);
-            if reverse { order.reverse() } else { order }
+    /// Items in the order of the keys before them, as Python sorts: stably.
+    pub(super) fn sorted(items: Vec<(Value, Value)>, reverse: bool, budget: &Budget) -> Outcome<Vec<Value>> {
+        let comes_after = |left: &(Value, Value), right: &(Value, Value)| {
+            let order = left.0.order(&right.0, budget)?.unwrap_or(Ordering::Equal);
+            Ok(if reverse { order.is_lt() } else { order.is_gt() })
         };
         // The standard library's sort may refuse an order that is none, as floats have with NaN; merging does not.
-        merge_sort(&mut items, &mut compare);
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(items.into_iter().map(|(_, item)| item).collect()),
-        }
+        let sorted = merge_sort(items, &comes_after, budget)?;
+        Ok(sorted.into_iter().map(|(_, item)| item).collect())
     }
 }
 
-/// Sorts by merging, which is stable and content with any answer of `compare`.
-fn merge_sort<T: Clone>(items: &mut Vec<T>, compare: &mut impl FnMut(&T, &T) -> Ordering) {
+/// Sorts by merging, which is stable and content with any answer of `comes_after`.
+fn merge_sort<T: Clone>(
+    mut items: Vec<T>,
+    comes_after: &impl Fn(&T, &T) -> Outcome<bool>,
+    budget: &Budget,
+) -> Outcome<Vec<T>> {
     let mut width = 1;
     while width < items.len() {
+        budget.spend(items.len().saturating_mul(8))?;
         let mut merged = Vec::with_capacity(items.len());
         for pair in items.chunks(2 * width) {
             let (left, right) = pair.split_at(width.min(pair.len()));
             let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
             while let (Some(first), Some(second)) = (left.peek(), right.peek()) {
-                let takes_second = compare(first, second) == Ordering::Greater;
+                let takes_second = comes_after(first, second)?;
                 merged.extend(if takes_second { right.next() } else { left.next() }.cloned());
             }
             merged.extend(left.chain(right).cloned());
         }
-        *items = merged;
+        items = merged;
         width *= 2;
     }
+    Ok(items)
 }
 
 fn check_depth(depth: usize) -> Outcome<()> {
@@ -348,6 +343,58 @@ fn check_depth(depth: usize) -> Outcome<()> {
         return Err(Failure::new(format!("lists and mappings are nested more than {DEEPEST_VALUE} levels deep")));
     }
     Ok(())
+}
+
+impl List {
+    pub(super) fn new(items: Vec<Value>, sequence: Sequence) -> Outcome<Rc<Self>> {
+        let depth = items.iter().map(Value::depth).max().unwrap_or(0) + 1;
+        check_depth(depth)?;
+        let is_key = match sequence {
+            Sequence::List | Sequence::Keys | Sequence::Items => false,
+            Sequence::Tuple | Sequence::Group => items.iter().all(Value::is_key),
+            Sequence::Range | Sequence::Values | Sequence::Generator => true,
+        };
+        Ok(Rc::new(Self { items, sequence, depth, is_key, taken: Cell::new(Some(0)) }))
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(super) fn is_tuple(&self) -> bool {
+        matches!(self.sequence, Sequence::Tuple | Sequence::Group)
+    }
+
+    /// The items of a generator that are taken.
+    pub(super) fn taken(&self) -> Outcome<usize> {
+        let again =
+            || Failure::new("a generator is read again after a filter took it; put the filter `list` behind it");
+        self.taken.get().ok_or_else(again)
+    }
+
+    pub(super) fn take_to(&self, index: usize) {
+        self.taken.set(Some(index));
+    }
+
+    /// Takes all items of a generator for one that Jinja would make of it item by item.
+    pub(super) fn lend(&self) {
+        self.taken.set(None);
+    }
+
+    /// The equality of different lists.
+    fn equals(&self, other: &Self, budget: &Budget) -> Outcome<bool> {
+        let alike = self.sequence == other.sequence || self.is_tuple() && other.is_tuple();
+        let by_items = !matches!(self.sequence, Sequence::Generator | Sequence::Values);
+        if !alike || !by_items || self.items.len() != other.items.len() {
+            return Ok(false);
+        }
+        for (left, right) in self.items.iter().zip(&other.items) {
+            if !left.equals(right, budget)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Dict {
@@ -371,7 +418,9 @@ impl Dict {
 
     /// All entries, which are read by that.
     pub(super) fn all(&self) -> &[(Value, Value)] {
-        (0..self.entries.len()).for_each(|index| self.mark(index));
+        if let Some(read) = &self.read {
+            read.borrow_mut().fill(true);
+        }
         &self.entries
     }
 
