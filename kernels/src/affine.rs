@@ -2,7 +2,7 @@
 //! and a minimum of 8 bits for each sixteen values of k, and a float unit for each output.
 //!
 //! A group's values are spread over its steps however they lie about zero, and the range of a few values is small:
-//! that keeps more of a model than any symmetric groups of the same size in memory (ARCHITECTURE.md has the numbers).
+//! that keeps more of a model than any symmetric groups of the same size in memory (`benchsuite/results/2026-11-21-int4.md` has the numbers).
 //! Scales and minima are integers because products then need no float for a group (see [`crate::dot`]).
 //!
 //! Everything here works on sixteen outputs at once, a lane for each: no sum crosses lanes, and the compiler makes

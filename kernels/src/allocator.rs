@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ending::prepare_exit;
+
 /// Keeps freed memory in the process instead of returning it to the system, where the C library is glibc; elsewhere it does
 /// nothing. A training step frees and takes the same few hundred megabytes again, and pages that come new from the system
 /// have to be cleared: an eighth of a step. For a whole program to decide, once, at its beginning.
@@ -27,7 +29,8 @@ pub struct OutOfMemory {
 }
 
 /// The system's allocator for a program: where memory runs out, the program ends with a sentence and exit code 1 instead of the
-/// abort that Rust has for it. Those who ask whether memory can be had ([`may_fail`]) are told.
+/// abort that Rust has for it, after what [`before_exit`](crate::before_exit) names. Those who ask whether memory can be had
+/// ([`may_fail`]) are told.
 ///
 /// ```
 /// # use paceline_kernels::SystemAllocator;
@@ -91,6 +94,7 @@ impl SystemAllocator {
                 std::thread::sleep(std::time::Duration::from_secs(1));
             }
         }
+        prepare_exit();
         leave(text)
     }
 }
@@ -156,6 +160,7 @@ mod tests {
     #[test]
     #[ignore = "it ends the process"]
     fn one_who_cannot_do_without_memory() {
+        crate::before_exit(Some(|| drop(std::io::stderr().write_all(b"put back\n"))));
         let _ = Vec::<u8>::new().try_reserve_exact(IMPOSSIBLE);
     }
 
@@ -167,6 +172,8 @@ mod tests {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         let sentence = format!("tests: Memory ran out: {IMPOSSIBLE} bytes more cannot be had; take a smaller");
-        assert!(said.lines().any(|line| line.starts_with(&sentence) && line.ends_with('.')), "{said}");
+        let told = said.lines().position(|line| line.starts_with(&sentence) && line.ends_with('.'));
+        let before = said.lines().position(|line| line == "put back");
+        assert!(told.is_some() && before.is_some() && before < told, "{said}");
     }
 }

@@ -1,8 +1,9 @@
 //! The signal by which the system says that a mapped file lacks what is read of it, turned into a sentence.
 //!
-//! Nothing can go on where a load instruction has nothing to load. So the handler writes which file it was and ends the
-//! process with exit code 1; it uses nothing but atomic loads and the calls `write` and `_exit`, which are allowed in
-//! handlers. Every other bus error is left to the handler that was there before.
+//! Nothing can go on where a load instruction has nothing to load. So the handler does what the program wants done before its
+//! end ([`before_exit`](crate::before_exit)), writes which file it was and ends the process with exit code 1; it uses nothing
+//! itself but atomic loads and the calls `write` and `_exit`, which are allowed in handlers. Every other bus error is left to
+//! the handler that was there before.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Explained;
@@ -18,6 +19,8 @@ mod linux {
     use std::path::Path;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+    use crate::ending::prepare_exit;
 
     /// Mapped files that are known by name at a time; of more, the others are not explained.
     const MOST_FILES: usize = 4096;
@@ -120,6 +123,7 @@ mod linux {
             for slot in &SLOTS {
                 let start = slot.start.load(Ordering::Acquire);
                 if start > TAKEN && (start..slot.end.load(Ordering::Relaxed)).contains(&address) {
+                    prepare_exit();
                     if let Some((name, _)) = INSTALLED.get() {
                         write(name.as_ptr(), name.len());
                     }

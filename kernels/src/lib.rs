@@ -35,6 +35,7 @@ mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;
 mod elementwise;
+mod ending;
 mod file;
 mod format;
 mod isa;
@@ -59,6 +60,9 @@ pub use arena::{PlainMemory, WeightArena};
 pub use bus_error::explain_bus_errors;
 pub use cache::{CacheFormat, LayerCache};
 pub use elementwise::{HeadNorms, HeadTransform};
+pub use ending::before_exit;
+#[cfg(unix)]
+pub use ending::stop_process;
 pub use file::MappedFile;
 pub use format::{MatrixFormat, QuantizedFormat};
 pub use isa::InstructionSet;

@@ -2,11 +2,12 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use paceline_kernels::{MappedFile, explain_bus_errors};
+use paceline_kernels::{MappedFile, before_exit, explain_bus_errors};
 
 /// Says to the tests that are started by others which file is theirs.
 const FILE: &str = "PACELINE_TEST_BUS_ERROR";
@@ -21,6 +22,11 @@ fn run(test: &str) -> (Output, PathBuf) {
     let output = child.output().expect("this program can be started");
     fs::remove_file(&path).expect("it was made");
     (output, path)
+}
+
+/// Puts back what a program would leave behind.
+fn put_back() {
+    let _ = std::io::stderr().write_all(b"put back\n");
 }
 
 /// The last byte of a file that is cut before it is read.
@@ -40,7 +46,7 @@ fn a_file_that_is_cut_short_is_named() {
     let said = String::from_utf8_lossy(&output.stderr);
     let name = path.to_str().expect("it is text").replace('\u{7}', "\\u{7}");
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("test: The file {name} cannot be read any more")), "{said}");
+    assert!(said.contains(&format!("put back\ntest: The file {name} cannot be read any more")), "{said}");
 }
 
 #[test]
@@ -58,6 +64,7 @@ fn reads_what_was_cut() {
     explain_bus_errors("test");
     // Called by two parts of a program, it is the same.
     explain_bus_errors("other");
+    before_exit(Some(put_back));
     let file = MappedFile::new(file, &path).expect("it can be mapped");
     // From another thread than the one that called.
     let read = std::thread::scope(|scope| scope.spawn(|| cut_and_read(&file, &path)).join());

@@ -189,7 +189,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         flags.self_draft.iter().find(|draft| !flags.precision.iter().any(|target| is_lower(draft, *target)))
     {
         let target = flags.precision.first().and_then(|precision| precision.format()).unwrap_or(stored);
-        return Err(Error::SelfDraftNotLower { draft: draft.format(), target }.into());
+        return Err(paceline::lossy::LossyError::NotLower { draft: draft.format(), target }.into());
     }
     if prompts.is_empty() && drafters_are_named {
         return Err(

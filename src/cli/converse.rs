@@ -43,7 +43,7 @@ pub(super) fn converse(
         };
         match answer(engine, prompt, generation, !json) {
             Ok(answer) => {
-                finish(engine, &answer, fields, json, None)?;
+                finish(engine, generation, &answer, fields, json, None)?;
                 if chat && answer.tokens.is_empty() {
                     // Cancelled before it began: as if nothing was asked.
                     messages.pop();

@@ -11,47 +11,31 @@ use paceline::command::fields::Fields;
 use paceline::command::output::{OutputFailed, note, print, print_json, print_line, say};
 use paceline::command::progress::{self, Progress};
 use paceline::command::signals::{Keeping, received};
-use paceline::{Answer, Engine, Error, Event, Generation, GenerationConfig, Prompt, Quality};
+use paceline::{Answer, Engine, EngineConfig, Error, Event, Generation, GenerationConfig, Prompt, Quality};
 use serde_json::{Map, Value};
 
 use super::converse::converse;
 use super::endings;
-use super::flags::{GenerateFlags, Settings, resolve};
+use super::flags::GenerateFlags;
 use super::prompts::{self, Task};
+use super::settings::{Settings, resolve};
 use super::shipped;
 use super::stats;
 use super::terminal::Terminal;
 
 /// Runs the command.
 pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
-    let Settings { engine: mut engine_config, mut generation, names_limit } = resolve(flags)?;
-    let models = shipped::or_shipped(engine_config.model.as_deref(), &engine_config.draft)?;
+    let Settings { mut engine, mut generation, names_limit } = resolve(flags)?;
+    let models = shipped::or_shipped(engine.model.as_deref(), &engine.draft)?;
     let chat = flags.chat || models.shipped;
-    (engine_config.model, engine_config.draft) = (Some(models.target), models.drafts);
-    engine_config.journal = engine_config.journal.or_else(stats::default_journal);
+    (engine.model, engine.draft) = (Some(models.target), models.drafts);
+    engine.journal = engine.journal.or_else(stats::default_journal);
     if generation.quality == Quality::Bounded && generation.quality_floor.is_some_and(|floor| floor < 1.0) {
         // Who asks for what certificates allow wants it loaded.
-        engine_config.self_draft.extend(needed_precisions(&engine_config));
+        engine.self_draft.extend(needed_precisions(&engine));
     }
-    let from_terminal = flags.prompt.is_none() && flags.prompts.is_none() && io::stdin().is_terminal();
-    let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, chat)?],
-        (None, Some(path)) => prompts::from_file(path, chat)?,
-        (None, None) if from_terminal => Vec::new(),
-        (None, None) => vec![prompts::from_standard_input(chat)?],
-    };
-
-    // Before anything that takes time, so that what is typed meanwhile is not cut.
-    let terminal = match from_terminal {
-        true => Some(Terminal::open().map_err(|error| anyhow!("The terminal cannot be used: {error}."))?),
-        false => None,
-    };
-
-    let mut progress = Progress::new();
-    let engine = CommandEngine::from(Engine::load_with_progress(&engine_config, &mut |stage| {
-        progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
-    })?);
-    progress::clear();
+    let asked = Asked::of(flags, chat)?;
+    let engine = load(&engine)?;
     if let (Quality::Bounded, Some(floor), false) = (generation.quality, generation.quality_floor, names_limit) {
         // Who names no limit gets the one that was calibrated.
         generation.max_new_tokens = engine.calibrated_tokens(floor).unwrap_or(generation.max_new_tokens);
@@ -59,13 +43,13 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
 
     // From here on there are answers, and what they taught, to be kept.
     let keeping = Keeping::begin();
-    let answered = match terminal {
-        Some(_) if chat && !engine.can_chat() => {
+    let answered = match asked {
+        Asked::Terminal(_) if chat && !engine.can_chat() => {
             let problem = engine.chat_problem().map(|problem| Error::ChatTemplate(problem.to_owned()));
             Err(problem.unwrap_or(Error::NoChatTemplate).into())
         }
-        Some(terminal) => converse(&engine, &generation, flags.json, terminal, &keeping).map(|()| true),
-        None => answer_all(&engine, &generation, tasks, flags.json),
+        Asked::Terminal(terminal) => converse(&engine, &generation, flags.json, terminal, &keeping).map(|()| true),
+        Asked::Prompts(tasks) => answer_all(&engine, &generation, tasks, flags.json),
     };
     // Writes what was learned.
     drop(engine);
@@ -75,6 +59,38 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         (None, true) => ExitCode::SUCCESS,
         (None, false) => ExitCode::FAILURE,
     })
+}
+
+/// Where prompts come from.
+enum Asked {
+    /// All of them are known.
+    Prompts(Vec<Task>),
+    /// They are typed, one after the other.
+    Terminal(Terminal),
+}
+
+impl Asked {
+    /// Reads the prompts, or takes over the terminal: before anything that takes time, so that what is typed meanwhile is not cut.
+    fn of(flags: &GenerateFlags, chat: bool) -> Result<Self, anyhow::Error> {
+        Ok(match (&flags.prompt, &flags.prompts) {
+            (Some(text), _) => Self::Prompts(vec![Task::new(text, chat)?]),
+            (None, Some(path)) => Self::Prompts(prompts::from_file(path, chat)?),
+            (None, None) if io::stdin().is_terminal() => {
+                Self::Terminal(Terminal::open().map_err(|error| anyhow!("The terminal cannot be used: {error}."))?)
+            }
+            (None, None) => Self::Prompts(vec![prompts::from_standard_input(chat)?]),
+        })
+    }
+}
+
+/// Loads an engine; its progress shows on a terminal.
+fn load(config: &EngineConfig) -> Result<CommandEngine, Error> {
+    let mut progress = Progress::new();
+    let engine = Engine::load_with_progress(config, &mut |stage| {
+        progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);
+    })?;
+    progress::clear();
+    Ok(engine.into())
 }
 
 /// Answers prompts one after the other, until a signal comes; whether all of them could be answered.
@@ -109,7 +125,7 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     let error = match answer {
         Ok(mut answer) => {
             answer.report.warnings.extend(warnings);
-            finish(engine, &answer, fields, json, place.as_deref())?;
+            finish(engine, &config, &answer, fields, json, place.as_deref())?;
             return Ok(true);
         }
         Err(error) if error.is::<OutputFailed>() => return Err(error),
@@ -128,6 +144,7 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
 /// that is a line of many.
 pub(super) fn finish(
     engine: &Engine,
+    config: &GenerationConfig,
     answer: &Answer,
     fields: Fields,
     json: bool,
@@ -135,7 +152,8 @@ pub(super) fn finish(
 ) -> Result<(), anyhow::Error> {
     if !json {
         print_line("")?;
-        summarize(answer, engine.info().target.context, place);
+        let ending = endings::sentence(engine, config, answer);
+        summarize(answer, ending, place);
         return Ok(());
     }
     match serde_json::to_value(answer)? {
@@ -150,7 +168,8 @@ pub(super) enum AnswerError {
     Output(OutputFailed),
 }
 
-/// Generates an answer, streaming its text to standard output if `stream` says so. A signal ends it early.
+/// Generates an answer, streaming its text to standard output if `stream` says so; else its progress shows on a terminal. A signal
+/// ends it early.
 pub(super) fn answer(
     engine: &Engine,
     prompt: Prompt,
@@ -160,14 +179,20 @@ pub(super) fn answer(
     let mut progress = Progress::new();
     let mut generation = engine.generate(prompt, config).map_err(AnswerError::Engine)?;
     let _on_signal = ended_by_signals(&generation);
-    let mut begun = false;
+    let (mut begun, mut tokens) = (false, 0);
     while let Some(event) = generation.next() {
         let (text, answer) = match event.map_err(|error| broken_off(error, begun))? {
             Event::Prefill { done, total } => {
                 progress.show("reading the prompt: tokens", done, total);
                 continue;
             }
-            Event::Token { text, .. } => (text, None),
+            Event::Token { text, .. } => {
+                tokens += 1;
+                if !stream {
+                    progress.show("writing the answer: tokens, of those allowed", tokens, config.max_new_tokens);
+                }
+                (text, None)
+            }
             Event::Done { text, answer } => (text, Some(answer)),
         };
         if let Err(error) = show(&text, stream) {
@@ -206,10 +231,10 @@ fn give_up(generation: Generation) {
     let _ = generation.finish();
 }
 
-/// What a person at the terminal wants to know, and where an answer ended that is not complete.
-fn summarize(answer: &Answer, context: usize, place: Option<&str>) {
+/// What a person at the terminal wants to know, and first `ending`: where an answer ended that is not complete.
+fn summarize(answer: &Answer, ending: Option<String>, place: Option<&str>) {
     let report = &answer.report;
-    if let Some(sentence) = endings::sentence(answer, context) {
+    if let Some(sentence) = ending {
         note(&place.map_or_else(|| sentence.clone(), |place| format!("{place}: {sentence}")));
     }
     for warning in &report.warnings {

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use paceline::command::visible;
+use paceline::visible;
 use unicode_width::UnicodeWidthChar;
 
 /// The longest line that is taken, in bytes; far longer than the context of any model.
@@ -99,12 +99,9 @@ impl Line {
                 self.numbers.clear();
             }
             (Key::Escape, b'O') => self.key = Key::Single,
-            // An escape of its own is no part of a text; what follows it is, if it is more than a key with Alt.
-            (Key::Escape, b'\n' | b'\r') => {
-                self.key = Key::Plain;
-                return self.plain(byte, screen);
-            }
-            (Key::Escape | Key::Single, _) => self.key = Key::Plain,
+            (Key::Single, b'A'..=b'Z' | b'a'..=b'z') => self.key = Key::Plain,
+            // Keys of the Linux console: F1 is an escape and `[[A`.
+            (Key::Sequence, b'[') if self.numbers.is_empty() => self.key = Key::Single,
             (Key::Sequence, 0x40..=0x7e) => {
                 match (self.numbers.as_slice(), byte) {
                     (b"200", b'~') => self.is_pasted = true,
@@ -114,8 +111,15 @@ impl Line {
                 }
                 self.key = Key::Plain;
             }
-            (Key::Sequence, _) if self.numbers.len() < 16 => self.numbers.push(byte),
-            (Key::Sequence, _) => {}
+            (Key::Sequence, 0x20..=0x3f) if self.numbers.len() < 16 => self.numbers.push(byte),
+            (Key::Sequence, 0x20..=0x3f) => {}
+            // No sequence that is known. Only the escape is dropped, not the character behind it: Escape and then a letter, and a
+            // letter with Alt, send the same bytes. A letter too many is seen and can be deleted; one that is missing,
+            // or half of one, spoils what was meant.
+            (Key::Escape | Key::Single | Key::Sequence, _) => {
+                self.key = Key::Plain;
+                return self.byte(byte, screen);
+            }
         }
         None
     }
@@ -293,6 +297,30 @@ mod tests {
         assert_eq!(typed(b"\0").0, Step::End);
         assert_eq!(typed(b"a\x7f\x04").0, Step::End);
         assert_eq!(typed(b"abc").0, Step::More);
+    }
+
+    #[test]
+    fn an_escape_that_begins_no_sequence_takes_nothing_with_it() {
+        for (keys, text) in [
+            ("\x1b\u{fc} hallo\n", "\u{fc} hallo"),
+            ("\x1b\u{1f600}\n", "\u{1f600}"),
+            ("\x1bhello\n", "hello"),
+            ("a\x1b\x1bb\n", "ab"),
+            ("a\x1b\x1b[Ab\n", "ab"),
+            ("ab\x1b\x7fc\n", "ac"),
+            ("a\x1b\n", "a"),
+            // Alt with O or [ is taken for the beginning of a sequence, up to what cannot be in one.
+            ("a\x1bO\u{fc}\n", "a\u{fc}"),
+            ("a\x1b[\u{fc}b\n", "a\u{fc}b"),
+            ("a\x1b[1;\n", "a"),
+            ("a\x1b[1\x1b[Ab\n", "ab"),
+            ("a\x1bO\x1b[Ab\n", "ab"),
+            // F1 on the Linux console.
+            ("a\x1b[[Ab\n", "ab"),
+            ("\x1b[200~a\x1b\x1b[201~\n", "a"),
+        ] {
+            assert_eq!(typed(keys.as_bytes()).0, line(text), "{keys:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod inspect;
 #[cfg(unix)]
 mod line;
 mod prompts;
+mod settings;
 mod shipped;
 mod skip_search;
 mod stats;

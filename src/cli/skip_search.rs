@@ -11,11 +11,11 @@ use paceline::bench::steps;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::progress::{self, Progress};
-use paceline::command::visible;
 use paceline::drafters::skip_search::{Judged, SkipSearch, cut_text, write_texts};
 use paceline::files::{AtomicFile, ReadError, WriteError, read_text};
 use paceline::model::{Compute, Decoder};
 use paceline::text::Tokenizer;
+use paceline::visible;
 use serde::Serialize;
 
 use super::bench::read_tokens;

@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use clap::Args;
 use paceline::command::Failure;
 use paceline::command::output::{note, print_json, print_line};
-use paceline::command::visible;
 use paceline::journal::{AdaptationStats, EnergyUsed, Group, Period, adaptation_stats};
+use paceline::visible;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,16 +3,17 @@
 //! A terminal that collects lines by itself (canonical mode) cuts them at 4,095 bytes and says nothing. So the terminal hands over
 //! every key, and [`Line`] does what it would have done: it shows what is typed, deletes, and ends at Return. What is typed
 //! while an answer is written waits for the next prompt. Text that is pasted comes in brackets, where the terminal can do that,
-//! and is one message with its line breaks. Ctrl-C stays the terminal's, which makes a signal of it.
+//! and is one message with its line breaks. Ctrl-C stays the terminal's, which makes a signal of it. However the program ends or
+//! is stopped, the terminal is left as it was found.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use paceline::command::signals::{TerminalMode, on_signal, received, terminal_mode};
+use paceline::command::signals::{TerminalMode, on_signal, received};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::stdio::stdin;
+use rustix::stdio::{stderr, stdin};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::line::{Line, Step};
@@ -38,10 +39,10 @@ pub(super) enum Typed {
 
 /// A terminal whose keys are read one by one.
 pub(super) struct Terminal {
-    screen: Arc<Screen>,
+    screen: &'static Screen,
     /// Bytes that were read and belong to later lines.
     ahead: Vec<u8>,
-    /// Tells the thread that hears signals how to leave the terminal.
+    /// Leaves the terminal when it is dropped, or before a signal ends or stops the program.
     _mode: TerminalMode,
     /// A signal writes here what wakes this thread there.
     wake: PipeWriter,
@@ -55,6 +56,10 @@ struct Screen {
     /// Whether the terminal understands more than plain text.
     is_able: bool,
 }
+
+/// The terminal as it was found when it was taken over first: what has to be known to leave it where nothing else can be
+/// relied on.
+static SCREEN: OnceLock<Screen> = OnceLock::new();
 
 impl Screen {
     /// Shows text. A terminal that takes none is told by what is read from it.
@@ -76,17 +81,16 @@ impl Screen {
         }
     }
 
+    /// May be called inside of a signal handler: it asks for no memory and takes no lock.
     fn restore(&self) {
-        if self.is_able {
-            self.show(BRACKETS_OFF);
-        }
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.found);
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.screen.restore();
+        if self.is_able {
+            // To the same place as what is shown.
+            let _ = match &self.out {
+                Some(tty) => rustix::io::write(tty, BRACKETS_OFF),
+                None => rustix::io::write(stderr(), BRACKETS_OFF),
+            };
+        }
     }
 }
 
@@ -99,11 +103,11 @@ impl Terminal {
         let found = tcgetattr(stdin())?;
         let is_able = std::env::var_os("TERM").is_some_and(|name| name != "dumb" && !name.is_empty());
         let out = if io::stderr().is_terminal() { None } else { OpenOptions::new().write(true).open("/dev/tty").ok() };
-        let screen = Arc::new(Screen { out, found, is_able });
         let (signalled, wake) = io::pipe()?;
-        screen.prepare();
-        let (restored, resumed) = (Arc::clone(&screen), Arc::clone(&screen));
-        let mode = terminal_mode(move || restored.restore(), move || resumed.prepare());
+        let screen = SCREEN.get_or_init(|| Screen { out, found, is_able });
+        let prepare = || SCREEN.get().into_iter().for_each(Screen::prepare);
+        let restore = || SCREEN.get().into_iter().for_each(Screen::restore);
+        let mode = TerminalMode::enter(prepare, restore);
         Ok(Self { screen, ahead: Vec::new(), _mode: mode, wake, signalled })
     }
 

@@ -253,6 +253,27 @@ fn a_text_that_ends_early_says_so_and_json_has_the_reason() {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{run:?}");
 }
 
+/// What is advised at the limit of a bounded answer can be done; with more tokens the certificate would refuse it.
+#[test]
+fn more_tokens_than_a_certificate_allows_are_not_advised() {
+    let ask = |arguments: &[&str]| {
+        let prompt = "a".repeat(29);
+        let fixed = ["generate", "--no-journal", "--quality-floor", "0.9", "--prompt", &prompt];
+        Run::new(&[&fixed[..], arguments].concat())
+    };
+    let short = ask(&["--quality", "bounded", "--max-new-tokens", "200"]);
+    if short.err.contains("instruction set") {
+        println!("skipped: the certificates that ship are for another processor");
+        return;
+    }
+    short.says(&["at the limit of 200 tokens: allow more with `--max-new-tokens 256`"]);
+    let whole = ask(&["--quality", "bounded"]);
+    whole
+        .says(&["limit of 256 tokens, the most that its certificate allows", "`--quality exact --max-new-tokens 512`"]);
+    let longer = ask(&["--quality", "exact", "--max-new-tokens", "512"]);
+    assert!(longer.code == Some(0) && longer.out.len() > whole.out.len(), "{longer:?}");
+}
+
 /// Of a file with several prompts each sentence says whose it is.
 #[test]
 fn texts_of_a_prompts_file_say_which_ended_early() {

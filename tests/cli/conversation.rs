@@ -4,26 +4,18 @@
 
 use serde_json::Value;
 
-use crate::fixture;
 use crate::typing::Step::{See, Type, TypeTimes};
-use crate::typing::{Session, Step, roomy, session};
+use crate::typing::{Session, Step};
+use crate::{fixture, objects, roomy, session};
 
 const END: Step<'_> = Type("\x04");
-
-/// The objects that were shown.
-fn objects(session: &Session) -> Vec<Value> {
-    // What follows a progress line, once that is gone, begins behind the order to clear it.
-    let lines = session.shown.lines().filter_map(|line| line.rsplit("\x1b[K").next());
-    let lines = lines.filter(|line| line.starts_with('{'));
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 #[test]
 fn a_line_is_a_turn_and_the_end_of_input_ends_it() {
     let model = fixture("llama-tied");
     let arguments = ["generate", "--model", &model, "--max-new-tokens", "40"];
     let steps = [See("> "), Type("What is a paceline?\n\n"), See("[16 tokens"), See("> "), Type("And then?\n"), END];
-    let Some(Session { code, shown }) = session(&arguments, &steps) else { return };
+    let Some(Session { code, shown, .. }) = session(&arguments, &steps) else { return };
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("Write a message, or end with Ctrl-D.\n"), "{shown}");
     assert!(shown.contains("A row of riders who share the wind.\n[16 tokens"), "{shown}");
@@ -36,7 +28,7 @@ fn what_is_typed_ahead_is_not_lost() {
     let model = fixture("llama-tied");
     let arguments = ["generate", "--model", &model, "--max-new-tokens", "40"];
     let steps = [Type("What is a paceline?\nAnd then?\n"), END];
-    let Some(Session { code, shown }) = session(&arguments, &steps) else { return };
+    let Some(Session { code, shown, .. }) = session(&arguments, &steps) else { return };
     assert_eq!((code, shown.matches(" per step;").count()), (Some(0), 2), "{shown}");
 }
 
@@ -44,11 +36,12 @@ fn what_is_typed_ahead_is_not_lost() {
 fn a_model_without_a_template_continues_texts() {
     let model = fixture("micro");
     let arguments = ["generate", "--model", &model, "--max-new-tokens", "5"];
-    let Some(Session { code, shown }) = session(&arguments, &[See("> "), Type("abc\n"), See("[5 tokens"), END]) else {
+    let Some(Session { code, shown, .. }) = session(&arguments, &[See("> "), Type("abc\n"), See("[5 tokens"), END])
+    else {
         return;
     };
     assert!(code == Some(0) && shown.contains("no chat template; write a text to continue"), "{shown}");
-    let Some(Session { code, shown }) = session(&["generate", "--model", &model, "--chat"], &[]) else { return };
+    let Some(Session { code, shown, .. }) = session(&["generate", "--model", &model, "--chat"], &[]) else { return };
     assert!(code == Some(1) && shown.contains("paceline: The model has no chat template"), "{shown}");
 }
 
@@ -59,7 +52,7 @@ fn answers_in_json_have_the_turn_s_message() {
     let Some(shown) = session(&arguments, &[See("> "), Type("What is a paceline?\n"), See("{"), See("> "), END]) else {
         return;
     };
-    let objects = objects(&shown);
+    let objects = objects(&shown.shown);
     assert_eq!((shown.code, objects.len(), &objects[0]["prompt"]), (Some(0), 1, &"What is a paceline?".into()));
     assert_eq!(objects[0]["text"], "A row of riders who share the wind.");
 }
@@ -71,7 +64,7 @@ fn a_long_line_is_one_message_to_its_last_word() {
     let arguments = ["generate", "--model", &model, "--json", "--max-new-tokens", "2"];
     let steps = [See("> "), TypeTimes("x", 6000), Type(" and what is the question?\n"), See("{"), See("> "), END];
     let Some(shown) = session(&arguments, &steps) else { return };
-    let objects = objects(&shown);
+    let objects = objects(&shown.shown);
     let prompt = objects[0]["prompt"].as_str().unwrap();
     assert_eq!((shown.code, objects.len(), prompt.len()), (Some(0), 1, 6026));
     assert!(prompt.ends_with(" and what is the question?"));
@@ -84,7 +77,7 @@ fn keys_edit_the_line_and_a_paste_is_one_message() {
     let pasted = Type("\x1b[200~one\ntwo\x1b[201~ \x1b[A\u{fc}\u{fc}\x7f!\n");
     let steps = [See("> "), pasted, See("{"), See("> "), Type("wrong\x15right\n"), See("{"), See("> "), END];
     let Some(shown) = session(&arguments, &steps) else { return };
-    let prompts: Vec<_> = objects(&shown).iter().map(|object| object["prompt"].clone()).collect();
+    let prompts: Vec<_> = objects(&shown.shown).iter().map(|object| object["prompt"].clone()).collect();
     assert_eq!(prompts, ["one\ntwo \u{fc}!", "right"]);
 }
 
@@ -109,7 +102,7 @@ fn a_message_longer_than_the_context_is_refused_and_the_conversation_kept() {
         END,
     ];
     let Some(shown) = session(&arguments, &steps) else { return };
-    let objects = objects(&shown);
+    let objects = objects(&shown.shown);
     assert_eq!((shown.code, objects.len()), (Some(0), 2), "{}", shown.shown);
     assert!(shown.shown.contains("The conversation before it is kept."), "{}", shown.shown);
     let tokens = |answer: &Value| answer["prompt_tokens"].as_array().unwrap().len();
@@ -134,7 +127,7 @@ fn a_conversation_that_outgrows_the_context_forgets_its_beginning_and_answers() 
     }
     steps.push(END);
     let Some(shown) = session(&arguments, &steps) else { return };
-    let objects = objects(&shown);
+    let objects = objects(&shown.shown);
     assert_eq!((shown.code, objects.len()), (Some(0), 6), "every message is answered: {}", shown.shown);
     let forgotten = "no longer fits into the model's context of 256 tokens: the first exchange";
     assert!(shown.shown.contains(forgotten) || shown.shown.contains("the first 2 exchanges"), "{}", shown.shown);

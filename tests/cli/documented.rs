@@ -1,4 +1,4 @@
-//! Every command of README.md and of the examples in `--help` runs as it stands there, in a folder that has the files it names;
+//! Every command of the documents and of the examples in `--help` runs as it stands there, in a folder that has the files it names;
 //! and where it asks a question that has an answer, the answer is right.
 //!
 //! The few commands that are not run are listed with the reason. A command that is neither run nor listed fails the test, and so
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::examples::{in_blocks, in_examples, in_helps, in_readme};
+use crate::examples::{in_blocks, in_documents, in_examples, in_helps};
 use crate::{Run, fixture};
 
 /// Prompts for the models that ship, with what their answers end in. An example for them asks one of these.
@@ -19,7 +19,7 @@ const QUESTIONS: [(&str, &str); 3] = [
     ("Sort the list from a to z: cloud, paper, glass, boat, moon.", "1. boat\n2. cloud\n3. glass\n4. moon\n5. paper"),
 ];
 
-/// Commands of README.md that are not run here, by their beginning, with the reason. Those of the other programs have their flags
+/// Commands of the documents that are not run here, by their beginning, with the reason. Those of the other programs have their flags
 /// checked by those programs' tests (`examples.rs`).
 const NOT_RUN: [(&str, &str); 13] = [
     ("cargo test --release --workspace", "these tests are what it runs"),
@@ -88,7 +88,7 @@ fn check(line: &str, run: &Run) {
 fn every_documented_command_runs_and_every_answer_is_right() {
     let (folder, empty) = (reader_s_folder(), tempfile::tempdir().unwrap());
     let mut left: BTreeSet<&str> = NOT_RUN.iter().map(|(beginning, _)| *beginning).collect();
-    let readme = in_readme(env!("CARGO_MANIFEST_DIR"));
+    let readme = in_documents(env!("CARGO_MANIFEST_DIR"));
     let all: BTreeSet<String> = readme.into_iter().chain(in_helps(env!("CARGO_BIN_EXE_paceline"))).collect();
     // Those that keep a journal before the one that reads it.
     let (stats, others): (Vec<String>, _) = all.into_iter().partition(|line| line.starts_with("paceline stats"));
@@ -111,7 +111,7 @@ fn every_documented_command_runs_and_every_answer_is_right() {
         let own = own.unwrap_or_else(|| line.clone());
         let own = named.iter().fold(own, |line, (from, to)| line.replace(from, to));
         let is_run = own.starts_with("paceline ") || own.starts_with("echo ");
-        assert!(is_run, "README.md or `--help` says {own:?}, which no test runs");
+        assert!(is_run, "The documents or `--help` says {own:?}, which no test runs");
         check(&own, &run(&own, folder.path()));
     }
     assert!(left.is_empty(), "no command begins like these any more: {left:?}");

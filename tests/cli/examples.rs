@@ -53,22 +53,36 @@ pub(crate) fn in_helps(program: &str) -> BTreeSet<String> {
     found
 }
 
-/// README.md's commands.
-pub(crate) fn in_readme(repository: &str) -> BTreeSet<String> {
-    let readme = fs::read_to_string(Path::new(repository).join("README.md")).unwrap();
-    let found: BTreeSet<String> = in_blocks(&readme).into_iter().collect();
+/// The commands of README.md, those in its tables included, and of the pages under `docs/`.
+pub(crate) fn in_documents(repository: &str) -> BTreeSet<String> {
+    let root = Path::new(repository);
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let mut found: BTreeSet<String> = in_blocks(&readme).into_iter().chain(in_tables(&readme)).collect();
+    for entry in fs::read_dir(root.join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "md") {
+            found.extend(in_blocks(&fs::read_to_string(path).unwrap()));
+        }
+    }
     assert!(found.len() > 20, "{found:?}");
     found
 }
 
-/// Holds that a program understands every command of it in README.md and its help, in a folder without the files that
+/// The commands in the tables of a document.
+fn in_tables(document: &str) -> Vec<String> {
+    let rows = document.lines().filter(|line| line.starts_with('|'));
+    let code = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    code.filter(|code| code.starts_with("paceline") && code.contains(' ')).map(str::to_owned).collect()
+}
+
+/// Holds that a program understands every command of it in the documents and its help, in a folder without the files that
 /// these name: each fails for that, with exit code 1, and help is shown.
 pub(crate) fn are_understood(name: &str, program: &str, repository: &str) {
     let empty = tempfile::tempdir().unwrap();
     let folder = Path::new(program).parent().unwrap().display().to_string();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
     let own = |line: &String| line.split(' ').next() == Some(name);
-    let all: BTreeSet<String> = in_readme(repository).into_iter().chain(in_helps(program)).filter(own).collect();
+    let all: BTreeSet<String> = in_documents(repository).into_iter().chain(in_helps(program)).filter(own).collect();
     assert!(all.len() > 4, "{all:?}");
     for line in &all {
         let mut command = Command::new("sh");

@@ -21,11 +21,13 @@ mod examples;
 mod memory;
 mod messages;
 mod models;
+mod outputs;
 mod prompt_files;
 mod shipped;
 mod signals;
 mod special_files;
 mod stats;
+mod terminal_state;
 mod terminals;
 mod typing;
 mod usage;
@@ -38,6 +40,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use typing::{Session, Step, session_of};
 
 /// Longer than any of these runs takes, even on a busy machine; a run that takes as long hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -174,4 +177,34 @@ fn quiet_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
     command.args(arguments).stdin(Stdio::null()).env("XDG_STATE_HOME", STATE);
     command
+}
+
+/// Runs the program with these arguments on a terminal and follows the steps. `None`, and a line that says so, where that cannot
+/// be done here.
+#[track_caller]
+fn session(arguments: &[&str], steps: &[Step<'_>]) -> Option<Session> {
+    let state = format!("XDG_STATE_HOME={STATE}");
+    session_of(&[&["env", &state, env!("CARGO_BIN_EXE_paceline")], arguments].concat(), steps)
+}
+
+/// The objects that a terminal showed, one a line.
+fn objects(shown: &str) -> Vec<Value> {
+    // What follows a progress line, once that is gone, begins behind the order to clear it.
+    let lines = shown.lines().filter_map(|line| line.rsplit("\x1b[K").next()).filter(|line| line.starts_with('{'));
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The everyday model with a context of so many tokens, for answers and prompts that take a while.
+fn roomy(context: usize) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture("llama-tied")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let place = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
+    config["max_position_embeddings"] = context.into();
+    fs::write(&place, config.to_string()).unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    (folder, path)
 }

@@ -1,12 +1,11 @@
 //! A person at a terminal: a program that is typed into, step by step. Python lends the pseudo terminal; where it is
-//! missing, tests say that they were skipped.
+//! missing, tests say that they were skipped. The tests of the other programs include this file.
 
-use std::fs;
+#![allow(dead_code, reason = "each test crate uses a part")]
+
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-
-use crate::{STATE, fixture};
 
 /// What a person does next.
 pub(crate) enum Step<'a> {
@@ -18,19 +17,33 @@ pub(crate) enum Step<'a> {
     TypeTimes(&'a str, usize),
     /// Sends this signal to the program.
     Signal(i32),
+    /// Waits until the program is stopped.
+    Stopped,
+    /// Continues it, in the foreground.
+    Continue,
+    /// Lets the program have no more memory than it has, on Linux.
+    Starve,
+    /// Notes how the terminal is set.
+    Modes,
 }
 
-/// What a terminal showed in the end, and the exit code.
+/// What a terminal showed in the end, and how the program ended.
 #[derive(Debug)]
 pub(crate) struct Session {
+    /// The exit code; `None` after a signal's default action.
     pub(crate) code: Option<i64>,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i64>,
+    /// All that the terminal showed.
     pub(crate) shown: String,
+    /// Whether the terminal collected lines and showed them by itself, as a shell leaves and expects it: at each
+    /// [`Step::Stopped`] and [`Step::Modes`], and at the end.
+    pub(crate) lines: Vec<bool>,
 }
 
-/// Runs the program with these arguments on a terminal and follows the steps. `None`, and a line that says so, where that cannot
-/// be done here.
+/// Runs a command on a terminal and follows the steps. `None`, and a line that says so, where that cannot be done here.
 #[track_caller]
-pub(crate) fn session(arguments: &[&str], steps: &[Step<'_>]) -> Option<Session> {
+pub(crate) fn session_of(command: &[&str], steps: &[Step<'_>]) -> Option<Session> {
     let known = Command::new("python3").args(["-c", "import pty"]).stderr(Stdio::null()).status();
     if !known.is_ok_and(|status| status.success()) {
         println!("skipped: there is no python3 here that lends a pseudo terminal");
@@ -43,30 +56,19 @@ pub(crate) fn session(arguments: &[&str], steps: &[Step<'_>]) -> Option<Session>
             Step::Type(text) => json!(["type", text]),
             Step::TypeTimes(text, times) => json!(["type", text, times]),
             Step::Signal(number) => json!(["signal", number]),
+            Step::Stopped => json!(["stopped"]),
+            Step::Continue => json!(["continue"]),
+            Step::Starve => json!(["starve"]),
+            Step::Modes => json!(["modes"]),
         })
         .collect();
-    let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/typing.py");
-    let mut command = Command::new("python3");
-    command.args([driver, &Value::from(steps).to_string(), env!("CARGO_BIN_EXE_paceline")]).args(arguments);
-    let output = command.env("XDG_STATE_HOME", STATE).env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
+    let mut python = Command::new("python3");
+    python.args(["-c", include_str!("typing.py"), &Value::from(steps).to_string()]).args(command);
+    let output = python.env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let shown = found["shown"].as_str().unwrap().replace("\r\n", "\n");
     assert_eq!(found["missing"], Value::Null, "this never came: {shown}");
-    Some(Session { code: found["code"].as_i64(), shown })
-}
-
-/// The everyday model with a context of so many tokens, for answers and prompts that take a while.
-pub(crate) fn roomy(context: usize) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture("llama-tied")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    let place = folder.path().join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
-    config["max_position_embeddings"] = context.into();
-    fs::write(&place, config.to_string()).unwrap();
-    let path = folder.path().to_str().unwrap().to_owned();
-    (folder, path)
+    let lines = found["lines"].as_array().unwrap().iter().map(|lines| lines.as_bool().unwrap()).collect();
+    Some(Session { code: found["code"].as_i64(), signal: found["signal"].as_i64(), shown, lines })
 }

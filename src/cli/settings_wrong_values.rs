@@ -1,5 +1,7 @@
 //! Values of every wrong kind for every setting of a config file, and what is said of them.
 
+use std::path::PathBuf;
+
 use paceline::command::wording::rust_word;
 
 use super::*;
@@ -32,7 +34,8 @@ fn resolved(text: &str) -> Result<Settings, String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("settings.toml");
     std::fs::write(&path, text).unwrap();
-    let flags = GenerateFlags { config: Some(path), ..GenerateFlags::default() };
+    let mut flags = GenerateFlags::default();
+    flags.config = Some(path);
     resolve(&flags).map_err(|failure| failure.error.to_string())
 }
 
