@@ -17,11 +17,12 @@ use serde::Serialize;
 pub use self::ngram::Trigrams;
 use crate::job::{Job, JobFlags};
 use crate::likelihood::{Loss, measure, of_model};
-use crate::pretrain::TARGET;
 use crate::progress::{Progress, grouped};
 use crate::score::load_decoder;
+use crate::settings::TARGET;
+use crate::tokenize;
 use crate::tokenizer::ChatTokenizer;
-use crate::tokens::{self, Document, Shard, SourceTokens};
+use crate::tokens::{Document, Shard, SourceTokens};
 
 /// The flags of `baseline`.
 #[derive(Debug, Args)]
@@ -54,7 +55,7 @@ pub struct Compared {
 pub fn run(flags: &BaselineFlags) -> Result<(), Failure> {
     let job = Job::open(&flags.job)?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
-    let texts: Vec<SourceTokens> = tokens::open(&job, &tokenizer)?
+    let texts: Vec<SourceTokens> = tokenize::open(&job, &tokenizer)?
         .into_iter()
         .filter(|source| !source.generated && source.validation.is_some())
         .collect();

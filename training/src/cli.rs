@@ -9,12 +9,12 @@ use paceline::command::output::print;
 use paceline::command::{self, Failure};
 
 use crate::baseline::{self, BaselineFlags};
-use crate::job::{Job, JobFlags};
-use crate::pretrain::{self, TrainingFlags};
+use crate::job::{Job, JobFlags, TrainingFlags};
 use crate::recipe::Recipe;
 use crate::score::{self, ScoreFlags};
 use crate::speed::{self, SpeedFlags};
-use crate::{distill, exits, family, frequent, router, tasks, tokenizer, tokens, traces};
+use crate::task_sets::{self, TasksFlags};
+use crate::{distill, exits, family, frequent, pretrain, router, tokenize, traces, vocabulary};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -208,15 +208,15 @@ enum Command {
     /// Read a recipe and say what its settings are, defaults included.
     Show(JobFlags),
     /// Write task sets with checkable answers.
-    Tasks(tasks::TasksFlags),
+    Tasks(TasksFlags),
 }
 
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
     command::run("paceline-train", |arguments: Arguments| {
         match arguments.command {
-            Command::Tokenizer(flags) => tokenizer::run(&Job::open(&flags)?)?.say("tokenizer"),
-            Command::Tokens(flags) => tokens::run(&Job::open(&flags)?)?.say("tokens"),
+            Command::Tokenizer(flags) => vocabulary::run(&Job::open(&flags)?)?.say("tokenizer"),
+            Command::Tokens(flags) => tokenize::run(&Job::open(&flags)?)?.say("tokens"),
             Command::Pretrain(flags) => pretrain::run(&Job::open(&flags.job)?, &flags)?.say("pretrain"),
             Command::Distill { flags, draft } => distill::run(&Job::open(&flags.job)?, &flags, draft.as_deref())?,
             Command::Exits(flags) => exits::run(&Job::open(&flags.job)?, &flags)?.say("exits"),
@@ -228,7 +228,7 @@ pub fn run() -> ExitCode {
             Command::Score(flags) => score::run(&flags)?,
             Command::Baseline(flags) => baseline::run(&flags)?,
             Command::Show(flags) => show(&flags)?,
-            Command::Tasks(flags) => tasks::run(&flags)?,
+            Command::Tasks(flags) => task_sets::run(&flags)?,
         }
         Ok(ExitCode::SUCCESS)
     })

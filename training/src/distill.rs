@@ -12,27 +12,21 @@ use paceline::command::{Failure, output};
 use paceline::files::AtomicFolder;
 use paceline::model::Trainable;
 use paceline::{EngineConfig, Prompt};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use crate::answers::{Answered, Target, answers};
 use crate::checksum::Checksum;
 use crate::curve::Curve;
 use crate::export::export;
-use crate::job::{Job, Outcome};
+use crate::generate;
+use crate::job::{Job, Outcome, TrainingFlags};
 use crate::objective::{Distillation, Objective};
 use crate::packing::Source;
-use crate::pretrain::{TARGET, TrainingFlags};
-use crate::recipe::{Fields, TASKS};
-use crate::settings::{DraftRecipe, ModelRecipe, TrainingRecipe};
+use crate::settings::{ANSWERS, CONTINUATIONS, DraftRecipe, Fields, ModelRecipe, TARGET, TASKS, TrainingRecipe};
 use crate::sources::{self, Row, Rows};
-use crate::tasks::prepare;
+use crate::tokenize;
 use crate::tokenizer::ChatTokenizer;
-use crate::tokens::{self, PROMPT, Shard, ShardWriter, SourceTokens};
+use crate::tokens::{self, Shard, ShardWriter, SourceTokens, text_prompts};
 use crate::trainer::{Trained, Training, agreement_column};
-
-/// The shortest beginning of a text that the target goes on with, in tokens.
-const SHORTEST_BEGINNING: usize = 8;
 
 /// Trains the drafts of the recipe, or the one called `only`.
 ///
@@ -59,7 +53,7 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
         anyhow!("The recipe has no draft called `{name}`: name one of those that it has ({}).", names.join(", "))
     })?;
     let target = OpenTarget::open(job)?;
-    let tokens = tokens::open(job, &target.tokenizer)?;
+    let tokens = tokenize::open(job, &target.tokenizer)?;
     let path = job.model(name);
     let fingerprint = fingerprint(job, recipe, &target, &tokens);
     let key = Checksum::of(format!("{fingerprint} {:?}", recipe.model.training).as_bytes());
@@ -78,7 +72,7 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
     let (temperature, hard_labels) = (recipe.temperature, recipe.hard_labels);
     let training = Training {
         name,
-        config: recipe.model.config(&target.tokenizer, job.recipe.data.document_tokens),
+        config: target.tokenizer.model_config(&recipe.model, job.recipe.data.document_tokens),
         recipe: &recipe.model.training,
         objective: &Objective::Distillation(Box::new(Distillation { teacher, temperature, hard_labels })),
         seed: job.recipe.seed,
@@ -155,17 +149,12 @@ fn fingerprint(job: &Job, recipe: &DraftRecipe, target: &OpenTarget, tokens: &[S
     format!("{recipe:?} {seed} {context} {:x} {}", target.hash, tokens::fingerprint(tokens))
 }
 
-/// What a draft learns from, and what it is measured with.
+/// The documents that a draft learns from, and those that it is measured with.
 struct Lessons {
     answers: Option<Shard>,
     continuations: Option<Shard>,
     held_out: Option<Shard>,
 }
-
-/// What the target's answers to tasks are called in the curve.
-pub const ANSWERS: &str = "answers";
-/// What texts that the target went on with are called.
-pub const CONTINUATIONS: &str = "continuations";
 
 impl Lessons {
     /// Has the target answer what was not answered yet, and makes shards of it in `folder`.
@@ -207,7 +196,7 @@ impl Lessons {
         })
     }
 
-    /// What is trained on, and what is validated on: answers to held-out tasks, and held-out texts.
+    /// The sources to train on, and those to validate on: answers to held-out tasks, and held-out texts.
     fn sources<'a>(&'a self, recipe: &DraftRecipe, tokens: &'a [SourceTokens]) -> (Vec<Source<'a>>, Vec<Source<'a>>) {
         let source = |name, shard: &'a Option<Shard>, weight| {
             let shard = shard.as_ref().filter(|shard| shard.documents() > 0)?;
@@ -253,7 +242,7 @@ fn shard(path: &Path, answers: &[Answered], tokenizer: &ChatTokenizer) -> Result
 
 /// The first prompts of a split of the generated tasks.
 fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Failure> {
-    prepare(job)?;
+    generate::run(job)?;
     let mut rows = Rows::open(&job.tasks(split), &Fields::default())?;
     let prompt = |row: Result<Row, sources::SourceError>| match row {
         Ok(Row::Answer { messages, .. }) => Some(Ok(Prompt::Messages(messages))),
@@ -261,31 +250,4 @@ fn task_prompts(job: &Job, split: &str, count: usize) -> Result<Vec<Prompt>, Fai
         Err(error) => Some(Err(error)),
     };
     Ok(rows.by_ref().filter_map(prompt).take(count).collect::<Result<_, _>>()?)
-}
-
-/// Beginnings of documents of the texts: the prompt of a conversation, else up to half of the text. Sources are drawn by
-/// their weights. The beginnings of a smaller `count` are the first of those of a larger one.
-pub fn text_prompts(tokens: &[SourceTokens], seed: u64, count: usize) -> Vec<Prompt> {
-    let texts: Vec<&SourceTokens> =
-        tokens.iter().filter(|source| !source.generated && source.train.documents() > 0).collect();
-    let weight = |source: &&SourceTokens| source.train.documents_for(source.weight);
-    let all: f64 = texts.iter().map(weight).sum();
-    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x636f_6e74_696e_7565);
-    let mut prompt = || {
-        let mut point = random.random::<f64>() * all;
-        let drawn = texts.iter().find(|source| {
-            point -= weight(source);
-            point < 0.0
-        });
-        let source = drawn.or(texts.last())?;
-        let document = source.train.document(random.random_range(0..source.train.documents()));
-        let asked = document.learn.iter().take_while(|&&class| class == PROMPT).count();
-        let half = (document.tokens.len() / 2).max(1);
-        let end = match asked {
-            0 => random.random_range(SHORTEST_BEGINNING.min(half)..=half),
-            asked => asked,
-        };
-        Some(Prompt::Tokens(document.tokens[..end].iter().map(|&token| u32::from(token)).collect()))
-    };
-    (0..count).map_while(|_| prompt()).collect()
 }

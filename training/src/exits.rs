@@ -6,7 +6,6 @@
 mod activations;
 mod heads;
 mod measure;
-mod recipe;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,17 +22,17 @@ use safetensors::tensor::{Dtype, TensorView};
 pub use self::activations::{Activations, Cache};
 pub use self::heads::HeadTraining;
 pub use self::measure::{Measured, measure};
-pub use self::recipe::ExitsRecipe;
 use crate::checksum::Checksum;
 use crate::curve::{Curve, Picture};
-use crate::job::{Job, Outcome};
+use crate::device::Place;
+use crate::job::{Job, Outcome, TrainingFlags};
 use crate::optimizer::into_values;
-use crate::packing::{Drawing, Source};
-use crate::pretrain::{TARGET, TrainingFlags, sources};
+use crate::packing::{Drawing, Source, sources};
 use crate::progress::grouped;
+use crate::settings::{ExitsRecipe, TARGET};
+use crate::tokenize;
 use crate::tokenizer::{ChatTokenizer, check_vocabulary};
 use crate::tokens;
-use crate::trainer::Place;
 
 /// Trains exit heads for the target, or the model that the recipe names, and writes them beside it.
 ///
@@ -71,7 +70,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
             config.context
         ))?;
     }
-    let tokens = tokens::open(job, &tokenizer)?;
+    let tokens = tokenize::open(job, &tokenizer)?;
     let (train, held_out) = sources(&tokens);
     if held_out.iter().all(|source| source.shard.documents() == 0) {
         Err(anyhow::anyhow!("{NOTHING_HELD_OUT}"))?;
@@ -96,11 +95,11 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     Ok(Outcome::Made)
 }
 
-/// Said before and after what is held out was looked at.
+/// The error where nothing is held out, before and after it was looked at.
 const NOTHING_HELD_OUT: &str =
     "No answers are held out to measure exits on: raise `validation` of the recipe's sources.";
 
-/// What the step does with a model.
+/// The work of the step on a model.
 struct Work<'a> {
     recipe: &'a ExitsRecipe,
     trunk: &'a Trainable,
@@ -213,7 +212,7 @@ fn save(heads: &Parameters, rank: usize, measured: &[Measured], model: u64, dire
     Ok(write_tensors(&path, ExitsConfig::KEY, &safetensors::serialize(views, Some(metadata))?)?)
 }
 
-/// What is printed in the end.
+/// The table that is printed in the end.
 fn table(measured: &[Measured]) -> String {
     let rows = measured.first().map_or(0, |exit| exit.rows as u64);
     let mut text = format!(

@@ -8,12 +8,12 @@ use paceline::command::{Failure, output};
 
 use crate::curve::{Curve, Picture};
 use crate::distill::{self, agreement};
-use crate::job::{Job, Outcome};
-use crate::pretrain::{self, TARGET, TrainingFlags};
+use crate::job::{Job, Outcome, TrainingFlags};
 use crate::progress::{grouped, time};
 use crate::recipe::Recipe;
+use crate::settings::TARGET;
 use crate::trainer::validation_column;
-use crate::{exits, frequent, router, tasks, tokenizer, tokens, traces};
+use crate::{exits, frequent, generate, pretrain, router, tokenize, traces, vocabulary};
 
 /// A step of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// What a recipe asks for, in order.
+    /// The steps that a recipe asks for, in order.
     fn of(recipe: &'a Recipe) -> Vec<Self> {
         let generates = recipe.data.tasks.is_some() || !recipe.data.focus.is_empty();
         let tasks = generates.then_some(Self::Tasks).into_iter();
@@ -63,9 +63,9 @@ impl<'a> Step<'a> {
 
     fn run(self, job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         match self {
-            Self::Tasks => Ok(tasks::prepare(job)?),
-            Self::Tokenizer => tokenizer::run(job),
-            Self::Tokens => tokens::run(job),
+            Self::Tasks => Ok(generate::run(job)?),
+            Self::Tokenizer => vocabulary::run(job),
+            Self::Tokens => tokenize::run(job),
             Self::Pretrain => pretrain::run(job, flags),
             Self::Distill(name) => distill::draft(job, flags, name),
             Self::Exits => exits::run(job, flags),

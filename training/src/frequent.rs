@@ -6,21 +6,13 @@ use anyhow::{Context, anyhow};
 use paceline::checkpoint::{Checkpoint, DRAFT_VOCABULARY};
 use paceline::command::{Failure, output};
 use paceline::files::{AtomicFolder, write_file};
-use serde::{Deserialize, Serialize};
 
 use crate::job::{Job, Outcome};
-use crate::pretrain::TARGET;
 use crate::progress::grouped;
+use crate::settings::TARGET;
+use crate::tokenize;
 use crate::tokenizer::ChatTokenizer;
-use crate::tokens::{self, PROMPT, SourceTokens};
-
-/// The section `[draft_vocabulary]` of a recipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DraftVocabularyRecipe {
-    /// How many tokens drafts choose from.
-    pub tokens: usize,
-}
+use crate::tokens::{PROMPT, SourceTokens};
 
 /// Writes the tokens beside the target and its drafts.
 ///
@@ -31,7 +23,7 @@ pub fn run(job: &Job) -> Result<Outcome, Failure> {
         "The recipe has no [draft_vocabulary]: give it a section with `tokens`, the number that drafts choose from.",
     )?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
-    let sources = tokens::open(job, &tokenizer)?;
+    let sources = tokenize::open(job, &tokenizer)?;
     let (chosen, share) = most_learned(&sources, recipe.tokens, u32::from(tokenizer.end()));
     let text = serde_json::to_string(&chosen)? + "\n";
     let mut outcome = Outcome::Kept;

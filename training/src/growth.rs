@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paceline::model::Trainable;
 
-use crate::optimizer::Moments;
+use crate::optimizer::{LAYERS, Moments};
 use crate::settings::{Added, Growth};
 
 /// The layers of a model when a share `done` of its training is done, and `last` in the end.
@@ -59,9 +59,6 @@ fn copied<T: Clone>(entries: &BTreeMap<String, T>, origins: &[usize]) -> BTreeMa
     }
     copies
 }
-
-/// What names of parameters inside of layers begin with.
-pub const LAYERS: &str = "model.layers.";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]

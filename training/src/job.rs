@@ -1,4 +1,4 @@
-//! What every step is given: the recipe, and the folder that everything it makes goes to.
+//! The job that every step is given: the recipe, and the folder that everything it makes goes to.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use anyhow::anyhow;
 use clap::Args;
 use paceline::command::{Failure, output};
 use paceline::files::{Fills, LockError, LockKind, WriteError, lock, own_folder, read_text, write_file};
+use paceline::model::DeviceName;
 
+use crate::device::Place;
 use crate::recipe::{Parameter, Recipe};
 
 /// The flags that every step takes.
@@ -25,7 +27,31 @@ pub struct JobFlags {
     pub set: Vec<Parameter>,
 }
 
-/// How a step ended that did not fail.
+/// The flags of steps that train.
+#[derive(Debug, Args)]
+pub struct TrainingFlags {
+    /// What every step takes.
+    #[command(flatten)]
+    pub job: JobFlags,
+    /// Where to compute: cpu, or cuda:0 in a build with CUDA
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Processor threads; 0 for all that the process may use
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl TrainingFlags {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn open(&self) -> Result<Place, Failure> {
+        Place::open(self.device, self.threads)
+    }
+}
+
+/// The end of a step that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Something was made.
@@ -72,12 +98,12 @@ impl Job {
         &self.out
     }
 
-    /// Where the tokenizer stands: the recipe's own, or the one it takes over.
+    /// The folder of the tokenizer: the recipe's own, or the one it takes over.
     pub fn tokenizer(&self) -> PathBuf {
         self.recipe.tokenizer.from.clone().unwrap_or_else(|| self.out.join("tokenizer"))
     }
 
-    /// Where the generated tasks of a split (`train`, `validation`) stand.
+    /// The file of the generated tasks of a split (`train`, `validation`).
     pub fn tasks(&self, split: &str) -> PathBuf {
         self.out.join("tasks").join(format!("{split}.jsonl"))
     }
@@ -94,7 +120,7 @@ impl Job {
         Ok(folder)
     }
 
-    /// Where the model `name` stands once it is trained.
+    /// The folder of the model `name`, once it is trained.
     pub fn model(&self, name: &str) -> PathBuf {
         self.out.join("models").join(name)
     }
@@ -106,7 +132,7 @@ impl Job {
 }
 
 impl Job {
-    /// Whether `step` was done with exactly what `key` is a hash of. The caller still looks at what it made.
+    /// True if `step` was done with exactly what `key` is a hash of. The caller still looks at what it made.
     pub fn is_done(&self, step: &str, key: u64) -> bool {
         read_text(&self.done(step), 1 << 10).is_ok_and(|known| known.trim() == hexadecimal(key))
     }

@@ -13,7 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::Sample;
-use crate::tokens::{Document, PROMPT, Shard};
+use crate::settings::Curriculum;
+use crate::tokens::{Document, PROMPT, Shard, SourceTokens};
 
 /// Documents that wait for a sequence they fit into.
 const MOST_HELD: usize = 16;
@@ -22,7 +23,7 @@ const MOST_TRIES: usize = 256;
 
 /// Documents of one kind.
 pub struct Source<'a> {
-    /// What it is called in curves.
+    /// Its name in curves.
     pub name: &'a str,
     /// The documents.
     pub shard: &'a Shard,
@@ -30,37 +31,28 @@ pub struct Source<'a> {
     pub weight: f64,
 }
 
-/// How documents are drawn and weighed.
+/// The sources to train on, and those to validate on.
+pub fn sources(tokens: &[SourceTokens]) -> (Vec<Source<'_>>, Vec<Source<'_>>) {
+    let train = tokens.iter().map(|source| Source { name: &source.name, shard: &source.train, weight: source.weight });
+    let held_out = tokens.iter().filter_map(|source| {
+        let shard = source.validation.as_ref()?;
+        Some(Source { name: &source.name, shard, weight: source.weight })
+    });
+    (train.collect(), held_out.collect())
+}
+
+/// The order and the weights that documents are drawn by.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawing {
-    /// What their order follows from.
+    /// The seed of their order.
     pub seed: u64,
-    /// How much the tokens of a prompt weigh, where an answer's count 1.
+    /// The weight of a prompt's tokens, where an answer's count 1.
     pub prompt_weight: f32,
     /// Short documents first.
     pub curriculum: Option<Curriculum>,
 }
 
-/// Short documents first (Bengio et al. 2009): the longest that is drawn grows in a line from `from` tokens to what a
-/// sequence holds, until a share of the training is done.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Curriculum {
-    /// The longest document at the beginning, in tokens.
-    pub from: usize,
-    /// When all lengths are drawn, as a share of the steps.
-    pub until: f64,
-}
-
-impl Curriculum {
-    /// The longest document when a share `done` of the training is done; `length` in the end.
-    fn longest(&self, length: usize, done: f64) -> usize {
-        let grown = (length as f64 - self.from as f64) * (done / self.until.max(f64::MIN_POSITIVE)).min(1.0);
-        (self.from as f64 + grown) as usize
-    }
-}
-
-/// Where in its order a packer stands.
+/// The place of a packer in its order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PackingState {
     /// Documents drawn in all.
@@ -105,12 +97,12 @@ impl<'a> Packer<'a> {
         self.weights = self.sources.iter().map(weight).collect();
     }
 
-    /// Where it stands.
+    /// Its place in its order, to resume from.
     pub fn state(&self) -> &PackingState {
         &self.state
     }
 
-    /// Whether a document was drawn a second time from any source.
+    /// True if a document was drawn a second time from any source.
     pub fn repeats(&self) -> bool {
         let mut taken = self.state.taken.iter().zip(self.sources);
         taken.any(|(taken, source)| *taken > source.shard.documents() as u64)

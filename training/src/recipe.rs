@@ -7,22 +7,18 @@
 mod parameters;
 mod sentences;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use paceline::command::visible;
 use paceline::files;
+use paceline::visible;
 use serde::{Deserialize, Serialize};
 
 pub use self::parameters::Parameter;
-use crate::distill;
-use crate::exits::ExitsRecipe;
-use crate::frequent::DraftVocabularyRecipe;
-use crate::pretrain::TARGET;
-use crate::router::RouterRecipe;
-use crate::settings::{DraftRecipe, ModelRecipe, Phase, TrainingRecipe};
-use crate::tasks::{Category, Level};
-use crate::traces::TracesRecipe;
+use crate::settings::{
+    ANSWERS, CONTINUATIONS, DataRecipe, DraftRecipe, DraftVocabularyRecipe, ExitsRecipe, ModelRecipe, Phase,
+    RouterRecipe, TARGET, TokenizerRecipe, TracesRecipe, TrainingRecipe,
+};
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +61,7 @@ fn ended(reason: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What all randomness follows from.
+    /// The seed of all randomness.
     #[serde(default)]
     pub seed: u64,
     /// `[tokenizer]`.
@@ -86,140 +82,12 @@ pub struct Recipe {
     /// `[draft_vocabulary]`: the tokens that drafts choose from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft_vocabulary: Option<DraftVocabularyRecipe>,
-    /// `[traces]`: what the router learns from.
+    /// `[traces]`: the examples that the router learns from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<TracesRecipe>,
-    /// `[router]`: how it learns.
+    /// `[router]`: the router and its training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<RouterRecipe>,
-}
-
-/// How text is cut into tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenizerRecipe {
-    /// Tokens to learn, the six special ones and the 256 bytes included.
-    pub vocabulary: usize,
-    /// About how many bytes to learn from, shared among the sources by their weights.
-    pub sample_bytes: u64,
-    /// A model directory whose tokenizer is taken over instead; none is learned then.
-    pub from: Option<PathBuf>,
-}
-
-impl Default for TokenizerRecipe {
-    fn default() -> Self {
-        Self { vocabulary: 4096, sample_bytes: 32 << 20, from: None }
-    }
-}
-
-/// What is learned from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataRecipe {
-    /// The most tokens that a document has; longer texts are cut at ends of paragraphs. It is the models' context too.
-    pub document_tokens: usize,
-    /// `[[data.text]]`: texts, and JSON lines with prompts and answers.
-    pub text: Vec<TextSource>,
-    /// `[data.tasks]`: generated tasks.
-    pub tasks: Option<TaskSource>,
-    /// `[[data.focus]]`: more of them, of some categories and levels alone, for phases that practise these.
-    pub focus: Vec<FocusSource>,
-}
-
-impl Default for DataRecipe {
-    fn default() -> Self {
-        Self { document_tokens: 1024, text: Vec::new(), tasks: None, focus: Vec::new() }
-    }
-}
-
-/// One source of text: files that are learned from in the same proportion.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextSource {
-    /// The files; `*` in the last name stands for anything. `.jsonl` files have an object a line with `messages`
-    /// and `answer`, `prompt` and `answer`, or `text`; all others are plain text.
-    pub path: String,
-    /// What it is called in curves and file names; by default after its file or folder.
-    pub name: Option<String>,
-    /// Its share in what is learned, relative to the other sources'.
-    #[serde(default = "one")]
-    pub weight: f64,
-    /// The part that is held out to validate on, from 0 to 0.5: whole files where there are enough, else documents.
-    #[serde(default = "a_hundredth")]
-    pub validation: f64,
-    /// Other names for the fields of JSON lines, as in `fields = { prompt = "question" }`.
-    #[serde(default)]
-    pub fields: Fields,
-}
-
-/// What the fields of JSON lines are called.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Fields {
-    /// A list of objects with `role` and `content`.
-    pub messages: String,
-    /// What the user says, where there are no messages.
-    pub prompt: String,
-    /// What is to be learned.
-    pub answer: String,
-    /// Text without a prompt, learned as a whole.
-    pub text: String,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        let own = str::to_owned;
-        Self { messages: own("messages"), prompt: own("prompt"), answer: own("answer"), text: own("text") }
-    }
-}
-
-/// Generated tasks as a source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TaskSource {
-    /// How many to train on.
-    pub train: usize,
-    /// Their share in what is learned, relative to the other sources'.
-    #[serde(default = "one")]
-    pub weight: f64,
-}
-
-/// More generated tasks, others than those of `[data.tasks]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FocusSource {
-    /// What they are called in curves, file names and the weights of phases.
-    pub name: String,
-    /// How many to train on.
-    pub train: usize,
-    /// Their share in what is learned, relative to the other sources'; 0 until a phase gives them one.
-    #[serde(default)]
-    pub weight: f64,
-    /// Their categories.
-    #[serde(default = "all_categories")]
-    pub categories: Vec<Category>,
-    /// Their levels.
-    #[serde(default = "all_levels")]
-    pub levels: Vec<Level>,
-    /// Of these, only those whose last message has this text, and of every `LOOKED_THROUGH` at most one.
-    #[serde(default)]
-    pub containing: Option<String>,
-}
-
-fn all_categories() -> Vec<Category> {
-    Category::ALL.to_vec()
-}
-
-fn all_levels() -> Vec<Level> {
-    Level::ALL.to_vec()
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn a_hundredth() -> f64 {
-    0.01
 }
 
 /// The largest recipe that is read, in bytes.
@@ -244,7 +112,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// What serde cannot check, section by section.
+    /// Checks what serde cannot, section by section, and what concerns several sections.
     fn check(&self) -> Result<(), String> {
         self.data.check()?;
         self.target.iter().try_for_each(|target| target.check("target"))?;
@@ -261,18 +129,14 @@ impl Recipe {
                 ));
             }
             draft.check(&format!("drafts.{name}"), tasks, texts)?;
-            let own = [(distill::ANSWERS, draft.answers), (distill::CONTINUATIONS, draft.continuations)];
+            let own = [(ANSWERS, draft.answers), (CONTINUATIONS, draft.continuations)];
             let own = own.iter().map(|(name, count)| (*name, *count as f64));
             let sources: Vec<_> = sources.iter().copied().chain(own).collect();
             check_phases(&draft.model.training, &format!("drafts.{name}.model.training"), &sources)?;
         }
         self.traces.as_ref().map_or(Ok(()), TracesRecipe::check)?;
         self.router.as_ref().map_or(Ok(()), RouterRecipe::check)?;
-        if self.draft_vocabulary.is_some_and(|drafted| drafted.tokens == 0) {
-            return Err(
-                "`tokens` of [draft_vocabulary] must be above zero; leave the section out to draft with all".to_owned()
-            );
-        }
+        self.draft_vocabulary.map_or(Ok(()), DraftVocabularyRecipe::check)?;
         self.exits.iter().try_for_each(|exits| {
             // Of a model that lies elsewhere the layers are not known yet.
             exits.check(self.target.as_ref().filter(|_| exits.model.is_none()).map(|target| target.layers))
@@ -280,70 +144,7 @@ impl Recipe {
     }
 }
 
-impl DataRecipe {
-    fn check(&self) -> Result<(), String> {
-        if self.document_tokens < 8 {
-            return Err("`document_tokens` of [data] must be at least 8".to_owned());
-        }
-        // What the generated tasks are called, and what the target writes for its drafts.
-        let mut names = vec![TASKS, distill::ANSWERS, distill::CONTINUATIONS];
-        for source in &self.text {
-            let (path, name) = (&source.path, source.name());
-            check_weight(source.weight, path)?;
-            if !(0.0..=0.5).contains(&source.validation) {
-                return Err(format!("`validation` of `{path}` must lie between 0 and 0.5"));
-            }
-            if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "-_. ".contains(c)) {
-                return Err(format!(
-                    "`{path}` needs a `name` of letters, digits, `-`, `_` and `.` to be told apart by"
-                ));
-            }
-            if names.contains(&name) {
-                return Err(format!("another source is called `{name}`; give the one with `{path}` another `name`"));
-            }
-            names.push(name);
-        }
-        for FocusSource { name, train, weight, categories, levels, .. } in &self.focus {
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-                return Err("a [[data.focus]] needs a `name` of letters, digits, `-` and `_`".to_owned());
-            }
-            if ["train", "validation"].contains(&name.as_str()) || names.contains(&name.as_str()) {
-                return Err(format!("a [[data.focus]] cannot be called `{name}`: another source or file is"));
-            }
-            names.push(name);
-            if *train == 0 {
-                return Err(format!("`train` of the focus `{name}` must be above zero"));
-            }
-            if categories.is_empty() || levels.is_empty() {
-                return Err(format!("`categories` and `levels` of the focus `{name}` need one at least"));
-            }
-            let different =
-                [categories.iter().collect::<BTreeSet<_>>().len(), levels.iter().collect::<BTreeSet<_>>().len()];
-            if different != [categories.len(), levels.len()] {
-                return Err(format!("`categories` or `levels` of the focus `{name}` name one twice"));
-            }
-            if !(weight.is_finite() && *weight >= 0.0) {
-                return Err(format!("the `weight` of the focus `{name}` must be a number from 0 on"));
-            }
-        }
-        self.tasks.as_ref().map_or(Ok(()), |tasks| match tasks.train {
-            0 => {
-                Err("`train` of [data.tasks] must be above zero; leave the section out to do without tasks".to_owned())
-            }
-            _ => check_weight(tasks.weight, "[data.tasks]"),
-        })
-    }
-
-    /// The names of all sources, with their weights.
-    fn weights(&self) -> Vec<(&str, f64)> {
-        let texts = self.text.iter().map(|source| (source.name(), source.weight));
-        let tasks = self.tasks.iter().map(|source| (TASKS, source.weight));
-        let focus = self.focus.iter().map(|source| (source.name.as_str(), source.weight));
-        texts.chain(tasks).chain(focus).collect()
-    }
-}
-
-/// Whether every phase of a training has something to draw from.
+/// Checks that every phase of a training has something to draw from.
 fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)]) -> Result<(), String> {
     for Phase { weights, .. } in &training.phases {
         if let Some(unknown) = weights.keys().find(|name| sources.iter().all(|(known, _)| known != name)) {
@@ -358,34 +159,11 @@ fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)
     Ok(())
 }
 
-/// What the generated tasks are called as a source.
-pub const TASKS: &str = "tasks";
-
-fn check_weight(weight: f64, what: &str) -> Result<(), String> {
-    match weight.is_finite() && weight > 0.0 {
-        true => Ok(()),
-        false => Err(format!("the `weight` of {what} must be a number above 0; leave the source out to do without it")),
-    }
-}
-
-impl TextSource {
-    /// What it is called: its own name, or that of its file, or of its folder if there are many files.
-    pub fn name(&self) -> &str {
-        if let Some(name) = &self.name {
-            return name;
-        }
-        let path = Path::new(&self.path);
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        if !stem.contains('*') {
-            return stem;
-        }
-        path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn read(text: &str, set: &[&str]) -> Result<Recipe, String> {

@@ -7,14 +7,14 @@ use clap::Args;
 use paceline::command::{Failure, output};
 use paceline::model::{Batch, Trainable};
 
+use crate::device::Place;
 use crate::initial::initial;
+use crate::job::TrainingFlags;
 use crate::objective::{Objective, Sample, gradients};
 use crate::optimizer::Optimizer;
-use crate::pretrain::TrainingFlags;
 use crate::progress::{grouped, time};
 use crate::recipe::Recipe;
 use crate::settings::ModelRecipe;
-use crate::trainer::Place;
 
 /// The flags of `speed`.
 #[derive(Debug, Args)]

@@ -23,93 +23,23 @@ use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::routing::{Reader, RequestHints, Surface, Watched, identities};
 use paceline::sampling::Sampler;
 use paceline::text::Tokenizer;
-use paceline::{Engine, EngineConfig, SamplingConfig, SelfDraft, SkipPlan};
-use serde::{Deserialize, Serialize};
+use paceline::{Engine, EngineConfig, SamplingConfig};
 
 use self::forced::{Kind, Source};
 use self::prompts::{Asker, gather};
 use self::store::{Asked, Heading, Trace};
 use crate::answers::answers;
 use crate::checksum::Checksum;
-use crate::job::{Job, Outcome};
-use crate::pretrain::{TARGET, TrainingFlags};
+use crate::job::{Job, Outcome, TrainingFlags};
 use crate::progress::Progress;
+use crate::settings::{TARGET, TracesRecipe};
 
 /// Prompts in a part.
 const PART: usize = 64;
 /// Prompt tokens that go through the target together.
 const PREFILL_CHUNK: usize = 256;
 
-/// `[traces]`: what the router is to learn from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TracesRecipe {
-    /// The target's folder, if it is not the recipe's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
-    /// The drafts' folders, if they are not the recipe's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drafts: Option<Vec<PathBuf>>,
-    /// Generated tasks to learn from.
-    pub prompts: usize,
-    /// Generated tasks, held out, to judge by.
-    pub held_out: usize,
-    /// Beginnings of texts to learn from; a tenth of them is held out.
-    pub texts: usize,
-    /// Tokens of an answer at most.
-    pub longest_answer: usize,
-    /// Each prompt is answered at one of these.
-    pub temperatures: Vec<f32>,
-    /// Layers of the target that run before the states that the router reads: by default those of its first trained exit, or a
-    /// sixth of all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer: Option<usize>,
-    /// The most tokens of a prompt whose states it reads, from its end.
-    pub most_states: usize,
-    /// Lower precisions, as drafters and for the target.
-    pub lower: Vec<SelfDraft>,
-    /// Skip plans, as drafters and for the target.
-    pub skip: Vec<SkipPlan>,
-}
-
-impl Default for TracesRecipe {
-    fn default() -> Self {
-        Self {
-            model: None,
-            drafts: None,
-            prompts: 4800,
-            held_out: 600,
-            texts: 0,
-            longest_answer: 192,
-            temperatures: vec![0.0],
-            layer: None,
-            most_states: 256,
-            lower: Vec::new(),
-            skip: Vec::new(),
-        }
-    }
-}
-
-impl TracesRecipe {
-    /// What serde cannot check.
-    ///
-    /// # Errors
-    /// The rest of a sentence.
-    pub fn check(&self) -> Result<(), String> {
-        if self.prompts + self.texts == 0 {
-            return Err("`prompts` and `texts` of [traces] are both 0, so nothing would be traced".to_owned());
-        }
-        if self.longest_answer == 0 || self.most_states == 0 {
-            return Err("`longest_answer` and `most_states` of [traces] must be above zero".to_owned());
-        }
-        match self.temperatures.iter().all(|temperature| temperature.is_finite() && *temperature >= 0.0) {
-            true if !self.temperatures.is_empty() => Ok(()),
-            _ => Err("`temperatures` of [traces] needs numbers from 0 on, one at least".to_owned()),
-        }
-    }
-}
-
-/// Where the models of a recipe's traces are.
+/// The folders of the models of a recipe's traces.
 pub struct Models {
     /// The target.
     pub target: PathBuf,
@@ -127,7 +57,7 @@ impl Models {
         }
     }
 
-    /// What they are, as text: hashes of the target, its exits and the drafts.
+    /// Their identity as text: hashes of the target, its exits and the drafts.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -252,7 +182,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     Ok(Outcome::Made)
 }
 
-/// What is looked at while a prompt is read: the states where the recipe says, or else at the first trained exit, or after a
+/// The states to keep while a prompt is read: those where the recipe says, or else at the first trained exit, or after a
 /// sixth of the layers.
 ///
 /// # Errors
@@ -274,9 +204,9 @@ pub struct Tracer {
     pub target: Arc<Decoder>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// What picks tokens along its answers.
+    /// The drafters that pick tokens along its answers.
     pub sources: Vec<Source>,
-    /// What is looked at while it reads a prompt.
+    /// The states that are kept while it reads a prompt.
     pub watched: Watched,
     surface: Surface,
 }

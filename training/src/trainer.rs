@@ -10,10 +10,10 @@ use std::sync::Arc;
 use anyhow::bail;
 use paceline::checkpoint::{ModelConfig, tensors_of};
 use paceline::command::signals::{Keeping, received};
-use paceline::model::{Compute, Trainable};
-use paceline_kernels::Kernels;
+use paceline::model::Trainable;
 
 use crate::curve::{Curve, Picture};
+use crate::device::Place;
 use crate::growth::{deepened, layers_at};
 use crate::initial::initial;
 use crate::objective::{Exits, Measured, Objective, Sample, gradients, measure};
@@ -23,46 +23,38 @@ use crate::progress::Progress;
 use crate::settings::{Added, TrainingRecipe};
 use crate::state::State;
 
-/// What is validated on is the same for all models, so that their losses can be compared, and answers alone count.
+/// The drawing of what is validated on: the same for all models, so that their losses can be compared; answers alone count.
 const VALIDATION: Drawing = Drawing { seed: 0, prompt_weight: 0.0, curriculum: None };
 
-/// Where a training computes, and what its optimizer computes with.
-pub struct Place {
-    /// The model's place.
-    pub compute: Compute,
-    /// The processor's.
-    pub kernels: Arc<Kernels>,
-}
-
-/// What a training is made of.
+/// A training, before it runs.
 pub struct Training<'a> {
-    /// What it is called, in file names and on the screen.
+    /// Its name in file names and on the screen.
     pub name: &'a str,
     /// The model's shape in the end.
     pub config: ModelConfig,
-    /// How it is trained.
+    /// The settings of the training.
     pub recipe: &'a TrainingRecipe,
-    /// What it learns of its tokens.
+    /// The loss that it learns by.
     pub objective: &'a Objective,
-    /// What all randomness follows from.
+    /// The seed of all randomness.
     pub seed: u64,
-    /// What it learns from.
+    /// The sources that it learns from.
     pub sources: &'a [Source<'a>],
-    /// What its losses are measured on.
+    /// The sources that its losses are measured on.
     pub validation: &'a [Source<'a>],
-    /// Where it computes.
+    /// The device that it computes on.
     pub place: Place,
-    /// Where its checkpoint and its curve go.
+    /// The folder for its checkpoint and its curve.
     pub folder: PathBuf,
     /// All that decides what is computed but for `recipe`, as text, by which a checkpoint of another training is told.
     pub fingerprint: String,
 }
 
-/// What a training made.
+/// The result of a training.
 pub struct Trained {
     /// The model.
     pub model: Trainable,
-    /// What was measured on the way.
+    /// Its losses and whatever else was measured on the way.
     pub curve: Curve,
 }
 

@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::Run;
-use paceline::engine::RouterState;
+use paceline::info::RouterState;
 use paceline::routing::{open_router, read_state};
 use paceline::{
     Answer, DraftLength, DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Prompt, SamplingConfig,

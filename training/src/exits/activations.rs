@@ -14,11 +14,11 @@ use paceline::model::{Model, Trainable};
 use paceline_kernels::MappedFile;
 use serde::{Deserialize, Serialize};
 
-use super::ExitsRecipe;
 use crate::objective::Sample;
 use crate::optimizer::into_values;
 use crate::packing::{Drawing, Packer, PackingState, Source};
 use crate::progress::{Progress, grouped};
+use crate::settings::ExitsRecipe;
 
 /// A file of activations to be made.
 pub struct Cache<'a> {

@@ -11,14 +11,15 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Activations, ExitsRecipe};
+use super::Activations;
 use crate::curve::{Curve, Picture};
+use crate::device::Place;
 use crate::initial::initial;
 use crate::optimizer::{Optimizer, into_values};
 use crate::packing::PackingState;
 use crate::progress::Progress;
+use crate::settings::ExitsRecipe;
 use crate::state::State;
-use crate::trainer::Place;
 
 /// Rows that are computed together where nothing is learned.
 pub(super) const CHUNK: usize = 256;

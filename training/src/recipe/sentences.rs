@@ -1,4 +1,4 @@
-//! What the TOML reader says of a recipe, as a sentence with the section and the nearest known setting.
+//! Messages of the TOML reader about a recipe, as sentences with the section and the nearest known setting.
 
 use std::ops::Range;
 
@@ -41,7 +41,7 @@ fn header(line: &str) -> Option<&str> {
     line.starts_with('[').then(|| &line[..=end])
 }
 
-/// What an unknown `key` in `line` does not belong to.
+/// Names the section that an unknown `key` in `line` does not belong to.
 fn of(text: &str, line: usize, key: &str, section: &str) -> String {
     let own = text.lines().nth(line - 1).unwrap_or_default();
     let plain = |name: &str| name.trim().trim_matches(['"', '\'']) == key;

@@ -19,14 +19,14 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::RouterRecipe;
 use super::lessons::{Lesson, Lessons, without};
 use crate::curve::{Curve, Picture};
+use crate::device::Place;
 use crate::optimizer::{Optimizer, into_values};
 use crate::packing::PackingState;
 use crate::progress::Progress;
+use crate::settings::RouterRecipe;
 use crate::state::State;
-use crate::trainer::Place;
 
 /// How alike the tokens of one answer are: the correlation of the beta-binomial.
 const ALIKE: f64 = 0.1;

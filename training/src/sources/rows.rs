@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::SourceError;
 use super::lines::Lines;
-use crate::recipe::Fields;
+use crate::settings::Fields;
 
 /// A line may have so many bytes.
 const LONGEST: usize = 16 << 20;

@@ -7,7 +7,6 @@
 
 mod arithmetic;
 mod code;
-mod command;
 mod dialogue;
 mod extraction;
 mod facts;
@@ -15,7 +14,6 @@ mod forms;
 mod notation;
 mod phrasings;
 mod picker;
-mod prepare;
 mod rows;
 mod summary;
 mod table;
@@ -29,11 +27,9 @@ use clap::ValueEnum;
 use paceline::Message;
 use serde::{Deserialize, Serialize};
 
-pub use self::command::{TasksFlags, run};
 pub use self::phrasings::Phrasings;
 use self::picker::Picker;
-pub use self::prepare::prepare;
-pub use self::rows::{RowsError, committed_rows, held_out_rows, read_rows, write_rows};
+pub use self::rows::{COMMITTED, RowsError, committed_rows, held_out_rows, read_rows, write_rows};
 pub use self::table::{SharedNgrams, Table};
 
 /// What is asked for.

@@ -9,8 +9,7 @@ use paceline::files::{self, AtomicFile, Object, may_replace};
 use super::{Category, Level, Split, Task, cells};
 
 /// The splits that are committed, with their rows: at least 1,000 a level where something is reported.
-pub(super) const COMMITTED: [(Split, usize); 3] =
-    [(Split::Validation, 600), (Split::Calibration, 3024), (Split::Test, 3024)];
+pub const COMMITTED: [(Split, usize); 3] = [(Split::Validation, 600), (Split::Calibration, 3024), (Split::Test, 3024)];
 
 /// How often in a row a prompt may come again before it is taken for granted that there are no others.
 const PATIENCE: u64 = 10_000;

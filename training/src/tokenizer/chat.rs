@@ -4,11 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use paceline::Message;
+use paceline::checkpoint::ModelConfig;
 use paceline::files;
 use paceline::text::{ChatTemplate, TextError, Tokenizer};
 
 use super::learn::LARGEST_VOCABULARY;
+use super::save::BEGIN;
 use crate::checksum::Checksum;
+use crate::settings::ModelRecipe;
 
 /// Bytes of a tokenizer's file at most, as they are read when it is used.
 const LARGEST_FILE: u64 = 256 << 20;
@@ -78,7 +81,7 @@ pub struct ChatTokenizer {
 pub struct Conversation {
     /// The prompt as a model gets it, and behind it the answer with its end.
     pub tokens: Vec<u16>,
-    /// How many tokens are the prompt's.
+    /// The number of tokens that are the prompt's.
     pub prompt: usize,
 }
 
@@ -120,6 +123,15 @@ impl ChatTokenizer {
     /// The token that ends texts and answers.
     pub fn end(&self) -> u16 {
         self.end
+    }
+
+    /// The config of a model of this shape with these tokens, the special ones included, and a context of `context`.
+    pub fn model_config(&self, recipe: &ModelRecipe, context: usize) -> ModelConfig {
+        ModelConfig {
+            stop_tokens: vec![u32::from(self.end)],
+            bos_token: self.tokenizer.id_of(BEGIN),
+            ..recipe.shape(self.tokenizer.vocab_size(), context)
+        }
     }
 
     /// A hash of everything that decides what a text or a conversation becomes.

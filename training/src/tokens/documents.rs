@@ -21,7 +21,7 @@ const LONGEST: usize = 1 << 17;
 pub struct Cutter<'a> {
     tokenizer: &'a ChatTokenizer,
     limit: usize,
-    /// What the tokenizer puts around every text, and the end of a text.
+    /// Tokens that the tokenizer puts around every text, and the end of a text.
     frame: usize,
     /// Paragraphs for the next document, each with words in it, and about how many tokens they take.
     pending: Vec<(String, usize)>,

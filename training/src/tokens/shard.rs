@@ -44,7 +44,7 @@ pub enum ShardError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// It is not a whole shard.
@@ -52,7 +52,7 @@ pub enum ShardError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage, in words.
         reason: String,
     },
     /// Its numbers mean other words.
@@ -127,7 +127,7 @@ fn number(bytes: &[u8], start: usize) -> Option<u64> {
     bytes.get(start..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// How many tokens a document of `bytes` bytes has: `3 n`, and one more if that is odd.
+/// The tokens of a document of `bytes` bytes: `3 n`, and one more if that is odd.
 fn tokens_in(bytes: u64) -> Option<u64> {
     let tokens = bytes / 6 * 2 + u64::from(bytes % 6 == 4);
     matches!(bytes % 6, 0 | 4).then_some(tokens)
@@ -138,7 +138,7 @@ fn tokens_in(bytes: u64) -> Option<u64> {
 pub struct ShardWriter {
     file: AtomicFile,
     body: Checksum,
-    /// Where each document begins.
+    /// The place where each document begins.
     places: Vec<u64>,
     end: u64,
     header: Header,
@@ -212,7 +212,7 @@ impl ShardWriter {
 pub struct Shard {
     file: MappedFile,
     header: Header,
-    /// Where the documents' places are listed.
+    /// The place of the list of the documents' places.
     index: usize,
 }
 
@@ -236,22 +236,22 @@ impl Shard {
         self.header.body
     }
 
-    /// How many documents there are.
+    /// The number of documents.
     pub fn documents(&self) -> usize {
         self.header.documents as usize
     }
 
-    /// How many documents to draw for a share of the tokens, relative to other shards: the longer they are, the fewer.
+    /// The number of documents to draw for a share of the tokens, relative to other shards: the longer they are, the fewer.
     pub fn documents_for(&self, share: f64) -> f64 {
         share * self.documents() as f64 / self.tokens().max(1) as f64
     }
 
-    /// How many tokens all documents have.
+    /// The number of tokens of all documents.
     pub fn tokens(&self) -> u64 {
         self.header.tokens
     }
 
-    /// How many of them are learned fully: those of any class but [`PROMPT`].
+    /// The number of tokens that are learned fully: those of any class but [`PROMPT`].
     pub fn learned(&self) -> u64 {
         self.header.learned
     }

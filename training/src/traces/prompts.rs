@@ -8,15 +8,16 @@ use paceline::{
     DrafterChoice, Engine, EngineConfig, Error, Generation, GenerationConfig, Message, Prompt, SamplingConfig,
 };
 
-use super::TracesRecipe;
 use super::store::Asked;
 use crate::answers::Answerer;
 use crate::checksum::Checksum;
-use crate::distill::text_prompts;
+use crate::generate;
 use crate::job::Job;
-use crate::tasks::{Task, prepare, read_rows};
+use crate::settings::TracesRecipe;
+use crate::tasks::{Task, read_rows};
+use crate::tokenize;
 use crate::tokenizer::ChatTokenizer;
-use crate::tokens;
+use crate::tokens::text_prompts;
 
 /// A prompt to trace.
 pub(super) struct Traced {
@@ -46,14 +47,14 @@ fn sampling(prompt: &Prompt, recipe: &TracesRecipe) -> SamplingConfig {
 pub(super) fn gather(job: &Job, recipe: &TracesRecipe, target: &Path) -> Result<Vec<Traced>, Failure> {
     let mut all = Vec::new();
     if job.recipe.data.tasks.is_some() {
-        prepare(job)?;
+        generate::run(job)?;
         for (split, count, held_out) in [("train", recipe.prompts, false), ("validation", recipe.held_out, true)] {
             let rows = read_rows(&job.tasks(split))?;
             all.extend(rows.into_iter().take(count).map(|task| of_task(task, held_out)));
         }
     }
     if recipe.texts > 0 && !job.recipe.data.text.is_empty() {
-        let tokens = tokens::open(job, &ChatTokenizer::open(target)?)?;
+        let tokens = tokenize::open(job, &ChatTokenizer::open(target)?)?;
         for (number, prompt) in text_prompts(&tokens, job.recipe.seed, recipe.texts).into_iter().enumerate() {
             let asked = Asked {
                 id: format!("text-{number}"),

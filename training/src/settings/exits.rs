@@ -1,13 +1,13 @@
-//! The section `[exits]` of a recipe.
+//! `[exits]`: the heads by which a model can be left early.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::OptimizerSettings;
-use crate::schedule::Schedule;
+use super::optimizer::OptimizerSettings;
+use super::schedule::Schedule;
 
-/// Which exits a model gets, and how they are trained.
+/// The exits that a model gets, and their training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitsRecipe {
@@ -38,7 +38,7 @@ pub struct ExitsRecipe {
     /// Rows of a step.
     #[serde(default = "default::batch")]
     pub batch: usize,
-    /// What the logits of model and head are divided by where they are compared.
+    /// The divisor of the logits of model and head where they are compared.
     #[serde(default = "default::temperature")]
     pub temperature: f32,
     /// The weight of `1 - cos` of a head's state and the model's last, beside the divergence of the distributions. (Between
@@ -90,7 +90,7 @@ mod default {
 }
 
 impl ExitsRecipe {
-    /// What serde cannot check; depths only where the model's layers are known.
+    /// Checks what serde cannot; depths only where the model's layers are known.
     ///
     /// # Errors
     /// The rest of a sentence.

@@ -10,7 +10,7 @@ pub struct Schedule {
     pub learning_rate: f64,
     /// Share of the steps in which it is reached.
     pub warm_up: f64,
-    /// What is left of it in the end.
+    /// The share of it that is left in the end.
     pub floor: f64,
 }
 
@@ -21,7 +21,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// What serde cannot check.
+    /// Checks what serde cannot.
     ///
     /// # Errors
     /// The rest of a sentence, for the section `name`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::checksum::Checksum;
 use crate::job::Job;
-use crate::recipe::{Fields, TASKS};
+use crate::settings::{Fields, TASKS};
 use crate::sources::{self, Paragraphs, Rows, SourceError};
 
 /// Text is handed on in pieces of about so many bytes: many at a time cost less than one at a time.
@@ -34,7 +34,7 @@ struct Source {
     /// Bytes of text that came by, and those taken.
     seen: u64,
     taken: u64,
-    /// Whether there were words.
+    /// True once there were words.
     words: bool,
 }
 

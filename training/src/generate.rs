@@ -1,14 +1,14 @@
-//! The tasks that a recipe asks for, generated into its folder.
+//! The step `tasks`: generates the tasks that a recipe asks for into its folder.
 
 use std::fs;
 
 use anyhow::Context;
 use paceline::command::output;
 
-use super::{Category, Generator, Level, Split, Task, held_out_rows, write_rows};
 use crate::checksum::Checksum;
 use crate::job::{Job, Outcome};
-use crate::recipe::{FocusSource, TASKS};
+use crate::settings::{FocusSource, TASKS};
+use crate::tasks::{Category, Generator, Level, Split, Task, held_out_rows, write_rows};
 
 /// Rows of the validation split that losses are measured on.
 const VALIDATION: usize = 600;
@@ -17,7 +17,7 @@ const VALIDATION: usize = 600;
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn prepare(job: &Job) -> anyhow::Result<Outcome> {
+pub fn run(job: &Job) -> anyhow::Result<Outcome> {
     let folder = job.out().join("tasks");
     let make_folder =
         || fs::create_dir_all(&folder).with_context(|| format!("The folder {} cannot be made", folder.display()));
@@ -69,10 +69,10 @@ pub fn prepare(job: &Job) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// How many tasks are looked through for each that has a wanted text.
+/// Tasks that are looked through for each that has a wanted text.
 const LOOKED_THROUGH: usize = 4;
 
-/// What tasks are made of, as a number.
+/// A hash of all that decides what the tasks are.
 fn key(job: &Job, what: &str) -> u64 {
     Checksum::of(format!("{} {what} {}", env!("CARGO_PKG_VERSION"), job.recipe.seed).as_bytes())
 }
@@ -94,8 +94,8 @@ mod tests {
         let focus = |name: &str| format!("[[data.focus]]\nname = \"{name}\"\n{summaries}");
         fs::write(&recipe, format!("[data.tasks]\ntrain = 480\n{}{}", focus("a"), focus("b"))).unwrap();
         let job = Job::open(&JobFlags { recipe, out: Some(dir.path().join("out")), set: Vec::new() }).unwrap();
-        assert_eq!(prepare(&job).unwrap(), Outcome::Made);
-        assert_eq!(prepare(&job).unwrap(), Outcome::Kept);
+        assert_eq!(run(&job).unwrap(), Outcome::Made);
+        assert_eq!(run(&job).unwrap(), Outcome::Kept);
 
         let mut rows = read_rows(&job.tasks("a")).unwrap();
         rows.extend(read_rows(&job.tasks("b")).unwrap());

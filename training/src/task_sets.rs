@@ -1,14 +1,14 @@
-//! The command `paceline-train tasks`.
+//! The command `tasks`: writes task sets with checkable answers, those that are committed or others.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
+use paceline::command::output;
+use paceline::visible;
 
-use super::rows::{COMMITTED, committed_rows};
-use super::{Category, Generator, Level, Split, Table, held_out_rows, write_rows};
+use crate::tasks::{COMMITTED, Category, Generator, Level, Split, Table, committed_rows, held_out_rows, write_rows};
 
 /// Writes task sets as JSON lines. Without a split: those that are committed, into the folder `--out`.
 #[derive(Debug, Args)]
@@ -36,12 +36,14 @@ pub struct TasksFlags {
 /// Writes the files and prints what they are like.
 ///
 /// # Errors
-/// When the split has too few prompts, or a file cannot be written.
+/// When the split has too few prompts, a file cannot be written, or nobody takes what is printed.
 pub fn run(flags: &TasksFlags) -> anyhow::Result<()> {
     let report = match flags.split {
         None => {
             let folder = flags.out.as_deref().unwrap_or(Path::new("datasets/tasks"));
-            fs::create_dir_all(folder).with_context(|| format!("The folder {} cannot be made", folder.display()))?;
+            fs::create_dir_all(folder).map_err(|error| {
+                anyhow!("The folder {} cannot be made ({error}): name another one with --out.", folder.display())
+            })?;
             let write = |&(split, count)| write(flags, split, count, &folder.join(format!("{split}.jsonl")));
             COMMITTED.iter().map(write).collect::<anyhow::Result<String>>()?
         }
@@ -53,9 +55,7 @@ pub fn run(flags: &TasksFlags) -> anyhow::Result<()> {
             write(flags, split, count, &file)?
         }
     };
-    io::stdout()
-        .write_all(report.as_bytes())
-        .context("The rows are written, but standard output does not take the table")
+    Ok(output::print(&report)?)
 }
 
 /// Writes a file, and says what it is like.
@@ -69,10 +69,10 @@ fn write(flags: &TasksFlags, split: Split, count: usize, file: &Path) -> anyhow:
         let tasks = held_out_rows(split, flags.seed, &categories, &levels, count)?;
         write_rows(file, tasks.into_iter().inspect(|task| table.add(task)))?;
     }
-    Ok(format!("{}: {count} rows\n\n{table}\n", file.display()))
+    Ok(format!("{}: {count} rows\n\n{table}\n", visible::line(&file.to_string_lossy())))
 }
 
-/// What was named, each once and in the usual order; everything if nothing was.
+/// The ones named, each once and in the usual order; everything if nothing was.
 fn chosen<T: Copy + PartialEq>(named: &[T], all: &[T]) -> Vec<T> {
     all.iter().copied().filter(|known| named.is_empty() || named.contains(known)).collect()
 }
