@@ -11,12 +11,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::drafters::DrafterChoice;
-use crate::error::Error;
 use crate::meters::EnergyConfig;
 use crate::model::{DeviceName, LayerChoice, MatrixFormat, SkipPlan};
 use crate::routing::RequestHints;
-use crate::sampling::SamplingConfig;
+use crate::sampling::{SamplingConfig, SamplingError};
 use crate::speculation::DraftLength;
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// One cannot be what it is: a sentence about it.
+    #[error("The configuration cannot be used: {0}")]
+    Setting(String),
+    /// Those of sampling.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+}
 
 /// What to load and where to run it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -78,8 +88,8 @@ impl EngineConfig {
     ///
     /// # Errors
     /// A sentence that names the field, its value and what is allowed.
-    pub fn validate(&self) -> Result<(), Error> {
-        self.energy.validate().map_err(Error::Config)
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.energy.validate().map_err(ConfigError::Setting)
     }
 
     /// The number of threads after resolving 0.
@@ -294,23 +304,25 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// A sentence that names the field, its value and what is allowed.
-    pub fn validate(&self) -> Result<(), Error> {
+    pub fn validate(&self) -> Result<(), ConfigError> {
         if self.max_new_tokens == 0 {
-            return Err(Error::Config(
+            return Err(ConfigError::Setting(
                 "`max-new-tokens` is 0, so nothing would be generated; ask for at least 1.".into(),
             ));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Config(
+            return Err(ConfigError::Setting(
                 "a `stop` text is empty, which would stop every answer at once; leave it out.".into(),
             ));
         }
         let told = |(name, result): (&str, Result<(), String>)| {
-            result.map_err(|reason| Error::Config(format!("`{name}` cannot be used: {reason}.").replace("..", ".")))
+            result.map_err(|reason| {
+                ConfigError::Setting(format!("`{name}` cannot be used: {reason}.").replace("..", "."))
+            })
         };
         let weights = self.weights.map_or(Ok(()), |weights| weights.check());
         [("hints", self.hints.check()), ("weights", weights)].into_iter().try_for_each(told)?;
-        self.validate_quality().map_err(Error::Config)?;
+        self.validate_quality().map_err(ConfigError::Setting)?;
         Ok(self.sampling.validate()?)
     }
 

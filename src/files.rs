@@ -12,6 +12,7 @@
 mod folder;
 mod lock;
 mod object;
+pub mod of_model;
 mod owned;
 mod parts;
 mod reading;
@@ -31,7 +32,7 @@ pub use owned::{Fills, MARK, OwnError, may_replace, own_folder, write_tensors};
 pub use reading::{ReadError, map, open_plain, read, read_input, read_input_text, read_text};
 pub use replacing::{AtomicFile, write_file};
 
-use crate::checkpoint::shown_path;
+use crate::visible::shown_path;
 
 /// Why something could not be put in its place, which is as it was before.
 #[derive(Debug, thiserror::Error)]

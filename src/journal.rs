@@ -22,8 +22,8 @@ pub use entry::{Adaptation, Entry};
 pub use period::{Period, PeriodError};
 pub use stats::{AdaptationStats, Adapted, EnergyUsed, Group, QualityKept, TimeSaved};
 
-use crate::checkpoint::shown_path;
 use crate::files::{self, LockError, LockKind, ReadError, WriteError, lock_file_of, write_file};
+use crate::visible::shown_path;
 use entry::Line;
 
 /// Bytes beyond which the older half goes: some ten thousand answers.

@@ -6,6 +6,7 @@
 //!
 //! Start with [`Engine::load`] and [`Engine::generate`].
 
+mod answer;
 pub mod bench;
 pub mod certificate;
 pub mod checkpoint;
@@ -14,8 +15,8 @@ pub mod command;
 pub mod config;
 pub mod drafters;
 pub mod engine;
-mod error;
 pub mod files;
+pub mod info;
 pub mod journal;
 pub mod lossy;
 pub mod meters;
@@ -25,12 +26,14 @@ pub mod routing;
 pub mod sampling;
 pub mod speculation;
 pub mod text;
+pub mod visible;
 
+pub use answer::{Answer, FinishReason, Prompt};
 pub use certificate::Certificate;
 pub use config::{CachePrecision, EngineConfig, GenerationConfig, Precision, Quality, SelfDraft};
 pub use drafters::DrafterChoice;
-pub use engine::{Answer, Canceller, Engine, Event, FinishReason, Generation, Prompt};
-pub use error::Error;
+pub use engine::{Canceller, Engine, Error, Event, Generation};
+pub use info::EngineInfo;
 pub use journal::{AdaptationStats, Period};
 pub use lossy::LossyPlan;
 pub use meters::{EnergyConfig, EnergySource};
@@ -42,7 +45,7 @@ pub use sampling::SamplingConfig;
 pub use speculation::DraftLength;
 pub use text::Message;
 
-/// The README's example, compiled with the tests.
+/// The example of the documents, compiled with the tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct Documented;

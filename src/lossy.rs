@@ -10,8 +10,7 @@ use paceline_router::Lossy;
 
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
-use crate::error::Error;
-use crate::model::{MatrixFormat, SkipPlan};
+use crate::model::{LayerChoiceError, MatrixFormat, SkipPlan};
 
 /// What an answer gives up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,6 +75,40 @@ pub struct Means<'a> {
     pub lower: &'a [QuantizedFormat],
 }
 
+/// Why a target cannot give up what a request's settings name.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the variants and their fields mean")]
+pub enum LossyError {
+    #[error("`exit-threshold` needs an exit that was trained{}: {}.", asked_exit(asked), trained_exits(trained))]
+    UntrainedExit { asked: DrafterChoice, trained: Vec<usize> },
+    #[error(transparent)]
+    Layers(#[from] LayerChoiceError),
+    #[error(
+        "`lower-precision` asks for {0}, which is not loaded: name it when the engine is loaded, as in `self-draft = [\"{0}\"]`."
+    )]
+    NotLoadedLower(QuantizedFormat),
+    #[error(
+        "The target is held as {target}, so {draft} beside it would not be cheaper: choose another drafter or a lower precision, or a higher `--precision`."
+    )]
+    NotLower { draft: QuantizedFormat, target: MatrixFormat },
+}
+
+fn asked_exit(asked: &DrafterChoice) -> String {
+    match asked {
+        DrafterChoice::Exit(depth) => format!(", and `exit:{depth}` was not"),
+        _ => String::new(),
+    }
+}
+
+fn trained_exits(trained: &[usize]) -> String {
+    if trained.is_empty() {
+        "this model has none, so train them with `paceline-train exits`, or leave the threshold out".to_owned()
+    } else {
+        let names: Vec<String> = trained.iter().map(|depth| format!("exit:{depth}")).collect();
+        format!("choose one of {}", names.join(", "))
+    }
+}
+
 /// The plan that a request's settings name, for a target of such means. `influence` tells what each layer does to the hidden
 /// state; it is asked where layers are to be chosen by that.
 ///
@@ -85,7 +118,7 @@ pub fn resolve(
     config: &GenerationConfig,
     means: Means<'_>,
     influence: &mut dyn FnMut() -> Vec<f64>,
-) -> Result<LossyPlan, Error> {
+) -> Result<LossyPlan, LossyError> {
     match config.quality {
         // What a bounded answer may give up is named by its certificate alone.
         Quality::Exact | Quality::Bounded => return Ok(LossyPlan::None),
@@ -96,7 +129,7 @@ pub fn resolve(
             DrafterChoice::Exit(depth) => Some(depth).filter(|depth| means.exits.contains(depth)),
             _ => default_depth(means.exits),
         };
-        let untrained = || Error::UntrainedExit { asked: config.drafter.clone(), trained: means.exits.to_vec() };
+        let untrained = || LossyError::UntrainedExit { asked: config.drafter.clone(), trained: means.exits.to_vec() };
         return Ok(LossyPlan::Exit { depth: depth.ok_or_else(untrained)?, threshold });
     }
     if let Some(choice) = &config.skip_layers {
@@ -104,12 +137,12 @@ pub fn resolve(
     }
     let Some(format) = config.lower_precision.map(|precision| precision.format()) else { return Ok(LossyPlan::None) };
     if !means.lower.contains(&format) {
-        return Err(Error::NotLoadedLower(format));
+        return Err(LossyError::NotLoadedLower(format));
     }
     let target = MatrixFormat::Quantized(format);
     match config.drafter {
         DrafterChoice::SelfQuantized(draft) if MatrixFormat::Quantized(draft).bits() >= target.bits() => {
-            Err(Error::SelfDraftNotLower { draft, target })
+            Err(LossyError::NotLower { draft, target })
         }
         _ => Ok(LossyPlan::Precision(format)),
     }

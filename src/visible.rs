@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The embeddings, overrides and isolates of the bidirectional algorithm.
 fn turns_direction(c: char) -> bool {
@@ -35,6 +36,20 @@ pub fn json(text: &str) -> Cow<'_, str> {
         // Writing into a string cannot fail. None of them is outside of the basic plane.
         let _ = write!(out, "\\u{:04x}", u32::from(c));
     })
+}
+
+/// A name from a file on one line, cut where it is long.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 160;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", line(&text[..end])),
+        None => line(text).into_owned(),
+    }
+}
+
+/// A path on one line; unlike other names it is given in full, as it is needed to find the file.
+pub fn shown_path(path: &Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
 }
 
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
@@ -77,5 +92,13 @@ mod tests {
         let harmless = json(&shown);
         assert!(!harmless.chars().any(is_harmful), "{harmless}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&harmless).unwrap(), value);
+    }
+
+    #[test]
+    fn names_from_files_stay_on_one_short_line() {
+        let line = shown(&format!("a\nb\u{2028}{}", "x".repeat(10_000)));
+        assert!(line.starts_with("a\\nb\\u{2028}xxx") && line.ends_with('…'), "{line}");
+        assert!(line.chars().count() < 200);
+        assert_eq!(shown_path(Path::new("/a\nb/ü")), "/a\\nb/ü");
     }
 }

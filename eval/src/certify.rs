@@ -28,8 +28,8 @@ use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed
 use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
-use paceline::engine::RouterState;
 use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
+use paceline::info::RouterState;
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::process::{Resident, processor_time};
+use crate::answer::Prompt;
 use crate::checkpoint::Checkpoint;
 use crate::config::{EngineConfig, GenerationConfig};
 use crate::drafters::DrafterChoice;
-use crate::engine::{Engine, Prompt};
-use crate::error::Error;
+use crate::engine::{Engine, Error};
 use crate::files::open_plain;
 
 /// How long an idle engine is watched.

@@ -6,8 +6,8 @@ use paceline_kernels::CacheFormat;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::checksum::Checksum;
-use crate::engine::EngineInfo;
 use crate::files;
+use crate::info::EngineInfo;
 use crate::model::{Compute, MatrixFormat};
 use crate::routing::identity::{of_exits, of_router, written};
 

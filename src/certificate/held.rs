@@ -8,10 +8,9 @@ use paceline_router::Lossy;
 use paceline_router::network::LEVELS;
 
 use super::{Certificate, CertificateError, Conditions, Loss};
+use crate::answer::Prompt;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
-use crate::engine::Prompt;
-use crate::error::Error;
 use crate::lossy::{LossyPlan, Means};
 use crate::model::MatrixFormat;
 
@@ -162,7 +161,7 @@ impl Certificates {
         directory: &Path,
         means: &Means<'_>,
         here: impl FnOnce() -> Result<Result<Conditions, NoRouter>, CheckpointError>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, CertificateError> {
         let are_named = !config.certificate.is_empty();
         let paths = if are_named { config.certificate.clone() } else { beside(directory) };
         if paths.is_empty() {
@@ -173,7 +172,7 @@ impl Certificates {
         for path in paths {
             match Certified::new(&path, here.as_ref(), means) {
                 Ok(certified) => all.fitting.push(Arc::new(certified)),
-                Err(error) if are_named => return Err(error.into()),
+                Err(error) if are_named => return Err(error),
                 Err(error) => all.refused.push(error.to_string()),
             }
         }
@@ -184,10 +183,10 @@ impl Certificates {
     ///
     /// # Errors
     /// When there is none, with what there is instead.
-    pub fn for_floor(&self, floor: f64) -> Result<Arc<Certified>, Error> {
+    pub fn for_floor(&self, floor: f64) -> Result<Arc<Certified>, CertificateError> {
         let fitting = self.fitting.iter().filter(|certified| certified.certificate.floor >= floor);
         let lowest = fitting.min_by(|a, b| a.certificate.floor.total_cmp(&b.certificate.floor));
-        lowest.cloned().ok_or_else(|| Error::NoCertificate {
+        lowest.cloned().ok_or_else(|| CertificateError::NoneForFloor {
             floor,
             known: self.fitting.iter().map(|certified| certified.certificate.floor).collect(),
             refused: self.refused.first().cloned(),

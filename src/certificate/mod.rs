@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 pub use conditions::Conditions;
 pub use held::{Certificates, Certified, FOLDER, NoRouter, needed_precisions};
 
-use crate::checkpoint::shown;
+use crate::answer::Prompt;
+use crate::checkpoint::CheckpointError;
 use crate::checksum::Checksum;
-use crate::engine::Prompt;
 use crate::files::{self, Object, ReadError, read_text};
 use crate::routing::identity::written;
+use crate::visible::shown;
 
 /// The version of the format that is written and read.
 pub const VERSION: u32 = 2;
@@ -40,10 +41,30 @@ const ROUNDING: f64 = 1e-9;
 /// P-values of few or no losses are far below that, so they may be this share apart.
 const P_ROUNDING: f64 = 1e-6;
 
+fn known_floors(known: &[f64], refused: Option<&str>) -> String {
+    let there = if known.is_empty() {
+        "there is none".to_owned()
+    } else {
+        let floors: Vec<String> = known.iter().map(f64::to_string).collect();
+        format!("there are only those for {}", floors.join(", "))
+    };
+    match refused {
+        None => there,
+        Some(reason) => format!("{there} that holds here ({})", reason.trim_end_matches('.')),
+    }
+}
+
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the variants and their fields mean")]
 pub enum CertificateError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(
+        "`quality = bounded` with a floor of {floor} needs a certificate of this model for that floor or a higher one, and {}: make one with `paceline-eval certify --floor {floor}`, adding a `--floor` for every other one that is to be published with it, and name it with `--certificate`, or choose `exact`, or `best-effort`, which promises nothing.",
+        known_floors(known, refused.as_deref())
+    )]
+    NoneForFloor { floor: f64, known: Vec<f64>, refused: Option<String> },
     #[error("The certificate {} cannot be read: {reason}; make it again with `paceline-eval certify`, or leave it out.", path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error(

@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::directory;
-use super::error::{CheckpointError, shown};
-use super::file::{FileError, read_json, read_json_if_there};
+use super::error::CheckpointError;
 use super::key_table;
 use super::keys::Keys;
 use super::rope::{Rope, RopeScaling};
+use crate::files::of_model::{FileError, read_json, read_json_if_there};
+use crate::visible::shown;
 
 /// Real configurations have a few kilobytes.
 const LARGEST_CONFIG: u64 = 1 << 20;

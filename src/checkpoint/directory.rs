@@ -6,9 +6,10 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::error::{CheckpointError, shown, shown_path};
-use super::file::read_text;
+use super::error::CheckpointError;
+use crate::files::of_model::read_text;
 use crate::files::open_plain;
+use crate::visible::{shown, shown_path};
 
 /// The files besides the weights that belong to a model.
 const SIDE_FILES: [&str; 10] = [

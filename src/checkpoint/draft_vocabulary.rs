@@ -3,8 +3,8 @@
 //! A draft needs logits of likely tokens alone, and the output matrix over all of them is most of a small draft's work
 //! (FR-Spec, Zhao et al. 2025). Verification looks at all tokens, so this changes how soon tokens come and never which.
 
-use super::file::read_json_if_there;
 use super::{Checkpoint, CheckpointError};
+use crate::files::of_model::read_json_if_there;
 
 /// The file's name in a model directory: a list of token ids, rising.
 pub const DRAFT_VOCABULARY: &str = "draft_vocabulary.json";

@@ -2,10 +2,10 @@
 //!
 //! Names that come from files are shown escaped and shortened, so that a message stays on one line whatever they hold.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::file::FileError;
+use crate::files::of_model::FileError;
+use crate::visible::{shown, shown_path};
 
 /// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -232,45 +232,7 @@ pub enum CheckpointError {
     },
 }
 
-/// `text` on one line and not too long.
-pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 160;
-    let mut line = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == LONGEST {
-            line.push('…');
-            break;
-        }
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            // Writing into a string cannot fail.
-            let _ = write!(line, "{}", c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
-/// `path` on one line; unlike other names it is given in full, because it is needed to find the file.
-pub(crate) fn shown_path(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
 /// `[2, 3]`, shortened when there are many dimensions.
 fn shown_shape(shape: &[usize]) -> String {
     shown(&format!("{shape:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_from_files_stay_on_one_short_line() {
-        let line = shown(&format!("a\nb\u{2028}{}", "x".repeat(10_000)));
-        assert!(line.starts_with("a\\nb\\u{2028}xxx") && line.ends_with('…'), "{line}");
-        assert!(line.chars().count() < 200);
-        assert_eq!(shown_path(Path::new("/a\nb/ü")), "/a\\nb/ü");
-    }
 }

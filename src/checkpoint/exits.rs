@@ -12,10 +12,10 @@ use paceline_kernels::{FloatFormat, MappedFile};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::file::FileError;
 use super::header::{Entry, read_header_with};
 use super::mapped::MappedFiles;
 use super::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
+use crate::files::of_model::FileError;
 use crate::files::{self, Object, ReadError};
 
 /// The file's name in a model directory.

@@ -14,7 +14,8 @@ use safetensors::Dtype;
 use serde::de::value::{Error as PlainError, StrDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::error::{CheckpointError, shown};
+use super::error::CheckpointError;
+use crate::visible::shown;
 
 /// As in the reference implementation.
 const LARGEST_HEADER: usize = 100_000_000;

@@ -7,8 +7,9 @@
 use serde_json::Value;
 
 use super::config::Family;
-use super::error::{CheckpointError, shown};
+use super::error::CheckpointError;
 use super::keys::Keys;
+use crate::visible::shown;
 
 /// A key of `config.json` for some families.
 pub(super) struct ConfigKey {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::error::{CheckpointError, shown};
+use super::error::CheckpointError;
+use crate::visible::shown;
 
 /// The object of a configuration file, or an object inside it.
 #[derive(Clone, Copy)]

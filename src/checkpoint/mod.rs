@@ -10,7 +10,6 @@ mod directory;
 mod draft_vocabulary;
 mod error;
 mod exits;
-mod file;
 mod fingerprint;
 mod header;
 mod key_table;
@@ -35,10 +34,7 @@ use safetensors::Dtype;
 pub use self::config::{Family, ModelConfig, Windows};
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
-pub(crate) use self::error::{shown, shown_path};
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
-pub use self::file::FileError;
-pub(crate) use self::file::{read_json_if_there, read_json_text, read_text};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
 pub use self::layout::{FINAL_NORM, tensors_of};
 use self::layout::{is_stored_buffer, layer_tensors, outer_tensors};
@@ -47,6 +43,8 @@ pub use self::rope::{Rope, RopeScaling};
 use self::shards::Shards;
 pub use self::shards::WeightsFile;
 pub use self::tensor::StoredTensor;
+pub use crate::files::of_model::FileError;
+use crate::visible::shown;
 
 /// A model directory whose configuration and weights fit each other.
 #[derive(Debug)]

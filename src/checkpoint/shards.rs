@@ -11,11 +11,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::directory;
-use super::error::{CheckpointError, shown};
-use super::file::{FileError, read_json_if_there};
+use super::error::CheckpointError;
 use super::header::{Entry, read_header};
 use super::layout::is_stored_buffer;
 use crate::files;
+use crate::files::of_model::{FileError, read_json_if_there};
+use crate::visible::shown;
 
 /// Indexes of the largest models have about a megabyte.
 const LARGEST_INDEX: u64 = 64 << 20;

@@ -9,7 +9,6 @@ pub mod fields;
 pub mod output;
 pub mod progress;
 pub mod signals;
-pub mod visible;
 pub mod wording;
 
 use std::panic::{set_hook, take_hook};

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-use super::{progress, visible};
+use super::progress;
+use crate::visible;
 
 /// Nobody takes the output any more: the reader has gone, or the disk is full.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,10 @@
-//! Signals that ask a program to end: an interrupt (Ctrl-C), a termination, a hangup.
+//! Signals that ask a program to end: an interrupt (Ctrl-C), a termination, a hangup; and those that would leave a terminal
+//! in a mode of the program's own behind ([`TerminalMode`]).
 //!
 //! Where a signal finds work of which something is worth keeping ([`Keeping`]), the first one asks for an early end, and the
 //! program goes on to save what there is. A second one, or the first anywhere else, ends the program at once: every file
 //! is written so that it is whole at any moment. Either way the exit code is 128 and the signal's number: 130, 143 or 129.
+//! Ctrl-\ (SIGQUIT) and Ctrl-Z (SIGTSTP) do what they always do, after the terminal was put back.
 //!
 //! A thread waits for signals, so nothing here runs inside a signal handler. Signals that the program was told to
 //! ignore when it was started (`nohup`, jobs in the background of a script) stay ignored.
@@ -61,14 +63,18 @@ struct State {
     received: Option<Signal>,
     /// Ends the piece of work that goes on.
     cancel: Option<Action>,
-    /// Puts the terminal back as it was found.
-    restore: Option<Action>,
-    /// Prepares the terminal again after the program was stopped and continued.
-    resume: Option<Action>,
+    /// How the terminal is entered and left, while it is in a mode of the program's own.
+    mode: Option<Mode>,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { keeping: false, received: None, cancel: None, restore: None, resume: None });
+/// How a mode of the terminal is entered and left.
+#[derive(Clone, Copy)]
+struct Mode {
+    enter: fn(),
+    leave: fn(),
+}
+
+static STATE: Mutex<State> = Mutex::new(State { keeping: false, received: None, cancel: None, mode: None });
 
 fn state() -> MutexGuard<'static, State> {
     // Nothing that runs under the lock leaves it half-changed.
@@ -133,21 +139,30 @@ impl Drop for OnSignal {
 }
 
 /// The terminal is in a mode of the program's own while this lives.
-#[must_use = "the actions are forgotten when it is dropped"]
+#[must_use = "the mode is left when it is dropped"]
 pub struct TerminalMode(());
 
-/// Has `restore` called before a signal ends the program, and `resume` when it is continued after a stop.
-pub fn terminal_mode(restore: impl Fn() + Send + 'static, resume: impl Fn() + Send + 'static) -> TerminalMode {
-    let mut state = state();
-    state.restore = Some(Box::new(restore));
-    state.resume = Some(Box::new(resume));
-    TerminalMode(())
+impl TerminalMode {
+    /// Enters a mode. It is left when this is dropped, and before the program is ended by a signal, by memory that runs out, by
+    /// a mapped file that was cut short or by an abort; a stop leaves it, and the end of the stop enters it again. One at a
+    /// time.
+    ///
+    /// `leave` may be called inside of a signal handler, at any time: see [`before_exit`](paceline_kernels::before_exit).
+    pub fn enter(enter: fn(), leave: fn()) -> Self {
+        let mut state = state();
+        state.mode = Some(Mode { enter, leave });
+        paceline_kernels::before_exit(Some(leave));
+        enter();
+        Self(())
+    }
 }
 
 impl Drop for TerminalMode {
     fn drop(&mut self) {
+        // Under the lock, so that no signal enters the mode again afterwards.
         let mut state = state();
-        (state.restore, state.resume) = (None, None);
+        state.mode.take().iter().for_each(|mode| (mode.leave)());
+        paceline_kernels::before_exit(None);
     }
 }
 
@@ -159,12 +174,12 @@ pub(super) fn listen() {
 
 #[cfg(unix)]
 mod thread {
-    use std::sync::Once;
+    use std::sync::{Once, mpsc};
     use std::time::Duration;
 
-    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
     use signal_hook::iterator::Signals;
-    use signal_hook::low_level::exit;
+    use signal_hook::low_level::{emulate_default_handler, exit};
 
     use super::{Signal, state};
     use crate::command::output::note;
@@ -175,22 +190,43 @@ mod thread {
     pub(super) fn listen() {
         static LISTENS: Once = Once::new();
         LISTENS.call_once(|| {
-            let ignored = ignored();
-            let ending = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-            let Ok(mut signals) = Signals::new(ending.chain([SIGCONT])) else { return };
-            let wait = move || {
-                for signal in signals.forever() {
-                    match signal {
-                        SIGHUP => end(Signal::Hangup),
-                        SIGINT => end(Signal::Interrupt),
-                        SIGTERM => end(Signal::Terminate),
-                        _ => state().resume.iter().for_each(|resume| resume()),
-                    }
-                }
-            };
-            // Without the thread nobody would hear the signals: they are given back when `signals` is dropped.
-            let _ = std::thread::Builder::new().name("paceline-signals".into()).spawn(wait);
+            let (listens, heard) = mpsc::channel::<()>();
+            // The thread takes the signals itself: where there can be none, they do what they always do.
+            let thread = std::thread::Builder::new().name("paceline-signals".into()).spawn(move || {
+                let heeded = [SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGTSTP];
+                let ignored = ignored();
+                let heeded = heeded.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+                let Ok(mut signals) = Signals::new(heeded.chain([SIGCONT])) else { return };
+                drop(listens);
+                signals.forever().for_each(heed);
+            });
+            if thread.is_ok() {
+                // Until the thread listens, or has ended: then the other end is dropped.
+                let _ = heard.recv();
+            }
         });
+    }
+
+    fn heed(signal: i32) {
+        match signal {
+            SIGHUP => end(Signal::Hangup),
+            SIGINT => end(Signal::Interrupt),
+            SIGTERM => end(Signal::Terminate),
+            SIGQUIT => {
+                let state = state();
+                state.mode.iter().for_each(|mode| (mode.leave)());
+                // It ends the process, while the lock keeps the terminal as it is.
+                let _ = emulate_default_handler(signal);
+            }
+            SIGTSTP => {
+                let state = state();
+                state.mode.iter().for_each(|mode| (mode.leave)());
+                paceline_kernels::stop_process();
+                state.mode.iter().for_each(|mode| (mode.enter)());
+            }
+            // After a stop that no handler can see (SIGSTOP), too.
+            _ => state().mode.iter().for_each(|mode| (mode.enter)()),
+        }
     }
 
     /// The signals that the process ignores, a bit each from 1 on. Linux alone tells.
@@ -208,7 +244,7 @@ mod thread {
             state.cancel.iter().for_each(|cancel| cancel());
             return;
         }
-        state.restore.iter().for_each(|restore| restore());
+        state.mode.iter().for_each(|mode| (mode.leave)());
         if !is_second {
             // Where nobody reads standard error, the sentence must not keep the program.
             let told = std::thread::spawn(move || note(&format!("Ended by {}.", signal.name())));

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Error;
 use crate::drafters::skip_search::{WRITTEN, cut_text, write_texts};
-use crate::error::Error;
 use crate::files::read_text;
 use crate::model::Decoder;
 use crate::model::importance::block_influence;

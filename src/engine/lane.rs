@@ -5,9 +5,9 @@ use std::sync::Arc;
 use paceline_router::CostTable;
 use paceline_router::network::LEVELS;
 
+use super::Error;
 use crate::drafters::catalog::Catalog;
 use crate::drafters::{Drafter, DrafterChoice};
-use crate::error::Error;
 use crate::lossy::LossyPlan;
 use crate::model::{Decoder, Sequence, SkipPlan};
 use crate::routing::Advice;

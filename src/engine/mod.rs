@@ -3,6 +3,7 @@
 //! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
 //! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod error;
 mod importance;
 mod lane;
 mod queue;
@@ -10,40 +11,32 @@ mod record;
 mod stream;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use paceline_kernels::{CacheFormat, QuantizedFormat};
+use paceline_kernels::QuantizedFormat;
 use tokio::sync::mpsc as channel;
 
-pub use stream::{Answer, Canceller, Event, FinishReason, Generation};
+pub use error::Error;
+pub use stream::{Canceller, Event, Generation};
 
 use crate::certificate::{Certificates, Conditions, NoRouter};
-use crate::checkpoint::{Checkpoint, Exits, ModelConfig};
+use crate::checkpoint::{Checkpoint, Exits};
 use crate::config::{EngineConfig, GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::{Catalog, DraftModel};
-use crate::error::Error;
+
+use crate::answer::Prompt;
+use crate::info::{EngineInfo, RouterState};
 use crate::journal::{self, AdaptationStats, JournalError, Period};
-use crate::lossy::{self, Means};
+use crate::lossy::{self, LossyError, Means};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
-use crate::routing::{Advisor, RequestHints};
-use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::routing::{Advisor, OpenError, RequestHints};
+use crate::text::{ChatTemplate, Tokenizer};
 use queue::Queue;
 use worker::{Job, Worker};
-
-/// What to answer.
-#[derive(Clone, Debug)]
-pub enum Prompt {
-    /// A text to continue, tokenized with the special tokens that the checkpoint's tokenizer adds.
-    Text(String),
-    /// A conversation, rendered with the checkpoint's chat template.
-    Messages(Vec<Message>),
-    /// Tokens as they are.
-    Tokens(Vec<u32>),
-}
 
 /// A stage of loading, for showing progress.
 #[derive(Clone, Debug)]
@@ -54,56 +47,6 @@ pub struct LoadProgress<'a> {
     pub done: usize,
     /// Layers of the model.
     pub total: usize,
-}
-
-/// What an engine has loaded.
-#[derive(Clone, Debug)]
-pub struct EngineInfo {
-    /// Where the target came from.
-    pub directory: PathBuf,
-    /// What the files of target and draft models say wrongly of themselves, without harm; answers' warnings repeat it.
-    pub notes: Vec<String>,
-    /// The target's shape and settings.
-    pub target: ModelConfig,
-    /// The precision of its matrices.
-    pub format: MatrixFormat,
-    /// Bytes of its weights.
-    pub weight_bytes: u64,
-    /// How its cache and the draft models' hold keys and values.
-    pub cache_format: CacheFormat,
-    /// Bytes that a token takes in the target's cache.
-    pub cache_bytes_per_token: u64,
-    /// The names of the draft models.
-    pub drafts: Vec<String>,
-    /// Every drafter there is. Skip plans beyond the one that was set can be asked for as well.
-    pub drafters: Vec<DrafterChoice>,
-    /// Depths of the target's trained exits, rising.
-    pub exits: Vec<usize>,
-    /// Lower precisions that the target was loaded in as well.
-    pub lower_precisions: Vec<QuantizedFormat>,
-    /// The instruction set of the kernels, or `burn` on devices without them.
-    pub instruction_set: String,
-    /// Processor threads in use.
-    pub threads: usize,
-    /// Whether the promise of identical bits holds on this device.
-    pub exact: bool,
-    /// Whether a router judges prompts.
-    pub router: RouterState,
-    /// What tells the energy that answers take, and may be asked by others too.
-    pub meter: Meter,
-    /// The file that a digest of each answer is added to, if one is kept.
-    pub journal: Option<PathBuf>,
-}
-
-/// Whether a router judges prompts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouterState {
-    /// The one beside the target does.
-    Used,
-    /// There is none, or it was to be left out.
-    Absent,
-    /// The one beside the target cannot be used, and `auto` goes by measurements alone: why, in a sentence.
-    Refused(String),
 }
 
 /// A loaded target with what drafts for it. Dropping it waits for the answers that were asked for, unless they were dropped, and
@@ -182,7 +125,7 @@ impl Engine {
             }
             let format = MatrixFormat::Quantized(draft);
             if format.bits() >= target.format().bits() {
-                return Err(Error::SelfDraftNotLower { draft, target: target.format() });
+                return Err(LossyError::NotLower { draft, target: target.format() }.into());
             }
             let lower = place(directory, &checkpoint, Some(format))?;
             let lower = match &exits {
@@ -238,8 +181,8 @@ impl Engine {
                 let state = if advisor.is_some() { RouterState::Used } else { RouterState::Absent };
                 (advisor.map(|advisor| advisor.with_state(config.online_state.as_deref(), config.frozen)), state)
             }
-            Err(Error::Router(error)) => (None, RouterState::Refused(error.to_string())),
-            Err(other) => return Err(other),
+            Err(OpenError::Router(error)) => (None, RouterState::Refused(error.to_string())),
+            Err(OpenError::Checkpoint(error)) => return Err(error.into()),
         };
         let draft_names = drafts.iter().map(|draft| draft.name.clone()).collect();
         let catalog = Catalog::new(Arc::clone(&target), drafts, quantized, config.skip_plan.clone());
@@ -335,8 +278,8 @@ impl Engine {
     /// Dropping the result cancels the answer within a step; [`Generation::cancel`] does too, and keeps what there is.
     ///
     /// # Errors
-    /// If the prompt or the settings cannot be used, or [`Error::Busy`] if 64 requests wait already. What goes wrong
-    /// later comes through the stream.
+    /// If the prompt or the settings cannot be used, or [`Error::Busy`] if 64 requests wait already that were not
+    /// cancelled. What goes wrong later comes through the stream.
     pub fn generate(&self, prompt: Prompt, config: &GenerationConfig) -> Result<Generation, Error> {
         config.validate()?;
         self.check_drafter(&config.drafter)?;

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Error;
 use super::worker::Job;
-use crate::error::Error;
 
 /// Requests that may wait while one is answered. Each holds its prompt's tokens, so an endless queue would be memory
-/// without a bound, and who waits behind that many answers is better told at once.
+/// without a bound, and who waits behind that many answers is better told at once. Cancelled ones do not count: nobody waits
+/// long for an answer without tokens, and who keeps one holds on to it.
 pub(super) const MOST_WAITING: usize = 64;
 
 /// A queue that [`Engine::generate`](super::Engine::generate) fills and the decode thread empties.
@@ -29,7 +30,7 @@ impl Queue {
     /// Adds a request.
     ///
     /// # Errors
-    /// If too many wait already, those left out whose answers are no longer wanted; or if nobody takes requests any more.
+    /// If too many wait already that were neither cancelled nor dropped; or if nobody takes requests any more.
     pub(super) fn push(&self, job: Job) -> Result<(), Error> {
         let mut state = self.lock();
         if state.closed {
@@ -38,7 +39,7 @@ impl Queue {
         if state.jobs.len() >= MOST_WAITING {
             state.jobs.retain(|job| !job.events.is_closed());
         }
-        if state.jobs.len() >= MOST_WAITING {
+        if state.jobs.iter().filter(|job| !job.canceller.is_cancelled()).count() >= MOST_WAITING {
             return Err(Error::Busy { waiting: MOST_WAITING });
         }
         state.jobs.push_back(job);
@@ -127,6 +128,25 @@ mod tests {
         queue.push(job(1000, wanted)).unwrap();
         let kept = std::iter::from_fn(|| queue.lock().jobs.pop_front());
         assert!(kept.filter(|job| !job.events.is_closed()).map(|job| job.prompt[0]).eq([0, 1000]));
+    }
+
+    /// Each still gets its answer, without tokens, in its turn.
+    #[test]
+    fn requests_that_were_cancelled_make_room_and_keep_their_place() {
+        let (queue, (events, _answer)) = (Queue::new(), unbounded_channel());
+        let first = job(0, events.clone());
+        let canceller = first.canceller.clone();
+        queue.push(first).unwrap();
+        for number in 1..MOST_WAITING as u32 {
+            queue.push(job(number, events.clone())).unwrap();
+        }
+        assert!(matches!(queue.push(job(99, events.clone())), Err(Error::Busy { .. })));
+        canceller.cancel();
+        queue.push(job(100, events.clone())).unwrap();
+        assert!(matches!(queue.push(job(101, events)), Err(Error::Busy { waiting: MOST_WAITING })));
+        queue.close();
+        let all = std::iter::from_fn(|| queue.pop()).map(|job| job.prompt[0]);
+        assert_eq!(all.collect::<Vec<_>>(), (0..MOST_WAITING as u32).chain([100]).collect::<Vec<_>>());
     }
 
     #[test]

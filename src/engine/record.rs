@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::stream::{Answer, Canceller, Event, FinishReason};
+use super::Error;
+use super::stream::{Canceller, Event};
+use crate::answer::{Answer, FinishReason};
 use crate::certificate::Certified;
 use crate::drafters::DrafterChoice;
-use crate::error::Error;
 use crate::lossy::LossyPlan;
 use crate::meters::{Energy, UNAVAILABLE};
 use crate::report::{Adaptations, BIT_IDENTICAL, PlanReport, QualityMetrics, Report, Speculation};

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::error::Error;
-use crate::report::Report;
+use super::Error;
+use crate::answer::Answer;
 
 /// What happens while an answer is made.
 #[derive(Clone, Debug)]
@@ -36,18 +35,6 @@ pub enum Event {
     },
 }
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FinishReason {
-    /// A stop token or a stop text.
-    Stop,
-    /// As many tokens as asked for, or as fit into the context.
-    Length,
-    /// [`Generation::cancel`] or a [`Canceller`] ended it: what there was by then is the answer.
-    Cancelled,
-}
-
 /// Ends an answer early, from any thread: see [`Generation::canceller`].
 #[derive(Clone, Debug, Default)]
 pub struct Canceller(Arc<AtomicBool>);
@@ -63,21 +50,6 @@ impl Canceller {
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// A whole answer.
-#[derive(Clone, Debug, Serialize)]
-pub struct Answer {
-    /// The prompt's tokens.
-    pub prompt_tokens: Vec<u32>,
-    /// The new tokens, a final stop token included.
-    pub tokens: Vec<u32>,
-    /// The new text, without stop token or stop text.
-    pub text: String,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-    /// What happened.
-    pub report: Report,
 }
 
 /// An answer in the making. Iterate over it from blocking code, or await [`Generation::recv`] from any async

@@ -9,18 +9,19 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
+use super::Error;
 use super::importance::{self, Texts};
 use super::lane::Lanes;
 use super::queue::Queue;
 use super::record::{Circumstances, Events, Record};
-use super::stream::{Answer, Canceller, Event};
+use super::stream::{Canceller, Event};
 use super::{EngineInfo, RouterState};
+use crate::answer::Answer;
 use crate::certificate::Certified;
 use crate::checkpoint::MappedFiles;
 use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
-use crate::error::Error;
 use crate::journal::{Entry, Journal};
 use crate::lossy::{self, LossyPlan, Means};
 use crate::meters::{Meter, MeterError};

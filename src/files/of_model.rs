@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::error::{shown, shown_path};
-use crate::files::{self, ReadError};
+use super::ReadError;
+use crate::visible::{shown, shown_path};
 
 /// Why a file of a model directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ impl FileError {
 
 /// The text of the file at `path`, which may have `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    files::read_text(path, limit).map_err(|error| FileError::of(path, error))
+    super::read_text(path, limit).map_err(|error| FileError::of(path, error))
 }
 
 /// The text of the JSON file at `path`, which may have `limit` bytes.

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Kind, ReadError, WriteError, open_plain, patient_options, write_file};
-use crate::checkpoint::shown_path;
+use crate::visible::shown_path;
 
 /// The file that marks a folder.
 pub const MARK: &str = ".made-by-paceline";

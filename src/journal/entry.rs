@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::now;
-use crate::engine::Answer;
+use crate::answer::Answer;
 use crate::lossy::LossyPlan;
 use crate::report::BIT_IDENTICAL;
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::entry::{Adaptation, Entry};
 use super::period::Period;
-use crate::checkpoint::shown_path;
+use crate::visible::shown_path;
 
 /// What the energy of plain decoding is taken to be: it was not measured.
 const ASSUMPTION: &str =

@@ -16,7 +16,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use super::{Count, Counted, EnergyMeter};
-use crate::checkpoint::shown;
+use crate::visible::shown;
 
 /// Ten updates of a card's counter.
 const RESOLUTION: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::system::{self, Read, numbered};
 use super::{Count, Counted, EnergyMeter};
-use crate::checkpoint::shown_path;
+use crate::visible::shown_path;
 
 /// Ten updates of a counter: what was counted between two of them is off by a tenth at most.
 const RESOLUTION: Duration = Duration::from_millis(10);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{shown, shown_path};
+use crate::visible::{shown, shown_path};
 
 /// Where Linux shows its devices by class.
 pub const ROOT: &str = "/sys/class";

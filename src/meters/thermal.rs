@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::nvml::{self, Gpu};
 use super::system::{self, ROOT, numbered};
-use crate::checkpoint::shown;
 use crate::model::DeviceName;
+use crate::visible::shown;
 
 /// What is believed, in degrees Celsius. Inputs that nothing is connected to tell the ends of their range: -128, 127, 255.
 const BELIEVED: std::ops::RangeInclusive<f64> = -40.0..=125.0;

@@ -12,8 +12,7 @@ use super::files::{StateError, StateFile, TakenUp, open_router};
 use super::identity::{identities, written};
 use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
-use crate::checkpoint::Checkpoint;
-use crate::error::Error;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -106,17 +105,28 @@ impl Advice {
     }
 }
 
+/// Why the router beside a target was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The router cannot be used, and the target can.
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    /// A model cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
 impl Advisor {
     /// The router beside a target, if there is one and it is for this target, tokenizer and drafts.
     ///
     /// # Errors
-    /// [`Error::Router`] where the router cannot be used, which leaves the target usable; others where a model cannot be read.
+    /// [`OpenError::Router`] where the router cannot be used, which leaves the target usable; others where a model cannot be read.
     pub fn open(
         directory: &Path,
         checkpoint: &Checkpoint,
         tokenizer: &Tokenizer,
         drafts: &[PathBuf],
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<Self>, OpenError> {
         let Some(router) = open_router(directory)? else { return Ok(None) };
         let hashes = identities(checkpoint, drafts)?;
         let identity = |drafter: &str| {

@@ -9,8 +9,8 @@ use paceline_router::online::MOST_BYTES;
 use paceline_router::router::{self, ROUTER};
 use paceline_router::{Online, OnlineError, Router, RouterError};
 
-use crate::checkpoint::shown_path;
 use crate::files::{self, AtomicFile, LockError, LockKind, ReadError, WriteError, lock_file_of, where_it_leads};
+use crate::visible::shown_path;
 
 /// Reads the router in a model directory; `None` if there is none.
 ///

@@ -7,7 +7,7 @@ pub mod identity;
 pub mod reader;
 pub mod surface;
 
-pub use advisor::{Advice, Advisor, ExpectedQuality, Shown};
+pub use advisor::{Advice, Advisor, ExpectedQuality, OpenError, Shown};
 pub use files::{StateError, open_router, read_state};
 pub use identity::identities;
 pub use reader::{Reader, RequestHints, Watched};

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::jinja::{Failure, Inputs, Rendered, Template, Trouble};
 use super::message::Message;
 use super::{Settings, StoredTemplate, TextError};
-use crate::checkpoint::{FileError, read_text};
+use crate::files::of_model::{FileError, read_text};
 
 /// A model's chat template.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl ChatTemplate {
         if ignored.is_empty() {
             return Vec::new();
         }
-        let path = crate::checkpoint::shown_path(&self.path);
+        let path = crate::visible::shown_path(&self.path);
         vec![format!(
             "The chat template of {path} does not look at {}, so the model sees nothing of it.",
             ignored.join(", ")

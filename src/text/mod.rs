@@ -21,8 +21,9 @@ pub use self::chat::{ChatTemplate, RenderedChat};
 pub use self::guard::panic_is_caught;
 pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;
-use crate::checkpoint::{FileError, read_json_if_there, shown, shown_path};
 use crate::files::Object;
+use crate::files::of_model::{FileError, read_json_if_there};
+use crate::visible::{shown, shown_path};
 
 /// Real files have kilobytes, those with thousands of added tokens a few megabytes.
 const LARGEST_SETTINGS: u64 = 16 << 20;

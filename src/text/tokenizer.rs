@@ -8,7 +8,7 @@ use tokenizers::AddedToken;
 use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
 use super::{Settings, TextError};
-use crate::checkpoint::{FileError, read_json_text};
+use crate::files::of_model::{FileError, read_json_text};
 
 /// Real files have up to a few tens of megabytes.
 const LARGEST_TOKENIZER: u64 = 256 << 20;

@@ -3,6 +3,7 @@
 //! One test program, so that burn is linked once. `support` finds fixtures and makes random checkpoints.
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
+mod arrows;
 mod cancelling;
 mod certificates;
 mod changed_files;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paceline::engine::RouterState;
+use paceline::info::RouterState;
 use paceline::{
     DrafterChoice, Engine, EngineConfig, GenerationConfig, Message, Profile, Prompt, Quality, SamplingConfig, SelfDraft,
 };

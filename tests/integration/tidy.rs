@@ -25,7 +25,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-fn sources() -> impl Iterator<Item = (PathBuf, String)> {
+pub(crate) fn sources() -> impl Iterator<Item = (PathBuf, String)> {
     let files = files().into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
     files.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(path).unwrap()))
 }
@@ -80,16 +80,37 @@ fn layers_know_only_what_is_below_them() {
     assert!(manifest.contains("unsafe_code = \"forbid\""));
 }
 
-/// ARCHITECTURE.md names the test that holds each invariant: `file.rs::test`.
+/// What is printed elsewhere is no failure where nobody takes it, and gives orders to a terminal.
+#[test]
+fn all_that_programs_print_goes_through_one_module() {
+    let ways = ["print!(", "println!(", "io::stdout()", "stderr().lock()", "stderr().write"];
+    let may = ["src/command/output.rs", "src/command/progress.rs", "src/cli/terminal.rs"];
+    for (path, text) in sources() {
+        let shown = path.to_string_lossy();
+        let is_program = shown.starts_with("src/") || shown.contains("/src/");
+        if !is_program || shown.contains("tests") || shown.starts_with("kernels/") || may.contains(&&*shown) {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            assert!(!ways.iter().any(|way| line.contains(way)), "{shown} prints by itself: {line}");
+        }
+    }
+}
+
+/// docs/promises.md names the tests that hold each promise, ARCHITECTURE.md those of its invariants: `file.rs::test`.
 #[test]
 fn invariants_name_tests_that_exist() {
-    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let names: Vec<(&str, &str)> =
-        text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")).collect();
-    assert!(names.len() >= 8, "ARCHITECTURE.md names {} tests", names.len());
-    for (file, test) in names {
-        let source = std::fs::read_to_string(root().join(format!("{file}.rs")))
-            .unwrap_or_else(|_| panic!("ARCHITECTURE.md names {file}.rs, which is not there"));
-        assert!(source.contains(&format!("fn {test}(")), "{file}.rs has no test {test}");
+    for (page, least) in [("docs/promises.md", 90), ("ARCHITECTURE.md", 4)] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let names: Vec<(&str, &str)> =
+            text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")).collect();
+        assert!(names.len() >= least, "{page} names {} tests", names.len());
+        for (file, test) in names {
+            let source = std::fs::read_to_string(root().join(format!("{file}.rs")))
+                .unwrap_or_else(|_| panic!("{page} names {file}.rs, which is not there"));
+            assert!(source.contains(&format!("fn {test}(")), "{file}.rs has no test {test}");
+        }
     }
 }

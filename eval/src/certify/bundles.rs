@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use paceline::engine::EngineInfo;
+use paceline::info::EngineInfo;
 use paceline::{DrafterChoice, GenerationConfig, Quality};
 use paceline_router::Lossy;
 

@@ -6,10 +6,12 @@ use paceline_kernels::QuantizedFormat;
 
 use crate::certificate::CertificateError;
 use crate::checkpoint::CheckpointError;
-use crate::drafters::{ChoiceError, DrafterChoice};
+use crate::config::ConfigError;
+use crate::drafters::ChoiceError;
 use crate::journal::JournalError;
+use crate::lossy::LossyError;
 use crate::meters::MeterError;
-use crate::model::{DeviceError, LayerChoiceError, MatrixFormat, ModelError, SkipError};
+use crate::model::{DeviceError, ModelError, SkipError};
 use crate::sampling::SamplingError;
 use crate::text::TextError;
 use crate::text::stream::StreamError;
@@ -32,11 +34,13 @@ pub enum Error {
     #[error(transparent)]
     Sampling(#[from] SamplingError),
     #[error(transparent)]
-    Router(#[from] paceline_router::RouterError),
-    #[error(transparent)]
     Drafter(#[from] ChoiceError),
     #[error(transparent)]
     Meter(#[from] MeterError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Lossy(#[from] LossyError),
     #[error(
         "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."
     )]
@@ -47,8 +51,6 @@ pub enum Error {
         "This engine keeps no journal, so past answers are not known: set `journal` to a file when the engine is loaded."
     )]
     NoJournal,
-    #[error("The configuration cannot be used: {0}")]
-    Config(String),
     #[error(
         "Draft model {} has another vocabulary than {}: a draft must share the target's tokenizer, or its tokens mean something else; choose another draft.",
         draft.display(), target.display()
@@ -66,27 +68,10 @@ pub enum Error {
     Skip(#[from] SkipError),
     #[error("`self:{0}` is not loaded: name the precision when the engine is loaded, as in `self-draft = [\"{0}\"]`.")]
     NoSelfDraft(QuantizedFormat),
-    #[error(
-        "The target is held as {target}, so {draft} beside it would not be cheaper: choose another drafter or a lower precision, or a higher `--precision`."
-    )]
-    SelfDraftNotLower { draft: QuantizedFormat, target: MatrixFormat },
-    #[error(
-        "`quality = bounded` with a floor of {floor} needs a certificate of this model for that floor or a higher one, and {}: make one with `paceline-eval certify --floor {floor}`, adding a `--floor` for every other one that is to be published with it, and name it with `--certificate`, or choose `exact`, or `best-effort`, which promises nothing.",
-        known_floors(known, refused.as_deref())
-    )]
-    NoCertificate { floor: f64, known: Vec<f64>, refused: Option<String> },
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("`exit-threshold` needs an exit that was trained{}: {}.", asked_exit(asked), trained_exits(trained))]
-    UntrainedExit { asked: DrafterChoice, trained: Vec<usize> },
     #[error("The text for `importance-text` in {} cannot be used: {reason}; name a text in UTF-8 like those that the model is for.", path.display())]
     ImportanceText { path: PathBuf, reason: String },
-    #[error(transparent)]
-    Layers(#[from] LayerChoiceError),
-    #[error(
-        "`lower-precision` asks for {0}, which is not loaded: name it when the engine is loaded, as in `self-draft = [\"{0}\"]`."
-    )]
-    NotLoadedLower(QuantizedFormat),
     #[error("The prompt is empty, and this model's tokenizer adds nothing to an empty text: write a prompt.")]
     EmptyPrompt,
     #[error(
@@ -121,40 +106,11 @@ pub enum Error {
     Internal,
 }
 
-fn known_floors(known: &[f64], refused: Option<&str>) -> String {
-    let there = if known.is_empty() {
-        "there is none".to_owned()
-    } else {
-        let floors: Vec<String> = known.iter().map(f64::to_string).collect();
-        format!("there are only those for {}", floors.join(", "))
-    };
-    match refused {
-        None => there,
-        Some(reason) => format!("{there} that holds here ({})", reason.trim_end_matches('.')),
-    }
-}
-
 fn known_drafts(known: &[String]) -> String {
     if known.is_empty() {
         "none was given; name its directory with `--draft DIR`".to_owned()
     } else {
         format!("choose one of those given: {}", known.join(", "))
-    }
-}
-
-fn asked_exit(asked: &DrafterChoice) -> String {
-    match asked {
-        DrafterChoice::Exit(depth) => format!(", and `exit:{depth}` was not"),
-        _ => String::new(),
-    }
-}
-
-fn trained_exits(trained: &[usize]) -> String {
-    if trained.is_empty() {
-        "this model has none, so train them with `paceline-train exits`, or leave the threshold out".to_owned()
-    } else {
-        let names: Vec<String> = trained.iter().map(|depth| format!("exit:{depth}")).collect();
-        format!("choose one of {}", names.join(", "))
     }
 }
 
