@@ -62,6 +62,8 @@ pub enum JournalError {
         shown_path(.path)
     )]
     Locked { path: PathBuf },
+    #[error("{} is no journal: no line of it is an answer's; name another file with `--journal`.", shown_path(.path))]
+    NoEntries { path: PathBuf },
     #[error(
         "The answer is not in the journal: {} begins like none and was left alone; name another file with `--journal`.",
         shown_path(.path)
@@ -238,7 +240,14 @@ impl Journal {
     fn read(&self) -> Result<Contents, JournalError> {
         let path = self.path.clone();
         match files::read(&self.path, MOST_READ) {
-            Ok(text) => Ok(Contents::of(&text)),
+            Ok(text) => {
+                let contents = Contents::of(&text);
+                let is_begun = BEGINNINGS.iter().any(|known| text.starts_with(&known[..known.len().min(text.len())]));
+                if contents.entries.is_empty() && contents.dropped.is_none() && !is_begun {
+                    return Err(JournalError::NoEntries { path });
+                }
+                Ok(contents)
+            }
             Err(ReadError::Absent) => Err(JournalError::Missing { path }),
             Err(ReadError::NotPlain(_)) => Err(JournalError::NoFile { path }),
             Err(ReadError::TooLarge { .. }) => Err(JournalError::TooLarge { path }),

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod certificate;
 pub mod checkpoint;
 pub mod checksum;
+#[cfg(feature = "cli")]
 pub mod command;
 pub mod config;
 pub mod drafters;

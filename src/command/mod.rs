@@ -63,7 +63,7 @@ pub fn run<Arguments: clap::Parser>(
     match command(arguments) {
         Ok(code) => code,
         Err(Failure { error, usage }) => {
-            output::note(&error.to_string());
+            output::note(&told(&error));
             match (error.downcast_ref(), signals::received()) {
                 (Some(Ended(signal)), _) => signal.exit_code(),
                 // A hangup takes the terminal away: then output fails because of it.
@@ -72,6 +72,15 @@ pub fn run<Arguments: clap::Parser>(
             }
         }
     }
+}
+
+/// The message of a failure, with its cause where it does not tell it itself.
+fn told(error: &anyhow::Error) -> String {
+    let (message, cause) = (error.to_string(), error.root_cause().to_string());
+    if message.contains(cause.trim_end_matches('.')) {
+        return message;
+    }
+    format!("{} ({}).", message.trim_end_matches('.'), cause.trim_end_matches('.'))
 }
 
 /// Panics that become errors are not reported as well. A program may say so for its process; the library may not.
@@ -123,7 +132,18 @@ fn usage_sentence(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::usage_sentence;
+    use super::{told, usage_sentence};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("the disk is gone");
+        let error = anyhow::Error::new(cause()).context("The folder x cannot be made; name another");
+        assert_eq!(told(&error), "The folder x cannot be made; name another (the disk is gone).");
+        let itself =
+            anyhow::Error::new(cause()).context("The folder x cannot be made: the disk is gone; name another.");
+        assert_eq!(told(&itself), "The folder x cannot be made: the disk is gone; name another.");
+        assert_eq!(told(&cause().into()), "the disk is gone");
+    }
 
     #[test]
     fn wrong_usage_is_told_in_one_sentence() {

@@ -164,13 +164,29 @@ fn is_null(found: &Metadata) -> bool {
     }
 }
 
+/// Whether a pipe lies in no folder, so that nobody can open its other end any more: one that is empty has ended.
+fn is_nameless(pipe: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        /// The kernel's own file system of pipes (`linux/magic.h`).
+        const PIPEFS_MAGIC: u64 = 0x5049_5045;
+        rustix::fs::fstatfs(pipe)
+            .is_ok_and(|system| u64::try_from(system.f_type).is_ok_and(|kind| kind == PIPEFS_MAGIC))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pipe;
+        false
+    }
+}
+
 fn read_pipe(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
     let pipe = patient_options().read(true).open(path)?;
     match Kind::of(&pipe.metadata()?) {
         Kind::Pipe => {}
         kind => return Err(ReadError::NotPlain(kind)),
     }
-    let (mut bytes, mut is_written_to) = (Vec::new(), false);
+    let (mut bytes, mut is_written_to) = (Vec::new(), is_nameless(&pipe));
     let (started, mut part) = (Instant::now(), vec![0; 1 << 16]);
     loop {
         match (&pipe).read(&mut part) {

@@ -160,6 +160,21 @@ fn damaged_lines_are_left_out_and_counted() {
 }
 
 #[test]
+fn a_file_of_something_else_is_no_journal() {
+    let (_folder, journal) = journal(&[entry(1)]);
+    for other in ["{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n", "text", "[1]\n"] {
+        fs::write(journal.path(), other).unwrap();
+        let message = journal.stats(Period::All, DAY).unwrap_err().to_string();
+        assert!(message.contains("journal.jsonl is no journal") && message.contains("--journal"), "{message}");
+    }
+    // One that was begun, and ended before its first line did.
+    for begun in ["", "{\"a", "{\"at\":17900"] {
+        fs::write(journal.path(), begun).unwrap();
+        assert_eq!(journal.stats(Period::All, DAY).unwrap().all.answers, 0);
+    }
+}
+
+#[test]
 fn what_is_too_large_loses_its_older_half_and_says_so() {
     let (_folder, mut journal) = journal(&[]);
     journal.largest = 20_000;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Run, answer, file, generate};
+use crate::{Run, answer, file, fixture, generate};
 
 fn run(content: impl AsRef<[u8]>, more: &[&str]) -> Run {
     let (_directory, path) = file(content);
@@ -114,6 +114,21 @@ fn a_file_without_prompts_is_refused() {
     for content in ["", "\n \r\n\n", "\u{feff}"] {
         run(content, &["--json"]).fails(1, &["holds no prompts", "object a line"]);
     }
+}
+
+/// A pipe that has ended before it was opened again by its name.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_empty_pipe_holds_no_prompts() {
+    let line = format!(
+        "printf '' | {} generate --model {} --prompts /dev/stdin",
+        env!("CARGO_BIN_EXE_paceline"),
+        fixture("llama-tied")
+    );
+    let output = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("/dev/stdin holds no prompts"), "{told}");
 }
 
 #[test]

@@ -168,3 +168,46 @@ fn no_further_crate_comes_in_two_versions() {
     let found: BTreeSet<&str> = versions.iter().filter(|(_, all)| all.len() > 1).map(|(name, _)| *name).collect();
     assert_eq!(found, known, "a crate comes in two versions that did not, or no longer does: see `cargo tree -d`");
 }
+
+/// The packages that cargo would build with these arguments, each with its features; `None` where it would have to fetch some.
+fn built(arguments: &[&str]) -> Option<BTreeMap<String, BTreeSet<String>>> {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(ROOT).args(["tree", "--locked", "--offline", "--prefix", "none", "-f", "{p}|{f}"]);
+    let output = command.args(arguments).output().ok().filter(|output| output.status.success())?;
+    let mut packages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else { continue };
+        packages.entry(package.to_owned()).or_default().insert(features.to_owned());
+    }
+    Some(packages)
+}
+
+/// README's two commands build burn, and all else that both need, once: no package has other features in one than in the other.
+#[test]
+fn both_commands_of_the_readme_share_their_builds() {
+    let run = built(&["-p", "paceline", "-e", "normal,build"]);
+    let Some((run, test)) = run.zip(built(&["--workspace", "-e", "normal,build,dev"])) else {
+        eprintln!("skipped: cargo would have to fetch packages");
+        return;
+    };
+    assert!(run.len() > 100 && run.keys().any(|package| package.starts_with("burn v")), "{}", run.len());
+    for (package, features) in &run {
+        assert_eq!(
+            test.get(package),
+            Some(features),
+            "{package} is built twice: ask for the same features in Cargo.toml"
+        );
+    }
+}
+
+/// Who uses the library alone builds nothing of the command line.
+#[test]
+fn the_library_alone_has_no_command_line() {
+    let Some(alone) = built(&["-p", "paceline", "-e", "normal", "--no-default-features"]) else {
+        eprintln!("skipped: cargo would have to fetch packages");
+        return;
+    };
+    for package in ["clap v", "anyhow v", "signal-hook v", "unicode-width v"] {
+        assert!(!alone.keys().any(|known| known.starts_with(package)), "{package}");
+    }
+}

@@ -189,11 +189,10 @@ fn dropping_the_stream_cancels_the_answer() {
 
 #[test]
 fn answers_can_be_awaited() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let engine = engine();
     let config = GenerationConfig { max_new_tokens: 20, ..GenerationConfig::default() };
     let expected = answer(&engine, "A paceline is", &config).tokens;
-    runtime.block_on(async {
+    pollster::block_on(async {
         // Two at once, read in turn.
         let mut first = engine.generate(text("A paceline is"), &config).unwrap();
         let mut second = engine.generate(text("A paceline is"), &config).unwrap();

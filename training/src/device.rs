@@ -28,7 +28,10 @@ impl Place {
         let compute = Compute::open(device, threads)?;
         let kernels = match &compute {
             Compute::Kernels(kernels) => Arc::clone(kernels),
-            Compute::Burn(_) => Arc::new(Kernels::new(threads).context("The worker threads could not be started")?),
+            Compute::Burn(_) => Arc::new(
+                Kernels::new(threads)
+                    .context("The worker threads could not be started; ask for fewer with `--threads`")?,
+            ),
         };
         Ok(Self { compute, kernels })
     }

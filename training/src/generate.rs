@@ -19,8 +19,10 @@ const VALIDATION: usize = 600;
 /// When they cannot be written.
 pub fn run(job: &Job) -> anyhow::Result<Outcome> {
     let folder = job.out().join("tasks");
-    let make_folder =
-        || fs::create_dir_all(&folder).with_context(|| format!("The folder {} cannot be made", folder.display()));
+    let make_folder = || {
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("The folder {} cannot be made; name another one with `--out`", folder.display()))
+    };
     let mut outcome = Outcome::Kept;
     let data = &job.recipe.data;
     // A category and level has no task of a number twice: each source begins where the ones before it ended at most.

@@ -176,7 +176,9 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let costs = costs::measure(&Engine::load(&config)?, &tracer, &questions, threads)?;
     write_file(&folder.join("costs.json"), serde_json::to_string_pretty(&costs)?.as_bytes())?;
     let rows = table::rows(&all, &heading.sources, &costs, &heading.work);
-    table::save(&table, &rows).with_context(|| format!("The table {} cannot be written", table.display()))?;
+    table::save(&table, &rows).with_context(|| {
+        format!("The table {} cannot be written; make room and call the step again", table.display())
+    })?;
     output::print(&table::summary(&rows))?;
     job.mark_done("traces", made_of)?;
     Ok(Outcome::Made)

@@ -145,8 +145,8 @@ const MOST_BYTES: u64 = 16 << 30;
 /// # Errors
 /// When it is not there or damaged.
 pub fn open(path: &Path) -> anyhow::Result<(Heading, Vec<Trace>)> {
-    let bytes =
-        files::read(path, MOST_BYTES).with_context(|| format!("The traces {} cannot be read", path.display()))?;
+    let bytes = files::read(path, MOST_BYTES)
+        .with_context(|| format!("The traces {} cannot be read; run `paceline-train traces` again", path.display()))?;
     read(&bytes).with_context(|| {
         format!(
             "The traces {} are damaged; remove the file, and `paceline-train traces` makes it again",
