@@ -38,7 +38,7 @@ pub(super) fn fill(text: &str, values: &[Value], named: &Dict, budget: &Budget) 
     Ok(Value::Text(out.finish().into()))
 }
 
-/// What stands between braces.
+/// The field behind a `{`.
 fn field(letters: &mut Peekable<Chars<'_>>) -> Outcome<String> {
     let mut field = String::new();
     loop {

@@ -22,7 +22,7 @@ pub(super) const ENTRY: usize = 48;
 /// What is left to spend.
 pub(super) struct Budget {
     left: Cell<u64>,
-    /// What there was at first, and how often something was taken.
+    /// The bytes at first, and the number of payments.
     #[cfg(test)]
     taken: (u64, Cell<u64>),
 }

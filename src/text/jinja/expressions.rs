@@ -253,6 +253,7 @@ fn pairs(mut call: Call, budget: &Budget) -> Outcome<Vec<(Value, Value)>> {
             entries = dict.all().to_vec();
         }
         Some(list) => {
+            list.defined()?;
             for pair in iterate(&list, budget)? {
                 match &iterate(&pair, budget)?[..] {
                     [key, value] => put(&mut entries, key.clone(), value.clone(), budget)?,

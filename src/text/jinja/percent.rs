@@ -41,7 +41,7 @@ struct Filling<'v, 'b> {
 }
 
 impl Filling<'_, '_> {
-    /// What stands behind a `%`.
+    /// A conversion, behind its `%`.
     fn field(&mut self) -> Outcome<()> {
         let named = self.named()?;
         let mut spec = self.flags();
@@ -137,7 +137,7 @@ fn write(value: &Value, kind: char, mut spec: Spec, out: &mut Text<'_>) -> Outco
     }
 }
 
-/// What `%c` writes: a text of one character, or the character of a number.
+/// The character of `%c`: a text of one, or the one with a number.
 fn character(value: &Value) -> Outcome<Arc<str>> {
     let text = match value.as_text() {
         Some(text) => Some(Arc::clone(text)).filter(|text| text.chars().nth(1).is_none() && !text.is_empty()),

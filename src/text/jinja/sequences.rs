@@ -9,7 +9,7 @@ use super::methods;
 use super::value::{List, Sequence, Value};
 use super::{Failure, Outcome};
 
-/// What a loop walks over: a list of the items of a value.
+/// The items of a value as a list to walk over; of a generator they are not taken yet.
 pub(super) fn walked(value: &Value, budget: &Budget) -> Outcome<Rc<List>> {
     match value {
         Value::List(list) => Ok(Rc::clone(list)),

@@ -55,12 +55,12 @@ fn templates_of_a_file_are_rendered_as_transformers_renders_them() {
     assert!(different.is_empty(), "{} of {count}:\n{}", different.len(), different.join("\n"));
 }
 
-/// What rendering a template took: its text or why it failed, and what was spent on it.
+/// A rendering: its text or why it failed, and its price.
 struct Rendering {
     text: Result<String, String>,
     /// Bytes of the budget.
     spent: u64,
-    /// How often something was paid for, however little.
+    /// Payments, however small.
     payments: u64,
 }
 
@@ -92,7 +92,7 @@ fn render(source: &str) -> Rendering {
     render_on(source, "hello")
 }
 
-/// What Python renders and this does not, rather than render something else.
+/// Templates that Python renders and this refuses, rather than render something else.
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (source, name) in [

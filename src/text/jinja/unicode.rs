@@ -1,4 +1,4 @@
-//! What Python knows of single letters and Rust's standard library does not.
+//! Properties of letters that Python has and Rust's standard library lacks.
 //!
 //! The tables are those of Python 3.11, which has Unicode 14. Letters that were added since are what Rust takes them for.
 

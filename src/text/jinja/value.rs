@@ -289,7 +289,10 @@ impl Value {
             return Ok(Some(left.cmp(right)));
         }
         match (self, other) {
-            (Self::List(left), Self::List(right)) if self.type_name() == other.type_name() => {
+            (Self::List(left), Self::List(right))
+                if left.is_tuple() && right.is_tuple()
+                    || left.sequence == Sequence::List && right.sequence == Sequence::List =>
+            {
                 for (left, right) in left.items.iter().zip(&right.items) {
                     if !left.equals(right, budget)? {
                         return left.order(right, budget);

@@ -122,11 +122,11 @@ fn chains_of_any_length_are_dropped_without_recursion() {
     }
 }
 
-/// What stands before each random template: a macro, and values of which some would be endless if they were printed.
+/// The start of each random template: a macro, and values of which some would be endless if they were printed.
 const BEFORE: &str = "{% macro m(x) %}{{ x }}{% endmacro %}{% set ns = namespace(a='x', b=[1], c={'k': 2}, doubled=[1], tuple=(1,)) %}
 {%- for i in range(60) %}{% set ns.doubled = [ns.doubled, ns.doubled] %}{% set ns.tuple = (ns.tuple, ns.tuple) %}{% endfor %}";
 
-/// What random templates are made of.
+/// Values in random templates.
 const ATOMS: [&str; 24] = [
     "ns.a",
     "ns.b",
@@ -154,7 +154,7 @@ const ATOMS: [&str; 24] = [
     "'é' * 9999 ~ 'b'",
 ];
 
-/// What is made of an expression `X` with another one.
+/// Expressions around a value `X` and another one.
 const WRAPS: [&str; 79] = [
     "X ~ Y",
     "X + Y",
@@ -237,7 +237,7 @@ const WRAPS: [&str; 79] = [
     "[X, Y]|unique|list",
 ];
 
-/// What once took minutes, or never ended: it ends soon, whether it fails or not.
+/// Templates that once took minutes, or never ended. They end soon, whether they fail or not.
 #[test]
 fn what_was_not_paid_for_comes_back() {
     let doubled = "{% set ns = namespace(t=(1,)) %}{% for i in range(60) %}{% set ns.t = (ns.t, ns.t) %}{% endfor %}";

@@ -7,7 +7,7 @@ const SETUP: &str = "{% set t = 'a' * 99999 ~ 'b' %}{% set u = 'a' * 99999 ~ 'c'
 {%- set many = (u,) * 1000 %}{% set items = ['x'] * 1000 %}{% set named = namespace(**{t: 1}) %}
 {%- set pairs = dict(range(200)|batch(2)) %}{% set dots = 'a.' * 1000 ~ 'a' %}{% set commas = ',' * 1000 %}{% set lines = '\n' * 1000 %}{% set key = {t: 1} %}";
 
-/// What a template pays beyond `setup` for an expression, which has to work.
+/// The price of an expression behind `setup`; both have to work.
 fn paid(setup: &str, expression: &str) -> u64 {
     let before = render(setup);
     let after = render(&format!("{setup}{{% set result = {expression} %}}"));
