@@ -1,11 +1,11 @@
-//! What is asked and what is answered, as plain data.
+//! Prompts and answers, as plain data.
 
 use serde::Serialize;
 
 use crate::report::Report;
 use crate::text::Message;
 
-/// What to answer.
+/// Prompt to answer.
 #[derive(Clone, Debug)]
 pub enum Prompt {
     /// A text to continue, tokenized with the special tokens that the checkpoint's tokenizer adds.
@@ -39,6 +39,6 @@ pub struct Answer {
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// What happened.
+    /// Report on how the answer was made.
     pub report: Report,
 }

@@ -28,7 +28,7 @@ pub enum ConfigError {
     Sampling(#[from] SamplingError),
 }
 
-/// What to load and where to run it.
+/// Models to load and the device to run them on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct EngineConfig {
@@ -69,7 +69,7 @@ pub struct EngineConfig {
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
     pub importance_text: Option<PathBuf>,
-    /// What tells the energy that answers take.
+    /// Source of the energy that answers take.
     #[serde(flatten)]
     pub energy: EnergyConfig,
     /// A file that a digest of each answer is added to, without prompts and texts ([`crate::journal`]). Without one none is kept.
@@ -194,36 +194,36 @@ impl From<QuantizedFormat> for SelfDraft {
     }
 }
 
-/// How to answer one prompt.
+/// Settings of the answer to one prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct GenerationConfig {
     /// Tokens to generate at most, at least 1.
     pub max_new_tokens: usize,
-    /// How tokens are picked.
+    /// Settings of how tokens are picked.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
     /// Texts that end the answer; they are not part of it. A special token among them, as in `<|im_end|>`, ends it where the
     /// token comes ([`crate::text::stream`]).
     #[serde(deserialize_with = "one_or_many")]
     pub stop: Vec<String>,
-    /// What the chat template is given beside the messages ([`crate::text::ChatTemplate::render_with`]): `tools`,
+    /// Values given to the chat template beside the messages ([`crate::text::ChatTemplate::render_with`]): `tools`,
     /// `documents`, `enable_thinking`. Prompts that are not messages have no use for it.
     pub template_args: serde_json::Map<String, serde_json::Value>,
     /// Go on after the model's own stop tokens.
     pub ignore_eos: bool,
-    /// What drafts.
+    /// The drafter.
     pub drafter: DrafterChoice,
-    /// How far ahead.
+    /// Tokens to draft ahead.
     pub draft_len: DraftLength,
-    /// What may be given up for speed.
+    /// Quality that may be given up for speed.
     pub quality: Quality,
-    /// What matters: time, energy, both, or memory.
+    /// Priority: time, energy, both, or memory.
     pub profile: Profile,
     /// The same in weights of one's own, instead of the profile.
     #[serde(deserialize_with = "objective")]
     pub weights: Option<Objective>,
-    /// What the request says of itself to the router.
+    /// Hints that the request gives the router about itself.
     #[serde(deserialize_with = "hints")]
     pub hints: RequestHints,
     /// The quality that `bounded` keeps at least, as a share of the target's, from 0 to 1. At 1 the target answers in full, and
@@ -284,7 +284,7 @@ fn objective<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Object
     }
 }
 
-/// What may be given up for speed.
+/// Quality that may be given up for speed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quality {
@@ -326,7 +326,7 @@ impl GenerationConfig {
         Ok(self.sampling.validate()?)
     }
 
-    /// What matters, in weights.
+    /// The priorities, in weights.
     pub fn objective(&self) -> Objective {
         self.weights.unwrap_or_else(|| self.profile.objective())
     }

@@ -40,12 +40,12 @@ use crate::visible::shown_path;
 pub struct WriteError {
     /// The place.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// What to do about it.
+/// The remedy for an error.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there and run the command again",
@@ -58,7 +58,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What lies at a path.
+/// Kind of file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A plain file.

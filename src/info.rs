@@ -1,4 +1,4 @@
-//! What an engine has loaded, as plain data.
+//! Facts about the models that an engine has loaded, as plain data.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,13 @@ use crate::drafters::DrafterChoice;
 use crate::meters::Meter;
 use crate::model::MatrixFormat;
 
-/// What an engine has loaded.
+/// Facts about the models that an engine has loaded.
 #[derive(Clone, Debug)]
 pub struct EngineInfo {
     /// Where the target came from.
     pub directory: PathBuf,
-    /// What the files of target and draft models say wrongly of themselves, without harm; answers' warnings repeat it.
+    /// Harmless errors in what the files of target and draft models say about themselves; answers' warnings repeat
+    /// them.
     pub notes: Vec<String>,
     /// The target's shape and settings.
     pub target: ModelConfig,
@@ -22,7 +23,7 @@ pub struct EngineInfo {
     pub format: MatrixFormat,
     /// Bytes of its weights.
     pub weight_bytes: u64,
-    /// How its cache and the draft models' hold keys and values.
+    /// Format of keys and values in its cache and the draft models'.
     pub cache_format: CacheFormat,
     /// Bytes that a token takes in the target's cache.
     pub cache_bytes_per_token: u64,
@@ -38,17 +39,17 @@ pub struct EngineInfo {
     pub instruction_set: String,
     /// Processor threads in use.
     pub threads: usize,
-    /// Whether the promise of identical bits holds on this device.
+    /// True if the promise of identical bits holds on this device.
     pub exact: bool,
-    /// Whether a router judges prompts.
+    /// State of the router that judges prompts.
     pub router: RouterState,
-    /// What tells the energy that answers take, and may be asked by others too.
+    /// Meter of the energy that answers take, which may be asked by others too.
     pub meter: Meter,
     /// The file that a digest of each answer is added to, if one is kept.
     pub journal: Option<PathBuf>,
 }
 
-/// Whether a router judges prompts.
+/// State of the router that judges prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouterState {
     /// The one beside the target does.

@@ -32,12 +32,12 @@ const LARGEST: u64 = 4 << 20;
 const MOST_READ: u64 = 16 << 20;
 /// Bytes of a journal that is shortened at most: one that was put together by hand may be large.
 const MOST_SHORTENED: u64 = 256 << 20;
-/// How long an answer waits for another process that shortens the journal, which takes milliseconds.
+/// Longest wait of an answer for another process that shortens the journal, which takes milliseconds.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How the first line of a journal begins.
+/// Beginnings of the first line of a journal.
 const BEGINNINGS: [&[u8]; 2] = [b"{\"at\":", b"{\"dropped\":"];
 
-/// What is wrong with a journal, and what to do about it.
+/// Problems with a journal, and what to do about them.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the variants and their fields mean")]
 pub enum JournalError {
@@ -80,8 +80,8 @@ fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the answers of a period come to, by the journal in a file. Answers that the journal no longer holds, and lines that are
-/// damaged, are in its warnings.
+/// Statistics of the answers of a period, by the journal in a file. Answers that the journal no longer holds, and lines
+/// that are damaged, are in its warnings.
 ///
 /// # Errors
 /// If there is no such file, or it cannot be read.
@@ -95,11 +95,11 @@ pub struct Journal {
     path: PathBuf,
     largest: u64,
     patience: Duration,
-    /// Whether the last wait for the lock, in each of its kinds, was in vain.
+    /// True if the last wait for the lock, in each of its kinds, was in vain.
     waited_in_vain: Arc<[AtomicBool; 2]>,
 }
 
-/// What a journal holds.
+/// Contents of a journal.
 #[derive(Debug, Default)]
 struct Contents {
     entries: Vec<Entry>,
@@ -215,7 +215,7 @@ impl Journal {
         write_file(&self.path, &shorter).map_err(|source| JournalError::NotShortened { bytes, source })
     }
 
-    /// What the answers of a period that ends now (milliseconds since 1970) come to.
+    /// Statistics of the answers of a period that ends now (milliseconds since 1970).
     fn stats(&self, period: Period, now: u64) -> Result<AdaptationStats, JournalError> {
         let contents = self.read()?;
         let since = match period {
@@ -256,7 +256,7 @@ impl Journal {
     }
 }
 
-/// Whether it is a device, which takes what is written or says why not.
+/// True if it is a device, which takes what is written or says why not.
 fn is_device(found: &Metadata) -> bool {
     #[cfg(unix)]
     {

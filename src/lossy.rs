@@ -12,7 +12,7 @@ use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::model::{LayerChoiceError, MatrixFormat, SkipPlan};
 
-/// What an answer gives up.
+/// Quality given up by an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum LossyPlan {
     /// Nothing: the tokens are those of plain decoding with the target.
@@ -32,7 +32,7 @@ pub enum LossyPlan {
 }
 
 impl LossyPlan {
-    /// Whether the target runs as it was loaded, so that what it has read of a prompt need not be read again.
+    /// True if the target runs as it was loaded, so that the prompt tokens it has read need not be read again.
     pub fn keeps_target(&self) -> bool {
         matches!(self, Self::None | Self::Exit { .. })
     }
@@ -64,7 +64,7 @@ impl LossyPlan {
     }
 }
 
-/// What decides which plans a loaded target can follow.
+/// Facts that decide which plans a loaded target can follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Means<'a> {
     /// Layers of the target.

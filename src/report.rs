@@ -1,4 +1,4 @@
-//! What happened while an answer was made. Comes with every answer, and is printed by `--json`.
+//! Report on an answer. Comes with every answer, and is printed by `--json`.
 //!
 //! A number that nobody measured is `null` and its source says so; sources are never mixed.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What [`Report::exactness`] says of an answer that gave nothing up.
+/// Value of [`Report::exactness`] for an answer that gave nothing up.
 pub const BIT_IDENTICAL: &str = "bit-identical to plain decoding";
 
 /// The report on one answer. Times are in milliseconds.
@@ -18,7 +18,7 @@ pub struct Report {
     pub time_to_first_token_ms: Option<f64>,
     /// The part of it that the prompt's prefill took.
     pub prefill_ms: f64,
-    /// What the router took after that; `null` where none was asked.
+    /// Time that the router took after that; `null` where none was asked.
     pub routing_ms: Option<f64>,
     /// Time spent drafting.
     pub draft_ms: f64,
@@ -30,17 +30,17 @@ pub struct Report {
     pub energy_net_wh: Option<f64>,
     /// Where these numbers come from: what was measured and how, or the formula of an estimate, or `unavailable`.
     pub energy_source: String,
-    /// What is doubtful about them, in sentences: of most meters that the answer was short.
+    /// Doubts about them, in sentences: of most meters that the answer was short.
     pub energy_doubt: Option<String>,
-    /// Whether the tokens are those of plain decoding, bit for bit, and if not, what was given up.
+    /// Statement that the tokens are those of plain decoding, bit for bit, or of what was given up.
     pub exactness: String,
     /// Which way was taken.
     pub plan: PlanReport,
-    /// What was drafted and accepted.
+    /// Tokens drafted and accepted.
     pub speculation: Speculation,
-    /// What was changed to meet constraints.
+    /// Changes that were made to meet constraints.
     pub adaptations: Adaptations,
-    /// What that did to the quality.
+    /// Effect of these changes on the quality.
     pub quality_metrics: QualityMetrics,
     /// Milliseconds of a target step by its number of rows, as known after this answer.
     pub step_costs_ms: BTreeMap<usize, f64>,
@@ -79,14 +79,14 @@ pub struct PlanReport {
     pub layers_skipped: usize,
     /// The prompt's difficulty, judged by the router.
     pub difficulty: Option<String>,
-    /// What the router expected of each drafter: the effective acceptance of its tokens, with what stopping where it is unsure
-    /// gains; `null` where none was asked.
+    /// Router's expectation of each drafter: the effective acceptance of its tokens, with the gain of stopping where it
+    /// is unsure; `null` where none was asked.
     pub expected_acceptance: Option<BTreeMap<String, f64>>,
     /// Why, in plain words.
     pub why: String,
 }
 
-/// What was drafted and accepted.
+/// Tokens drafted and accepted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Speculation {
     /// Steps of the target after the prefill.
@@ -102,7 +102,7 @@ pub struct Speculation {
     /// Tokens generated per step of the target, those without verification included; their layers are in
     /// [`Report::layer_evaluations`].
     pub tokens_per_step: f64,
-    /// How many drafts had their first, second, .. token accepted.
+    /// Number of drafts that had their first, second, .. token accepted.
     pub accepted_by_position: Vec<u64>,
     /// The same counts for each drafter that was used.
     pub by_drafter: BTreeMap<String, DrafterCounts>,
@@ -121,7 +121,7 @@ pub struct DrafterCounts {
     pub accepted: u64,
 }
 
-/// What was changed to meet constraints.
+/// Changes that were made to meet constraints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adaptations {
     /// The precision that the target answered in.

@@ -13,8 +13,8 @@ fn turns_direction(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a terminal must not get this character from elsewhere: control characters (C0, DEL and C1) but for line break
-/// and tab, and those that turn the writing direction.
+/// True if a terminal must not get this character from elsewhere: control characters (C0, DEL and C1) but for line
+/// break and tab, and those that turn the writing direction.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t')) || turns_direction(c)
 }

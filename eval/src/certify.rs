@@ -336,7 +336,7 @@ fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<
     Ok((goal, draws::draw(bundles, &rows, goal, draws, SEED)))
 }
 
-/// What is loaded. The router stays as it is: what it learns while serving is not certified.
+/// Configuration of the engine. The router stays as it is: what it learns while serving is not certified.
 fn config(flags: &CertifyFlags) -> EngineConfig {
     EngineConfig {
         draft: flags.draft.clone(),

@@ -1,5 +1,5 @@
-//! What Paceline brings and what it costs, offline and with uncertainty: suites are run into rows ([`run`]), rows become
-//! statistics and a report ([`report`]), and lossy plans get their guarantee ([`certify`]).
+//! Benefits and costs of Paceline, measured offline and with uncertainty: suites are run into rows ([`run`]), rows
+//! become statistics and a report ([`report`]), and lossy plans get their guarantee ([`certify`]).
 
 pub mod certify;
 pub mod cli;

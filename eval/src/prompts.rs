@@ -11,7 +11,7 @@ use paceline::files;
 use paceline::{Message, Prompt};
 use serde::Deserialize;
 
-/// How a file of prompts is written; all are JSON lines.
+/// Format of a file of prompts; all are JSON lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
@@ -22,11 +22,12 @@ pub enum Format {
     SpecBench,
     /// `question`, and an `answer` that ends in `#### NUMBER` (Cobbe et al. 2021).
     Gsm8k,
-    /// `task_id` and a `prompt` of code to go on with. What it does is not run, so there is no right answer (Chen et al. 2021).
+    /// `task_id` and a `prompt` of code to continue. The code is not run, so there is no right answer (Chen et al.
+    /// 2021).
     Humaneval,
 }
 
-/// How an answer is checked.
+/// Check of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// The same words.
@@ -38,12 +39,12 @@ pub enum Check {
 }
 
 impl Check {
-    /// How answers of a category of the task sets are checked.
+    /// The check for answers of a category of the task sets.
     pub fn of_task(category: &str, answer: String) -> Self {
         if category == "code" { Self::Lines(answer) } else { Self::Words(answer) }
     }
 
-    /// Whether what was given is right.
+    /// True if the given answer is right.
     pub fn is_right(&self, given: &str) -> bool {
         let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
         match self {
@@ -66,17 +67,17 @@ fn last_number(text: &str) -> Option<String> {
 /// A prompt and what is known of it.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What it is called; no other of the suite is called so.
+    /// Its name, unique in the suite.
     pub id: String,
     /// Its kind; empty if nothing is said.
     pub category: String,
-    /// How hard it is said to be; empty if nothing is said.
+    /// Its stated difficulty; empty if none is stated.
     pub level: String,
-    /// What is asked.
+    /// The prompt.
     pub prompt: Prompt,
     /// The same as text, for a digest.
     pub asked: String,
-    /// How its answer is checked; `None` where no right one is known.
+    /// The check of its answer; `None` where no right one is known.
     pub check: Option<Check>,
 }
 

@@ -56,7 +56,7 @@ pub struct ReportFlags {
 pub struct Findings {
     /// The title.
     pub title: String,
-    /// How the run was made: that of the first part, and of the others what differs.
+    /// Metadata of the run: that of the first part, and the differences of the others.
     pub facts: Facts,
     /// All parts.
     pub parts: Vec<Facts>,
@@ -64,9 +64,9 @@ pub struct Findings {
     pub rows: Vec<Row>,
     /// The plans, the reference first.
     pub plans: Vec<PlanResult>,
-    /// What choosing is worth.
+    /// The worth of choosing a plan by prompt.
     pub regret: Option<Regret>,
-    /// What is doubtful.
+    /// Doubts about the results.
     pub warnings: Vec<String>,
 }
 
@@ -81,22 +81,22 @@ impl Findings {
         self.plans.iter().find(|plan| plan.name == *name)
     }
 
-    /// What the run knows of a plan; nothing of an imported one.
+    /// Metadata of a plan; `None` for an imported one.
     pub fn known(&self, plan: &str) -> Option<&PlanFacts> {
         self.facts.plans.iter().find(|known| known.name == plan)
     }
 
-    /// Whether a plan may change tokens.
+    /// True if a plan may change tokens.
     pub fn is_lossy(&self, plan: &str) -> bool {
         self.known(plan).is_some_and(|known| known.lossy)
     }
 
-    /// Whether a plan is of the run, and not imported.
+    /// True if a plan is of the run, and not imported.
     pub fn is_own(&self, plan: &str) -> bool {
         self.known(plan).is_some()
     }
 
-    /// How many plans have their right answers tested against the reference's.
+    /// Number of plans whose right answers are tested against the reference's.
     pub fn tested(&self) -> usize {
         self.plans.iter().filter(|plan| plan.quality.tests.is_some()).count()
     }
@@ -184,8 +184,9 @@ pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Re
     Ok(findings)
 }
 
-/// Whether a plan leaves the choice of the drafter open: it told what it expected of several, or its settings say so. Where they name
-/// none, the suite's settings for all plans may; then all its answers are drafted by that one, and it chooses nothing.
+/// True if a plan leaves the choice of the drafter open: it recorded its expectations of several, or its settings say
+/// so. Where they name none, the suite's settings for all plans may; then all its answers are drafted by that one, and
+/// it chooses nothing.
 fn is_automatic(findings: &Findings, plan: &str) -> bool {
     let rows = findings.rows_of(plan);
     let used =

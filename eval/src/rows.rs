@@ -1,7 +1,7 @@
-//! What was measured: a row for each prompt, plan and repeat, as CSV.
+//! Measurements: a row for each prompt, plan and repeat, as CSV.
 //!
-//! Rows of other programs are read from CSV with the same names of columns, of which `id`, `plan` and `tokens` are needed; columns that
-//! are missing are unknown.
+//! Rows of other programs are read from CSV with the same names of columns, of which `id`, `plan` and `tokens` are
+//! needed; columns that are missing are unknown.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ pub struct Row {
     pub id: String,
     /// Its kind and level.
     pub category: String,
-    /// How hard it is said to be.
+    /// Its stated difficulty.
     pub level: String,
     /// The plan.
     pub plan: String,
@@ -34,9 +34,9 @@ pub struct Row {
     pub prompt_tokens: usize,
     /// Tokens of the answer.
     pub tokens: usize,
-    /// Whether the answer ended by itself, not by the limit.
+    /// True if the answer ended by itself, not by the limit.
     pub ended: Option<bool>,
-    /// Whether it is right; unknown where the prompt has no answer.
+    /// True if it is right; unknown where the prompt has no answer.
     pub right: Option<bool>,
     /// A checksum of its tokens, in hexadecimal digits: equal tokens have equal ones.
     pub digest: String,
@@ -46,11 +46,11 @@ pub struct Row {
     pub prefill_ms: Option<f64>,
     /// From the start of work to the first token.
     pub first_token_ms: Option<f64>,
-    /// What the router took.
+    /// Time in the router.
     pub routing_ms: Option<f64>,
-    /// What drafting took.
+    /// Time spent drafting.
     pub draft_ms: Option<f64>,
-    /// What the target's steps took.
+    /// Time of the target's steps.
     pub verify_ms: Option<f64>,
     /// Energy, everything included.
     pub joules: Option<f64>,
@@ -180,7 +180,7 @@ fn digest(tokens: &[u32]) -> String {
 pub struct Table {
     /// Rows, in order.
     pub rows: Vec<Row>,
-    /// What is wrong with others, with their lines.
+    /// Problems of the other rows, with their lines.
     pub complaints: Vec<String>,
 }
 
@@ -230,7 +230,7 @@ pub fn read_rows(path: &Path) -> Result<Table, anyhow::Error> {
     Ok(table)
 }
 
-/// What is wrong with a record, without its place, which is told already.
+/// The problem of a record, without its position, which is reported already.
 fn reason(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => match err.field() {

@@ -71,7 +71,7 @@ impl FromStr for Shard {
 }
 
 impl Shard {
-    /// Whether the prompt of an index belongs to it.
+    /// True if the prompt of an index belongs to it.
     fn has(self, index: usize) -> bool {
         index % self.of == self.part - 1
     }
@@ -236,7 +236,7 @@ fn warm_up(engine: &Engine, suite: &Suite) -> Result<(), anyhow::Error> {
     }
 }
 
-/// What is there of an earlier run, by prompt and repeat; the file is left with whole blocks alone.
+/// Prompts and repeats that an earlier run completed; the file is left with whole blocks alone.
 fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyhow::Error> {
     if !path.exists() {
         return Ok(BTreeSet::new());

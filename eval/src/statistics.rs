@@ -1,4 +1,4 @@
-//! What samples say, with how much uncertainty.
+//! Estimates from samples, with their uncertainty.
 //!
 //! Everything is a pure function of counts or numbers; what is random is a function of a seed. Intervals are of 95%
 //! and two-sided. Where too little is known for an interval it has everything in it, so that nobody concludes anything.
@@ -16,13 +16,13 @@ pub use resampling::bootstrap;
 pub use shares::{holm, wilson, wilson_of_share};
 pub use spread::{median, median_absolute_deviation, outlier_share, quantile};
 
-/// What an interval leaves out on either side: 95% lie within.
+/// The probability outside an interval on either side: 95% lie within.
 const TAIL: f64 = 0.025;
 
 /// An estimate, and between which values the truth lies with a confidence of 95%.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// What the sample says.
+    /// The estimate from the sample.
     pub estimate: f64,
     /// The lower end.
     pub low: f64,
@@ -31,7 +31,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether a value lies within, the ends included.
+    /// True if a value lies within, the ends included.
     pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
@@ -42,7 +42,7 @@ impl Interval {
     }
 }
 
-/// How many standard deviations of a normal distribution an interval reaches to either side: 1.96.
+/// Number of standard deviations of a normal distribution that an interval reaches to either side: 1.96.
 fn deviations() -> f64 {
     Normal::standard().inverse_cdf(1.0 - TAIL)
 }

@@ -39,19 +39,19 @@ use crate::prompts::{Case, Format, read_cases};
 /// A suite that can be run.
 #[derive(Clone, Debug)]
 pub struct Suite {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// How often every plan answers every prompt.
+    /// Number of times every plan answers every prompt.
     pub repeats: usize,
-    /// How many prompts every plan answers before anything is counted.
+    /// Number of prompts every plan answers before anything is counted.
     pub warm_up: usize,
     /// The plan that others are compared with.
     pub reference: String,
-    /// What to load.
+    /// The engine to load.
     pub engine: EngineConfig,
     /// Ways to answer.
     pub plans: Vec<Plan>,
-    /// What is asked.
+    /// The prompts.
     pub cases: Vec<Case>,
     /// Sentences about rows that cannot be used.
     pub complaints: Vec<String>,
@@ -62,11 +62,11 @@ pub struct Suite {
 /// A way to answer.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its settings.
     pub settings: GenerationConfig,
-    /// What of them differs from the defaults, in words.
+    /// Their differences from the defaults, in words.
     pub described: String,
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a suite; its prompts are not there, which is the last thing that is found.
+    /// The error message for a suite; its prompts do not exist, which is the last thing that is found.
     fn refused(text: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("suite.toml");

@@ -1,8 +1,8 @@
-//! What products multiply their weights with, and how it is laid out for them.
+//! Activations that products multiply their weights with, and their layout.
 //!
 //! Rows are laid out once for all products with them: in tiles, as many rows as the registers hold sums for; in a
 //! tile group of k after group; in a group row after row, so that a thread that has a row writes whole cache lines.
-//! What a row has to go through before (a norm, a gated activation) is done on the way, while its values are in
+//! Steps that a row has to go through before (a norm, a gated activation) are done on the way, while its values are in
 //! registers: the work of a step between its products is then one hand-over to the threads and no further pass over
 //! memory.
 
@@ -27,7 +27,7 @@ pub enum Input<'a> {
         x: &'a [f32],
         /// `[in_features]`.
         weight: &'a [f32],
-        /// What is added to the mean square.
+        /// Added to the mean square.
         eps: f32,
     },
     /// First `x += delta`, then the norm of the sum, as [`crate::Kernels::add_rms_norm`] computes them.
@@ -38,7 +38,7 @@ pub enum Input<'a> {
         delta: &'a [f32],
         /// `[in_features]`.
         weight: &'a [f32],
-        /// What is added to the mean square.
+        /// Added to the mean square.
         eps: f32,
     },
     /// `silu(gate) * up`, as [`crate::Kernels::gated_silu`] computes it.
@@ -95,7 +95,7 @@ enum Row<'a> {
 }
 
 impl Source<'_> {
-    /// What preparing `values` values is worth, as [`crate::Kernels::split`] counts.
+    /// Work of preparing `values` values, as [`crate::Kernels::split`] counts it.
     pub(crate) fn work(&self, values: usize) -> usize {
         match self {
             Self::Rows(_) => 2 * values,
@@ -104,7 +104,7 @@ impl Source<'_> {
         }
     }
 
-    /// Whether a value of a row depends on others of it.
+    /// True if a value of a row depends on other values of that row.
     pub(crate) fn needs_whole_rows(&self) -> bool {
         matches!(self, Self::Norm { .. } | Self::AddNorm { .. })
     }
@@ -159,7 +159,7 @@ impl Row<'_> {
     }
 }
 
-/// How rows are cut into tiles.
+/// The division of rows into tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     pub(crate) rows: usize,
@@ -183,7 +183,7 @@ impl Tiles {
     }
 }
 
-/// What activations are laid out for.
+/// The arithmetic that activations are laid out for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Floats,

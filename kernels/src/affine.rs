@@ -24,9 +24,9 @@ const RANGE: f32 = STEPS * SCALE;
 /// The largest minimum: such that no weight is further from 0 than a range.
 const MINIMUM: f32 = 239.0;
 
-/// What is tried: shares of a group's range that are cut off at either end, so that the rest has finer steps.
+/// Candidate clippings: shares of a group's range cut off at either end, so that the rest has finer steps.
 const CUTS: [f32; 4] = [0.0, 1.0 / 30.0, 2.0 / 30.0, 0.1];
-/// How often the best pair is then replaced by the line of least squares through its steps, where that is better.
+/// Number of times the best pair is then replaced by the least-squares line through its steps, where that is better.
 const FITS: usize = 2;
 
 /// A value of each of sixteen outputs.

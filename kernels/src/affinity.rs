@@ -5,7 +5,7 @@ use std::io;
 /// Binds the calling thread to the processor that is number `index` (in turns) of those it may run on.
 ///
 /// # Errors
-/// What the system says; `Unsupported` where there is no way to ask it.
+/// The system's error; `Unsupported` where there is no way to ask it.
 #[cfg(target_os = "linux")]
 pub(crate) fn bind_to(index: usize) -> io::Result<()> {
     let check = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };

@@ -1,4 +1,4 @@
-//! What happens with memory that is freed, and where there is no more.
+//! Handling of freed memory, and of running out of memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -42,7 +42,7 @@ pub struct SystemAllocator {
 }
 
 thread_local! {
-    /// Whether this thread asks for memory that it can do without.
+    /// True while this thread asks for memory that it can do without.
     static MAY_FAIL: Cell<bool> = const { Cell::new(false) };
 }
 

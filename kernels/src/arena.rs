@@ -57,7 +57,7 @@ impl PlainMemory {
     /// At least `len` bytes, of which each page was written.
     ///
     /// # Errors
-    /// What the system says where it has no more memory.
+    /// The system's error if it has no more memory.
     pub fn new(len: usize) -> io::Result<Self> {
         let mut map = map_on_huge_pages(len)?;
         map.fill(1);
@@ -81,7 +81,7 @@ impl WeightArena {
     /// A part of `len` bytes.
     ///
     /// # Errors
-    /// What the system says where it has no more memory.
+    /// The system's error if it has no more memory.
     pub(crate) fn take(&mut self, len: usize) -> io::Result<Part> {
         let start = self.used.next_multiple_of(ALIGNMENT);
         let room = |piece: &&Arc<Piece>| start <= piece.map.len() && len <= piece.map.len() - start;

@@ -125,17 +125,17 @@ struct Place<'a> {
     stride: usize,
 }
 
-/// What queries that are taken together look at, keys and values as [`LayerCache`] holds them.
+/// Keys and values, as [`LayerCache`] holds them, that queries taken together look at.
 struct Look<'a> {
     keys: &'a [u8],
     values: &'a [u8],
     dim: usize,
-    /// What the first of them sees.
+    /// Positions that the first of the queries sees.
     visible: Range<usize>,
-    /// How many positions more each next one sees: 1 for rows, 0 for heads.
+    /// Number of positions more that each next query sees: 1 for rows, 0 for heads.
     rows_apart: usize,
     scale: f32,
-    /// Whether nobody has looked at these keys and values just before, so that they come from far.
+    /// True if these keys and values were not read just before, so that they come from far away.
     is_first: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::isa::Isa;
 use crate::simd::{LANES, Op, Simd};
 use crate::stored::{Store, StoredF16, StoredF32};
 
-/// How a cache holds keys and values.
+/// Storage format of a cache's keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheFormat {
     /// As they were computed.
@@ -137,7 +137,7 @@ impl LayerCache {
         self.len
     }
 
-    /// Whether it holds no position.
+    /// True if it holds no position.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -149,7 +149,7 @@ impl LayerCache {
         self.capacity
     }
 
-    /// How keys and values are held.
+    /// Storage format of keys and values.
     #[must_use]
     pub fn format(&self) -> CacheFormat {
         self.format
@@ -196,7 +196,7 @@ pub(crate) struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// What appends a head of `keys` and `values`, `[rows, kv_heads, head_dim]`.
+    /// A writer that appends a head of `keys` and `values`, `[rows, kv_heads, head_dim]`.
     ///
     /// # Safety
     /// While it lives, the same head must not be asked for again, and nobody else may have that head of `keys`.

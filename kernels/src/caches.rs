@@ -1,6 +1,6 @@
-//! How large the machine's caches are.
+//! Sizes of the machine's caches.
 
-/// What is taken for the largest cache where the system does not tell: an average desktop processor's.
+/// Size assumed for the largest cache where the system does not report one: an average desktop processor's.
 const USUAL: usize = 16 << 20;
 
 /// Bytes of the largest cache that the first processor has a part in.

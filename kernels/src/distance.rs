@@ -1,4 +1,4 @@
-//! How far the threads are from each other: whether they share a cache.
+//! Distance between the threads: whether they share a cache.
 //!
 //! Systems move threads between cores, and shared machines move cores, so this is looked at again and again while work goes
 //! on. It decides how work is shared out and so how fast it is done, and never what comes out.
@@ -18,17 +18,17 @@ const PATIENCE: Duration = Duration::from_micros(20);
 /// 0.2 between others (EPYC, Zen 5, 2026-11-21).
 const FAR: Duration = Duration::from_nanos(400);
 
-/// What is known of it.
+/// The distance as last measured or assumed.
 #[derive(Default)]
 pub(crate) struct Distance {
     far: AtomicBool,
     asked: AtomicUsize,
-    /// Whether it was said instead of measured.
+    /// True if it was set by the caller instead of measured.
     assumed: AtomicBool,
 }
 
 impl Distance {
-    /// Whether the threads are far from each other, as far as was looked lately.
+    /// True if the threads are far from each other, by the most recent measurement.
     pub(crate) fn is_far(&self, pool: &ThreadPool) -> bool {
         let due = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(BETWEEN);
         if due && pool.threads() > 1 && !self.assumed.load(Ordering::Relaxed) {
@@ -48,7 +48,7 @@ impl Distance {
     }
 }
 
-/// How long it takes until every thread knows that all are there, the median of some meetings.
+/// Time until every thread knows that all have arrived, the median of some meetings.
 fn look(pool: &ThreadPool) -> Duration {
     let mut meetings: Vec<Duration> = (0..MEETINGS).map(|_| meeting(pool)).collect();
     meetings.sort();

@@ -11,10 +11,10 @@
 use crate::packed::LINE;
 use crate::simd::{LANES, Scalar, Simd};
 
-/// What is added to an 8-bit weight, of -127 to 127, in storage; a power of two.
+/// Added to an 8-bit weight, of -127 to 127, in storage; a power of two.
 pub(crate) const OFFSET8: i32 = 128;
-/// What the minimum of a 4-bit sub-group counts: this many times the unit of the scales. Times the sum of sixteen
-/// activations, it still fits 16 bits.
+/// Unit of a 4-bit sub-group's minimum, in units of the scales. Times the sum of sixteen activations, it still fits
+/// 16 bits.
 pub(crate) const MINIMUM4: i32 = 16;
 
 /// As [`crate::simd::Op`], for work that needs integer dot products.

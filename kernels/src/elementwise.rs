@@ -93,7 +93,7 @@ pub(crate) fn weigh<S: Simd>(s: S, x: &[f32], inverse: f32, weight: &[f32], out:
     }
 }
 
-/// What becomes of the heads of queries and keys before they meet: a norm, where the model has one, then the rotary
+/// Transform of the heads of queries and keys before their products: a norm, where the model has one, then the rotary
 /// embedding by half rotation. With a head's halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadTransform<'a> {
@@ -112,7 +112,7 @@ pub struct HeadNorms<'a> {
     pub query: &'a [f32],
     /// The weight for keys, `[head_dim]`.
     pub key: &'a [f32],
-    /// What is added to the mean square.
+    /// Added to the mean square.
     pub eps: f32,
 }
 

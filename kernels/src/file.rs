@@ -32,7 +32,7 @@ pub struct MappedFile {
     state: State,
 }
 
-/// What of a file differs after it was written to.
+/// Metadata of a file that differs after it was written to.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     bytes: u64,
@@ -51,7 +51,7 @@ impl MappedFile {
     /// Maps a file that was opened at `path`, which is for messages alone.
     ///
     /// # Errors
-    /// What mapping it failed with; a directory or another thing that is not a plain file is refused.
+    /// The error from mapping it; a directory or another thing that is not a plain file is refused.
     pub fn new(file: File, path: &Path) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
@@ -69,8 +69,8 @@ impl MappedFile {
         &self.path
     }
 
-    /// Whether the file was written to or cut since it was mapped, so that what was read of it since cannot be vouched for.
-    /// One that cannot be asked counts as changed.
+    /// True if the file was written to or truncated since it was mapped, so that what was read of it since cannot be
+    /// vouched for. A file whose state cannot be queried counts as changed.
     pub fn has_changed(&self) -> bool {
         !State::of(&self.file).is_ok_and(|now| now == self.state)
     }

@@ -22,7 +22,7 @@ const CUTS: [usize; 5] = [0, 8, 12, 14, 16];
 /// Values are split in multiples of this, a cache line of the output.
 const COLUMN_GRAIN: usize = 16;
 
-/// How items are shared out over threads: each begins with a share of its own, in parts.
+/// Distribution of items over threads: each begins with a share of its own, in parts.
 #[derive(Clone, Copy)]
 pub(crate) struct Shares {
     threads: usize,
@@ -65,7 +65,7 @@ impl Kernels {
     /// Kernels on `threads` threads, the caller included, with the best instruction set of this machine.
     ///
     /// # Errors
-    /// What starting the threads failed with; `InvalidInput` for 0 threads.
+    /// The error from starting the threads; `InvalidInput` for 0 threads.
     pub fn new(threads: usize) -> io::Result<Self> {
         Ok(Self::of(ThreadPool::new(threads)?, Isa::best()))
     }
@@ -93,8 +93,8 @@ impl Kernels {
         Self { pool, isa, packed: Arc::default(), cache: largest_cache(), distance: Distance::default() }
     }
 
-    /// Whether a cache has room for all weights that are packed; they are then expected to be there. Decides nothing but
-    /// how fast products are.
+    /// True if a cache has room for all weights that are packed; they are then expected to be there. Decides only the
+    /// speed of products.
     #[must_use]
     pub fn weights_fit_a_cache(&self) -> bool {
         self.packed.load(Ordering::Relaxed) <= self.cache
@@ -112,8 +112,8 @@ impl Kernels {
         self.isa.name()
     }
 
-    /// Whether the threads run on cores that share no cache, as far as was looked lately. Decides nothing but how fast work is
-    /// done.
+    /// True if the threads run on cores that share no cache, by the most recent measurement. Decides only the speed of
+    /// work.
     #[must_use]
     pub fn threads_are_far(&self) -> bool {
         self.distance.is_far(&self.pool)
@@ -155,7 +155,7 @@ impl Kernels {
         self.pool.run(shares.parts(), f);
     }
 
-    /// How work is shared out: a part on one thread where it is not worth handing over.
+    /// Distribution of `work` over threads: one part on one thread where it is not worth handing over.
     pub(crate) fn shares(&self, work: usize) -> Shares {
         Shares { threads: if work < 2 * PART { 1 } else { self.threads().min(work / PART) } }
     }

@@ -1,4 +1,4 @@
-//! What a group of weights adds to the totals of some rows, format by format.
+//! Contributions of a group of weights to the totals of some rows, format by format.
 //!
 //! A group of 64 values of k has sums of its own, exact integers or floats in order of k, which are then added
 //! to the totals. So all formats share one loop ([`crate::product`]), and all that the sums depend on is the row.
@@ -8,7 +8,7 @@ use crate::packed::{AFFINE_HEAD, LINE, SCALES};
 use crate::quantizer::{GROUP, HEADER};
 use crate::simd::{LANES, Simd};
 
-/// How far ahead of its use a line is asked for.
+/// Distance, in bytes, that a line is prefetched ahead of its use.
 const AHEAD: usize = 8 << 10;
 
 /// Asks for a line that comes later in the matrix.
@@ -33,13 +33,13 @@ pub(crate) trait Multiply: Copy {
     /// Bytes before a block's lines that `groups` groups take for scales.
     fn scales_bytes(groups: usize) -> usize;
 
-    /// Whether a last group may have so many lines, fewer than [`Multiply::LINES`]; 0 where there is none.
+    /// True if a last group may have `lines` lines, fewer than [`Multiply::LINES`]; 0 where there is none.
     fn is_rest(lines: usize) -> bool {
         let _ = lines;
         true
     }
 
-    /// Whether [`Multiply::groups`] makes sums side by side.
+    /// True if [`Multiply::groups`] makes sums side by side.
     const SIDE_BY_SIDE: bool;
 
     /// Adds the products of `N` groups from `first` on, which have all their lines, to the totals, in order. Their sums may be
@@ -364,7 +364,8 @@ pub(crate) struct F16<S>(pub(crate) S);
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16<S>(pub(crate) S);
 
-/// What the float formats have in common; `$load` is an expression of the values of k in a line, each sixteen floats.
+/// Shared implementation of the float formats; `$load` is an expression of the values of k in a line, each sixteen
+/// floats.
 macro_rules! floats {
     ($format:ident, $per_line:expr, |$s:ident, $line:ident| $load:expr) => {
         impl<S: Simd> ByLine for $format<S> {

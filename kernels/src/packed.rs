@@ -300,7 +300,7 @@ impl PackedWeights {
         self.data.as_mut_bytes()
     }
 
-    /// How the values are held.
+    /// Storage format of the values.
     #[must_use]
     pub fn format(&self) -> MatrixFormat {
         self.layout.format

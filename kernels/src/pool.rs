@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::affinity::bind_to;
 
-/// How long a worker looks for work before it sleeps.
+/// Time that a worker looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 64;
@@ -31,7 +31,7 @@ const INSIDE: u64 = OPEN - 1;
 const GENERATION: u64 = 1 << 32;
 
 thread_local! {
-    /// Whether this thread is running a part: a job it starts then runs on it alone instead of waiting for itself.
+    /// True while this thread runs a part: a job it starts then runs on it alone instead of waiting for itself.
     static IN_PART: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -54,14 +54,15 @@ impl<T> Deref for Lines<T> {
     }
 }
 
-/// What a worker waits at, and finds there when it has entered.
+/// The gate that a worker waits at, with the job that it finds after entering.
 #[derive(Default)]
 struct Gate {
     word: AtomicU64,
     job: UnsafeCell<Option<Job>>,
 }
 
-/// What workers look at all the time lies apart from what the caller changes in between.
+/// State shared with the workers. Fields that they poll all the time lie apart from those that the caller changes in
+/// between.
 struct Shared {
     gate: Lines<Gate>,
     /// For each thread, the next of the parts that it begins with.
@@ -91,7 +92,7 @@ impl ThreadPool {
     /// A pool of `threads` threads, the caller of [`ThreadPool::run`] included: `threads - 1` are started.
     ///
     /// # Errors
-    /// What starting a thread failed with; `InvalidInput` for 0 threads.
+    /// The error from starting a thread; `InvalidInput` for 0 threads.
     pub fn new(threads: usize) -> io::Result<Self> {
         Self::start(threads, false)
     }

@@ -74,7 +74,7 @@ impl Kernels {
     /// to matter (where a group's or row's largest is below about 1e-36, or 1e-34) become zeros.
     ///
     /// # Errors
-    /// What the system says where it has no more memory.
+    /// The system's error if it has no more memory.
     pub fn pack(&self, source: &Weights, format: MatrixFormat, arena: &mut WeightArena) -> io::Result<PackedWeights> {
         let layout = Layout::new(format, source.out_features(), source.in_features());
         let mut packed = PackedWeights::zeroed(layout, arena, &self.packed)?;
@@ -85,7 +85,7 @@ impl Kernels {
         Ok(packed)
     }
 
-    /// The first value of a matrix, row and column, that is infinite or no number once it is held in `format`.
+    /// The first value of a matrix, row and column, that is infinite or NaN once it is held in `format`.
     #[must_use]
     pub fn find_not_finite(&self, source: &Weights, format: MatrixFormat) -> Option<(usize, usize)> {
         let first = Mutex::new(None);
@@ -197,13 +197,13 @@ struct Target<'a> {
 /// The blocks that one part computes: of every product the same share, so that a thread has the same outputs of all,
 /// and what comes next finds them in its cache. Sizes have been checked.
 struct Blocks<'a> {
-    /// What [`Lay`] wrote: `row_words` a row, of `groups` groups.
+    /// Output of [`Lay`]: `row_words` a row, of `groups` groups.
     words: &'a [u32],
     row_words: usize,
     tiles: Tiles,
     groups: usize,
     targets: &'a [Target<'a>],
-    /// Whether weights are expected in a cache.
+    /// True if weights are expected in a cache.
     cached: bool,
     shares: Shares,
     part: usize,

@@ -40,7 +40,7 @@ pub(crate) struct Rounded<V> {
     pub(crate) header: [u32; HEADER],
 }
 
-/// What [`Rounded::header`] is, given the integers' sums by sixteens.
+/// Value of [`Rounded::header`], given the integers' sums by sixteens.
 #[inline(always)]
 fn header(scale: f32, sums: [f32; GROUP / LANES]) -> [u32; HEADER] {
     let [a, b, c, d] = sums.map(|sum| (-nearest(sum)).cast_unsigned()); // exact

@@ -22,7 +22,7 @@ pub(crate) trait Op {
 /// A token for an instruction set. All methods are lane by lane unless they say otherwise.
 pub(crate) trait Simd: Copy {
     type V: Copy;
-    /// Whether 32 registers hold a vector each.
+    /// True if 32 registers hold a vector each.
     const WIDE: bool;
     /// Rows of the largest tile of a product: as many sums as the registers hold.
     const ROWS: usize;

@@ -1,6 +1,6 @@
 //! [`Simd`] for x86-64: AVX2 with FMA and F16C (two registers to a vector) and AVX-512 (one).
 //!
-//! What each instruction does to NaN and to signed zeros is the contract of `Simd` (`max` and `min` give
+//! The effect of each instruction on NaN and on signed zeros is the contract of `Simd` (`max` and `min` give
 //! their second operand where neither is greater), which is why the operands are never swapped here.
 
 use std::arch::x86_64::*;

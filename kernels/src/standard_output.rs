@@ -4,7 +4,7 @@
 //! so that what is written is lost without an error. Whoever promises to say when output cannot be written has to look
 //! before that.
 
-/// Whether standard output was closed when the process was started; `false` where the system is not asked.
+/// True if standard output was closed when the process was started; `false` where the system is not asked.
 pub fn was_closed() -> bool {
     #[cfg(target_os = "linux")]
     {

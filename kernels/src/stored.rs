@@ -1,4 +1,4 @@
-//! How a cache's values are read and written.
+//! Reading and writing of a cache's values.
 
 use crate::simd::{LANES, Simd};
 
@@ -13,7 +13,7 @@ pub(crate) trait Stored {
     unsafe fn load<S: Simd>(s: S, from: *const u8) -> S::V;
 }
 
-/// How values are stored in a format of `BYTES` bytes.
+/// Conversion of values to a stored format of `BYTES` bytes.
 pub(crate) trait Store<const BYTES: usize> {
     /// Sixteen values, rounded to the nearest, to even at ties, little-endian.
     fn narrow<S: Simd>(s: S, v: S::V) -> [[u8; BYTES]; LANES];

@@ -54,7 +54,7 @@ pub enum WeightsError {
         "A {format} weight matrix of {out_features} x {in_features} takes {expected} bytes, but there are {found}."
     )]
     Length {
-        /// How a value is stored.
+        /// Storage format of a value.
         format: FloatFormat,
         /// Rows of the matrix.
         out_features: usize,
@@ -165,7 +165,7 @@ impl Weights {
         self.in_features
     }
 
-    /// How the values are stored.
+    /// Storage format of the values.
     #[must_use]
     pub fn format(&self) -> FloatFormat {
         self.format

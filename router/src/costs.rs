@@ -1,4 +1,4 @@
-//! What work takes on a machine: measured there, never learned.
+//! Costs of work on a machine: measured there, never learned.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl Prices<'_> {
     }
 }
 
-/// What the work of one drafter takes.
+/// Costs of one drafter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrafterCost {
     /// Seconds of a drafted token.
@@ -79,7 +79,7 @@ impl Default for DrafterCost {
     }
 }
 
-/// What work took on a machine.
+/// Measured costs of work on a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CostTable {
     /// The machine and how it was used, in words.

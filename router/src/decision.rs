@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What matters, as a name.
+/// Named objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
@@ -34,7 +34,7 @@ impl Profile {
         }
     }
 
-    /// What it means in weights.
+    /// Its weights.
     pub fn objective(self) -> Objective {
         match self {
             Self::Latency => Objective { time: 1.0, energy: 0.0, memory: 0.0 },
@@ -61,7 +61,8 @@ impl FromStr for Profile {
     }
 }
 
-/// What matters, in weights. Time and energy are counted in units of plain decoding's, memory in units of the target's weights.
+/// Weights of the objective. Time and energy are counted in units of plain decoding's, memory in units of the target's
+/// weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Objective {
@@ -95,7 +96,7 @@ impl Objective {
         }
     }
 
-    /// What a plan costs, in units of plain decoding.
+    /// Cost of a plan, in units of plain decoding.
     pub fn cost(&self, expected: &Expected, plain: &Expected, weights_bytes: f64) -> f64 {
         let whole = self.time + self.energy;
         let memory = self.memory * (expected.bytes - plain.bytes).max(0.0) / weights_bytes.max(1.0);
@@ -103,7 +104,7 @@ impl Objective {
     }
 }
 
-/// What a plan is expected to take.
+/// Expected costs of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Expected {
     /// Seconds a token.
@@ -123,7 +124,7 @@ pub struct Choice {
     pub runner_up: Option<Option<usize>>,
     /// By what share the second best costs more.
     pub margin: f64,
-    /// What the choice costs in units of plain decoding, under the objective.
+    /// Cost of the choice in units of plain decoding, under the objective.
     pub cost: f64,
 }
 

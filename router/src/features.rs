@@ -1,4 +1,4 @@
-//! What the router sees of a prompt.
+//! Features of a prompt, as the router sees it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 pub enum Group {
     /// Hidden states of an early layer of the target, pooled by learned attention.
     Attention,
-    /// How sure an early exit is of what comes after the prompt.
+    /// Confidence of an early exit in what comes after the prompt.
     Uncertainty,
     /// The prompt's tokens, counted.
     Surface,
-    /// What the request says of itself.
+    /// Properties stated by the request itself.
     Request,
 }
 
@@ -51,7 +51,7 @@ pub const NUMBERS: [(&str, Group); 16] = [
     ("temperature", Group::Request),
 ];
 
-/// What the router sees of a prompt. A number that is not known is missing, which is no error.
+/// Features of a prompt, as the router sees it. A number that is not known is missing, which is no error.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
     /// Hidden states of the prompt's last tokens, `[tokens, width]`, row-major; empty for a prompt of one token.

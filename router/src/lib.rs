@@ -4,9 +4,9 @@
 //! Features -> Network -> Prediction (difficulty, acceptance of each drafter, loss of each lossy plan, length)
 //! Prediction x costs of this machine -> Choice (plan, runner-up, margin)
 //! ```
-//! What depends on the prompt is learned ([`network`]); what depends on the machine is measured and comes as [`costs`]. The crate
-//! knows neither models nor decoding: drafters are names, and everything else is numbers. What answers then show corrects the
-//! predictions of the next ones ([`online`]).
+//! Quantities that depend on the prompt are learned ([`network`]); those that depend on the machine are measured and
+//! come as [`costs`]. The crate knows neither models nor decoding: drafters are names, and everything else is numbers.
+//! Observations of answers correct the predictions for the next ones ([`online`]).
 
 pub mod costs;
 pub mod decision;

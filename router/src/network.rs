@@ -109,7 +109,7 @@ impl Batch {
     }
 }
 
-/// What the network says, for each prompt.
+/// Outputs of the network, for each prompt.
 pub struct Outputs {
     /// Logits of the classes of difficulty, `[prompts, 3]`.
     pub difficulty: Tensor<2>,
@@ -149,7 +149,7 @@ impl Network {
         self.shape.tensors().map(|(name, _)| name).into_iter().zip(&self.tensors)
     }
 
-    /// What it says of some prompts.
+    /// Outputs for some prompts.
     pub fn forward(&self, batch: Batch) -> Outputs {
         let [query, inside, inside_bias, outputs, outputs_bias, mean, scale] =
             self.tensors.each_ref().map(Tensor::clone);

@@ -1,4 +1,4 @@
-//! What answers showed while serving: how acceptance differs from what was predicted, and what work takes.
+//! Observations of answers while serving: the difference of acceptance from its prediction, and the costs of work.
 //!
 //! For every drafter and class of difficulty a beta distribution, whose prior is the prediction: its mean against the mean of
 //! what was predicted says by how much the log-odds of further predictions are to be shifted. Old answers fade, so a change of
@@ -15,7 +15,7 @@ use crate::network::LEVELS;
 use crate::quoted::quoted;
 use crate::router::log_odds;
 
-/// How many drafted tokens the prediction weighs.
+/// Number of drafted tokens that the prediction weighs as much as.
 const PRIOR: f64 = 24.0;
 /// After so many drafted tokens of a class one counts half.
 const HALF_LIFE: f64 = 256.0;
@@ -32,7 +32,7 @@ pub enum OnlineError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
     /// It belongs to other models.
@@ -94,13 +94,13 @@ fn fade(tokens: f64) -> f64 {
     0.5_f64.powf(tokens / HALF_LIFE)
 }
 
-/// What observations do to a cell, whatever it held before: fade it, and add to it. Old observations fade by the number of newer
-/// tokens alone, so the change by several is again one factor and one sum.
+/// Effect of observations on a cell, whatever it held before: a fade and an addition. Old observations fade by the
+/// number of newer tokens alone, so the change by several is again one factor and one sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Change {
     /// By how much what was there before has faded.
     fade: f64,
-    /// What came, faded likewise.
+    /// Newer observations, faded likewise.
     added: Cell,
 }
 
@@ -127,7 +127,7 @@ impl Change {
     }
 }
 
-/// What was learned since the state was read or written.
+/// Observations since the state was read or written.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Changes {
     /// By drafter.
@@ -135,12 +135,12 @@ struct Changes {
     answers: u64,
 }
 
-/// What was learned while serving.
+/// State learned while serving.
 ///
 /// Several programs may learn into one file. Each keeps what it learned since it last read or wrote the file, and when it writes,
 /// brings that to what the file holds by then ([`Online::after`]): the file is what one program would have that had seen the
 /// answers of all, each program's since its former write together, in the order of the writes. Nothing is lost or counted twice.
-/// What work takes is measured anew by every answer, so of that the last to write is right.
+/// Costs of work are measured anew by every answer, so of those the last to be written are right.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Online {
@@ -148,7 +148,7 @@ pub struct Online {
     of: String,
     /// By drafter.
     cells: BTreeMap<String, [Cell; LEVELS.len()]>,
-    /// What work took, as it was known last.
+    /// Most recent costs of work.
     costs: CostTable,
     /// Answers that were learned from.
     answers: u64,
@@ -167,7 +167,7 @@ impl Online {
         self.answers
     }
 
-    /// What work took, as it was known last.
+    /// Most recent costs of work.
     pub fn costs(&self) -> &CostTable {
         &self.costs
     }
@@ -192,12 +192,13 @@ impl Online {
         self.costs = costs;
     }
 
-    /// Whether anything was learned since it was read or [taken up](Self::after).
+    /// True if anything was learned since it was read or [taken up](Self::after).
     pub fn has_changes(&self) -> bool {
         self.changes != Changes::default()
     }
 
-    /// What comes of a state that others wrote meanwhile by what was learned here since. Nothing of that is pending in it.
+    /// A state that others wrote meanwhile, with what was learned here since applied to it. Nothing of that is pending
+    /// in it.
     #[must_use]
     pub fn after(&self, others: &Self) -> Self {
         let mut all = Self { changes: Changes::default(), ..others.clone() };
@@ -253,7 +254,7 @@ impl Online {
         Ok(state)
     }
 
-    /// What in it cannot be.
+    /// Checks that its counts and costs are possible; the error names those that are not.
     fn check(&self) -> Result<(), &'static str> {
         if self.cells.len() > MOST_DRAFTERS || !self.cells.values().flatten().all(Cell::is_possible) {
             return Err("counts that cannot be");
@@ -270,7 +271,7 @@ impl Online {
     }
 }
 
-/// Whether a file begins as every state does that was written here, `{"of": "`, whatever comes then.
+/// True if a file begins as every state written here does, `{"of": "`, whatever follows.
 fn begins_like_one(bytes: &[u8]) -> bool {
     let mut bytes = bytes;
     ["{", "\"of\"", ":", "\""].iter().all(|part| {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a drafter drafts.
+/// Rule for the length of a draft.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LengthRule {
@@ -15,7 +15,7 @@ pub enum LengthRule {
     Fixed(usize),
 }
 
-/// What a plan gives up of the target.
+/// Deviation of a plan from the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lossy {
@@ -46,7 +46,7 @@ impl fmt::Display for Lossy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// What drafts, as `--drafter` names it.
+    /// The drafter, as `--drafter` names it.
     pub drafter: String,
     /// Layers that an exit runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,10 +54,10 @@ pub struct Plan {
     /// The precision that the drafter computes in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft_precision: Option<String>,
-    /// How far it drafts.
+    /// Rule for the length of its drafts.
     #[serde(default)]
     pub length: LengthRule,
-    /// What is given up; nothing in exact mode.
+    /// Deviation from the target; `None` in exact mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lossy: Option<Lossy>,
     /// A hash of what the drafter was when the router learned about it, in hexadecimal digits; empty where it has no weights of

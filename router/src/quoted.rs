@@ -1,4 +1,4 @@
-//! What a message quotes of a file: control characters in it are shown instead of printed.
+//! Text of a file quoted in a message: control characters in it are shown instead of printed.
 
 /// A reason that may quote a file, on one line.
 pub(crate) fn quoted(reason: &str) -> String {

@@ -30,7 +30,7 @@ pub enum RouterError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
     /// It was trained for something else.
@@ -41,7 +41,7 @@ pub enum RouterError {
     Other {
         /// The file.
         path: PathBuf,
-        /// What differs.
+        /// Name of the part that differs.
         what: String,
         /// Its hash when the router was trained.
         trained: String,
@@ -50,7 +50,7 @@ pub enum RouterError {
     },
 }
 
-/// What a router is for.
+/// Metadata of a router: the model, tokenizer and plans that it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
@@ -66,17 +66,17 @@ pub struct Description {
     pub exit: Option<usize>,
     /// The network's sizes.
     pub shape: Shape,
-    /// What the network's outputs are about.
+    /// Plans that the network's outputs refer to.
     pub plans: PlanSet,
     /// For every drafter: how the log-odds of its acceptance become those of its effective acceptance
     /// ([`crate::Prices::effective_acceptance`]), which stopping where it is unsure makes higher: an offset and a factor.
     pub stopping: Vec<[f64; 2]>,
-    /// How many rounds of an answer a prediction weighs as much as; more than 0.
+    /// Number of rounds of an answer that a prediction weighs as much as; more than 0.
     pub rounds: f64,
     /// For every drafter, on how many of the prompts that it did not learn from it chose that one, as a share.
     #[serde(default)]
     pub chosen: Vec<f64>,
-    /// What each lossy plan was like on prompts that it did not learn from.
+    /// Results of each lossy plan on prompts that the router did not learn from.
     #[serde(default)]
     pub lossy: Vec<LossyFacts>,
     /// A hash of what it learned from and how, by which what was learned while serving is kept apart from that of other routers.
@@ -87,7 +87,7 @@ pub struct Description {
     pub confusion: Vec<Vec<f64>>,
 }
 
-/// What a lossy plan was like on prompts that the router did not learn from.
+/// Results of a lossy plan on prompts that the router did not learn from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossyFacts {
@@ -120,7 +120,7 @@ impl Description {
     }
 }
 
-/// What is expected of a prompt.
+/// Predictions for a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prediction {
     /// Probabilities of the classes of difficulty.
@@ -215,7 +215,7 @@ impl Router {
         Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
-    /// What it is for.
+    /// Its metadata: the model, tokenizer and plans that it is for.
     pub fn description(&self) -> &Description {
         &self.description
     }
@@ -224,7 +224,7 @@ impl Router {
     /// the one of a name, `None` where there is none of that name, which is no fault.
     ///
     /// # Errors
-    /// What differs.
+    /// [`RouterError::Other`] with the part that differs.
     pub fn check(
         &self,
         dir: &Path,
@@ -258,7 +258,7 @@ impl Router {
         Ok(())
     }
 
-    /// What it expects of a prompt. States of another width than it reads count as none.
+    /// Predictions for a prompt. States of another width than it reads count as none.
     pub fn predict(&self, features: &Features) -> Prediction {
         let shape = self.description.shape;
         let fits = features.width == shape.width;

@@ -20,7 +20,7 @@ pub(crate) struct Single {
     scale: Vec<f32>,
 }
 
-/// What the network says of one prompt, as [`crate::network::Outputs`].
+/// Outputs of the network for one prompt, as [`crate::network::Outputs`].
 pub(crate) struct Said {
     pub(crate) difficulty: [f32; LEVELS.len()],
     pub(crate) acceptance: Vec<f32>,
@@ -35,7 +35,7 @@ impl Single {
         Self { shape: network.shape(), query, inside, inside_bias, outputs, outputs_bias, mean, scale }
     }
 
-    /// What it says of a prompt, whose states are of the width that it reads.
+    /// Outputs for a prompt whose states are of the width that it reads.
     pub(crate) fn say(&self, prompt: &Features) -> Said {
         let Shape { width, queries, drafters, .. } = self.shape;
         let mut inside = self.inside_bias.clone();

@@ -9,9 +9,9 @@ pub struct TraceRow {
     pub id: String,
     /// `train` or `validation`.
     pub split: String,
-    /// What it asks for, where that is known.
+    /// Category of the prompt, where that is known.
     pub category: String,
-    /// How difficult it is, where that is known.
+    /// Difficulty of the prompt, where that is known.
     pub level: String,
     /// The temperature that tokens were drawn at.
     pub temperature: f32,
@@ -29,9 +29,9 @@ pub struct TraceRow {
     pub accepted: usize,
     /// Replayed: rounds.
     pub rounds: usize,
-    /// Replayed: tokens drafted, and of them verified.
+    /// Replayed: tokens drafted.
     pub drafted: usize,
-    /// See there.
+    /// Replayed: drafted tokens that were verified.
     pub verified: usize,
     /// Replayed: how many drafts had their first, second, .. token accepted, separated by spaces.
     pub accepted_by_position: String,

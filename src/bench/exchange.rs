@@ -1,4 +1,4 @@
-//! How long a cache line takes from one thread to another and back.
+//! Time of a cache line from one thread to another and back.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ struct Ball(AtomicU32);
 /// Seconds that a cache line takes from one thread to another and back, the median of some samples.
 ///
 /// # Errors
-/// What starting the second thread failed with.
+/// The error of starting the second thread.
 pub fn exchange() -> io::Result<f64> {
     let ball = Ball(AtomicU32::new(0));
     let mut samples = Vec::new();

@@ -1,4 +1,4 @@
-//! What a model takes before its first token, and what it keeps taking when nobody asks anything.
+//! Costs of a model before its first token, and those that last when nobody asks anything.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use crate::drafters::DrafterChoice;
 use crate::engine::{Engine, Error};
 use crate::files::open_plain;
 
-/// How long an idle engine is watched.
+/// Length of the watch over an idle engine.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long an engine is left alone before it is watched: its threads look for work a little longer, and the time
-/// of a running thread is told late.
+/// Time that an engine is left alone before it is watched: its threads look for work a little longer, and the time of a
+/// running thread is told late.
 const SETTLING: Duration = Duration::from_millis(50);
 
-/// What an engine took to load, and what it keeps.
+/// Costs of loading an engine, and those that it keeps.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadBench {
     /// The precision of the matrices.

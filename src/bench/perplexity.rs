@@ -1,4 +1,4 @@
-//! How well a model predicts a text.
+//! Perplexity of a model on a text.
 
 use std::sync::Arc;
 

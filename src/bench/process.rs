@@ -1,5 +1,5 @@
-//! What the system says of this process: memory and processor time. Linux tells both under `/proc`; elsewhere there
-//! is no answer, and none is made up.
+//! Memory and processor time of this process, as the system reports them. Linux tells both under `/proc`; elsewhere
+//! there is no answer, and none is made up.
 
 use std::fs;
 use std::path::Path;

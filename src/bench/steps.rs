@@ -1,4 +1,4 @@
-//! What a target's steps cost, by their number of rows.
+//! Costs of a target's steps, by their number of rows.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const SMALLEST_READ: u64 = 1 << 20;
 /// reads of 139 MB began at 81 GB/s, the eighth reached 118 (2026-11-21).
 const SETTLING: (u64, u64) = (1 << 30, 8);
 
-/// What a target's steps cost.
+/// Costs of a target's steps.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepBench {
     /// The precision of the matrices.

@@ -1,4 +1,4 @@
-//! What a certificate holds for, and how that is told apart.
+//! Conditions of a certificate, and how their differences are found.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ const TEXT_FILES: [&str; 5] =
 /// Bytes of such a file that are read at most, which loading its text reads of the largest of them too.
 const LARGEST_TEXT_FILE: u64 = 256 << 20;
 
-/// What a certificate holds for; another of any of these voids it. Hashes are in hexadecimal digits.
+/// Conditions that a certificate holds for; another of any of these voids it. Hashes are in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
@@ -41,7 +41,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// What is so for a target that was loaded in this way.
+    /// Conditions of a target that was loaded in this way.
     ///
     /// # Errors
     /// When its files cannot be read.
@@ -54,7 +54,7 @@ impl Conditions {
         Self::new(checkpoint, compute.instruction_set(), precision, kv_cache)
     }
 
-    /// What is so for a loaded engine. Its target is read once more.
+    /// Conditions of a loaded engine. Its target is read once more.
     ///
     /// # Errors
     /// When its files cannot be read.
@@ -81,7 +81,7 @@ impl Conditions {
         })
     }
 
-    /// What of the certified conditions is otherwise here, with both: the first of them, if any.
+    /// First of the certified conditions that differs here, if any, with both values.
     pub(super) fn difference<'a>(&'a self, here: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
         let pairs = [
             ("target", &self.target, &here.target),

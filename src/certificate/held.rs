@@ -44,7 +44,7 @@ impl Certified {
     /// A certificate for a target under these conditions and with these means; `here` says why where no router judges prompts.
     ///
     /// # Errors
-    /// What does not fit.
+    /// The first thing that does not fit.
     pub fn new(path: &Path, here: Result<&Conditions, &NoRouter>, means: &Means<'_>) -> Result<Self, CertificateError> {
         let certificate = Certificate::read(path)?;
         let path = path.to_owned();
@@ -67,7 +67,7 @@ impl Certified {
         Ok(Self { path, certificate, plans })
     }
 
-    /// What the file says.
+    /// Contents of the file.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
@@ -81,7 +81,7 @@ impl Certified {
     /// tokens in the same way, as far as can be known.
     ///
     /// # Errors
-    /// What is otherwise.
+    /// The first thing that differs.
     pub fn covers(&self, prompt: &Prompt, config: &GenerationConfig) -> Result<(), CertificateError> {
         let (path, calibration) = (self.path.clone(), &self.certificate.calibration);
         let (asked, calibrated) = (config.max_new_tokens, calibration.max_new_tokens);
@@ -105,7 +105,7 @@ impl Certified {
         others.iter().all(|plan| plan == first).then_some(first)
     }
 
-    /// What it says of prompts of a level, or of all of them alike, in a sentence.
+    /// Sentence on its promise for prompts of a level, or for all of them alike.
     pub fn sentence(&self, level: Option<usize>) -> String {
         let Certificate { floor, eps, delta, levels, .. } = &self.certificate;
         let stated = levels.get(level.unwrap_or(0)).and_then(|level| level.plan.as_ref());

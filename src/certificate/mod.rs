@@ -2,11 +2,12 @@
 //! Angelopoulos et al. 2021; for early exits CALM, Schuster et al. 2022). `paceline-eval certify` makes them; here they are read,
 //! checked, and turned into the plans of answers in quality `bounded`.
 //!
-//! What is certified is a whole policy: for prompts that the router as it was trained takes to be of a level, one plan. It holds
-//! for one target with its exits, one router, one instruction set, one precision and one version of this program ([`Conditions`]),
-//! for greedy answers of no more tokens than were calibrated, and for prompts like those of the calibration, rendered in the same
-//! way. Where anything of that differs, the certificate is void. That prompts are like those of the calibration nobody checks, and
-//! how a prompt that comes as tokens was rendered cannot be known: that is for the caller to see to.
+//! A certificate covers a whole policy: for prompts that the router as it was trained takes to be of a level, one plan.
+//! It holds for one target with its exits, one router, one instruction set, one precision and one version of this
+//! program ([`Conditions`]), for greedy answers of no more tokens than were calibrated, and for prompts like those of
+//! the calibration, rendered in the same way. Where anything of that differs, the certificate is void. That prompts are
+//! like those of the calibration nobody checks, and how a prompt that comes as tokens was rendered cannot be known:
+//! that is for the caller to see to.
 
 mod conditions;
 mod held;
@@ -105,7 +106,7 @@ pub enum CertificateError {
     Impossible { path: PathBuf, plan: Lossy },
 }
 
-/// What prompts were calibrated on, and what to do about one that is rendered otherwise.
+/// Rendering of the calibration prompts, and what to do about a prompt that is rendered otherwise.
 fn other_rendering(calibrated: Rendering) -> &'static str {
     match calibrated {
         Rendering::Text => {
@@ -126,7 +127,7 @@ pub struct Certificate {
     pub version: u32,
     /// The share of the target's quality that is kept.
     pub floor: f64,
-    /// What may be lost of it: one less the floor.
+    /// Share of the target's quality that may be lost: one less the floor.
     pub eps: f64,
     /// The probability at most that any of the claims made together is wrong.
     pub delta: f64,
@@ -134,17 +135,17 @@ pub struct Certificate {
     pub claims: usize,
     /// The plans that were tested, from conservative to aggressive, in the order fixed before any loss was known.
     pub bundles: Vec<Lossy>,
-    /// What was found for each level of difficulty, in the router's order.
+    /// Findings for each level of difficulty, in the router's order.
     pub levels: Vec<CertifiedLevel>,
     /// The prompts that it was calibrated on.
     pub calibration: Calibration,
-    /// What it holds for.
+    /// Conditions that it holds for.
     pub conditions: Conditions,
     /// A checksum of all the rest ([`Certificate::sum`]).
     pub checksum: String,
 }
 
-/// What may be given up for prompts of one level.
+/// Quality that may be given up for prompts of one level.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertifiedLevel {
@@ -160,7 +161,7 @@ pub struct CertifiedLevel {
     pub risk: f64,
     /// The p-value of "this plan's risk is above `eps`"; `None` for the target in full.
     pub p_value: Option<f64>,
-    /// What was tested, in order, up to the first plan that failed; nothing where there were too few prompts.
+    /// Plans that were tested, in order, up to the first that failed; empty where there were too few prompts.
     pub tested: Vec<Tested>,
 }
 
@@ -184,17 +185,17 @@ pub struct Tested {
 pub struct Calibration {
     /// A hash of their file, in hexadecimal digits.
     pub tasks: String,
-    /// How many there are.
+    /// Number of prompts.
     pub n: usize,
     /// Tokens that an answer had at most.
     pub max_new_tokens: usize,
-    /// How they became tokens.
+    /// Rendering of the prompts as tokens.
     pub rendering: Rendering,
-    /// What counted as a loss.
+    /// Loss that was counted.
     pub loss: Loss,
 }
 
-/// How prompts become tokens.
+/// Ways in which prompts become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rendering {
@@ -207,7 +208,7 @@ pub enum Rendering {
 }
 
 impl Rendering {
-    /// Whether a prompt is rendered so, as far as can be known: of tokens it cannot.
+    /// True if a prompt is rendered so, as far as can be known: of tokens it cannot.
     pub fn fits(self, prompt: &Prompt) -> bool {
         match (self, prompt) {
             (Self::Both, _) | (_, Prompt::Tokens(_)) => true,
@@ -217,7 +218,7 @@ impl Rendering {
     }
 }
 
-/// What counts as the loss of an answer, from 0 to 1.
+/// Loss of an answer, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
@@ -273,7 +274,8 @@ impl Certificate {
         Ok(certificate)
     }
 
-    /// Whether nothing is at a path, or a file that is, or was before it was damaged, a certificate: one that may be replaced.
+    /// True if nothing is at a path, or a file that is, or was before it was damaged, a certificate: one that may be
+    /// replaced.
     ///
     /// # Errors
     /// When what is there cannot be read.
@@ -286,7 +288,7 @@ impl Certificate {
         }
     }
 
-    /// What a p-value may be at most, so that all claims hold together.
+    /// Upper bound on the p-value of a plan that passes, so that all claims hold together.
     pub fn corrected_delta(&self) -> f64 {
         self.delta / self.claims.max(1) as f64
     }
@@ -341,17 +343,17 @@ impl Certificate {
     }
 }
 
-/// Whether a file begins as every certificate does that was written here, `{"version":`, as far as it goes.
+/// True if a file begins as every certificate does that was written here, `{"version":`, as far as it goes.
 fn begins_like_one(bytes: &[u8]) -> bool {
     let text: Vec<u8> =
         bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(BEGINNING.len()).collect();
     BEGINNING.starts_with(&text)
 }
 
-/// How every certificate begins, but for blanks.
+/// Beginning of every certificate, but for blanks.
 const BEGINNING: &[u8] = b"{\"version\":";
 
-/// What every version has.
+/// The field that every version has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,

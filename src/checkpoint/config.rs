@@ -90,7 +90,7 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Width of a head; `heads * head_dim` need not be `hidden_size`.
     pub head_dim: usize,
-    /// What the RMS norms add to the mean square.
+    /// Added to the mean square by the RMS norms.
     pub norm_eps: f32,
     /// The position embedding.
     pub rope: Rope,
@@ -98,15 +98,15 @@ pub struct ModelConfig {
     pub windows: Windows,
     /// Positions the model was made for (`max_position_embeddings`).
     pub context: usize,
-    /// Whether the output matrix is the embedding.
+    /// True if the output matrix is the embedding.
     pub tied_embeddings: bool,
-    /// Whether the query, key and value projections have biases.
+    /// True if the query, key and value projections have biases.
     pub qkv_bias: bool,
-    /// Whether the attention's output projection has a bias.
+    /// True if the attention's output projection has a bias.
     pub output_bias: bool,
-    /// Whether the three projections of the MLP have biases.
+    /// True if the three projections of the MLP have biases.
     pub mlp_bias: bool,
-    /// Whether queries and keys are normalized per head.
+    /// True if queries and keys are normalized per head.
     pub qk_norm: bool,
     /// Tokens that end a text: those of `generation_config.json`, or of `config.json` where that names none.
     pub stop_tokens: Vec<u32>,
@@ -139,7 +139,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// What `map`, the object in the file at `path`, says.
+    /// Reads the configuration from `map`, the object in the file at `path`.
     pub(super) fn from_map(path: &Path, map: &Map<String, Value>) -> Result<Self, CheckpointError> {
         let config = Self::from_keys(Keys::new(path, map))?;
         config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
@@ -232,7 +232,7 @@ fn family(keys: &Keys<'_>) -> Result<Family, CheckpointError> {
     }
 }
 
-/// What the table of keys cannot say in a row: keys whose values have to go with others.
+/// Refuses contradictions that a row of the table of keys cannot express: between the values of several keys.
 fn refuse_contradictions(keys: &Keys<'_>, family: Family) -> Result<(), CheckpointError> {
     if let Some(activation) = keys.text("hidden_act")?.filter(|name| !matches!(*name, "silu" | "swish")) {
         let activation = shown(activation);

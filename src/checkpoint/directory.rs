@@ -148,7 +148,7 @@ pub(super) fn without_weights(dir: &Path) -> CheckpointError {
     CheckpointError::NoWeights { dir: dir.to_owned(), other }
 }
 
-/// Whether a name is that of a file of ours that lies beside a model.
+/// True if a name is that of a file of ours that lies beside a model.
 fn is_ours(name: &str) -> bool {
     [super::EXITS, "router.safetensors"].contains(&name)
 }

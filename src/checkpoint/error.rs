@@ -1,4 +1,4 @@
-//! What can be wrong with a model directory, each as a sentence that says what, where and what to do about it.
+//! Problems of a model directory, each as a sentence that says what, where and what to do about it.
 //!
 //! Names that come from files are shown escaped and shortened, so that a message stays on one line whatever they hold.
 
@@ -30,7 +30,7 @@ pub enum CheckpointError {
     Directory {
         /// The path given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A weights file was written to while it was in use.
@@ -56,7 +56,7 @@ pub enum CheckpointError {
     NotAModel {
         /// The directory or file.
         path: PathBuf,
-        /// What it is and what to do, the rest of the sentence.
+        /// Rest of the sentence: the kind of file and the remedy.
         reason: String,
     },
     /// The directory has no safetensors file.
@@ -100,7 +100,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
     /// The index sends a tensor to a file that cannot be meant.
@@ -123,9 +123,9 @@ pub enum CheckpointError {
     MissingShard {
         /// The first file that is missing.
         path: PathBuf,
-        /// How many are.
+        /// Number of missing files.
         missing: usize,
-        /// How many there should be.
+        /// Number of files that the index lists.
         listed: usize,
     },
     /// The index lists a tensor that the model needs in a file that does not hold it.
@@ -207,7 +207,7 @@ pub enum CheckpointError {
     Exits {
         /// Their file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
     /// The tokens that drafts choose from cannot be used.
@@ -219,7 +219,7 @@ pub enum CheckpointError {
     DraftVocabulary {
         /// Its file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
     /// [`tensor`](super::Checkpoint::tensor) was asked for a name that the model does not have.

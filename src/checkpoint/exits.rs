@@ -21,7 +21,7 @@ use crate::files::{self, Object, ReadError};
 /// The file's name in a model directory.
 pub const EXITS: &str = "exits.safetensors";
 
-/// What an exits file says of itself, in its metadata under [`ExitsConfig::KEY`].
+/// Metadata of an exits file, under [`ExitsConfig::KEY`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitsConfig {
@@ -39,10 +39,10 @@ pub struct ExitsConfig {
 pub struct ExitConfig {
     /// Layers that run before it, from 1 to one less than the model has.
     pub depth: usize,
-    /// What its logits are divided by where the greatest probability is to say how often its pick is the model's (Guo et
-    /// al. 2017).
+    /// Temperature that its logits are divided by to make the greatest probability the calibrated rate at which its
+    /// pick is the model's (Guo et al. 2017).
     pub temperature: f32,
-    /// How often its pick was the model's, on text it was not trained on.
+    /// Rate at which its pick was the model's, on text it was not trained on.
     pub agreement: f64,
     /// The expected calibration error of that probability, on text that the temperature was not fitted on.
     pub calibration_error: f64,
@@ -95,7 +95,7 @@ pub struct Exits {
 }
 
 impl Exits {
-    /// What the file says of itself.
+    /// Metadata of the file.
     pub fn config(&self) -> &ExitsConfig {
         &self.config
     }

@@ -22,7 +22,7 @@ const LARGEST_HEADER: usize = 100_000_000;
 /// No tensor of a language model has more.
 const MOST_DIMENSIONS: usize = 8;
 
-/// What the header says of a tensor, checked against the file.
+/// Header entry of a tensor, checked against the file.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) dtype: Dtype,

@@ -17,11 +17,11 @@ pub(super) struct ConfigKey {
     pub(super) name: &'static str,
     pub(super) families: &'static [Family],
     pub(super) rule: Rule,
-    /// What follows from it, for the page.
+    /// Its consequence, for the page.
     pub(super) note: &'static str,
 }
 
-/// What becomes of a key.
+/// Treatment of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
     /// The model is computed as it says; null is as if it were absent.

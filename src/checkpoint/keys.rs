@@ -11,7 +11,7 @@ use crate::visible::shown;
 #[derive(Clone, Copy)]
 pub(crate) struct Keys<'a> {
     path: &'a Path,
-    /// What stands before a key's name in messages, such as `rope_scaling.`.
+    /// Prefix of a key's name in messages, such as `rope_scaling.`.
     prefix: &'static str,
     map: &'a Map<String, Value>,
 }
@@ -33,7 +33,7 @@ impl<'a> Keys<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` is there, be it with null.
+    /// True if `key` is present, even with null.
     pub(crate) fn has(&self, key: &str) -> bool {
         #[cfg(test)]
         reads::note(format!("{}{key}", self.prefix));

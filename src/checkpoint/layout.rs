@@ -70,7 +70,7 @@ pub fn tensors_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
-/// Whether a tensor is a buffer that old versions of transformers stored although it follows from the configuration.
+/// True if a tensor is a buffer that old versions of transformers stored although it follows from the configuration.
 pub(crate) fn is_stored_buffer(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
 }

@@ -141,7 +141,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether two matrices of one shape hold the same numbers, whatever their formats.
+/// True if two matrices of one shape hold the same numbers, whatever their formats.
 fn are_equal(left: &StoredTensor, right: &StoredTensor) -> bool {
     if left.format == right.format {
         return left.file.get(left.bytes.clone()) == right.file.get(right.bytes.clone());
@@ -243,7 +243,7 @@ impl Matching<'_> {
         Ok(Some(StoredTensor { file, bytes: entry.bytes, format, shape: entry.shape.into() }))
     }
 
-    /// What is left in the files must be buffers that follow from the configuration.
+    /// Checks that the tensors left in the files are buffers that follow from the configuration.
     fn check_rest(&mut self) -> Result<(), CheckpointError> {
         if let Some(name) = self.shards.stale.keys().min() {
             let count = self.shards.stale.len();

@@ -11,11 +11,11 @@ use serde::Serialize;
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// How the frequencies are stretched for a longer context.
+    /// Scaling of the frequencies for a longer context.
     pub scaling: RopeScaling,
 }
 
-/// How rotary frequencies are stretched for a longer context than the one of pretraining.
+/// Scaling of rotary frequencies for a longer context than the one of pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {

@@ -141,7 +141,7 @@ struct DrafterBench {
     tokens_per_step: f64,
     /// Accepted of evaluated tokens.
     acceptance: Option<f64>,
-    /// Whether all answers were those of plain decoding.
+    /// True if all answers were those of plain decoding.
     same_tokens: bool,
 }
 
@@ -282,7 +282,7 @@ pub(super) fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u3
     Ok(tokens)
 }
 
-/// What a drafter's answers added up to.
+/// Totals of a drafter's answers.
 #[derive(Default)]
 struct Tally {
     /// Seconds per token, a value for each round.
@@ -318,7 +318,7 @@ impl Tally {
         Ok(answers)
     }
 
-    /// What is told of it, beside the seconds per token of plain decoding in the same rounds.
+    /// Results that are reported, beside the seconds per token of plain decoding in the same rounds.
     fn told(self, precision: &str, drafter: &DrafterChoice, plain: &[f64]) -> DrafterBench {
         let ratios = plain.iter().zip(&self.seconds_per_token).map(|(plain, own)| plain / own);
         DrafterBench {
@@ -423,7 +423,7 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// What loading took and what it left behind.
+/// Describes the costs of loading and what it left behind.
 fn describe_load(load: &LoadBench) -> String {
     let memory = match (load.resident, load.memory_over_weights()) {
         (Some(resident), Some(over_weights)) => format!(
@@ -446,7 +446,7 @@ fn describe_load(load: &LoadBench) -> String {
     )
 }
 
-/// What steps cost, a line each.
+/// Describes the costs of steps, a line each.
 fn describe_steps(bench: &StepBench) -> Vec<String> {
     let Spread { smallest, median, largest } = bench.share_of_read;
     let [smallest, median, largest] = [smallest, median, largest].map(|share| 100.0 * share);

@@ -19,7 +19,7 @@ pub(super) fn sentence(engine: &Engine, config: &GenerationConfig, answer: &Answ
     })
 }
 
-/// How an answer ended.
+/// End of an answer.
 struct Ending {
     reason: FinishReason,
     /// Tokens of the prompt and of the answer.
@@ -28,15 +28,15 @@ struct Ending {
     is_empty: bool,
 }
 
-/// What decides what may be advised.
+/// Facts that decide what may be advised.
 struct Allowed {
     /// The model's context, in tokens.
     context: usize,
     /// Tokens that the certificate of a bounded answer allows at most.
     certified: Option<usize>,
-    /// Whether the answer is of quality `bounded`, which takes neither `--ignore-eos` nor `--stop`.
+    /// True if the answer is of quality `bounded`, which takes neither `--ignore-eos` nor `--stop`.
     is_bounded: bool,
-    /// Whether `--ignore-eos` is set.
+    /// True if `--ignore-eos` is set.
     ignores_eos: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What was typed: flags, each with its words in the help.
+//! Command-line flags, each with its words in the help.
 //!
 //! A flag that was not given is `None`, so that a config file's value stays; [`super::settings`] says what both amount to.
 

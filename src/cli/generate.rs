@@ -231,7 +231,7 @@ fn give_up(generation: Generation) {
     let _ = generation.finish();
 }
 
-/// What a person at the terminal wants to know, and first `ending`: where an answer ended that is not complete.
+/// Prints a summary for a person at the terminal, and first `ending`: where an answer ended that is not complete.
 fn summarize(answer: &Answer, ending: Option<String>, place: Option<&str>) {
     let report = &answer.report;
     if let Some(sentence) = ending {

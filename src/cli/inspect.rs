@@ -16,7 +16,7 @@ use super::flags::InspectFlags;
 use super::shipped;
 use super::skip_search::{Found, search};
 
-/// What `inspect` says, as `--json` prints it.
+/// Output of `inspect`, as `--json` prints it.
 #[derive(Serialize)]
 struct Inspection<'a> {
     directory: String,
@@ -30,7 +30,7 @@ struct Inspection<'a> {
     cache_bytes_per_token: Map<String, Value>,
     tokenizer: Option<TokenizerFacts>,
     tokenizer_problem: Option<String>,
-    /// What `--drafter` may name besides exits and skip plans.
+    /// Names that `--drafter` may have besides exits and skip plans.
     drafters: [&'static str; 6],
     /// Depths at which the model can be left, with its own norm and output matrix where no head was trained.
     exits: Vec<usize>,
@@ -38,10 +38,10 @@ struct Inspection<'a> {
     trained_exits: Vec<ExitConfig>,
     /// Why they cannot be used, if there are such.
     exits_problem: Option<String>,
-    /// What the files say wrongly of themselves, without harm.
+    /// Harmless errors in what the files say about themselves.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     notes: &'a [String],
-    /// What `--search-skip` found.
+    /// Result of `--search-skip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_search: Option<Found>,
 }

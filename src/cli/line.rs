@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthChar;
 /// The longest line that is taken, in bytes; far longer than the context of any model.
 pub(super) const LONGEST: usize = 16 << 20;
 
-/// Whether a line is done.
+/// State of a line after some bytes: done or not.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Every byte was taken, and the line is not done.
@@ -53,7 +53,7 @@ pub(super) struct Line {
     /// Columns of the prompt and of the terminal.
     prompt: usize,
     columns: usize,
-    /// Whether the terminal can move its cursor up.
+    /// True if the terminal can move its cursor up.
     is_able: bool,
     place: Place,
 }
@@ -75,7 +75,7 @@ impl Line {
         }
     }
 
-    /// Whether nothing was typed.
+    /// True if nothing was typed.
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }

@@ -10,8 +10,8 @@ use paceline::files::{ReadError, read_input};
 use paceline::{GenerationConfig, Message, Prompt, RequestHints};
 use serde_json::{Map, Value};
 
-/// What an answer's object holds besides the fields of its prompt's line. A line that has them (an answer
-/// from an earlier run, say) does not get them back: an old error beside a new answer would mislead.
+/// Fields of an answer's object besides those of its prompt's line. A line that has them (an answer from an earlier
+/// run, say) does not get them back: an old error beside a new answer would mislead.
 const ANSWER_FIELDS: [&str; 6] = ["prompt_tokens", "tokens", "text", "finish_reason", "report", "error"];
 
 /// The largest prompts file that is read, in bytes.
@@ -22,9 +22,9 @@ const LARGEST_INPUT: u64 = 64 << 20;
 
 /// A prompt and what came with it.
 pub(super) struct Task {
-    /// What to answer, or why that cannot be told.
+    /// The prompt to answer, or why it cannot be told.
     pub(super) prompt: Result<Prompt, anyhow::Error>,
-    /// What its line sets.
+    /// Settings of its line.
     pub(super) settings: LineSettings,
     /// Sentences about its line, for the report.
     pub(super) warnings: Vec<String>,
@@ -34,14 +34,14 @@ pub(super) struct Task {
     pub(super) place: Option<String>,
 }
 
-/// What a line sets for its own answer.
+/// Settings that a line makes for its own answer.
 #[derive(Debug, Default)]
 pub(super) struct LineSettings {
     /// The prompt's own seed.
     seed: Option<u64>,
-    /// What its line says for the router.
+    /// Hints of its line for the router.
     hints: Option<RequestHints>,
-    /// What its line says to the chat template.
+    /// Arguments of its line for the chat template.
     template_args: Map<String, Value>,
 }
 
@@ -140,7 +140,7 @@ fn names_that_do_nothing(fields: &Fields) -> Vec<String> {
     fields.names().filter_map(sentence).collect()
 }
 
-/// Whether one letter more, less, other or swapped makes one text of the other.
+/// True if one letter more, less, other or swapped makes one text of the other.
 fn is_one_edit_away(one: &str, other: &str) -> bool {
     // Names may have any length, and the distance takes their product.
     one.len().abs_diff(other.len()) <= 1 && strsim::generic_damerau_levenshtein(one.as_bytes(), other.as_bytes()) == 1

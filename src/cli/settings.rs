@@ -15,14 +15,14 @@ use serde_json::{Map, Value};
 
 use super::flags::GenerateFlags;
 
-/// What flags and config file amount to.
+/// Combined settings of flags and config file.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// What to load; it may name no model.
+    /// Engine to load; it may name no model.
     pub(super) engine: EngineConfig,
-    /// How to answer.
+    /// Settings of the answers.
     pub(super) generation: GenerationConfig,
-    /// Whether somebody said how many tokens answers have at most.
+    /// True if somebody said how many tokens answers have at most.
     pub(super) names_limit: bool,
 }
 

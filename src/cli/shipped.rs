@@ -37,7 +37,7 @@ const DRAFTS: [Model; 2] = [
         "tokenizer_config.json", "special_tokens_map.json"),
 ];
 
-/// How long another program that writes the models is waited for.
+/// Longest wait for another program that writes the models.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The models to work with.
@@ -46,7 +46,7 @@ pub(super) struct Models {
     pub(super) target: PathBuf,
     /// Those of its draft models.
     pub(super) drafts: Vec<PathBuf>,
-    /// Whether the target is the one that ships: a chat model, whose prompts are meant to be rendered.
+    /// True if the target is the one that ships: a chat model, whose prompts are meant to be rendered.
     pub(super) shipped: bool,
 }
 
@@ -131,8 +131,8 @@ fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     made.commit().map_err(|error| error.source)
 }
 
-/// Whether a directory holds a model's files and nothing else: loading would take up a chat template, an index or a certificate
-/// that somebody left there.
+/// True if a directory holds a model's files and nothing else: loading would take up a chat template, an index or a
+/// certificate that somebody left there.
 fn holds(path: &Path, model: &Model) -> bool {
     let is_same =
         |(name, bytes): &(&str, &[u8])| read(&path.join(name), bytes.len() as u64).is_ok_and(|found| found == *bytes);
@@ -140,7 +140,7 @@ fn holds(path: &Path, model: &Model) -> bool {
     model.1.iter().all(is_same) && has_only(path, path, &names).unwrap_or(false)
 }
 
-/// Whether all files below `folder` are among those names, which are relative to `root`.
+/// True if all files below `folder` are among those names, which are relative to `root`.
 fn has_only(root: &Path, folder: &Path, names: &BTreeSet<&Path>) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -25,10 +25,10 @@ use super::flags::InspectFlags;
 const TOKENS: usize = 384;
 /// Bytes of a file that may be replaced by a plan: no plan has more.
 const LARGEST_PLAN: u64 = 1 << 16;
-/// How often steps are timed.
+/// Number of times that steps are timed.
 const REPEATS: usize = 5;
 
-/// What a search found.
+/// Result of a search.
 #[derive(Serialize)]
 pub(super) struct Found {
     precision: String,
@@ -39,7 +39,7 @@ pub(super) struct Found {
     positions: usize,
     /// The plan after each step.
     steps: Vec<Judged>,
-    /// What to give to `--drafter`, if drafting with the best plan promises more than plain decoding.
+    /// Value for `--drafter`, if drafting with the best plan promises more than plain decoding.
     drafter: Option<String>,
 }
 
@@ -119,7 +119,7 @@ fn begin(path: &Path) -> Result<AtomicFile, anyhow::Error> {
     AtomicFile::create(path).map_err(|error| unwritable(&error))
 }
 
-/// What stands before a text that the model writes by itself.
+/// Tokens before a text that the model writes by itself.
 fn beginning(checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
     let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
     let tokens = [tokenizer.encode("")?, tokenizer.encode("The")?].into_iter().find(|tokens| !tokens.is_empty());

@@ -164,7 +164,7 @@ fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |share| format!("{:.0}%", 100.0 * share))
 }
 
-/// What was saved, in words that fit a loss too.
+/// Share saved, in words that fit a loss too.
 fn less(share: Option<f64>) -> String {
     let share = share.unwrap_or(0.0);
     let word = if share < 0.0 { "more" } else { "less" };
@@ -179,7 +179,7 @@ fn duration(ms: f64) -> String {
     }
 }
 
-/// How long ago a time was, given in milliseconds since 1970. A clock that was set back makes it now.
+/// Age of a time, given in milliseconds since 1970. A clock that was set back makes it now.
 fn ago(at: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64;
     let days = (now - at as f64) / 86_400e3;

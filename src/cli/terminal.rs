@@ -22,7 +22,7 @@ use super::line::{Line, Step};
 const BRACKETS_ON: &[u8] = b"\x1b[?2004h";
 const BRACKETS_OFF: &[u8] = b"\x1b[?2004l";
 
-/// What came of waiting for a line.
+/// Result of waiting for a line.
 pub(super) enum Typed {
     /// A line, or several that were pasted.
     Line(Vec<u8>),
@@ -30,7 +30,7 @@ pub(super) enum Typed {
     TooLong,
     /// A signal came, and what was typed is dropped, if anything was.
     Signal {
-        /// Whether anything was.
+        /// True if anything was typed.
         begun: bool,
     },
     /// The end of the conversation: Ctrl-D, or a terminal that is gone.
@@ -53,7 +53,7 @@ pub(super) struct Terminal {
 struct Screen {
     out: Option<File>,
     found: Termios,
-    /// Whether the terminal understands more than plain text.
+    /// True if the terminal understands more than plain text.
     is_able: bool,
 }
 
@@ -98,7 +98,7 @@ impl Terminal {
     /// Takes over the terminal on standard input, until it is dropped or a signal ends the program.
     ///
     /// # Errors
-    /// What the system says, if it is none or cannot be asked.
+    /// The system's error, if it is not a terminal or cannot be asked.
     pub(super) fn open() -> io::Result<Self> {
         let found = tcgetattr(stdin())?;
         let is_able = std::env::var_os("TERM").is_some_and(|name| name != "dumb" && !name.is_empty());

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 /// The longest line that is taken, in bytes.
 pub(super) const LONGEST: usize = 16 << 20;
 
-/// What came of waiting for a line.
+/// Result of waiting for a line.
 pub(super) enum Typed {
     /// A line.
     Line(Vec<u8>),
@@ -14,7 +14,7 @@ pub(super) enum Typed {
     /// A signal came.
     #[allow(dead_code, reason = "no signal wakes this one")]
     Signal {
-        /// Whether a line was begun.
+        /// True if a line was begun.
         begun: bool,
     },
     /// The end of the conversation.

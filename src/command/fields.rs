@@ -123,7 +123,7 @@ pub fn read(line: &str) -> Result<Fields, serde_json::Error> {
     }
 }
 
-/// What is left of a line.
+/// Rest of a line.
 struct Rest<'a> {
     line: &'a str,
     at: usize,

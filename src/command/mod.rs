@@ -1,4 +1,4 @@
-//! What the commands of this workspace share: how they fail, where their words go, how they show progress.
+//! Behavior that the commands of this workspace share: how they fail, where their words go, how they show progress.
 //!
 //! Exit codes: 0 done; 1 it failed, and one sentence on standard error says what and what to do; 2 wrong usage; 128 and its
 //! number, a signal ended it ([`signals`]).
@@ -28,7 +28,7 @@ static NAME: OnceLock<&'static str> = OnceLock::new();
 pub struct Failure {
     /// One sentence or several: what is wrong, where, and what to do.
     pub error: anyhow::Error,
-    /// Whether the way of calling is to blame, which makes the exit code 2 instead of 1.
+    /// True if the way of calling is to blame, which makes the exit code 2 instead of 1.
     pub usage: bool,
 }
 
@@ -109,7 +109,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-/// What clap says in several paragraphs, without the usage, as one sentence.
+/// Clap's message of several paragraphs, without the usage, as one sentence.
 fn usage_sentence(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let what = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();

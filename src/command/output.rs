@@ -1,6 +1,6 @@
 //! Where words go: answers to standard output, which may close at any time, everything else to standard error.
 //!
-//! What goes to a terminal is made [`visible`] first; files and pipes get every byte as it is.
+//! Words for a terminal are made [`visible`] first; files and pipes get every byte as it is.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};

@@ -10,7 +10,7 @@ use crate::visible;
 /// Work shorter than this shows nothing.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Whether a progress line stands on the terminal.
+/// True while a progress line stands on the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// A line that says how far some work is.

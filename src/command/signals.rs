@@ -55,19 +55,19 @@ pub struct Ended(pub Signal);
 
 type Action = Box<dyn Fn() + Send>;
 
-/// What the thread that waits for signals knows of the program.
+/// Program state known to the thread that waits for signals.
 struct State {
-    /// Whether the first signal asks for an early end instead of ending the program.
+    /// True if the first signal asks for an early end instead of ending the program.
     keeping: bool,
     /// The signal that asked.
     received: Option<Signal>,
     /// Ends the piece of work that goes on.
     cancel: Option<Action>,
-    /// How the terminal is entered and left, while it is in a mode of the program's own.
+    /// The terminal's mode, while it is one of the program's own.
     mode: Option<Mode>,
 }
 
-/// How a mode of the terminal is entered and left.
+/// Functions that enter and leave a mode of the terminal.
 #[derive(Clone, Copy)]
 struct Mode {
     enter: fn(),

@@ -1,4 +1,4 @@
-//! What a reader of JSON or TOML says of a wrong value, in words that do not need Rust.
+//! Messages of JSON and TOML readers about a wrong value, in words that do not need Rust.
 //!
 //! serde names types (`expected struct RequestHints`, `expected u64`); people write texts in quotes, whole numbers, lists and
 //! tables. [`in_words`] says what to write instead.
@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-/// What to write instead of a value that serde refused with `message`: the end of a sentence, without a full stop.
+/// Advice on what to write instead of a value that serde refused with `message`: the end of a sentence, without a full
+/// stop.
 pub fn in_words(message: &str) -> String {
     let message = on_one_line(message);
     let message = message.trim_end_matches('.');
@@ -52,7 +53,7 @@ pub fn key_on(text: &str, line: usize) -> Option<&str> {
     text.lines().nth(line.checked_sub(1)?)?.split_once('=').map(|(key, _)| key.trim())
 }
 
-/// Whether `message` is about the value of a key, not about the form of the file.
+/// True if `message` is about the value of a key, not about the form of the file.
 pub fn is_about_a_value(message: &str) -> bool {
     let with_kind = ["invalid value", "invalid type", "invalid length", "unknown variant"];
     with_kind.iter().any(|start| message.starts_with(start) && message.contains(", expected "))
@@ -61,7 +62,7 @@ pub fn is_about_a_value(message: &str) -> bool {
         || of_a_word(message)
 }
 
-/// What the TOML reader says where one of several words is needed.
+/// True if `message` is the TOML reader's where one of several words is needed.
 fn of_a_word(message: &str) -> bool {
     ["wanted string or table", "expected empty ", "expected table with exactly"]
         .iter()

@@ -11,7 +11,7 @@ use super::view::ViewDrafter;
 use super::{Drafter, DrafterChoice};
 use crate::model::{Decoder, DraftView, Sequence, SkipPlan};
 
-/// What a further row is guessed to add to a step of the target, in plain steps.
+/// Guessed cost that a further row adds to a step of the target, in plain steps.
 pub const ROW_GUESS: f64 = 0.25;
 
 /// A draft model and what it is called.
@@ -103,7 +103,7 @@ impl Catalog {
         })
     }
 
-    /// Whether what was asked for allows a drafter of the catalog.
+    /// True if the drafter that was asked for allows a drafter of the catalog.
     pub fn allows(&self, asked: &DrafterChoice, drafter: &DrafterChoice) -> bool {
         let layers = self.target.layer_count();
         match (asked, drafter) {

@@ -18,7 +18,7 @@ pub enum DrafterChoice {
     Auto,
     /// Plain decoding.
     None,
-    /// What followed the same words earlier in the text.
+    /// Tokens that followed the same words earlier in the text.
     Lookup,
     /// A draft model: the one of this name, or the first given.
     Model(Option<String>),
@@ -44,7 +44,7 @@ pub enum ChoiceError {
     /// The target cannot draft for itself in this precision.
     #[error("`self:{0}` names no lower precision of the target: write self:int8 or self:int4.")]
     Precision(String),
-    /// What follows `skip:` is no plan.
+    /// The text after `skip:` is not a plan.
     #[error(transparent)]
     Skip(#[from] SkipError),
 }
@@ -69,6 +69,16 @@ impl FromStr for DrafterChoice {
             ("self", Some(precision)) => Err(ChoiceError::Precision(precision.to_owned())),
             ("skip", Some(plan)) => Ok(Self::Skip(plan.parse()?)),
             _ => Err(ChoiceError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl DrafterChoice {
+    /// Name of the weights that a drafter of this name drafts with: all exits share one file.
+    pub fn weights_of(name: &str) -> String {
+        match name.parse() {
+            Ok(Self::Exit(_)) => "exit".to_owned(),
+            _ => name.to_owned(),
         }
     }
 }
@@ -113,6 +123,12 @@ mod tests {
         {
             assert_eq!(name.parse::<DrafterChoice>().map(|choice| choice.to_string()), Ok(name.to_owned()));
         }
+    }
+
+    #[test]
+    fn exits_share_their_weights() {
+        let names = ["exit:3", "exit:x", "model:exit:3", "lookup"].map(DrafterChoice::weights_of);
+        assert_eq!(names, ["exit", "exit:x", "model:exit:3", "lookup"]);
     }
 
     #[test]

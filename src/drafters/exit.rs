@@ -10,7 +10,7 @@ use crate::sampling::SamplingError;
 /// Drafts with the lowest `depth` layers of the target.
 pub struct ExitDrafter {
     depth: usize,
-    /// What the head's logits are divided by, so that they say how sure it can be.
+    /// Divisor of the head's logits, so that they say how sure it can be.
     temperature: f32,
 }
 

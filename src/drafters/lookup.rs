@@ -13,7 +13,7 @@ use crate::sampling::SamplingError;
 /// The longest suffix looked for, in tokens.
 const LONGEST: usize = 3;
 
-/// How far back it is looked whether what came before agrees with what comes now: more makes a draft no surer.
+/// The most tokens, backwards, that the earlier context is compared with the current one: more makes a draft no surer.
 const LONGEST_AGREEMENT: usize = 16;
 
 /// `LONGEST` ids of which the unused leading ones are `u32::MAX`, no token's id.
@@ -71,7 +71,7 @@ fn suffixes(text: &[u32]) -> impl Iterator<Item = Ngram> + '_ {
     })
 }
 
-/// How many tokens before `follow` are the text's last ones too, so far as that matters.
+/// Number of tokens before `follow` that are the text's last ones too, so far as that matters.
 fn agreement(text: &[u32], follow: usize) -> usize {
     let pairs = text[..follow].iter().rev().zip(text.iter().rev());
     pairs.take(LONGEST_AGREEMENT).take_while(|(before, now)| before == now).count()

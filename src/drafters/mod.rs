@@ -39,11 +39,11 @@ pub trait Drafter {
 
 /// Decides how far a draft goes.
 pub trait DraftJudge {
-    /// Whether a further token is worth drafting.
+    /// True if a further token is worth drafting.
     fn wants_another(&self) -> bool;
 
-    /// Whether a token that was drafted is worth verifying, if its drafter gives such log-odds, in nats, that it is right.
-    /// If not, the draft ends before it.
+    /// True if a token that was drafted is worth verifying, if its drafter gives such log-odds, in nats, that it is
+    /// right. If not, the draft ends before it.
     fn takes(&mut self, log_odds: f32) -> bool;
 }
 
@@ -52,9 +52,9 @@ pub trait DraftJudge {
 pub struct Draft {
     /// The tokens to verify.
     pub tokens: Vec<u32>,
-    /// What log-odds the drafter gave each of them.
+    /// Log-odds that the drafter gave each of them.
     pub log_odds: Vec<f32>,
-    /// What it gave a last one that was not worth verifying.
+    /// Log-odds of a last token that was not worth verifying.
     pub declined: Option<f32>,
 }
 
@@ -65,7 +65,7 @@ impl Draft {
     }
 }
 
-/// What a drafter may see, and where its draft goes.
+/// A drafter's view of an answer, and the place for its draft.
 pub struct DraftRequest<'a> {
     /// The target's sequence, for drafters that run ahead of it. What they leave there is used by verification if
     /// it fits, and forgotten otherwise.
@@ -73,7 +73,7 @@ pub struct DraftRequest<'a> {
     /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token
     /// accepted by the last step and standing before the newest token; `None` before the first step.
     pub hidden: Option<&'a Tensor<2>>,
-    /// Whether the answer is no longer wanted. Drafters with long work ask between its parts.
+    /// Returns true if the answer is no longer wanted. Drafters with long work ask between its parts.
     pub cancelled: &'a dyn Fn() -> bool,
     sampler: &'a mut Sampler,
     text: DraftText<'a>,
@@ -123,7 +123,7 @@ impl<'a> DraftRequest<'a> {
         self.history().last().copied().unwrap_or(0)
     }
 
-    /// Whether a further token is wanted.
+    /// True if a further token is wanted.
     pub fn wants_another(&self) -> bool {
         !self.ended && self.judge.wants_another()
     }

@@ -21,7 +21,7 @@ pub struct ModelDrafter {
     sequence: Option<Sequence>,
     /// The tokens its cache holds.
     cached: Vec<u32>,
-    /// How many of them are known to be in the history for good.
+    /// Number of them that are known to be in the history for good.
     settled: usize,
 }
 

@@ -24,7 +24,7 @@ const CHUNK: usize = 256;
 /// A plan and what it is worth.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
-    /// What is skipped.
+    /// Parts that are skipped.
     pub plan: SkipPlan,
     /// The share of greedy picks that are the target's.
     pub agreement: f64,
@@ -40,7 +40,7 @@ pub struct Judged {
 /// `tokens` new tokens, each of [`WRITTEN`] or up to a stop token. Fewer, where the model stops at once time and again.
 ///
 /// # Errors
-/// If the target's logits are no numbers.
+/// If the target's logits are not finite.
 pub fn write_texts(
     target: &Arc<Decoder>,
     prompt: &[u32],
@@ -107,7 +107,7 @@ impl<'a> SkipSearch<'a> {
     /// most all but one: a prompt. `verify_cost` is the cost of a verification by its number of rows, in plain steps.
     ///
     /// # Errors
-    /// If the target's logits are no numbers.
+    /// If the target's logits are not finite.
     pub fn new(
         target: &'a Arc<Decoder>,
         texts: Vec<(Vec<u32>, usize)>,
@@ -171,7 +171,7 @@ impl<'a> SkipSearch<'a> {
                 for (view, agreed) in views.iter().zip(&mut agreed) {
                     let Some(logits) = sequence.draft_through(view, block) else { continue };
                     let rows = logits.chunks(logits.len() / block.len());
-                    // Logits that are no numbers agree with nothing.
+                    // Logits that are not finite agree with nothing.
                     *agreed += rows.zip(picks).filter(|(row, wanted)| pick(row).as_ref() == Ok(*wanted)).count();
                 }
                 sequence.prefill(block, CHUNK, |_| true);

@@ -1,4 +1,4 @@
-//! What can go wrong, in sentences a user can act on.
+//! Engine errors, in sentences a user can act on.
 
 use std::path::PathBuf;
 

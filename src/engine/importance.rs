@@ -1,4 +1,4 @@
-//! What a target's layers matter, measured on a text that was given or, where there is none, on texts that the target writes
+//! Importance of a target's layers, measured on a text that was given or, without one, on texts that the target writes
 //! itself: there is nothing to fetch, and the same model has the same layers.
 
 use std::path::Path;
@@ -17,9 +17,9 @@ const TEXTS: usize = 6;
 /// The largest text that is read, in bytes.
 const LARGEST_FILE: u64 = 1 << 22;
 
-/// What is measured on.
+/// Texts for the measurement.
 pub(super) enum Texts {
-    /// What the target writes by itself, with its chat template if it has one.
+    /// Texts that the target writes by itself, with its chat template if it has one.
     Written(Option<Arc<ChatTemplate>>),
     /// These.
     Given(Vec<Vec<u32>>),
@@ -44,8 +44,8 @@ pub(super) fn read(path: &Path, tokenizer: &Tokenizer, context: usize, vocabular
     Ok(Texts::Given(parts.into_iter().map(|(part, _)| part).collect()))
 }
 
-/// What stands before a text that a target writes by itself: of a model that talks, an empty question, so that it writes what it
-/// was made for; of another what its tokenizer begins a text with.
+/// Tokens before a text that a target writes by itself: of a model that talks, an empty question, so that it writes
+/// what it was made for; of another, those that its tokenizer begins a text with.
 fn beginning(tokenizer: &Tokenizer, template: Option<&ChatTemplate>, vocabulary: usize) -> Vec<u32> {
     let empty = [Message::new("user", "")];
     let asked = template.and_then(|template| template.render(&empty, true).ok());
@@ -57,11 +57,11 @@ fn beginning(tokenizer: &Tokenizer, template: Option<&ChatTemplate>, vocabulary:
     known.unwrap_or_else(|| vec![0])
 }
 
-/// What each layer of a target does to the hidden state ([`block_influence`]), over given texts or those that it writes at
-/// temperature 1.
+/// Influence of each layer of a target on the hidden state ([`block_influence`]), over given texts or those that it
+/// writes at temperature 1.
 ///
 /// # Errors
-/// If its logits are no numbers.
+/// If its logits are not finite.
 pub(super) fn influence(
     target: &Arc<Decoder>,
     tokenizer: &Tokenizer,

@@ -16,13 +16,13 @@ use crate::speculation::planner::{Candidate, Outlook, Planner, Situation};
 /// A way to answer. Lossy plans that change the target have one of their own, as its steps cost something else.
 pub(super) struct Lane {
     pub(super) target: Arc<Decoder>,
-    /// What the target does without.
+    /// Parts that the target does without.
     pub(super) skip: Option<SkipPlan>,
     pub(super) catalog: Catalog,
     pub(super) planner: Planner,
 }
 
-/// What the planner knows of a drafter before it was ever asked.
+/// Planner's initial knowledge of a drafter, before it was ever asked.
 fn candidate(catalog: &Catalog, name: DrafterChoice) -> Candidate {
     let (guess, share) = (catalog.guess(&name), catalog.verification_share(&name));
     let bytes = catalog.bytes(&name, catalog.target().config().context);

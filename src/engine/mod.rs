@@ -234,7 +234,7 @@ impl Engine {
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 
-    /// What is loaded.
+    /// Facts about the loaded models and the engine's settings.
     pub fn info(&self) -> &EngineInfo {
         &self.info
     }
@@ -244,7 +244,7 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Whether the model has a chat template that can be used.
+    /// True if the model has a chat template that can be used.
     pub fn can_chat(&self) -> bool {
         matches!(self.template, Ok(Some(_)))
     }
@@ -254,8 +254,8 @@ impl Engine {
         self.template.as_ref().err().map(String::as_str)
     }
 
-    /// What the answers of a period come to, those of other engines and programs with the same journal included. Nothing has been
-    /// answered yet where the journal's file is not there.
+    /// Statistics of the answers of a period, those of other engines and programs with the same journal included.
+    /// Nothing has been answered yet where the journal's file is not there.
     ///
     /// # Errors
     /// If the engine keeps no journal ([`EngineConfig::journal`]), or it cannot be read.

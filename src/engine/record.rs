@@ -42,14 +42,14 @@ pub(super) struct Record<'a> {
     warnings: Vec<String>,
 }
 
-/// What the decode thread adds to a record to make a report.
+/// Facts that the decode thread adds to a record to make a report.
 pub(super) struct Circumstances<'a> {
     pub(super) prompt_tokens: Vec<u32>,
     pub(super) tokens: Vec<u32>,
     /// Tokens that the answer could have had.
     pub(super) most_tokens: usize,
     pub(super) asked: &'a DrafterChoice,
-    /// What was given up, if that was asked for.
+    /// Quality given up, if that was asked for.
     pub(super) lossy: &'a LossyPlan,
     /// The certificate of a bounded answer, and the prompt's level where the plan depends on it.
     pub(super) certified: Option<(&'a Certified, Option<usize>)>,
@@ -60,16 +60,16 @@ pub(super) struct Circumstances<'a> {
     pub(super) draft_precision: &'a dyn Fn(&DrafterChoice) -> Option<String>,
     pub(super) exact: bool,
     pub(super) prefill_ms: f64,
-    /// What the answer took, if something tells.
+    /// Energy of the answer, if there is a meter.
     pub(super) energy: Option<Energy>,
-    /// What the router took, if there is one.
+    /// Time of the router, if there is one.
     pub(super) routing_ms: Option<f64>,
-    /// What it takes the prompt's difficulty to be, and what it expects of the answer in words.
+    /// Router's estimates of the prompt's difficulty, and of the answer in words.
     pub(super) difficulty: Option<&'static str>,
     pub(super) expected: Option<String>,
-    /// What it expects a lossy plan to do to the answer.
+    /// Effect on the answer that the router expects of a lossy plan.
     pub(super) quality: Option<ExpectedQuality>,
-    /// What it expects of each drafter.
+    /// Acceptance that the router expects of each drafter.
     pub(super) expected_acceptance: Option<BTreeMap<String, f64>>,
     pub(super) step_costs_ms: BTreeMap<usize, f64>,
     pub(super) draft_costs_ms: BTreeMap<String, f64>,
@@ -232,7 +232,8 @@ impl Listener for Record<'_> {
     }
 }
 
-/// Whether the tokens are those of plain decoding with the target as it was loaded, or what was given up and on what grounds.
+/// Statement that the tokens are those of plain decoding with the target as it was loaded, or of what was given up and
+/// on what grounds.
 fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
     let kept = given_up(speculation, tokens, circumstances);
     match circumstances.certified {
@@ -244,7 +245,7 @@ fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumsta
     }
 }
 
-/// How sentences about answers begin in which something was given up.
+/// Beginning of sentences about answers in which something was given up.
 const LOSSY: &str = "lossy: ";
 
 fn given_up(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Error;
 use crate::answer::Answer;
 
-/// What happens while an answer is made.
+/// Events while an answer is made.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The prompt is being read: so many of its tokens are done.
@@ -46,7 +46,7 @@ impl Canceller {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Canceller::cancel`] was called.
+    /// True if [`Canceller::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -92,7 +92,7 @@ impl Generation {
     /// The next event; `None` after the last.
     ///
     /// # Errors
-    /// What ended the answer early.
+    /// The error that ended the answer early.
     pub async fn recv(&mut self) -> Option<Result<Event, Error>> {
         if self.over {
             return None;
@@ -104,7 +104,7 @@ impl Generation {
     /// Waits for the whole answer. For blocking code.
     ///
     /// # Errors
-    /// What ended the answer early.
+    /// The error that ended the answer early.
     ///
     /// # Panics
     /// When called inside tokio's runtime, which it would block: await [`Generation::recv`] there.

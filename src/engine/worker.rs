@@ -1,7 +1,7 @@
 //! The decode thread: takes requests from the queue and answers them one by one.
 //!
-//! What it learned about this machine and its drafters (the planner) stays from answer to answer; everything else is
-//! made anew for each.
+//! The planner, which learns about this machine and its drafters, stays from answer to answer; everything else is made
+//! anew for each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ const PREFILL_CHUNK: usize = 256;
 pub(super) struct Job {
     pub(super) prompt: Vec<u32>,
     pub(super) config: GenerationConfig,
-    /// What names the plan of a bounded answer.
+    /// Certificate that names the plan of a bounded answer.
     pub(super) certified: Option<Arc<Certified>>,
     /// Sentences about the prompt that belong into the report.
     pub(super) warnings: Vec<String>,
@@ -51,31 +51,31 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Whether the answer is to end here.
+    /// True if the answer is to end here.
     fn is_cancelled(&self) -> bool {
         self.canceller.is_cancelled() || self.events.is_closed()
     }
 }
 
-/// What the decode thread owns.
+/// State owned by the decode thread.
 pub(super) struct Worker {
     lanes: Lanes,
     tokenizer: Arc<Tokenizer>,
-    /// What the importance of the target's layers is measured on.
+    /// Texts on which the importance of the target's layers is measured.
     texts: Texts,
-    /// What each of the target's layers does to the hidden state in such texts, once somebody asked.
+    /// Influence of each of the target's layers on the hidden state in such texts, once somebody asked.
     influence: Option<Vec<f64>>,
     advisor: Option<Advisor>,
     /// The weights files, of which some rows are read where they lie.
     files: MappedFiles,
     /// Why the router beside the target is not used, if that is so.
     refused: Option<String>,
-    /// What the models' files say wrongly of themselves.
+    /// Errors in what the models' files say about themselves.
     notes: Vec<String>,
     threads: usize,
     meter: Meter,
     journal: Option<Journal>,
-    /// Whether it was told that answers are not in the journal. It is told once, until they are again.
+    /// True if it was reported that answers are not in the journal. It is reported once, until they are again.
     journal_failed: bool,
 }
 
@@ -322,7 +322,7 @@ impl Worker {
         self.journal_failed = failed;
     }
 
-    /// What a request gives up.
+    /// Plan of the quality that a request gives up.
     fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
         let Self { lanes, tokenizer, texts, influence, advisor, .. } = self;
         let (whole, mut failed) = (lanes.whole(), None);

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::{beside, open_plain, open_to_append, where_it_leads};
 
-/// How often a lock that another process has is asked for.
+/// Interval between attempts at a lock that another process has.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
-/// Whether others may have a lock at the same time.
+/// Sharing of a lock: whether others may have it at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
     /// All who take it like this.

@@ -23,7 +23,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is a directory, a device or a pipe.
@@ -48,7 +48,7 @@ pub enum FileError {
     Encoding {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: &'static str,
         /// Line, from 1.
         line: usize,
@@ -68,7 +68,7 @@ pub enum FileError {
         line: usize,
         /// Column in bytes, from 1.
         column: usize,
-        /// What the reader said.
+        /// The JSON reader's error message.
         reason: String,
     },
 }
@@ -117,7 +117,7 @@ pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path, limit: u64) -
     }
 }
 
-/// What `error`, met in the file at `path`, says, with its place taken out of the text.
+/// Converts `error`, met in the file at `path`, with its place taken out of the text.
 pub(crate) fn json_error(path: &Path, error: &serde_json::Error) -> FileError {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();

@@ -32,7 +32,7 @@ pub enum OwnError {
     System {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It holds something that would be replaced, or may be.
@@ -91,7 +91,7 @@ fn foreign(folder: &Path, fills: Fills<'_>) -> io::Result<Option<PathBuf>> {
     Ok(found.into_iter().min())
 }
 
-/// Whether a file of ours may stand at `path`: nothing is there, an empty file is, or one whose beginning is known.
+/// True if a file of ours may stand at `path`: nothing is there, an empty file is, or one whose beginning is known.
 ///
 /// # Errors
 /// When what is there cannot be read.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, beside, folder_of, patient_options};
 
-/// What parts end with.
+/// File name suffix of parts.
 const PART: &str = ".part";
-/// What a folder that was moved out of the way ends with.
+/// Name suffix of a folder that was moved out of the way.
 const OLD: &str = ".old";
 
 /// A name beside `place` that this process has not used yet.
@@ -62,7 +62,7 @@ pub(super) fn remove_stale(place: &Path) {
     }
 }
 
-/// What lies beside `place` under a name that [`name`] gives.
+/// Paths beside `place` with a name that [`name`] gives.
 fn called(place: &Path, ending: &str) -> Vec<PathBuf> {
     let Some(name) = place.file_name() else { return Vec::new() };
     let entries = fs::read_dir(folder_of(place)).into_iter().flatten().flatten();

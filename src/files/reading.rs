@@ -10,9 +10,9 @@ use paceline_kernels::MappedFile;
 
 use super::{Kind, not_plain, open_if_plain, patient_options};
 
-/// How long a pipe may have nobody who writes to it. Shells open both ends at once.
+/// Time that a pipe may be without a writer. Shells open both ends at once.
 const WRITER_MAY_TAKE: Duration = Duration::from_secs(1);
-/// How often a pipe is asked for more.
+/// Interval between attempts to read more from a pipe.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
 /// Why a file is not read: the end of a sentence, without its full stop.
@@ -148,7 +148,7 @@ pub fn read_input_text(path: &Path, most: u64) -> Result<String, ReadError> {
     text(read_input(path, most)?)
 }
 
-/// Whether it is the device that is always empty, by its number.
+/// True if it is the device that is always empty, by its number.
 fn is_null(found: &Metadata) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -164,7 +164,7 @@ fn is_null(found: &Metadata) -> bool {
     }
 }
 
-/// Whether a pipe lies in no folder, so that nobody can open its other end any more: one that is empty has ended.
+/// True if a pipe lies in no folder, so that nobody can open its other end any more: one that is empty has ended.
 fn is_nameless(pipe: &File) -> bool {
     #[cfg(target_os = "linux")]
     {

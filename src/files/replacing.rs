@@ -1,6 +1,6 @@
 //! Files that are replaced whole or not at all.
 //!
-//! What is written goes into a part beside its place, is brought to the disk, and is then moved there. Whoever reads the
+//! Data is written into a part beside its place, is brought to the disk, and is then moved there. Whoever reads the
 //! place sees the former state or the new one: after a crash, a `kill -9` and on a full disk too. Every part has a name of
 //! its own and is locked while its writer lives, so writers do not meddle with each other's, and a part that nobody has
 //! locked was left by such an end and is removed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// What lies in a folder, in order.
+/// Names of the files in a folder, in order.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.collect();

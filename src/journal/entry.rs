@@ -1,4 +1,4 @@
-//! What the journal keeps of an answer: numbers and names, nothing of what was asked or said.
+//! Journal entry of an answer: numbers and names, nothing of what was asked or said.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub struct Entry {
     pub latency_ms: f64,
     /// The part of it that drafting and the target's steps took.
     pub decode_ms: f64,
-    /// What a plain step of the target as it was loaded takes here, in milliseconds; none where none was measured.
+    /// Milliseconds of a plain step of the target as it was loaded, on this machine; `None` without a measurement.
     pub plain_step_ms: Option<f64>,
     /// Watt-hours; none where nothing told.
     pub energy_wh: Option<f64>,
@@ -45,9 +45,9 @@ pub struct Entry {
     pub energy_doubt: Option<String>,
     /// The drafter that made most of the drafts, or `none`.
     pub drafter: String,
-    /// How difficult the router took the prompt to be.
+    /// Difficulty of the prompt, as the router took it to be.
     pub difficulty: Option<String>,
-    /// What was adapted.
+    /// Adaptations of the answer.
     pub adapted: Vec<Adaptation>,
     /// Steps of the target after the prefill.
     pub steps: u64,
@@ -55,7 +55,7 @@ pub struct Entry {
     pub evaluated: u64,
     /// Those of them that were kept.
     pub accepted: u64,
-    /// Whether the tokens are those of plain decoding.
+    /// True if the tokens are those of plain decoding.
     pub exact: bool,
     /// The probability that they are, where something was given up and the router judged it; 1 of an exact answer.
     pub quality: Option<f64>,
@@ -65,7 +65,7 @@ pub struct Entry {
 const LARGEST: f64 = 1e12;
 
 impl Entry {
-    /// What to keep of an answer that followed a plan and is done, where a plain step of the target as it was loaded takes so many
+    /// Entry of a finished answer that followed a plan, where a plain step of the target as it was loaded takes so many
     /// milliseconds.
     pub fn now(answer: &Answer, plan: &LossyPlan, plain_step_ms: Option<f64>) -> Self {
         let report = &answer.report;
@@ -99,7 +99,7 @@ impl Entry {
         }
     }
 
-    /// Whether its numbers can be meant.
+    /// True if its numbers are plausible.
     fn is_sound(&self) -> bool {
         let measured = [Some(self.latency_ms), Some(self.decode_ms), self.plain_step_ms, self.energy_wh];
         let counted = [self.prompt_tokens, self.tokens, self.steps, self.evaluated, self.accepted];
@@ -117,7 +117,7 @@ pub(super) enum Line {
     Entry(Box<Entry>),
     /// Stands first where the older half has gone.
     Dropped {
-        /// How many answers have gone, all in all.
+        /// Number of answers that have gone, all in all.
         dropped: u64,
         /// When the last of them was done: milliseconds since 1970.
         until: u64,

@@ -1,4 +1,4 @@
-//! How far to look back.
+//! Period to look back over.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What journalled answers come to: what was adapted, what that saved, and what it cost in quality.
+//! Statistics of journalled answers: what was adapted, what that saved, and what it cost in quality.
 //!
 //! Nothing is added up that was not measured in the same way: answers without a measured plain step are left out of
 //! what was saved and counted, and energy is summed for each source by itself.
@@ -12,7 +12,7 @@ use super::entry::{Adaptation, Entry};
 use super::period::Period;
 use crate::visible::shown_path;
 
-/// What the energy of plain decoding is taken to be: it was not measured.
+/// Assumption about the energy of plain decoding, which was not measured.
 const ASSUMPTION: &str =
     "plain decoding is taken to draw the power that was measured, for the time it would have taken";
 
@@ -31,9 +31,9 @@ pub struct Group {
     pub tokens_per_step: Option<f64>,
     /// The share of drafted tokens, of those that were looked at, that were kept; `null` where none was.
     pub acceptance: Option<f64>,
-    /// What was saved against plain decoding.
+    /// Time saved against plain decoding.
     pub time: TimeSaved,
-    /// What it did to the answers.
+    /// Quality that the answers kept.
     pub quality: QualityKept,
 }
 
@@ -53,7 +53,7 @@ pub struct TimeSaved {
 /// Energy from one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EnergyUsed {
-    /// What told it: a meter, or a formula.
+    /// Source of the energy: a meter, or a formula.
     pub source: String,
     /// Answers for which it did.
     pub answers: u64,
@@ -67,13 +67,13 @@ pub struct EnergyUsed {
     pub plain_wh: f64,
     /// The share of these that was saved, below 0 if none was; `null` where nothing can be compared.
     pub saved_share: Option<f64>,
-    /// What plain decoding's energy is derived from.
+    /// Assumption that plain decoding's energy is derived from.
     pub assumption: &'static str,
     /// Why numbers of this source may be wrong, each reason once.
     pub doubts: Vec<String>,
 }
 
-/// How much of the target's quality answers kept.
+/// Share of the target's quality that answers kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct QualityKept {
     /// Answers with the tokens of plain decoding, which count 1.
@@ -86,7 +86,7 @@ pub struct QualityKept {
     pub mean: Option<f64>,
 }
 
-/// How many answers had each adaptation; one may have several.
+/// Number of answers with each adaptation; one may have several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Adapted {
     /// Tokens were drafted.
@@ -99,12 +99,12 @@ pub struct Adapted {
     pub lower_precision: u64,
 }
 
-/// What a period's answers come to.
+/// Statistics of a period's answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdaptationStats {
     /// The journal.
     pub journal: String,
-    /// How far back it was read, as in `24h`.
+    /// Length of the period, as in `24h`.
     pub period: String,
     /// When the first of the answers was done: milliseconds since 1970, UTC.
     pub first_at: Option<u64>,
@@ -240,7 +240,7 @@ impl AdaptationStats {
         Self::of(&[], shown_path(journal), period, Vec::new())
     }
 
-    /// What these answers come to.
+    /// Statistics of these answers.
     pub(super) fn of(entries: &[&Entry], journal: String, period: Period, warnings: Vec<String>) -> Self {
         let with =
             |adaptation: Adaptation| entries.iter().filter(|entry| entry.adapted.contains(&adaptation)).count() as u64;

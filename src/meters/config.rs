@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// More watts than any processor or card takes.
 const MOST_WATTS: f64 = 100_000.0;
 
-/// What tells the energy.
+/// Source of the energy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnergySource {
-    /// What measures the device that computes: `nvml` for a GPU, `rapl` for the processor, nothing where that is missing. Never an
-    /// estimate.
+    /// The meter of the device that computes: `nvml` for a GPU, `rapl` for the processor, nothing where that is
+    /// missing. Never an estimate.
     #[default]
     Auto,
     /// The NVIDIA driver's counter of the card that computes.
@@ -42,7 +42,7 @@ impl fmt::Display for EnergySource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct EnergyConfig {
-    /// What tells the energy. One that is named and missing keeps an engine from loading.
+    /// Source of the energy. One that is named and missing keeps an engine from loading.
     #[serde(rename = "energy-source")]
     pub source: EnergySource,
     /// Watts that what is measured takes when nothing runs: where they are known, net energy is told beside gross. For `estimated`,

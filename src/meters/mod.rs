@@ -34,9 +34,9 @@ use nvml::{Gpu, NvmlMeter};
 /// The source of an energy that nobody tells.
 pub const UNAVAILABLE: &str = "unavailable";
 
-/// What tells energy. Reasons, the errors of its functions, end without a full stop.
+/// Meter of energy. Reasons, the errors of its functions, end without a full stop.
 pub trait EnergyMeter: Send + Sync {
-    /// What is measured and how, or the formula of an estimate with its numbers.
+    /// Quantity that is measured and how, or the formula of an estimate with its numbers.
     fn source(&self) -> &str;
 
     /// The shortest window of which it tells more than a rough number.
@@ -63,12 +63,12 @@ pub trait Count: Send {
     fn finish(self: Box<Self>, seconds: f64) -> Result<Counted, String>;
 }
 
-/// What was counted.
+/// Energy that was counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counted {
     /// Joules, of everything that the meter is for.
     pub joules: f64,
-    /// What is doubtful about them beside the window's length, in a sentence.
+    /// Doubt about them beside the window's length, in a sentence.
     pub doubt: Option<String>,
 }
 
@@ -105,9 +105,9 @@ pub struct Energy {
     pub net_joules: Option<f64>,
     /// Where they come from.
     pub source: String,
-    /// How long was measured, in seconds.
+    /// Length of the measurement, in seconds.
     pub seconds: f64,
-    /// What is doubtful about the number, in sentences.
+    /// Doubts about the number, in sentences.
     pub doubt: Option<String>,
 }
 
@@ -220,7 +220,7 @@ impl Meter {
         Self { source: meter.source().into(), idle_watts: meter.idle_watts(), meter: Ok(meter) }
     }
 
-    /// What it measures and how; [`UNAVAILABLE`] where nothing does.
+    /// Quantity that it measures and how; [`UNAVAILABLE`] without a meter.
     pub fn source(&self) -> &str {
         &self.source
     }

@@ -21,12 +21,12 @@ use crate::visible::shown;
 /// Ten updates of a card's counter.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// How often power is sampled where there is no counter.
+/// Sampling interval of power where there is no counter.
 const SAMPLING: Duration = Duration::from_millis(50);
 
-/// What is asked of a card. The errors are the driver's words, without a full stop.
+/// Queries to a card. The errors are the driver's words, without a full stop.
 pub trait Gpu: Send + Sync {
-    /// What it is called: its number and kind.
+    /// Name of the card: its number and kind.
     fn name(&self) -> &str;
 
     /// Millijoules since the driver was loaded.
@@ -87,7 +87,7 @@ fn told(error: &NvmlError) -> String {
     shown(&error.to_string())
 }
 
-/// How NVML knows a card.
+/// Identity of a card in NVML.
 #[derive(Debug, PartialEq, Eq)]
 enum Card {
     Index(u32),
@@ -171,7 +171,7 @@ fn reasons(bits: ThrottleReasons) -> Vec<&'static str> {
 pub struct NvmlMeter {
     gpu: Arc<dyn Gpu>,
     source: String,
-    /// How often power is sampled; `None` where the card counts energy.
+    /// Sampling interval of power; `None` where the card counts energy.
     sampling: Option<Duration>,
 }
 

@@ -39,8 +39,8 @@ impl Rapl {
     /// The packages below a folder like [`ROOT`](super::ROOT).
     ///
     /// # Errors
-    /// What is missing and what to do, without a full stop. One package that cannot be read is all of them: a part of the energy
-    /// would be no energy.
+    /// The missing part and what to do, without a full stop. One package that cannot be read is all of them: a part of
+    /// the energy would be no energy.
     pub fn open(root: &Path) -> Result<Self, String> {
         Self::open_with(root, system::read)
     }
@@ -109,7 +109,7 @@ impl Package {
         if after >= before { after - before } else { (self.range - before).saturating_add(after) }
     }
 
-    /// What is doubtful about so many microjoules in so many seconds.
+    /// Doubt about so many microjoules in so many seconds.
     fn doubt(&self, used: u64, seconds: f64) -> Option<String> {
         let (watts, name) = (used as f64 * 1e-6 / seconds, &self.name);
         // Of a window as short as an update, watts say nothing; that it is short is said elsewhere.
@@ -190,7 +190,7 @@ mod tests {
     const FIRST: &str = "powercap/intel-rapl:0/energy_uj";
     const SECOND: &str = "powercap/intel-rapl:1/energy_uj";
 
-    /// What is counted while the files change.
+    /// Energy that is counted while the files change.
     fn counted(changes: &[(&str, &str)], seconds: f64) -> Result<Counted, String> {
         let root = tree(TWO_PACKAGES);
         let window = Rapl::open(root.path()).unwrap().start().unwrap();

@@ -12,7 +12,7 @@ pub const ROOT: &str = "/sys/class";
 /// The most that is read of a file; these have a line each.
 const LARGEST: u64 = 4096;
 
-/// How a file is read; tests put denials in its place.
+/// Reader of a file; tests put denials in its place.
 pub(super) type Read = fn(&Path) -> io::Result<String>;
 
 /// Reads a small file.

@@ -175,7 +175,7 @@ fn idle_power_is_measured_for_as_long_as_asked() {
     assert_eq!(nothing.watts(), 0.0);
 }
 
-/// What scripts read.
+/// Format that scripts read.
 #[test]
 fn an_energy_is_an_object_with_its_source() {
     let energy = constant(5.0).start().after(2.0).unwrap();

@@ -1,4 +1,4 @@
-//! How hot the machine is: the highest temperature of all sensors that it shows, with the sensor's name.
+//! Temperature of the machine: the highest of all sensors that it shows, with the sensor's name.
 //!
 //! Linux shows sensors twice: chips with their inputs (`/sys/class/hwmon`) and thermal zones (`/sys/class/thermal`). A card tells its
 //! temperature through NVML.
@@ -14,7 +14,8 @@ use super::system::{self, ROOT, numbered};
 use crate::model::DeviceName;
 use crate::visible::shown;
 
-/// What is believed, in degrees Celsius. Inputs that nothing is connected to tell the ends of their range: -128, 127, 255.
+/// Plausible temperatures, in degrees Celsius. Inputs that nothing is connected to tell the ends of their range: -128,
+/// 127, 255.
 const BELIEVED: std::ops::RangeInclusive<f64> = -40.0..=125.0;
 
 /// A temperature and where it comes from.

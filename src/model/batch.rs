@@ -65,7 +65,7 @@ impl Batch {
     }
 }
 
-/// What is hidden from a batch's rows, made once for all layers that have the same window.
+/// Attention masks of a batch's rows, made once for all layers that have the same window.
 #[derive(Default)]
 pub(super) struct Masks(Vec<(Option<usize>, Tensor<3, Bool>)>);
 

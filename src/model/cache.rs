@@ -40,7 +40,7 @@ impl DeviceLayer {
         self.len
     }
 
-    /// Whether no position is filled.
+    /// True if no position is filled.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

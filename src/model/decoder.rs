@@ -32,7 +32,7 @@ pub enum ModelError {
     Weights {
         /// The tensor's name in the checkpoint.
         name: String,
-        /// What is wrong with it.
+        /// The reason why the matrix does not fit.
         source: WeightsError,
     },
     /// A value that nothing can be computed with.
@@ -54,7 +54,7 @@ pub enum ModelError {
     Memory {
         /// The tensor's name in the checkpoint.
         name: String,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// There will not be enough memory.
@@ -255,7 +255,7 @@ impl Decoder {
         &self.config
     }
 
-    /// How it computes.
+    /// Compute backend that it runs on.
     pub fn compute(&self) -> &Compute {
         &self.compute
     }
@@ -265,7 +265,7 @@ impl Decoder {
         self.format
     }
 
-    /// How its caches hold keys and values.
+    /// Storage format of keys and values in its caches.
     pub fn cache_format(&self) -> CacheFormat {
         self.cache_format
     }
@@ -386,7 +386,7 @@ impl Decoder {
     /// As [`Decoder::logits`], to draft from: minus infinity for tokens that drafts do not choose from.
     ///
     /// # Panics
-    /// As there.
+    /// As [`Decoder::logits`].
     pub fn draft_logits(&self, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.draft_logits(&into_values(hidden)),
@@ -409,7 +409,7 @@ impl Decoder {
     /// As [`Decoder::exit_logits`], of the whole vocabulary: for tokens that come out.
     ///
     /// # Panics
-    /// As there.
+    /// As [`Decoder::exit_logits`].
     pub fn whole_exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
         match &self.body {
             Body::Executor(executor) => executor.whole_exit_logits(depth, &into_values(hidden)),
@@ -433,7 +433,7 @@ impl Decoder {
     }
 }
 
-/// What packs the weights of a computation.
+/// The kernels that pack the weights of a computation.
 fn packer(compute: &Compute) -> Result<Arc<Kernels>, ModelError> {
     Ok(match compute {
         Compute::Kernels(kernels) => Arc::clone(kernels),

@@ -1,4 +1,4 @@
-//! What a Llama-family decoder computes, described once, in burn tensors.
+//! Reference computation of a Llama-family decoder, described once, in burn tensors.
 //!
 //! Inference on devices other than the processor runs it over a cache ([`super::decoder`]), training runs it over
 //! batches of sequences under autodiff ([`super::trainable`]), and tests hold the processor's own body
@@ -45,7 +45,7 @@ struct Layer {
     attention: Attention,
 }
 
-/// What stands before the output matrix at an exit that was trained: a residual of low rank, and a norm of its own.
+/// Head before the output matrix at a trained exit: a residual of low rank, and a norm of its own.
 pub(super) struct ExitHead {
     norm: RmsNorm,
     down: Linear,
@@ -60,7 +60,7 @@ impl ExitHead {
     }
 }
 
-/// What rows attend to, beside themselves.
+/// Keys and values that rows attend to, beside their own.
 enum Past<'a> {
     /// The cache of the one sequence they continue, to which they are appended.
     Cache(&'a mut KvCache),
@@ -199,8 +199,8 @@ impl Description {
         }
     }
 
-    /// What a head makes of hidden states `[rows, hidden]`: `h + up (down h)`, `[rows, hidden]`, and its logits `[rows,
-    /// vocabulary]`.
+    /// Outputs of a head for hidden states `[rows, hidden]`: `h + up (down h)`, `[rows, hidden]`, and its logits
+    /// `[rows, vocabulary]`.
     pub(super) fn through_head(&self, head: &ExitHead, hidden: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let with = &self.operations;
         let residual = head.up.forward(head.down.forward(hidden.clone(), with), with);
@@ -255,7 +255,7 @@ impl Layer {
         self.attention_output.forward(attended, with)
     }
 
-    /// What the cache holds of normed rows `[rows, hidden]`: keys and values, `[rows, kv_heads * head_dim]` each.
+    /// Cache entries of normed rows `[rows, hidden]`: keys and values, `[rows, kv_heads * head_dim]` each.
     fn keys_and_values(&self, h: Tensor<2>, rotation: &Rotation, with: &Operations) -> (Tensor<2>, Tensor<2>) {
         let mut keys = self.key.forward(h.clone(), with);
         if let Some((_, norm)) = &self.head_norms {

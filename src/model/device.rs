@@ -89,7 +89,7 @@ impl fmt::Display for DeviceName {
     }
 }
 
-/// How the operations of a decoder run.
+/// Compute backend of a decoder's operations.
 #[derive(Clone)]
 pub enum Compute {
     /// On the processor, through the row-invariant kernels; tensors live on burn's flex device.
@@ -143,7 +143,7 @@ impl Compute {
         }
     }
 
-    /// Whether a token's result is the same bits however many rows share a call. The promise that speculative
+    /// True if a token's result is the same bits however many rows share a call. The promise that speculative
     /// output equals plain output bit for bit rests on it.
     pub fn is_row_invariant(&self) -> bool {
         matches!(self, Self::Kernels(_))

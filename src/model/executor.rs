@@ -30,7 +30,7 @@ pub(super) struct Executor {
     inverse_frequencies: Vec<f32>,
     norm_eps: f32,
     head_dim: usize,
-    /// What scores are multiplied with.
+    /// Factor that scores are multiplied by.
     scale: f32,
     widths: Widths,
     /// Memory that no call uses at the moment.
@@ -46,14 +46,14 @@ struct Widths {
     inner: usize,
 }
 
-/// What a layer works on, one row after the other.
+/// Working buffers of a layer, one row after the other.
 struct Buffers<'a> {
     /// The residual stream, `[rows, hidden]`: the input of the layer, and its output once `delta` is added.
     x: &'a mut [f32],
     rows: usize,
-    /// What the last part of a layer computed, which the next norm adds to `x`.
+    /// Output of the last part of a layer, which the next norm adds to `x`.
     delta: &'a mut [f32],
-    /// Whether there was such a part yet.
+    /// True if there was such a part already.
     has_delta: bool,
     queries: &'a mut [f32],
     keys: &'a mut [f32],
@@ -320,8 +320,8 @@ impl Executor {
         self.through_exit(depth, hidden, |input, rows| self.outputs(input, rows, &self.output))
     }
 
-    /// What `outputs` makes of hidden states that left layer `depth - 1`, which go through what stands before the output
-    /// matrix there.
+    /// Applies `outputs` to hidden states that left layer `depth - 1`, after the exit's head before the output matrix
+    /// or, without one, the final norm.
     fn through_exit(
         &self,
         depth: usize,

@@ -1,4 +1,4 @@
-//! How much a layer matters: its block influence (ShortGPT, Men et al. 2024), the mean over tokens of 1 minus the cosine
+//! Importance of a layer: its block influence (ShortGPT, Men et al. 2024), the mean over tokens of 1 minus the cosine
 //! between the hidden state that enters the layer and the one that leaves it. A layer that hardly turns the state is one that
 //! a model can do without most easily.
 

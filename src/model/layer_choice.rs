@@ -20,7 +20,7 @@ pub enum LayerChoice {
     Plan(SkipPlan),
 }
 
-/// How layers are chosen.
+/// Rule for choosing layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerRule {
     /// Those that change the hidden state least ([`super::importance`]).
@@ -50,7 +50,7 @@ pub enum LayerChoiceError {
     /// The model has too few layers.
     #[error("`{choice}` cannot be met: {}.", most_layers(*layers))]
     TooMany {
-        /// What was asked for.
+        /// The choice that was requested.
         choice: String,
         /// Layers of the model.
         layers: usize,

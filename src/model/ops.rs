@@ -27,7 +27,7 @@ pub fn into_values(x: Tensor<2>) -> Vec<f32> {
     data.try_into_vec().expect("activations are f32")
 }
 
-/// How the operations run. What they compute is the same but for rounding.
+/// Implementation of the operations. Results are the same but for rounding.
 #[derive(Clone)]
 pub(super) enum Operations {
     /// Composed of burn's own, on any device.
@@ -36,7 +36,7 @@ pub(super) enum Operations {
     Fused {
         /// The kernels.
         kernels: Arc<Kernels>,
-        /// What the inputs of products with matrices are rounded to.
+        /// Precision that the inputs of products with matrices are rounded to.
         products: TrainingPrecision,
     },
 }
@@ -178,7 +178,7 @@ pub(super) fn cross_entropy(logits: Tensor<2>, targets: &[u32], weights: &[f32],
     losses.sum().reshape([1, 1])
 }
 
-/// What a distribution misses of a teacher's (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in nats,
+/// Distillation loss against a teacher (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in nats,
 /// `[1, 1]`, of the softmax p of `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`. The
 /// teacher gets no gradient.
 pub(super) fn soft_cross_entropy(
@@ -207,7 +207,7 @@ pub(super) struct Attention {
     pub(super) head_dim: usize,
     /// Positions that are seen at most, if not all.
     pub(super) window: Option<usize>,
-    /// What scores are multiplied with.
+    /// Factor that scores are multiplied by.
     pub(super) scale: f32,
 }
 

@@ -25,7 +25,7 @@ use super::skip::{SkipPlan, Sublayer};
 /// The state of one sequence.
 pub struct Sequence {
     decoder: Arc<Decoder>,
-    /// What the model does without, in every token.
+    /// Sublayers that the model skips, for every token.
     skip: Option<SkipPlan>,
     cache: KvCache,
     /// Tokens that every layer has cached: those that went through all of them, and those that left early and were propagated.
@@ -34,7 +34,7 @@ pub struct Sequence {
     layer_evaluations: u64,
 }
 
-/// What the cache holds beyond the settled tokens.
+/// Contents of the cache beyond the settled tokens.
 enum Ahead {
     /// The work of lower layers, which verification can go on from.
     Lower(Early),
@@ -96,7 +96,7 @@ impl<'a> DraftAccess<'a> {
     }
 }
 
-/// What a verification computed.
+/// Results of a verification.
 pub struct Verified {
     /// Logits of every row, `[rows, vocabulary]` in row-major order: row `i` speaks about the token after the
     /// `i`-th verified one.
@@ -171,7 +171,7 @@ impl Sequence {
         self.settled
     }
 
-    /// Whether there is no such token.
+    /// True if there is no such token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -250,7 +250,7 @@ impl Sequence {
     /// As [`Sequence::draft_early`], with the logits of the whole vocabulary: for a token that comes out of the exit.
     ///
     /// # Panics
-    /// As there.
+    /// As [`Sequence::draft_early`].
     pub fn leave_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
         let hidden = self.run_ahead(token, depth)?;
         Some(self.decoder.whole_exit_logits(depth, hidden))
@@ -335,7 +335,7 @@ impl Sequence {
     /// As [`Sequence::next_logits`], to draft from: minus infinity for tokens that drafts do not choose from.
     ///
     /// # Panics
-    /// As there.
+    /// As [`Sequence::next_logits`].
     pub fn next_draft_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
         let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
         self.decoder.draft_logits(last)

@@ -33,7 +33,7 @@ impl Sublayer {
         }
     }
 
-    /// Whether it runs where `skip` is left out, if anything is.
+    /// True if it runs where `skip`, if any, is left out.
     pub fn runs(self, skip: Option<&SkipPlan>) -> bool {
         skip.is_none_or(|skip| !skip.skips(self))
     }
@@ -58,7 +58,7 @@ pub enum SkipError {
     File {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         error: String,
     },
     /// A part of the list names no sublayer.
@@ -72,7 +72,7 @@ pub enum SkipError {
     /// The model has no such layer.
     #[error("The skip plan names `{sublayer}`, but the model has {layers} layers: write 0 to {}.", layers - 1)]
     NoSuchLayer {
-        /// What is named.
+        /// The sublayer that is named.
         sublayer: Sublayer,
         /// Layers of the model.
         layers: usize,
@@ -96,7 +96,7 @@ impl SkipPlan {
         Self(sublayers)
     }
 
-    /// What either of two plans skips.
+    /// Union of two plans: the sublayers that either skips.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).copied().collect())
@@ -107,12 +107,12 @@ impl SkipPlan {
         Self(layers.into_iter().flat_map(|layer| [Sublayer::Attention(layer), Sublayer::Mlp(layer)]).collect())
     }
 
-    /// Whether a sublayer is skipped.
+    /// True if a sublayer is skipped.
     pub fn skips(&self, sublayer: Sublayer) -> bool {
         self.0.contains(&sublayer)
     }
 
-    /// What is skipped.
+    /// The sublayers that are skipped.
     pub fn sublayers(&self) -> impl Iterator<Item = Sublayer> + '_ {
         self.0.iter().copied()
     }

@@ -161,9 +161,9 @@ impl Model {
         self.description.logits(hidden)
     }
 
-    /// What the exit head of `depth` makes of hidden states `[rows, hidden]` that left layer `depth - 1`: the states that its
-    /// norm is given, `[rows, hidden]`, and its logits `[rows, vocabulary]`. `heads` has its tensors by the names of
-    /// [`exit_tensors`](crate::checkpoint::exit_tensors).
+    /// Outputs of the exit head of `depth` for hidden states `[rows, hidden]` that left layer `depth - 1`: the states
+    /// that its norm is given, `[rows, hidden]`, and its logits `[rows, vocabulary]`. `heads` has its tensors by the
+    /// names of [`exit_tensors`](crate::checkpoint::exit_tensors).
     ///
     /// # Panics
     /// If `heads` has no such head.
@@ -182,7 +182,7 @@ impl Model {
         self.description.cross_entropy(logits, targets, weights)
     }
 
-    /// What the logits miss of a teacher's distribution (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in
+    /// Distillation loss against a teacher (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in
     /// nats, `[1, 1]`, of the softmax p of `logits / T` and the softmax q of `teacher_logits / T`, both `[rows, vocabulary]`.
     /// The teacher gets no gradient.
     ///

@@ -12,11 +12,11 @@ const PATIENCE: u32 = 1 << 12;
 /// The caches of some layers.
 pub(super) struct Turns<'a> {
     layers: Vec<Layer<'a>>,
-    /// Whether a part ended before its time: those that wait for it would wait forever.
+    /// True if a part ended early: those that wait for it would wait forever.
     abandoned: AtomicBool,
 }
 
-/// What threads look at while they wait lies apart from other layers' turns.
+/// A layer's turn and cache, aligned so that what waiting threads poll lies apart from other layers' turns.
 #[repr(align(128))]
 struct Layer<'a> {
     /// The part whose turn it is.

@@ -53,9 +53,9 @@ pub(super) type LayerOf<S> = LayerWeights<<S as Source>::Matrix, <S as Source>::
 
 /// Where weights come from, by their names in Hugging Face files.
 pub(super) trait Source {
-    /// What a matrix is held as.
+    /// Type that holds a matrix.
     type Matrix;
-    /// What a norm's weight or a bias is held as.
+    /// Type that holds a norm's weight or a bias.
     type Vector;
     /// Why one cannot be had.
     type Error;
@@ -120,7 +120,7 @@ impl<M, V> LayerWeights<M, V> {
     }
 }
 
-/// What comes before the first layer and after the last.
+/// Weights before the first layer and after the last.
 pub(super) struct HeadWeights<M = PackedWeights, V = Vec<f32>, E = Weights> {
     /// The final norm.
     pub(super) norm: V,
@@ -150,7 +150,7 @@ pub(super) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     /// The precision of matrices, `None` for each as it is stored.
     format: Option<MatrixFormat>,
-    /// What matrices are packed with, and where to.
+    /// Kernels that pack matrices into `arena`.
     packer: &'a Kernels,
     arena: WeightArena,
     bytes: u64,
@@ -173,7 +173,7 @@ impl<'a> Loader<'a> {
         self.values
     }
 
-    /// What comes before and after the layers. A model that ties output and embedding has two matrices all the same
+    /// Weights before and after the layers. A model that ties output and embedding has two matrices all the same
     /// where the output's is quantized: quantized rows are not what a token's embedding should be.
     ///
     /// # Errors
@@ -311,7 +311,7 @@ impl OnDevice<'_, '_> {
     /// As [`Loader::head`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Loader::head`].
     pub(super) fn head(&mut self) -> Result<HeadWeights<Tensor<2>, Tensor<2>, Tensor<2>>, ModelError> {
         let HeadWeights { norm, output, embedding } = self.loader.head()?;
         let stored = |weights: Weights| {
@@ -325,7 +325,7 @@ impl OnDevice<'_, '_> {
     /// As [`Loader::exits`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Loader::exits`].
     pub(super) fn exits(
         &mut self,
         exits: &Exits,

@@ -13,6 +13,7 @@ use super::identity::{identities, written};
 use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::drafters::DrafterChoice;
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -25,24 +26,24 @@ pub struct Advisor {
     online: Online,
     /// Where that is kept.
     state: Option<StateFile>,
-    /// Whether nothing is learned.
+    /// True if nothing is learned.
     frozen: bool,
     saved: Instant,
-    /// Whether it was told that it is not kept. It is told once, until it is again.
+    /// True if it was reported that it is not kept. It is reported once, until it is kept again.
     save_failed: bool,
     /// Sentences about the state that deserve attention, until they are told.
     warnings: Vec<String>,
 }
 
-/// How often the state is written at most.
+/// Shortest time between two writes of the state.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
-/// How long the last save waits for other programs that write to the same file.
+/// Longest wait of the last save for other programs that write to the same file.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is expected of an answer.
+/// Expectations of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advice {
-    /// What the network says.
+    /// Prediction of the network.
     pub prediction: Prediction,
     /// The likeliest class of difficulty, and its probability.
     pub level: (usize, f64),
@@ -50,7 +51,7 @@ pub struct Advice {
     pub drafters: Vec<(String, [f64; 2])>,
     /// Drafters that the router hardly ever chose on the prompts that it was judged on.
     pub seldom: Vec<String>,
-    /// How many rounds that weighs as much as.
+    /// Weight of these expectations, in rounds.
     pub rounds: f64,
 }
 
@@ -60,10 +61,10 @@ const MOST_OTHER_ANSWERS: f64 = 0.02;
 /// A drafter that was chosen for a smaller share of the prompts has to be better by [`SELDOM_TRUST`]: each of ten drafters with a
 /// price that is off by some percent would else be the best now and then.
 const SELDOM: f64 = 0.1;
-/// See there.
+/// Factor on the speed of a drafter that was chosen for a smaller share of the prompts than [`SELDOM`].
 const SELDOM_TRUST: f64 = 0.85;
 
-/// What a lossy plan is expected to do to an answer.
+/// Expected effect of a lossy plan on an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpectedQuality {
     /// The probability that the answer is the target's.
@@ -72,7 +73,7 @@ pub struct ExpectedQuality {
     pub perplexity_delta: f64,
 }
 
-/// What an answer showed of a drafter: an acceptance, and of how many tokens.
+/// Results of an answer for a drafter: an acceptance, and the number of tokens it is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shown {
     /// Its effective acceptance, by the rounds in which it drafted.
@@ -92,7 +93,7 @@ impl Advice {
         self.drafters.iter().map(|(name, [_, effective])| (name.clone(), *effective)).collect()
     }
 
-    /// What is expected of a drafter.
+    /// Forecast for a drafter.
     pub fn of(&self, drafter: &str) -> Option<Forecast> {
         let known = self.drafters.iter().find(|(name, _)| name == drafter);
         let is_seldom = self.seldom.iter().any(|name| name == drafter);
@@ -130,8 +131,8 @@ impl Advisor {
         let Some(router) = open_router(directory)? else { return Ok(None) };
         let hashes = identities(checkpoint, drafts)?;
         let identity = |drafter: &str| {
-            let kind = if drafter.starts_with("exit:") { "exit" } else { drafter };
-            hashes.iter().find(|(name, _)| name == kind).map(|(_, hash)| hash.clone())
+            let weights = DrafterChoice::weights_of(drafter);
+            hashes.iter().find(|(name, _)| *name == weights).map(|(_, hash)| hash.clone())
         };
         router.check(directory, &written(checkpoint.fingerprint()), &written(tokenizer.fingerprint()), identity)?;
         let described = router.description();
@@ -172,12 +173,12 @@ impl Advisor {
         self
     }
 
-    /// Whether nothing is learned.
+    /// True if nothing is learned.
     pub fn is_frozen(&self) -> bool {
         self.frozen
     }
 
-    /// What work took when the state was written; nothing in a new one.
+    /// Costs of work when the state was written; empty in a new one.
     pub fn costs(&self) -> &CostTable {
         self.online.costs()
     }
@@ -230,7 +231,7 @@ impl Advisor {
         }
     }
 
-    /// What collects the features of a prompt.
+    /// Reader that collects the features of a prompt.
     pub fn reader(&self) -> Reader {
         Reader::new(self.watched, self.router.description().shape.width)
     }
@@ -240,7 +241,7 @@ impl Advisor {
         self.watched.layer
     }
 
-    /// What to expect of the answer to a prompt that was read.
+    /// Advice on the answer to a prompt that was read.
     pub fn advise(
         &self,
         reader: Reader,
@@ -272,7 +273,7 @@ impl Advisor {
         good.min_by(|a, b| a.1.work.total_cmp(&b.1.work)).map(|(plan, _)| plan)
     }
 
-    /// What a lossy plan is expected to do to the answer to a prompt; `None` of plans that it knows nothing of.
+    /// Expected effect of a lossy plan on the answer to a prompt; `None` for plans that it knows nothing of.
     pub fn quality(&self, advice: &Advice, lossy: &Lossy) -> Option<ExpectedQuality> {
         let described = self.router.description();
         let place = described.plans.lossy.iter().position(|plan| plan.lossy.as_ref() == Some(lossy))?;

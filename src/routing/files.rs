@@ -54,7 +54,7 @@ pub fn read_state(path: &Path, of: &str) -> Result<Option<Online>, StateError> {
     }
 }
 
-/// How long a damaged file is waited for, so that two programs do not both move it aside.
+/// Longest wait for a damaged file, so that two programs do not both move it aside.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file that keeps what is learned while serving.
@@ -64,14 +64,14 @@ pub(super) struct StateFile {
     of: String,
 }
 
-/// What there was to take up.
+/// Result of taking up what a file holds.
 #[derive(Default)]
 pub(super) struct TakenUp {
     /// Where to keep what is learned, if that may be.
     pub(super) file: Option<StateFile>,
-    /// What was learned before.
+    /// State learned before.
     pub(super) known: Option<Online>,
-    /// What deserves attention.
+    /// Sentences about what deserves attention.
     pub(super) warnings: Vec<String>,
 }
 

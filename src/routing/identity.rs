@@ -45,7 +45,8 @@ pub fn of_router(directory: &Path) -> String {
 /// # Errors
 /// When one cannot be read.
 pub fn identities(target: &Checkpoint, drafts: &[PathBuf]) -> Result<Vec<(String, String)>, CheckpointError> {
-    let mut all = vec![("exit".to_owned(), of_exits(target)?)];
+    let exits = DrafterChoice::weights_of(&DrafterChoice::Exit(1).to_string());
+    let mut all = vec![(exits, of_exits(target)?)];
     for directory in drafts {
         let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
         all.push((DrafterChoice::Model(Some(name)).to_string(), of_draft(&Checkpoint::open(directory)?)?));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::surface::Surface;
 use crate::model::{Decoder, into_values};
 
-/// What a request may say of itself. All of it may be missing.
+/// Hints that a request gives about itself. All of them may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RequestHints {
@@ -20,10 +20,10 @@ pub struct RequestHints {
     /// The share of drafted tokens that was accepted in this user's answers before, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub past_acceptance: Option<f32>,
-    /// How well retrieved passages in the prompt fit the question, from 0 to 1.
+    /// Fit of retrieved passages in the prompt to the question, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relevance: Option<f32>,
-    /// How busy the machine is, from 0 to 1.
+    /// Load of the machine, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f32>,
 }
@@ -78,7 +78,7 @@ impl RequestHints {
     }
 }
 
-/// What is looked at while a prompt is read.
+/// States and uncertainty that are looked at while a prompt is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// Layers that run before the states.

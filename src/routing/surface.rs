@@ -1,4 +1,4 @@
-//! What a prompt looks like from outside: its tokens, counted.
+//! Surface features of a prompt: its tokens, counted.
 
 use std::collections::HashSet;
 

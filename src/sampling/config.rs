@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SamplingError;
 
-/// How a token is drawn from the logits. The default is greedy decoding with every filter and penalty off.
+/// Settings for drawing a token from the logits. The default is greedy decoding with every filter and penalty off.
 ///
 /// The meaning of each field, and the order in which they act, are those of transformers' logits processors;
 /// `presence_penalty` is that of the OpenAI interface.
@@ -42,7 +42,7 @@ impl Default for SamplingConfig {
 }
 
 impl SamplingConfig {
-    /// Whether the likeliest token is taken each time, as the model has it: without randomness and penalties.
+    /// True if the likeliest token is taken each time, as the model has it: without randomness and penalties.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0 && self.repetition_penalty == 1.0 && self.presence_penalty == 0.0
     }

@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 
 use super::{Candidate, SamplingConfig};
 
-/// How many tokens the first attempt at a nucleus sorts, and by what that grows: most nuclei are small, and a full sort
-/// of a vocabulary costs more than the rest of the sampling.
+/// Number of tokens that the first attempt at a nucleus sorts, and its growth factor: most nuclei are small, and a full
+/// sort of a vocabulary costs more than the rest of the sampling.
 const NUCLEUS_START: usize = 64;
 const NUCLEUS_GROWTH: usize = 8;
 

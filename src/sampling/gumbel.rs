@@ -19,7 +19,7 @@ const DOMAIN: u32 = 0x5041_4345;
 /// the skip rule must hold without such a promise.
 const BOUND_MARGIN: f64 = 1e-9;
 
-/// What the bound of logits is lowered by, relative and absolute: far more than the rounding of f32.
+/// Margin that the bound of logits is lowered by, relative and absolute: far more than the rounding of f32.
 const LIMIT_MARGIN: f64 = 1e-6;
 
 /// A token and its logit over the temperature plus its noise.

@@ -147,9 +147,10 @@ impl Sampler {
         Ok(self.draw(logits, index, best, None).id)
     }
 
-    /// What [`Sampler::pick`] returns, and its lead: by how much its score (the logit, or at a temperature above 0 the logit over
-    /// the temperature plus the noise) is above the runner-up's, in nats; infinite if there is no other. Logits that come
-    /// near enough to these have the same pick, so a large lead says that another model probably agrees.
+    /// Token that [`Sampler::pick`] returns, and its lead: by how much its score (the logit, or at a temperature above
+    /// 0 the logit over the temperature plus the noise) is above the runner-up's, in nats; infinite if there is no
+    /// other. Logits that come near enough to these have the same pick, so a large lead says that another model
+    /// probably agrees.
     ///
     /// # Errors
     /// As [`Sampler::pick`].

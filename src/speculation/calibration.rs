@@ -1,13 +1,13 @@
-//! What a drafter's own odds are worth: how often tokens that it gave such odds were accepted.
+//! Calibration of a drafter's own odds: the share of tokens accepted among those that it gave such odds.
 //!
 //! Requests at different temperatures share a histogram, although a lead means less once noise is in it: what is observed
 //! follows the requests.
 
 /// Where one class of log-odds, in nats, ends and the next begins.
 const EDGES: [f32; 13] = [-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
-/// What a drafter is believed before it was observed: the probability of log-odds within each class, as if it knew.
+/// Prior belief in a drafter before any observation: the probability of log-odds within each class, as if it knew.
 const BELIEVED: [f32; 14] = [-1.0, -0.25, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.5, 4.5, 5.5, 7.0, 9.0, 12.0];
-/// How many observations that belief weighs.
+/// Weight of that belief, in observations.
 const WEIGHT: f64 = 4.0;
 /// After this many observations of any class an observation counts half: a class that is no longer drafted for, since it was
 /// worth little, is believed again in time.

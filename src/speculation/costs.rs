@@ -1,4 +1,4 @@
-//! What a step costs on this machine: measured, never assumed.
+//! Costs of a step on this machine: measured, never assumed.
 //!
 //! A table of seconds by the number of rows verified at once, learned from the answers' own steps: each of
 //! them yields tokens, so measuring costs nothing.
@@ -32,7 +32,7 @@ pub struct RunningCost {
 }
 
 impl RunningCost {
-    /// What was learned before.
+    /// A cost learned earlier.
     pub fn known(seconds: f64) -> Self {
         Self { mean: seconds, count: FIRST }
     }
@@ -56,12 +56,12 @@ impl RunningCost {
         (self.count > 0).then_some(self.mean)
     }
 
-    /// How many observations it stands for.
+    /// Number of observations that the cost stands for.
     fn weight(self) -> f64 {
         f64::from(self.count).min(1.0 / RATES.0)
     }
 
-    /// Whether the first observations are over.
+    /// True once the first observations are over.
     pub fn is_settled(self) -> bool {
         self.count >= FIRST
     }
@@ -74,7 +74,7 @@ pub struct VerifyCosts {
     /// Steps so far, and after how many of them each row count was last observed.
     steps: u64,
     observed_at: [u64; MAX_ROWS],
-    /// What follows from them for every row count.
+    /// Estimates for every row count, which follow from the observations.
     estimates: Option<[f64; MAX_ROWS]>,
 }
 
@@ -97,7 +97,7 @@ impl VerifyCosts {
         self.estimates = self.estimate();
     }
 
-    /// Whether a plain step, which all others are compared with, should be measured again.
+    /// True if a plain step, which all others are compared with, should be measured again.
     pub fn is_plain_stale(&self) -> bool {
         self.rows[0].is_settled() && self.steps - self.observed_at[0] >= PLAIN_AGAIN
     }
@@ -113,9 +113,10 @@ impl VerifyCosts {
         self.estimates
     }
 
-    /// What was observed long ago says nothing of the context and the load of today, unless there is nothing newer: the line
-    /// through what is recent does. A count that has not settled may look cheaper than that line, never dearer: its first
-    /// steps are cold, and what looks dear is not asked for again, so that it would stay so.
+    /// Estimates a step of every row count. Old observations say nothing of today's context and load, unless there is
+    /// nothing newer: the line through the recent ones does. A count that has not settled may look cheaper than that
+    /// line, never dearer: its first steps are cold, and a count that looks dear is not asked for again, so that it
+    /// would stay so.
     fn estimate(&self) -> Option<[f64; MAX_ROWS]> {
         let is_recent = |rows: usize| rows == 1 || self.steps - self.observed_at[rows - 1] < RECENT;
         let is_settled = |rows: usize| self.rows[rows - 1].is_settled();
@@ -159,7 +160,7 @@ impl VerifyCosts {
         self.rows[0].seconds().filter(|_| self.rows[0].is_settled())
     }
 
-    /// What was observed: pairs of rows and seconds, in order.
+    /// The observations: pairs of rows and seconds, in order.
     pub fn observed(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.rows.iter().enumerate().filter_map(|(index, cost)| cost.seconds().map(|seconds| (index + 1, seconds)))
     }

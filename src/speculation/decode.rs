@@ -15,7 +15,7 @@ use crate::drafters::{Draft, DraftRequest, DraftText, Drafter};
 use crate::model::Sequence;
 use crate::sampling::{Sampler, SamplingError};
 
-/// What the receiver of a token wants next.
+/// Decision of a token's receiver: to go on or to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// More tokens.
@@ -34,10 +34,10 @@ pub trait Listener {
     fn unverified(&mut self, tokens: usize, seconds: f64) {
         let _ = (tokens, seconds);
     }
-    /// A drafter failed and is left out of the rest of the answer, which goes on: a draft model whose logits
-    /// are no numbers must not change what comes out.
+    /// A drafter failed and is left out of the rest of the answer, which continues: a draft model whose logits are not
+    /// finite must not change the output.
     fn drafter_failed(&mut self, candidate: usize, error: &SamplingError);
-    /// Whether the answer is no longer wanted. Asked between steps, and by drafters with long work.
+    /// True if the answer is no longer wanted. Asked between steps, and by drafters with long work.
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -51,7 +51,7 @@ pub struct Decode<'a> {
     pub drafters: &'a mut [Option<Box<dyn Drafter>>],
     /// Decides what drafts and how far.
     pub planner: &'a mut Planner,
-    /// How far to draft.
+    /// Tokens to draft ahead.
     pub length: DraftLength,
     /// Picks tokens.
     pub sampler: &'a mut Sampler,
@@ -117,7 +117,7 @@ impl Decode<'_> {
             if let (Some((exit, depth)), Some(states)) = (watched, &verified.watched) {
                 let started = Instant::now();
                 let text = watch::Verified { tokens: self.tokens, prompt: self.prompt, new: round.tokens };
-                // An exit whose logits are no numbers has nothing to say.
+                // An exit whose logits are not finite is not scored.
                 let heard = watch::score(self.target.decoder(), depth, states, text, self.sampler).unwrap_or_default();
                 self.planner.hear(exit, &heard, started.elapsed().as_secs_f64());
             }

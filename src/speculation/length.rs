@@ -1,4 +1,4 @@
-//! How far to draft, as written on the command line or in a config file: `auto` or a number.
+//! Draft length, as written on the command line or in a config file: `auto` or a number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_DRAFT;
 
-/// How far ahead to draft.
+/// Tokens to draft ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "LengthText", into = "LengthText")]
 pub enum DraftLength {

@@ -27,7 +27,7 @@ const HYSTERESIS: f64 = 1.03;
 /// The share of the time that goes into looking at exits which do not draft.
 const WATCH_SHARE: f64 = 0.003;
 
-/// What is expected of an answer before it begins.
+/// Expectations of an answer before it begins.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
     /// By candidate; nothing is expected of those that are missing.
@@ -57,7 +57,7 @@ pub struct Situation<'a> {
     pub remaining: usize,
 }
 
-/// What a round did, for the planner to learn from.
+/// Outcome of a round, for the planner to learn from.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
     /// The candidate that worked on a draft, if one did.
@@ -84,7 +84,7 @@ pub struct Round {
 pub struct Planner {
     costs: VerifyCosts,
     candidates: Vec<Candidate>,
-    /// How many of them stay: any beyond was admitted for an answer.
+    /// Number of them that stay: any beyond was admitted for an answer.
     lasting: usize,
     /// The candidate that drafts; `None` is plain decoding.
     current: Option<usize>,
@@ -99,7 +99,7 @@ pub struct Planner {
     answer: AnswerSoFar,
 }
 
-/// What finding out may take, and took.
+/// Time account of probes and shadow scores, which limits them.
 #[derive(Clone, Copy, Default)]
 struct Account {
     /// Seconds of all rounds, and what probes lost of them.
@@ -109,11 +109,11 @@ struct Account {
     watching_seconds: f64,
 }
 
-/// What the planner knows of the answer at hand.
+/// Planner's knowledge of the current answer.
 #[derive(Default)]
 struct AnswerSoFar {
     limit: usize,
-    /// Whether the user named the drafter.
+    /// True if the user named the drafter.
     named: bool,
     /// Its place in [`Planner::accounts`].
     account: usize,
@@ -123,7 +123,7 @@ struct AnswerSoFar {
     /// Tokens so far, and how many there will be, if something was expected.
     tokens: usize,
     expected_tokens: Option<f64>,
-    /// What matters, and the bytes of the target's weights.
+    /// The objective, and the bytes of the target's weights.
     objective: Objective,
     target_bytes: u64,
 }
@@ -164,7 +164,7 @@ impl Planner {
         &self.costs
     }
 
-    /// What work takes, as far as it is known.
+    /// Table of the costs of work, as far as they are known.
     pub fn cost_table(&self) -> CostTable {
         let token = |candidate: &Candidate| {
             let token = candidate.draft_cost.seconds()?;
@@ -223,14 +223,15 @@ impl Planner {
         (self.current, self.pace) = (None, None);
     }
 
-    /// What the answer showed of each candidate that drafted in it: its effective acceptance, and the tokens that it drafted.
+    /// Results of the answer for each candidate that drafted in it: its effective acceptance, and the tokens that it
+    /// drafted.
     pub fn shown(&self) -> Vec<Option<(f64, f64)>> {
         let shown =
             |index: usize| self.candidates[index].of_answer.as_ref()?.effective_acceptance(&self.prices(index)?);
         (0..self.candidates.len()).map(shown).collect()
     }
 
-    /// What would be chosen for a whole answer by what is known and expected; `None` as long as no step was measured.
+    /// Choice for a whole answer by what is known and expected; `None` as long as no step was measured.
     pub fn decide(&self, situation: &Situation<'_>) -> Option<Choice> {
         self.costs.plain()?;
         let mut plans = vec![None; self.candidates.len()];
@@ -294,8 +295,8 @@ impl Planner {
         }
     }
 
-    /// Whether a drafter that has nothing worth verifying leaves the round to the next one: one that works for its drafts has spent
-    /// the time that a second opinion might save.
+    /// True if a drafter that has nothing worth verifying leaves the round to the next one: one that works for its
+    /// drafts has spent the time that a second opinion might save.
     pub fn passes_on(&self, plan: Plan, draft: &Draft) -> bool {
         draft.attempted() == 0 || self.candidates[plan.candidate].is_free()
     }
@@ -347,8 +348,8 @@ impl Planner {
         self.candidates[exit].hear(heard);
     }
 
-    /// What was heard of each candidate in this answer without having it draft: the share of tokens that it would have got right,
-    /// and all.
+    /// Shadow scores of each candidate in this answer, without having it draft: the share of tokens that it would have
+    /// got right, and the number of all.
     pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
         self.candidates.iter().map(Candidate::overheard)
     }
@@ -407,22 +408,22 @@ impl Planner {
         Some((round.draft_seconds - draft.attempted().max(1) as f64 * token.unwrap_or(0.0)).max(0.0))
     }
 
-    /// Whether a candidate may be asked for the memory that it needs, however fast it is.
+    /// True if a candidate may be asked for the memory that it needs, however fast it is.
     fn fits(&self, candidate: usize) -> bool {
         let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
         objective.memory * self.candidates[candidate].bytes as f64 <= (*target_bytes).max(1) as f64
     }
 
-    /// What a candidate's work and the target's steps take; `None` as long as nothing was measured.
+    /// Times of a candidate's work and of the target's steps; `None` as long as nothing was measured.
     fn prices(&self, candidate: usize) -> Option<Prices> {
         let steps = self.costs.all()?;
         let Candidate { draft_cost, share, guess, .. } = &self.candidates[candidate];
         Some(Prices { steps, share: *share, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
     }
 
-    /// What a token costs plainly, in units of what it costs with a candidate: by time how many times as fast it is, or by whatever
-    /// matters. Its backlog is spread over the tokens to come, or counts
-    /// as it did in the answers so far, whichever is more: most answers are shorter than they may be. One that was named is judged
+    /// Cost of a token in plain decoding, in units of its cost with a candidate: by time the candidate's speedup,
+    /// otherwise by the objective. The candidate's backlog is spread over the tokens to come, or counts as it did in
+    /// the answers so far, whichever is more: most answers are shorter than they may be. One that was named is judged
     /// by its rounds alone.
     fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
         let Some(prices) = self.prices(candidate) else { return 1.0 };

@@ -3,7 +3,7 @@
 //! A further token costs its drafting and a row of the verification; it brings a token's time if it and all before it are
 //! accepted. A round should go on for as long as that pays against `t`, the seconds that a token takes on average: this is the
 //! rule that makes tokens per second largest (renewal reward; Dinkelbach 1967).
-//! What the chance of a token is, its drafter says (the lead of its pick), and experience corrects ([`Calibration`]).
+//! A drafter gives the chance of a token (the lead of its pick), and experience corrects it ([`Calibration`]).
 
 use super::calibration::Calibration;
 use super::costs::MAX_ROWS;
@@ -63,8 +63,8 @@ impl<'a> WhileItPays<'a> {
 }
 
 impl WhileItPays<'_> {
-    /// Whether one of the lengths ahead pays, if all tokens up to the next one are accepted with a probability of `survival`. A
-    /// first row may be dear and those behind it cheap, so looking one token ahead is not enough.
+    /// True if one of the lengths ahead pays, if all tokens up to the next one are accepted with a probability of
+    /// `survival`. A first row may be dear and those behind it cheap, so looking one token ahead is not enough.
     fn pays(&self, mut survival: f64, mut gained: f64) -> bool {
         (self.length + 1..=self.most).any(|length| {
             gained += survival * self.token_seconds - self.prices.token;

@@ -26,21 +26,22 @@ pub const MOST_IN_A_ROW: usize = MAX_DRAFT;
 pub struct EarlyExit {
     /// Layers that run, from 1 to one less than the target has.
     pub depth: usize,
-    /// What the exit's logits are divided by, so that their greatest probability says how often its pick is the model's.
+    /// Divisor of the exit's logits, fitted so that their greatest probability says how often its pick is the model's.
     pub temperature: f32,
     /// The probability from which on a token comes out; at 1 none does.
     pub threshold: f64,
 }
 
 impl EarlyExit {
-    /// Whether an exit with these logits is sure enough. One that gives no numbers is not.
+    /// True if an exit with these logits is sure enough. False if their confidence is NaN.
     fn is_sure(&self, logits: &[f32]) -> bool {
         // A probability of 1 is only ever rounding.
         self.threshold < 1.0 && confidence(logits, self.temperature) >= self.threshold
     }
 }
 
-/// The greatest probability of logits that are divided by `temperature` first; not a number where a logit is none.
+/// The greatest probability of logits that are divided by `temperature` first; NaN if a logit is NaN or +inf, or all
+/// are -inf.
 fn confidence(logits: &[f32], temperature: f32) -> f64 {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     1.0 / logits.iter().map(|logit| (f64::from(logit - highest) / f64::from(temperature)).exp()).sum::<f64>()
@@ -125,7 +126,7 @@ mod tests {
         }
         let sure = |threshold, logits: &[f32]| EarlyExit { depth: 1, temperature: 1.0, threshold }.is_sure(logits);
         assert!(sure(0.8, &logits) && !sure(0.9, &logits));
-        // However large a lead is, it is no certainty, and what is no number is no lead.
+        // However large a lead is, it is not certain, and a confidence of NaN is not sure.
         assert!(sure(0.999_999, &[1e4, 0.0]) && !sure(1.0, &[1e4, 0.0]));
         assert!(!sure(0.5, &[f32::NAN, 0.0]) && !sure(0.5, &[f32::INFINITY, 0.0]) && !sure(0.5, &[f32::NEG_INFINITY]));
     }

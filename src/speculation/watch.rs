@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use crate::model::Decoder;
 use crate::sampling::{Sampler, SamplingError};
 
-/// What an exit would have picked: the lead of each pick, and whether it is the token that came out.
+/// Picks of an exit that did not draft: the lead of each, and whether it is the token that came out.
 pub type Heard = Vec<(f32, bool)>;
 
 /// Text whose last tokens came out of a verification.
@@ -18,14 +18,14 @@ pub struct Verified<'a> {
     pub tokens: &'a [u32],
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// How many came out of the verification.
+    /// Number of tokens that came out of the verification.
     pub new: usize,
 }
 
 /// Scores the exit after `depth` layers on the states `[rows, hidden]` that the verification had there.
 ///
 /// # Errors
-/// If its logits are no numbers.
+/// If its logits are not finite.
 pub fn score(
     target: &Decoder,
     depth: usize,

@@ -1,8 +1,8 @@
-//! What a drafter's rounds bring: tokens, against the time they take.
+//! Yield of a drafter's rounds: tokens, against the time they take.
 //!
-//! How long drafts get is decided token by token ([`super::stopping`]), so the lengths are counted as they come, and what a
-//! round of each length takes is asked of the tables of this machine's costs: those move with the machine, the counts
-//! with the text.
+//! Draft lengths are decided token by token ([`super::stopping`]), so they are counted as they come, and the time of a
+//! round of each length is asked of the tables of this machine's costs: those move with the machine, the counts with
+//! the text.
 
 use paceline_router::costs;
 
@@ -11,16 +11,16 @@ use super::costs::MAX_ROWS;
 
 /// The acceptance of a newcomer's tokens: high, so that it gets its chance.
 pub const PRIOR: f64 = 0.8;
-/// How many rounds its promise weighs, first for a newcomer and then for a drafter that has been tried out: few, so that a
-/// chance not taken costs little.
+/// Weight of the prior promise, in rounds, first for a newcomer and then for a drafter that has been tried out: few, so
+/// that a chance not taken costs little.
 const NEWCOMER_ROUNDS: f64 = 4.0;
 const SETTLED_ROUNDS: f64 = 1.0;
 /// After this many rounds a round counts half.
 const HALF_LIFE: f64 = 64.0;
-/// How many tokens the prior weighs beside those that were looked at.
+/// Weight of the prior, in tokens, beside those that were looked at.
 pub const PRIOR_TOKENS: f64 = 8.0;
 
-/// What time things take, in seconds.
+/// Time costs, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Prices {
     /// A target step by its rows, `1..=MAX_ROWS`.

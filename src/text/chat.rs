@@ -37,7 +37,7 @@ const ADD_PROMPT: &str = "add_generation_prompt";
 const CONTINUE: &str = "continue_final_message";
 /// Names under which the reasoning of a message is known; templates read the first, or for gpt-oss the second.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-/// What marks the end of a message that is to be continued, as in transformers.
+/// Marker of the end of a message that is to be continued, as in transformers.
 const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 impl ChatTemplate {
@@ -123,7 +123,7 @@ impl ChatTemplate {
         }
     }
 
-    /// What was given and not looked at, in a sentence.
+    /// Warnings about inputs that the template did not read, a sentence each.
     fn warnings(&self, rendered: &Rendered, messages: &[Message], arguments: &Map<String, Value>) -> Vec<String> {
         let says_something = |value: &Value| match value {
             Value::Null => false,

@@ -1,5 +1,6 @@
-//! How much longer the parts of a tokenizer can make a text, known before the `tokenizers` crate is given any of it: a chain
-//! of forty replacements that double a text is a kilobyte in `tokenizer.json`, and takes all memory on the first word.
+//! Factor by which the parts of a tokenizer can lengthen a text, known before the `tokenizers` crate is given any of
+//! it: a chain of forty replacements that double a text is a kilobyte in `tokenizer.json`, and takes all memory on the
+//! first word.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +21,7 @@ const MOST_ADDED_BYTES: u64 = 1 << 20;
 /// Bytes that a text may become at most. The crate keeps 16 bytes of positions for each.
 pub(super) const LARGEST_TEXT: u64 = 32 << 20;
 
-/// What of `tokenizer.json` makes texts longer.
+/// Parts of `tokenizer.json` that make texts longer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Parts {
@@ -97,7 +98,7 @@ fn factor(name: &str, chain: &Value) -> Result<u64, String> {
     Ok(factor)
 }
 
-/// Whether a post-processor puts a text more than once into what is made of it.
+/// True if a post-processor puts a text into its output more than once.
 fn repeats(processor: &Value) -> bool {
     let of_template = |name: &str| {
         let pieces = processor.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

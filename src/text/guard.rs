@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// Whether a panic of this thread is about to be turned into an error.
+    /// True while a panic of this thread would be turned into an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread would now be caught and become an error. The library leaves the process's panic hook
+/// True if a panic of this thread would now be caught and become an error. The library leaves the process's panic hook
 /// alone, so such a panic is reported by it like any other; a hook of the program's own can ask here and leave it out.
 pub fn panic_is_caught() -> bool {
     GUARDED.get()

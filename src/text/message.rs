@@ -45,7 +45,7 @@ impl Message {
         self.fields.get("role").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What is said, where that is one text; empty elsewhere.
+    /// Content of the message, where that is one text; empty otherwise.
     pub fn content(&self) -> &str {
         self.fields.get("content").and_then(Value::as_str).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl Message {
     }
 }
 
-/// What a JSON value is.
+/// Kind of a JSON value, in words.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -48,7 +48,7 @@ pub enum TextError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What the tokenizer's reader said.
+        /// Error message of the tokenizer's reader.
         reason: String,
     },
     /// The tokenizer failed on a text.
@@ -56,7 +56,7 @@ pub enum TextError {
     Encode {
         /// The tokenizer's file.
         path: PathBuf,
-        /// What the tokenizer said.
+        /// The tokenizer's error message.
         reason: String,
     },
     /// The tokenizer failed on tokens.
@@ -64,7 +64,7 @@ pub enum TextError {
     Decode {
         /// The tokenizer's file.
         path: PathBuf,
-        /// What the tokenizer said.
+        /// The tokenizer's error message.
         reason: String,
     },
     /// The chat template is not a template.
@@ -72,7 +72,7 @@ pub enum TextError {
     Template {
         /// The file that holds it.
         path: PathBuf,
-        /// What the template engine said.
+        /// The template engine's error message.
         reason: String,
     },
     /// The system starts no thread to read the chat template on.
@@ -87,7 +87,7 @@ pub enum TextError {
         path: PathBuf,
         /// The stack's size.
         stack: usize,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The chat template failed on the messages.
@@ -95,13 +95,13 @@ pub enum TextError {
     Render {
         /// The file that holds it.
         path: PathBuf,
-        /// What the template engine said.
+        /// The template engine's error message.
         reason: String,
     },
-    /// What was given to the chat template cannot be.
+    /// The chat template's arguments cannot be used.
     #[error("What the chat template is given cannot be used: {}.", shown(.reason))]
     TemplateArguments {
-        /// What is wrong with it.
+        /// Description of the problem.
         reason: String,
     },
     /// The chat template itself says that the messages are not as it wants them.
@@ -109,7 +109,7 @@ pub enum TextError {
     Refused {
         /// The file that holds it.
         path: PathBuf,
-        /// What the template said.
+        /// The template's own message.
         reason: String,
     },
 }
@@ -120,7 +120,7 @@ fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?', '…']) { text } else { format!("{text}.") }
 }
 
-/// What is used of `tokenizer_config.json`.
+/// Fields of `tokenizer_config.json` that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Settings {

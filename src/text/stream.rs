@@ -13,7 +13,7 @@
 //! A stop text may spell special tokens, as in `<|im_end|>`, although the text has none: it is then looked for in the text with
 //! the special tokens where they came, so `a<|im_end|>` stops where that token follows an `a`, and nowhere else.
 //!
-//! What is known after a token depends on the tokens up to it alone, so it is the same whether they came one
+//! The text known after a token depends on the tokens up to it alone, so it is the same whether they came one
 //! by one or as an accepted draft.
 
 use std::borrow::Borrow;
@@ -26,7 +26,7 @@ use super::guard::guarded;
 
 mod special;
 
-/// What the decoder writes for bytes that are no character (yet).
+/// Character that the decoder writes for bytes that are not a character (yet).
 const REPLACEMENT: char = '\u{FFFD}';
 
 /// Tokens of the prompt that are kept as context. A character has at most four bytes, so a token that begins
@@ -49,12 +49,12 @@ pub enum StreamError {
     Decode {
         /// The id of the token that was added last.
         token: u32,
-        /// What the tokenizer says.
+        /// The tokenizer's error message.
         reason: String,
     },
 }
 
-/// What one token adds to the text.
+/// Text that one token adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Piece {
     /// Text that is certain now; often empty.
@@ -84,11 +84,11 @@ pub struct TextStream<T> {
 #[derive(Debug, Default)]
 struct Window {
     ids: Vec<u32>,
-    /// How many of `ids` are only there for context; their text is accounted for.
+    /// Number of `ids` that are only there for context; their text is accounted for.
     context: usize,
     /// `decode(ids)`, not updated inside a byte-fallback character.
     full: String,
-    /// How many bytes of `full` are accounted for.
+    /// Number of bytes of `full` that are accounted for.
     seen: usize,
 }
 
@@ -406,7 +406,7 @@ fn fallback_byte(token: &str) -> Option<u8> {
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// Whether the decoder turns tokens like `<0xFF>` into bytes; found by trying one that is no character by itself.
+/// True if the decoder turns tokens like `<0xFF>` into bytes; found by trying one that is no character by itself.
 fn has_byte_fallback(tokenizer: &Tokenizer) -> bool {
     byte_token(tokenizer, 0x80..=0xFF)
         .and_then(|id| guarded(|| tokenizer.decode(&[id], false)).ok())

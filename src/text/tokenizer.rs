@@ -18,7 +18,7 @@ const LARGEST_TOKENIZER: u64 = 256 << 20;
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    /// What stands before and after every text, where `tokenizer_config.json` overrules `tokenizer.json`.
+    /// Tokens before and after every text, where `tokenizer_config.json` overrules `tokenizer.json`.
     frame: Option<(Vec<u32>, Vec<u32>)>,
     special: HashSet<u32>,
     fingerprint: u64,
@@ -111,7 +111,7 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    /// Whether `id` is a special token, such as the end of a text.
+    /// True if `id` is a special token, such as the end of a text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
     }
@@ -126,7 +126,7 @@ impl Tokenizer {
         self.fingerprint
     }
 
-    /// Whether both have the same tokens under the same ids, so that one's tokens can be given to the other's model.
+    /// True if both have the same tokens under the same ids, so that one's tokens can be given to the other's model.
     pub fn same_vocabulary(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint && self.inner.get_vocab(true) == other.inner.get_vocab(true)
     }
@@ -143,7 +143,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Whether so many bytes may become as many times longer; the error ends a sentence.
+    /// Checks that so many bytes may become `growth` times as long; the error ends a sentence.
     fn fits(&self, bytes: u64, growth: u64) -> Result<(), String> {
         if growth > 1 && bytes.saturating_mul(growth) > LARGEST_TEXT {
             return Err(format!(
@@ -179,7 +179,7 @@ fn mark_special_tokens(inner: &mut tokenizers::Tokenizer, settings: &Settings) -
     Ok(())
 }
 
-/// What transformers puts around a text by `add_bos_token` and `add_eos_token`. Only Llama's tokenizer
+/// Tokens that transformers puts around a text by `add_bos_token` and `add_eos_token`. Only Llama's tokenizer
 /// classes give these keys precedence over `tokenizer.json`; for others they count if that has no
 /// post-processor.
 fn frame(inner: &tokenizers::Tokenizer, settings: &Settings) -> Option<(Vec<u32>, Vec<u32>)> {

@@ -80,6 +80,19 @@ fn layers_know_only_what_is_below_them() {
     assert!(manifest.contains("unsafe_code = \"forbid\""));
 }
 
+/// A drafter's name is taken apart in one place, so that a new kind of drafter is added in one place.
+#[test]
+fn names_of_drafters_are_read_in_one_place() {
+    let ways = ["starts_with", "strip_prefix", "split_once", "replacen", "trim_start_matches"];
+    let kinds = ["exit:", "model:", "self:", "skip:"];
+    for (path, text) in sources().filter(|(path, _)| !path.ends_with("src/drafters/choice.rs")) {
+        for (way, kind) in ways.iter().flat_map(|way| kinds.iter().map(move |kind| (way, kind))) {
+            let taken_apart = format!("{way}(\"{kind}");
+            assert!(!text.contains(&taken_apart), "{} reads names of drafters: {taken_apart}", path.display());
+        }
+    }
+}
+
 /// What is printed elsewhere is no failure where nobody takes it, and gives orders to a terminal.
 #[test]
 fn all_that_programs_print_goes_through_one_module() {

@@ -1,8 +1,8 @@
-//! What the target answers itself, as JSON lines: what drafts are taught with (Kim and Rush 2016).
+//! The target's own answers, as JSON lines: training data for drafts (Kim and Rush 2016).
 //!
 //! The first line says what the answers were made of; then comes a line for every prompt, in order. Answers are greedy,
-//! so they follow from the model and the prompt, and a file that was ended anywhere is gone on with behind its last
-//! whole line.
+//! so they follow from the model and the prompt, and a file that was ended anywhere is resumed behind its last whole
+//! line.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -27,7 +27,7 @@ pub enum AnswersError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The target failed.
@@ -153,7 +153,7 @@ fn answered(generation: Generation) -> Result<Answered, Error> {
     Ok(Answered { prompt: narrow(&answer.prompt_tokens), answer: narrow(&answer.tokens), text: answer.text })
 }
 
-/// How a file of answers begins.
+/// Beginning of a file of answers.
 const BEGINNING: &[u8] = b"{\"made_of\":";
 
 /// Opens the file to append to it, with the first `most` answers that it has. What is behind its last whole line goes,

@@ -35,7 +35,7 @@ pub struct BaselineFlags {
     pub threads: usize,
 }
 
-/// How well the held-out part of a text was predicted.
+/// Losses on the held-out part of a text, of 3-grams and of the trained target.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compared {
     /// The source in the recipe.

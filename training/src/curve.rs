@@ -22,7 +22,7 @@ pub enum CurveError {
     Table {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The picture could not be drawn.
@@ -30,7 +30,7 @@ pub enum CurveError {
     Picture {
         /// The file.
         path: PathBuf,
-        /// What the drawing said.
+        /// The error of the drawing.
         reason: String,
     },
     /// One of the files could not be written.
@@ -38,7 +38,7 @@ pub enum CurveError {
     Write(#[from] WriteError),
 }
 
-/// What was measured at one step; a value for each column, as far as there are.
+/// Measurements at one step; a value for each column, as far as there are.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
     step: u64,

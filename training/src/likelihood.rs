@@ -1,7 +1,7 @@
-//! How well something predicts text: nats a token, bits a byte.
+//! Quality of text prediction: nats a token, bits a byte.
 //!
-//! A model and a baseline are both functions from a document to what its tokens were worth, so that they are compared on
-//! exactly the same tokens.
+//! A model and a baseline are both functions from a document to what its tokens were worth, so that they are compared
+//! on exactly the same tokens.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::tokens::{Document, PROMPT};
 /// Rows whose logits are held at once.
 const ROWS_AT_ONCE: usize = 64;
 
-/// How well some tokens were predicted.
+/// Loss over some tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Loss {
     /// Negative log-likelihoods, summed.
@@ -67,8 +67,8 @@ pub fn measure<'a>(
     Ok(loss)
 }
 
-/// What a model makes of a document, for [`measure`]. One that is longer than the model's context is begun anew where
-/// the context ends.
+/// Log-likelihoods in nats of a document's tokens under a model, for [`measure`]. A document longer than the model's
+/// context is begun anew where the context ends.
 pub fn of_model(decoder: &Arc<Decoder>, tokens: &[u16]) -> Vec<f64> {
     let tokens: Vec<u32> = tokens.iter().map(|&token| u32::from(token)).collect();
     let rows = tokens.len().saturating_sub(1);
@@ -88,7 +88,7 @@ pub fn of_model(decoder: &Arc<Decoder>, tokens: &[u16]) -> Vec<f64> {
     logs
 }
 
-/// The entropy in nats of the softmax of `logits`. NaN if they are no numbers.
+/// The entropy in nats of the softmax of `logits`. NaN if a logit is NaN.
 pub fn entropy(logits: &[f32]) -> f64 {
     let sum = log_sum_exp(logits);
     let term = |logit: &f32| {

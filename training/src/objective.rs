@@ -19,11 +19,11 @@ pub struct Sample {
     pub weights: Vec<f32>,
 }
 
-/// What a training goes by.
+/// The objective of a training.
 pub enum Objective {
     /// The tokens that follow.
     NextToken,
-    /// What another model says of them.
+    /// Another model's distributions over them.
     Distillation(Box<Distillation>),
 }
 
@@ -31,7 +31,7 @@ pub enum Objective {
 pub struct Distillation {
     /// The other model, of the same vocabulary.
     pub teacher: Trainable,
-    /// What both models' logits are divided by.
+    /// The divisor of both models' logits.
     pub temperature: f32,
     /// The share of the loss that is that of the tokens which follow, from 0 to 1.
     pub hard_labels: f32,
@@ -72,7 +72,7 @@ impl<'a> Lesson<'a> {
     }
 }
 
-/// What a step does for early exits.
+/// A step's work for early exits.
 #[derive(Debug, Clone)]
 pub struct Exits {
     /// Layers that are left out.
@@ -82,8 +82,8 @@ pub struct Exits {
 }
 
 impl Exits {
-    /// What step number `step` does, in a model of `layers`: one exit takes part, in turns, and layer `l` of `L` is left
-    /// out with a probability of `dropout * (2^(l / (L - 1)) - 1)` (Elhoushi et al. 2024).
+    /// The exits of step number `step`, in a model of `layers`: one exit takes part, in turns, and layer `l` of `L` is
+    /// left out with a probability of `dropout * (2^(l / (L - 1)) - 1)` (Elhoushi et al. 2024).
     pub fn of_step(recipe: &EarlyExits, seed: u64, step: u64, layers: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x6c61_7965_7273);
         random.set_stream(step);
@@ -122,7 +122,7 @@ pub fn gradients(model: &Trainable, objective: &Objective, sample: &Sample, exit
     (f64::from(into_values(loss.inner())[0]), gradients)
 }
 
-/// What a model makes of a batch, summed over its rows by their weights.
+/// A model's measurements on a batch, summed over its rows by their weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Measured {
     /// Of the rows.

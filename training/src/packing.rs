@@ -1,4 +1,4 @@
-//! Documents packed into sequences, in an order that follows from the seed and can be gone on with.
+//! Documents packed into sequences, in an order that follows from the seed and can be resumed.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failing test may panic")]

@@ -1,4 +1,4 @@
-//! How far a long step is: a line that is redrawn where a person looks at a terminal, and a plain line every half a
+//! Progress of a long step: a line that is redrawn where a person looks at a terminal, and a plain line every half a
 //! minute where standard error goes to a file, so that the log of a training of hours can be read.
 
 use std::collections::VecDeque;
@@ -71,7 +71,7 @@ impl Drop for Progress {
     }
 }
 
-/// What was done when, without a clock of its own.
+/// Progress over time, without a clock of its own.
 #[derive(Debug)]
 struct Meter {
     what: String,

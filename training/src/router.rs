@@ -9,6 +9,7 @@ mod page;
 use anyhow::anyhow;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
+use paceline::drafters::DrafterChoice;
 use paceline::files::{self, write_file, write_tensors};
 use paceline::routing::{identities, identity, open_router};
 use paceline::text::Tokenizer;
@@ -61,9 +62,13 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let watched = watched(&checkpoint, &traced)?;
     let hashes = identities(&checkpoint, &models.drafts)?;
     let drafting = lessons.drafters.iter().map(|name| {
-        let kind = if name.starts_with("exit:") { "exit" } else { name };
-        let identity = hashes.iter().find(|(known, _)| known == kind).map(|(_, hash)| hash.clone()).unwrap_or_default();
-        let exit_depth = name.strip_prefix("exit:").and_then(|depth| depth.parse().ok());
+        let weights = DrafterChoice::weights_of(name);
+        let identity =
+            hashes.iter().find(|(known, _)| *known == weights).map(|(_, hash)| hash.clone()).unwrap_or_default();
+        let exit_depth = match name.parse() {
+            Ok(DrafterChoice::Exit(depth)) => Some(depth),
+            _ => None,
+        };
         Plan { identity, exit_depth, ..Plan::drafting(name) }
     });
     let plans = PlanSet { drafting: drafting.collect(), lossy: lessons.lossy.clone() };

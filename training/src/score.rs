@@ -161,7 +161,7 @@ fn answer_all(model: &mut dyn Answerer, tasks: &[Task]) -> Result<(Vec<Outcome>,
     Ok((outcomes, lines))
 }
 
-/// What an answer counts as.
+/// The outcome of an answer.
 fn judge(task: &Task, answered: &Answered) -> Outcome {
     Outcome {
         category: task.category,
@@ -200,7 +200,7 @@ fn texts<'a>(flags: &'a ScoreFlags, decoder: &Decoder) -> Result<Texts<'a>, Fail
     flags.text.iter().map(cut).collect()
 }
 
-/// How well the model predicts a text.
+/// The loss of the model on a text.
 fn loss(
     decoder: &Arc<Decoder>,
     path: &Path,

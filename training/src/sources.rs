@@ -1,4 +1,4 @@
-//! What is learned from, as it lies in files: which files a source has, and the pieces of text and rows in them.
+//! Training data as it lies in files: which files a source has, and the pieces of text and rows in them.
 //!
 //! Files are read piece by piece, so memory does not depend on their size. Line ends become `\n` and a byte order
 //! mark at the beginning goes: neither says anything, and a small model should not have to learn them.
@@ -38,7 +38,7 @@ pub enum SourceError {
     Unreadable {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Bytes that are no text.
@@ -98,7 +98,7 @@ pub fn files(path: &str) -> Result<Vec<PathBuf>, SourceError> {
     if found.is_empty() { Err(none()) } else { Ok(found) }
 }
 
-/// Whether `name` is what `pattern` says, in which each `*` stands for any letters.
+/// True if `name` matches `pattern`, in which each `*` stands for any letters.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -109,7 +109,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a file has an object a line.
+/// True if a file has an object a line.
 pub fn is_rows(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "jsonl")
 }

@@ -16,7 +16,7 @@ pub enum StateError {
     /// It could not be written; the one before is whole.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// It has values that are no numbers.
+    /// It has values that are not finite.
     #[error(
         "The weights are no numbers any more after step {steps}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good ones.",
         path.display()
@@ -51,7 +51,7 @@ pub enum StateError {
     },
 }
 
-/// What a training goes on from.
+/// The state that a training resumes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Steps done.
@@ -87,7 +87,7 @@ impl State {
     /// Writes it to `path`. `recipe` is what the training goes by, as text.
     ///
     /// # Errors
-    /// If it cannot be written, or a parameter is no number; the file is then as it was.
+    /// If it cannot be written, or a parameter is not finite; the file is then as it was.
     pub fn save(&self, path: &Path, recipe: &str) -> Result<(), StateError> {
         if !self.parameters.values().flatten().all(|value| value.is_finite()) {
             return Err(StateError::NotFinite { path: path.to_owned(), steps: self.steps });
@@ -158,7 +158,7 @@ impl State {
         Ok(Some(state))
     }
 
-    /// Whether it has the values of parameters of these names and lengths, and no others.
+    /// Checks that it has the values of parameters of these names and lengths, and no others.
     ///
     /// # Errors
     /// The first name that it lacks, or has other values for.

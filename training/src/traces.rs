@@ -301,10 +301,11 @@ impl Tracer {
     /// The share of the target's work that each source does as a target of its own, in bytes read; `None` for draft models.
     fn work(&self) -> Vec<Option<f64>> {
         let step = self.target.bytes_per_step() as f64;
+        let is_rounded = |source: &Source| matches!(source.name.parse(), Ok(DrafterChoice::SelfQuantized(_)));
         let share = |source: &Source| match &source.kind {
             Kind::Exit { depth, .. } => Some(self.target.bytes_per_exit(*depth) as f64 / step),
             Kind::Skip(plan) => Some(self.target.bytes_per_step_without(plan) as f64 / step),
-            Kind::Model(decoder) if source.name.starts_with("self:") => Some(decoder.bytes_per_step() as f64 / step),
+            Kind::Model(decoder) if is_rounded(source) => Some(decoder.bytes_per_step() as f64 / step),
             Kind::Model(_) => None,
         };
         self.sources.iter().map(share).collect()
@@ -312,8 +313,8 @@ impl Tracer {
 
     /// The sources that are draft models, with a cache of their own.
     pub fn models(&self) -> impl Iterator<Item = (&str, &Arc<Decoder>)> {
-        self.sources.iter().filter_map(|source| match &source.kind {
-            Kind::Model(decoder) if source.name.starts_with("model:") => Some((source.name.as_str(), decoder)),
+        self.sources.iter().filter_map(|source| match (&source.kind, source.name.parse()) {
+            (Kind::Model(decoder), Ok(DrafterChoice::Model(_))) => Some((source.name.as_str(), decoder)),
             _ => None,
         })
     }

@@ -158,8 +158,8 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// All that decided the first steps, as text. Phases that come later may still change: so a training that is done is
-    /// gone on with when its recipe gets another phase.
+    /// All that decided the first steps, as text. Phases that come later may still change: so a training that is done
+    /// is resumed when its recipe gets another phase.
     fn fingerprint(&self, steps: u64) -> String {
         // How often a checkpoint is written changes nothing.
         let first = TrainingRecipe { phases: Vec::new(), save_every: 0, ..self.recipe.clone() };

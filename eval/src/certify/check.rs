@@ -12,7 +12,7 @@ use paceline_router::network::LEVELS;
 use super::measure::level;
 use super::tasks::Task;
 
-/// What a policy lost of some prompts.
+/// A policy's losses on some prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lost {
     /// Prompts.
@@ -61,19 +61,19 @@ impl Lost {
     }
 }
 
-/// What one certificate's policy lost.
+/// The losses of one certificate's policy.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The file.
     pub path: PathBuf,
-    /// What it says.
+    /// The certificate.
     pub certificate: Certificate,
     /// By level.
     pub levels: [Lost; LEVELS.len()],
 }
 
 impl Checked {
-    /// What was lost of all prompts.
+    /// Losses on all prompts together.
     pub fn all(&self) -> Lost {
         self.levels.iter().fold(Lost::default(), |all, level| all.and(*level))
     }

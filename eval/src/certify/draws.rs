@@ -10,7 +10,7 @@ use super::losses::Row;
 use super::measure::levels;
 use super::sequence::Goal;
 
-/// What came of splits.
+/// Results of splits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Draws {
     /// Splits.
@@ -23,7 +23,7 @@ pub struct Draws {
     pub plans: f64,
     /// Splits in which no level had one, so that nothing could be lost.
     pub in_full: usize,
-    /// What was lost on the other half, in the mean.
+    /// The mean loss on the other half.
     pub risk: f64,
 }
 

@@ -1,7 +1,7 @@
-//! What is to be shown together.
+//! Goals that are to be shown together.
 //!
-//! Claims that are published together share one correction. So whoever adds a floor to a folder of certificates has those of the
-//! same prompts that are there made anew with it.
+//! Claims that are published together share one correction. So whoever adds a floor to a folder of certificates has
+//! those of the same prompts that are there made anew with it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -22,7 +22,7 @@ pub enum GoalsError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Claims that share a correction share its delta.
@@ -64,13 +64,13 @@ pub enum GoalsError {
     },
 }
 
-/// What the certificate for a floor is called.
+/// Name of the certificate for a floor.
 pub fn file_name(floor: f64) -> String {
     format!("floor-{floor}.json")
 }
 
-/// What is to be shown, the highest floor first: the floors that are asked for, and those of the certificates in a folder that were
-/// made of these prompts under these conditions. The latter that were not asked for come back too.
+/// The goals, the highest floor first: the floors that are asked for, and those of the certificates in a folder that
+/// were made of these prompts under these conditions. The latter that were not asked for are returned too.
 ///
 /// # Errors
 /// When one that is there cannot be made anew with the others.
@@ -117,7 +117,7 @@ pub fn goals(
     Ok((floors.into_iter().map(|floor| Goal { floor, delta, claims }).collect(), added))
 }
 
-/// Whether a certificate is of the same model as here, but for another machine or precision.
+/// True if a certificate is of the same model as here, but for another machine or precision.
 fn holds_elsewhere(there: &Certificate, here: &Conditions) -> bool {
     let Conditions { instruction_set, precision, kv_cache, .. } = there.conditions.clone();
     there.conditions != *here && there.conditions == Conditions { instruction_set, precision, kv_cache, ..here.clone() }

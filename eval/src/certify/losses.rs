@@ -1,9 +1,9 @@
-//! What every bundle loses on every calibration prompt, as a CSV file: what certificates rest on, and where a run that was ended
-//! goes on.
+//! Losses of every bundle on every calibration prompt, as a CSV file: certificates rest on it, and an interrupted run
+//! is resumed from it.
 //!
-//! The first line says what the losses were made of. Then comes a line for every prompt, in order, written at once when all
-//! bundles have answered it. A last line without its end is what an early end left, and is dropped; any other that is damaged is
-//! refused, as what comes behind it was measured too.
+//! The first line says what the losses were made of. Then comes a line for every prompt, in order, written at once when
+//! all bundles have answered it. A last line without its end is what an early end left, and is dropped; any other that
+//! is damaged is refused, as what comes behind it was measured too.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,7 +20,7 @@ use super::bundles::Bundle;
 /// The file's name.
 pub const LOSSES: &str = "losses.csv";
 
-/// How the first line begins.
+/// Beginning of the first line.
 const HEADING: &str = "# losses by prompt and plan, made of ";
 
 /// Why losses cannot be kept in a file.
@@ -31,7 +31,7 @@ pub enum LossesError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is of something else.
@@ -53,7 +53,7 @@ pub enum LossesError {
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
     /// It is not of all prompts, or of more.
@@ -78,9 +78,9 @@ pub struct Row {
     pub id: String,
     /// The level that the router predicts, by its place.
     pub level: usize,
-    /// Whether the target's answer is right; `None` where no right one is known.
+    /// True if the target's answer is right; `None` where no right one is known.
     pub right: Option<bool>,
-    /// What each bundle loses, in order, from 0 to 1.
+    /// The loss of each bundle, in order, from 0 to 1.
     pub losses: Vec<f64>,
 }
 
@@ -92,7 +92,7 @@ pub fn made_of(conditions: &Conditions, calibration: &Calibration, bundles: &[Bu
     written(hash.finish())
 }
 
-/// The file, open to go on with.
+/// The file, open to be continued.
 #[derive(Debug)]
 pub struct LossesFile {
     path: PathBuf,

@@ -76,10 +76,10 @@ pub fn level(answer: &Answer) -> Result<usize, anyhow::Error> {
     place.context("no router judged it, and certificates go by the level that one predicts: train one with `paceline-train router`")
 }
 
-/// What certificates are made of.
+/// Basis of certificates.
 #[derive(Debug)]
 pub struct Measured<'a> {
-    /// What they will hold for.
+    /// The conditions that they will hold for.
     pub conditions: Conditions,
     /// The prompts.
     pub calibration: Calibration,
@@ -89,8 +89,8 @@ pub struct Measured<'a> {
     pub rows: &'a [Row],
 }
 
-/// What may be deployed for each level, by losses of these rows, and why a level can only be answered in full where it has too
-/// few prompts.
+/// The plan that may be deployed for each level, by losses of these rows, and why a level can only be answered in full
+/// where it has too few prompts.
 pub fn levels<'a>(
     bundles: &[Lossy],
     rows: impl IntoIterator<Item = &'a Row>,

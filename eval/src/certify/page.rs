@@ -1,4 +1,4 @@
-//! What came out, as tables in Markdown.
+//! Results as tables in Markdown.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
-/// What was tested for each level of a certificate. The plan that is deployed is in bold.
+/// The plans tested for each level of a certificate. The plan that is deployed is in bold.
 pub(super) fn certificate(path: &Path, certificate: &Certificate) -> String {
     let mut page = format!(
         "{}: at most {} lost, confidence {} over {} claims (p at most {:.5})\n\n| level | prompts |",
@@ -53,7 +53,7 @@ fn cell(level: &CertifiedLevel, place: usize) -> String {
     })
 }
 
-/// What certified policies lost of other prompts.
+/// Losses of certified policies on other prompts.
 pub(super) fn checked(all: &[Checked]) -> String {
     let mut page =
         "| certificate | level | plan | prompts | lost | 95% interval | accuracy drop | may be lost | kept |\n\
@@ -84,7 +84,7 @@ pub(super) fn checked(all: &[Checked]) -> String {
     page
 }
 
-/// What came of random halves, by floor, and what says little.
+/// Results of random halves, by floor, and a note where they say little.
 pub(super) fn draws(all: &[(Goal, Draws)]) -> String {
     let mut page = format!(
         "| floor | splits | violated | violated for a level | levels not in full, of {} | splits all in full | lost |\n|---|---|---|---|---|---|---|\n",

@@ -10,7 +10,7 @@ use paceline_router::Lossy;
 
 use super::bounds;
 
-/// What is to be shown of every level.
+/// The claim to be shown of every level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
     /// The share of the target's quality to keep.
@@ -22,12 +22,12 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// What may be lost.
+    /// The largest tolerated loss.
     pub fn eps(self) -> f64 {
         1.0 - self.floor
     }
 
-    /// What a p-value may be at most, so that all claims hold together (Bonferroni).
+    /// The largest p-value at which all claims still hold together (Bonferroni).
     pub fn corrected(self) -> f64 {
         self.delta / self.claims.max(1) as f64
     }
@@ -53,7 +53,7 @@ pub struct Sample<'a> {
     pub n: usize,
     /// For every bundle, in order, the sum of their losses.
     pub losses: &'a [f64],
-    /// Whether every loss can only be 0 or 1.
+    /// True if every loss can only be 0 or 1.
     pub binary: bool,
 }
 
@@ -71,7 +71,7 @@ pub fn fixed_sequence(p_values: impl IntoIterator<Item = f64>, delta: f64) -> (V
     (tested, last)
 }
 
-/// What may be deployed for the prompts of a level.
+/// The plan that may be deployed for the prompts of a level.
 ///
 /// # Errors
 /// When they are too few for any plan to pass.
@@ -105,7 +105,7 @@ pub fn certify_level(level: &str, bundles: &[Lossy], sample: Sample<'_>, goal: G
     })
 }
 
-/// What stands for a level about which nothing can be shown: the target in full.
+/// The entry for a level about which nothing can be shown: the target in full.
 pub fn in_full(level: &str, n: usize) -> CertifiedLevel {
     CertifiedLevel { level: level.to_owned(), n, plan: None, losses: 0.0, risk: 0.0, p_value: None, tested: Vec::new() }
 }
@@ -181,7 +181,7 @@ mod tests {
         sums
     }
 
-    /// How often of 3,000 draws a plan is deployed whose true risk is above what may be lost.
+    /// Number of draws, of 3,000, in which a plan is deployed whose true risk is above the tolerated loss.
     fn violations(
         n: usize,
         draw: impl Fn(&mut ChaCha8Rng) -> Vec<f64>,
@@ -221,8 +221,9 @@ mod tests {
         assert!(rate > 0.025, "{rate}");
     }
 
-    /// How often of 3,000 draws any of nine plans is deployed whose true risk is above what may be lost: for three levels and three
-    /// floors, each of which has a plan that loses hardly more than that. `claims` is what each is corrected for.
+    /// Number of draws, of 3,000, in which any of nine plans is deployed whose true risk is above the tolerated loss:
+    /// for three levels and three floors, each of which has a plan that loses hardly more than that. `claims` is the
+    /// number that each is corrected for.
     fn family(claims: usize) -> f64 {
         const DRAWS: u32 = 3_000;
         let (n, risks) = (1000, [0.0101, 0.0501, 0.1001]);
@@ -252,7 +253,8 @@ mod tests {
         assert!(apart > AT_MOST, "{apart}");
     }
 
-    /// What the order protects from: of many bundles somewhat too lossy, the one that looks best after a look at all.
+    /// The danger that the order protects from: of many bundles somewhat too lossy, picking the one that looks best
+    /// after a look at all.
     #[test]
     fn choosing_the_best_after_a_look_at_all_breaks_the_bound() {
         let (n, risks) = (300, [0.055; 20]);

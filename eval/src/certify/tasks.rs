@@ -16,9 +16,9 @@ use crate::prompts::{Check, LARGEST_PROMPTS};
 /// A prompt with what makes an answer to it right.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// What it is called.
+    /// Its name.
     pub id: String,
-    /// What is asked.
+    /// The prompt.
     pub prompt: Prompt,
     /// The one right answer and how it is compared, where there is one.
     pub check: Option<Check>,
@@ -72,7 +72,7 @@ pub fn read_tasks(path: &Path, chat: bool) -> Result<(Vec<Task>, String), anyhow
     Ok((tasks, written(Checksum::of(text.as_bytes()))))
 }
 
-/// How prompts become tokens.
+/// The way prompts become tokens.
 pub fn rendering(tasks: &[Task]) -> Rendering {
     let are_messages = |task: &Task| matches!(task.prompt, Prompt::Messages(_));
     match (tasks.iter().all(are_messages), tasks.iter().any(are_messages)) {
@@ -82,7 +82,7 @@ pub fn rendering(tasks: &[Task]) -> Rendering {
     }
 }
 
-/// What counts as their loss ([`Task::loss`]).
+/// The definition of their loss ([`Task::loss`]).
 pub fn loss(tasks: &[Task]) -> Loss {
     let is_known = |task: &Task| task.check.is_some();
     match (tasks.iter().all(is_known), tasks.iter().any(is_known)) {
@@ -107,13 +107,13 @@ fn task(row: Row, place: usize, chat: bool) -> Result<Task, String> {
 }
 
 impl Task {
-    /// Whether an answer is right; `None` where no right one is known.
+    /// True if an answer is right; `None` where no right one is known.
     pub fn is_right(&self, answer: &Answer) -> Option<bool> {
         self.check.as_ref().map(|check| check.is_right(&answer.text))
     }
 
-    /// What an answer loses against the target's, from 0 to 1: a right answer, or, where none is known, the share of tokens from
-    /// the first that differs on.
+    /// The loss of an answer against the target's, from 0 to 1: a right answer, or, where none is known, the share of
+    /// tokens from the first that differs on.
     pub fn loss(&self, target: &Answer, answer: &Answer) -> f64 {
         match (self.is_right(target), self.is_right(answer)) {
             (Some(target), Some(answer)) => f64::from(u8::from(target && !answer)),

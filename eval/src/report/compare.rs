@@ -66,7 +66,7 @@ pub fn compare(flags: &CompareFlags) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What changed of a plan, over the prompts of both runs.
+/// Changes of a plan, over the prompts of both runs.
 struct Change<'a> {
     before: &'a PlanResult,
     after: &'a PlanResult,

@@ -1,4 +1,4 @@
-//! What tokens took, beside the reference's: only readings of one meter are compared.
+//! Energy of tokens, beside the reference's: only readings of one meter are compared.
 
 use std::collections::BTreeSet;
 
@@ -120,7 +120,7 @@ pub(super) fn share(pairs: &[Pair<'_>]) -> Option<Interval> {
         let (own, base) = sums(places);
         own / base
     });
-    // In some resample nothing was read: its share is no number.
+    // In some resample nothing was read: its share is NaN.
     Some(found).filter(|found| found.low.is_finite() && found.high.is_finite())
 }
 

@@ -1,4 +1,4 @@
-//! How a run was measured: machine, models, commands, dates, settings.
+//! Metadata of a run: machine, models, commands, dates, settings.
 
 use std::fmt::Write as _;
 

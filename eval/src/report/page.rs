@@ -384,7 +384,7 @@ pub(super) fn points(difference: &Interval) -> [String; 3] {
         .map(|share| format!("{:+.1}", (1000.0 * share).round() / 10.0 + 0.0))
 }
 
-/// What is unknown.
+/// Placeholder for an unknown value.
 pub(super) fn dash() -> String {
     "-".to_owned()
 }

@@ -15,12 +15,12 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(140, 140, 140),
 ];
-/// What stands for the grid and becomes the page's.
+/// Placeholder colour of the grid, replaced by the page's.
 const GRID: RGBColor = RGBColor(1, 2, 3);
 const WIDTH: u32 = 640;
 const FONT: (&str, u32) = ("sans-serif", 15);
 
-/// What an axis shows.
+/// The quantity of an axis.
 #[derive(Clone, Copy)]
 pub struct Axis<'a> {
     /// Its name, with the unit.
@@ -31,7 +31,7 @@ pub struct Axis<'a> {
 
 /// A series of points with a name.
 pub struct Series {
-    /// What the legend says.
+    /// Its label in the legend.
     pub name: String,
     /// Points, left to right.
     pub points: Vec<(f64, f64)>,

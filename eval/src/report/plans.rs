@@ -1,4 +1,4 @@
-//! What each plan came to, beside the reference: speed, energy, quality, by prompt and with intervals.
+//! Results of each plan, beside the reference: speed, energy, quality, by prompt and with intervals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::statistics::{Interval, bootstrap, median, median_absolute_deviation, 
 /// Fewer prompts than this say little.
 pub const FEW: usize = 30;
 
-/// What a plan came to.
+/// Results of a plan.
 #[derive(Clone, Debug)]
 pub struct PlanResult {
     /// Its name.
@@ -20,9 +20,9 @@ pub struct PlanResult {
     pub prompts: BTreeMap<String, OfPrompt>,
     /// Of them those that the reference answered too: comparisons are of these.
     pub pairs: usize,
-    /// Whether whole answers are compared, as one side does not tell when the prompt was read.
+    /// True if whole answers are compared, as one side does not report when the prompt was read.
     pub is_whole: bool,
-    /// How many times as fast as the reference a token is made, the mean over prompts.
+    /// Speed-up of a token over the reference, the mean over prompts.
     pub speed: Interval,
     /// Decode time over all prompts as a share of the reference's.
     pub time: Interval,
@@ -44,9 +44,9 @@ pub struct PlanResult {
     pub acceptance: Option<f64>,
     /// Layers of the target run per token, of the reference's.
     pub layers: Option<f64>,
-    /// Whether anything was drafted.
+    /// True if anything was drafted.
     pub drafts: bool,
-    /// How far the repeats of a prompt are apart: the median of their median deviation, as a share.
+    /// Spread of the repeats of a prompt: the median of their median deviation, as a share.
     pub noise: Option<f64>,
 }
 
@@ -57,9 +57,9 @@ pub struct Group {
     pub by: &'static str,
     /// Which.
     pub name: String,
-    /// How many.
+    /// Number of prompts.
     pub prompts: usize,
-    /// How many times as fast as the reference.
+    /// Speed-up over the reference.
     pub speed: Interval,
     /// Decode time as a share of the reference's.
     pub time: Interval,

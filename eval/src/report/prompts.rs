@@ -1,4 +1,4 @@
-//! What the answers to a prompt came to with one plan, over its repeats.
+//! Results of one plan's answers to a prompt, over its repeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::statistics::median;
 pub struct OfPrompt {
     /// Its kind and level.
     pub category: String,
-    /// How hard it is said to be.
+    /// Its stated difficulty.
     pub level: String,
     /// Milliseconds per token after the prompt was read, by repeat; those of whole answers where [`OfPrompt::is_split`] is false.
     pub decode_ms: Vec<f64>,
@@ -20,15 +20,15 @@ pub struct OfPrompt {
     pub whole_ms: f64,
     /// Milliseconds of the whole answer, the median over repeats.
     pub latency_ms: f64,
-    /// Whether all repeats tell how long the prompt was read.
+    /// True if all repeats report how long the prompt was read.
     pub is_split: bool,
     /// Joules per token: the sum of all repeats over the sum of their tokens. A meter that cannot resolve one answer resolves many.
     pub joules: Option<f64>,
     /// Of them those that an idle machine would not have taken, where its watts are known.
     pub net_joules: Option<f64>,
-    /// Whether the answer is right, which it is if it is in all repeats.
+    /// True if the answer is right, which it is if it is in all repeats.
     pub right: Option<bool>,
-    /// Whether it is right in some repeats, and not in others.
+    /// True if it is right in some repeats, and not in others.
     pub wavers: bool,
     /// Its tokens' checksums by repeat, as far as they are known.
     pub digests: BTreeMap<usize, String>,
@@ -43,7 +43,7 @@ impl OfPrompt {
         if whole { self.whole_ms } else { self.typical_ms }
     }
 
-    /// Whether repeats have different tokens.
+    /// True if repeats have different tokens.
     pub fn is_unsteady(&self) -> bool {
         self.digests.values().collect::<BTreeSet<_>>().len() > 1
     }
@@ -54,7 +54,7 @@ impl OfPrompt {
     }
 }
 
-/// Whether a row has tokens, and times that can be divided by: greater than 0 and finite.
+/// True if a row has tokens, and times that can be divided by: greater than 0 and finite.
 pub fn is_usable(row: &Row) -> bool {
     let is_time = |ms: Option<f64>| ms.is_some_and(|ms| ms.is_finite() && ms > 0.0);
     is_time(row.latency_ms) && is_time(row.decode_ms())

@@ -1,4 +1,4 @@
-//! Whether a plan's answers are the reference's, and as often right.
+//! Quality of a plan's answers: the share identical to the reference's, and the share that is right.
 
 use super::prompts::Pair;
 use crate::statistics::{Interval, NonInferiority, holm, mcnemar, non_inferiority, wilson};
@@ -6,7 +6,7 @@ use crate::statistics::{Interval, NonInferiority, holm, mcnemar, non_inferiority
 /// The drop of right answers that counts as none, as a share of all prompts.
 pub const MARGIN: f64 = 0.01;
 
-/// How good a plan's answers are, over prompts that the reference answered too.
+/// Quality of a plan's answers, over prompts that the reference answered too.
 #[derive(Clone, Debug)]
 pub struct Quality {
     /// Share of right answers, of prompts with a known one; an answer is right if it is in all repeats (Wilson's interval).
@@ -15,26 +15,26 @@ pub struct Quality {
     pub checked: u64,
     /// The share of answers whose tokens are those of the reference in the same repeat.
     pub same: Option<f64>,
-    /// Whether all tokens are known to be the reference's.
+    /// True if all tokens are known to be the reference's.
     pub is_identical: bool,
     /// Prompts whose repeats have different tokens.
     pub unsteady: usize,
     /// Prompts whose answer is right in some repeats, and not in others.
     pub wavering: usize,
-    /// What tests say; `None` where there is nothing to test.
+    /// Results of the tests; `None` where there is nothing to test.
     pub tests: Option<Tests>,
 }
 
-/// How a plan's right answers compare with the reference's.
+/// Comparison of a plan's right answers with the reference's.
 #[derive(Clone, Copy, Debug)]
 pub struct Tests {
     /// The p-value of as many answers being right (McNemar's exact test, corrected after Holm for all plans tested).
     pub p: f64,
-    /// Whether there are not more than [`MARGIN`] fewer: at 2.5% over the number of plans tested.
+    /// Test that there are not more than [`MARGIN`] fewer: at 2.5% over the number of plans tested.
     pub not_worse: NonInferiority,
 }
 
-/// Whether answers are not worse.
+/// Verdict on answers being not worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Their tokens are the reference's.
@@ -82,7 +82,7 @@ impl Quality {
         }
     }
 
-    /// Whether answers are not worse, where that is known of any.
+    /// Verdict on answers being not worse, where there is one.
     pub fn verdict(&self) -> Option<Verdict> {
         if self.is_identical {
             return Some(Verdict::Same);
@@ -91,7 +91,7 @@ impl Quality {
         Some(if holds { Verdict::NotWorse } else { Verdict::NotShown })
     }
 
-    /// How many more answers are right, as a share from -1 to 1, with Tango's interval.
+    /// Difference of the shares of right answers, from -1 to 1, positive if more are right, with Tango's interval.
     pub fn difference(&self) -> Option<Interval> {
         self.tests.as_ref().map(|tests| tests.not_worse.difference)
     }

@@ -1,7 +1,7 @@
-//! What the router is worth: between the best static plan and the per-prompt oracle, and how well it knows.
+//! The router's worth: between the best static plan and the per-prompt oracle, and how well it knows.
 //!
-//! The oracle's plan for a prompt is chosen on every other repeat and scored on the others, both ways, so that noise is not taken
-//! for insight. The best static plan is chosen on every other prompt and scored on the others, both ways.
+//! The oracle's plan for a prompt is chosen on every other repeat and scored on the others, both ways, so that noise is
+//! not taken for insight. The best static plan is chosen on every other prompt and scored on the others, both ways.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub const LEVELS: [&str; 3] = ["simple", "medium", "complex"];
 /// Bins of the reliability curve.
 const BINS: usize = 8;
 
-/// What choosing is worth, as decode time over all prompts.
+/// The worth of choosing, as decode time over all prompts.
 #[derive(Clone, Debug)]
 pub struct Regret {
     /// The plan that chooses.
@@ -35,7 +35,7 @@ pub struct Regret {
 /// Values of one prompt: for each plan its typical time in even repeats, and in odd ones.
 type Halves = Vec<[f64; 2]>;
 
-/// What choosing is worth; `None` without repeats, or without static plans to compare with.
+/// The worth of choosing; `None` without repeats, or without static plans to compare with.
 pub fn regret(auto: &PlanResult, statics: &[&PlanResult]) -> Option<Regret> {
     let halves = |plan: &PlanResult, id: &str| -> Option<[f64; 2]> {
         let all = &plan.prompts.get(id)?.decode_ms;
@@ -77,7 +77,7 @@ pub fn regret(auto: &PlanResult, statics: &[&PlanResult]) -> Option<Regret> {
     })
 }
 
-/// How often prompts said to be of a level were judged to be of each.
+/// Confusion matrix of levels: number of prompts stated to be of a level that were judged to be of each.
 pub fn confusion(rows: &[&Row]) -> Option<[[usize; 3]; 3]> {
     let mut counts = [[0; 3]; 3];
     let level = |name: &str| LEVELS.iter().position(|level| *level == name);

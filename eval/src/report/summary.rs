@@ -1,4 +1,4 @@
-//! What a reader in a hurry takes along, in three sentences: speed, energy, quality.
+//! Summary for a reader in a hurry, in three sentences: speed, energy, quality.
 
 use super::Findings;
 use super::page::points;

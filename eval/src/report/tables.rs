@@ -21,7 +21,7 @@ struct Line<'a> {
     share_of_time: f64,
     share_of_time_low: f64,
     share_of_time_high: f64,
-    /// Whether times are of what came after the prompt or of whole answers.
+    /// The part that times are of: after the prompt, or whole answers.
     times_of: &'static str,
     right: Option<f64>,
     right_low: Option<f64>,

@@ -1,4 +1,4 @@
-//! What the sources of the project's idea state, beside what was measured.
+//! Targets stated by the sources of the project's idea, beside the measurements.
 
 use super::page::{dash, escape, table};
 use super::plans::{Group, PlanResult};
@@ -72,7 +72,7 @@ fn lowered<'a>(findings: &'a Findings, precision: &str) -> Option<&'a PlanResult
     findings.plans.iter().filter(is_lowered).min_by_key(|plan| plan.drafts)
 }
 
-/// What a plan takes of the reference's energy, or time, and keeps of its quality.
+/// A plan's share of the reference's energy, or time, and the share of its quality that is kept.
 fn cheaper(plan: &PlanResult, reference: &PlanResult) -> String {
     let spent = plan.energy.share.as_ref().map_or_else(
         |_| format!("time {:.2}, energy unknown", plan.time.estimate),

@@ -1,4 +1,4 @@
-//! How a run was made: suite, machine, versions, hashes, meters. Kept beside its rows as JSON.
+//! Metadata of a run: suite, machine, versions, hashes, meters. Kept beside its rows as JSON.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use super::Shard;
 use super::surroundings::Surroundings;
 use crate::suite::Suite;
 
-/// How a run was made.
+/// Metadata of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
@@ -76,14 +76,14 @@ pub struct Facts {
     pub complaints: Vec<String>,
 }
 
-/// What is kept of a plan.
+/// Metadata of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanFacts {
     /// Its name.
     pub name: String,
-    /// What of its settings the suite names.
+    /// Those of its settings that the suite names.
     pub described: String,
-    /// Whether it may change tokens.
+    /// True if it may change tokens.
     pub lossy: bool,
 }
 
@@ -91,7 +91,7 @@ pub struct PlanFacts {
 const LARGEST: u64 = 64 << 20;
 
 impl Facts {
-    /// What is known at the start.
+    /// Metadata known at the start.
     ///
     /// # Errors
     /// If a model cannot be read.
@@ -136,10 +136,10 @@ impl Facts {
         })
     }
 
-    /// Goes on with a run that was begun by `before`.
+    /// Resumes a run that was begun by `before`.
     ///
     /// # Errors
-    /// What is otherwise now than it was then: rows of both would look like one run.
+    /// If anything differs from then: rows of both would look like one run.
     pub fn go_on(&mut self, before: Self) -> Result<(), String> {
         if let Some((what, then, now)) = before.difference(self) {
             return Err(format!("{what} was {then} and is {now}"));
@@ -155,8 +155,8 @@ impl Facts {
         Ok(())
     }
 
-    /// What is otherwise in another part of a run, with both values: answers would be those of another version, model or setting.
-    /// Parts may be of different machines, as a prompt's plans are compared within one.
+    /// The first difference from another part of a run, with both values: answers would be those of another version,
+    /// model or setting. Parts may be of different machines, as a prompt's plans are compared within one.
     pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let of = |facts: &Self| {
             let drafts: Vec<String> = facts.drafts.iter().map(|(name, hash)| format!("{name} ({hash})")).collect();
@@ -219,7 +219,7 @@ impl Facts {
     }
 }
 
-/// What was typed, with the program's name alone in place of its path.
+/// The command line, with the program's name alone in place of its path.
 fn command() -> String {
     let mut words = std::env::args();
     let program = words.next().map(PathBuf::from);

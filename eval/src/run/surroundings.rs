@@ -7,10 +7,10 @@ use paceline::meters::thermal::Thermometer;
 use paceline::model::DeviceName;
 use serde::{Deserialize, Serialize};
 
-/// How long idle power is measured, before a run and after it: much longer than any meter's resolution.
+/// Duration of an idle power measurement, before a run and after it: much longer than any meter's resolution.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// What was seen of the machine while the loaded engine had nothing to do.
+/// State of the machine while the loaded engine had nothing to do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Surroundings {

@@ -17,14 +17,14 @@ pub fn mcnemar(only_a_right: u64, only_b_right: u64) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// Whether a side is no worse than another by more than a margin.
+/// Test that a side is no worse than another by more than a margin.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NonInferiority {
-    /// How much larger the share of right answers is on the first side, from -1 to 1.
+    /// Share of right answers on the first side less that on the second, from -1 to 1.
     pub difference: Interval,
     /// The one-sided p-value of the hypothesis that it is smaller by the margin or more.
     pub p: f64,
-    /// Whether that is rejected at 2.5%, or, which is the same, the whole interval lies above minus the margin.
+    /// True if that is rejected at 2.5%, or, which is the same, the whole interval lies above minus the margin.
     pub holds: bool,
 }
 
@@ -51,13 +51,14 @@ pub fn least_prompts(margin: f64, tests: usize) -> u64 {
     (deviations * deviations * (1.0 - margin) / margin).ceil() as u64
 }
 
-/// Whether side A is right as often as side B, or less often by no more than `margin` (from 0 to below 1), where of `n` prompts
-/// `only_a_right` were answered rightly by A alone and `only_b_right` by B alone.
+/// Tests that side A is right as often as side B, or less often by no more than `margin` (from 0 to below 1), where of
+/// `n` prompts `only_a_right` were answered rightly by A alone and `only_b_right` by B alone.
 ///
-/// The score test and the score interval of Tango (1998, Statistics in Medicine 17, 891-908): the difference is measured in standard
-/// deviations that it would have were it just the margin, the prompts on which the sides differ being as likely as they can then be. The
-/// level is 2.5% one-sided, as ICH E9 has it, so that test and two-sided interval of 95% say the same. The true error
-/// is below it, as a test finds by enumerating all outcomes for 200 and 300 prompts; of no prompts nothing holds.
+/// The score test and the score interval of Tango (1998, Statistics in Medicine 17, 891-908): the difference is
+/// measured in standard deviations that it would have were it just the margin, the prompts on which the sides differ
+/// being as likely as they can then be. The level is 2.5% one-sided, as ICH E9 has it, so that test and two-sided
+/// interval of 95% say the same. The true error is below it, as a test finds by enumerating all outcomes for 200 and
+/// 300 prompts; of no prompts nothing holds.
 ///
 /// # Panics
 /// If the sides differ on more than `n` prompts, or the margin is out of its range.
@@ -100,7 +101,7 @@ impl Counts {
         ((linear * linear - 8.0 * n * constant).max(0.0).sqrt() - linear) / (4.0 * n)
     }
 
-    /// How many standard deviations the observed difference lies above `difference`, if that is the true one.
+    /// Number of standard deviations by which the observed difference lies above `difference`, if that is the true one.
     fn score(&self, difference: f64) -> f64 {
         let above = self.only_a - self.only_b - self.n * difference;
         let variance = self.n * (2.0 * self.likeliest(difference) + difference * (1.0 - difference));

@@ -8,12 +8,14 @@ use super::{Interval, TAIL};
 
 /// The interval of a statistic by resampling (percentile bootstrap, Efron and Tibshirani 1993, chapter 13).
 ///
-/// `statistic` is told which of `places` prompts to look at, some of them several times, and says what it finds there. A statistic
-/// that compares sides looks at the same prompts of each: that is what makes the comparison paired. The estimate is the statistic of every
-/// prompt once. The same seed gives the same interval; 2,000 resamples and more make its ends stable to the second digit.
+/// `statistic` is told which of `places` prompts to look at, some of them several times, and says what it finds there.
+/// A statistic that compares sides looks at the same prompts of each: that is what makes the comparison paired. The
+/// estimate is the statistic of every prompt once. The same seed gives the same interval; 2,000 resamples and more make
+/// its ends stable to the second digit.
 ///
-/// Where there are no prompts or no resamples, or the statistic is no number in some resample, everything is possible: the interval
-/// reaches from minus to plus infinity. With fewer than some twenty prompts it is too narrow, as resampling knows of no other prompts.
+/// Where there are no prompts or no resamples, or the statistic is NaN in some resample, everything is possible: the
+/// interval reaches from minus to plus infinity. With fewer than some twenty prompts it is too narrow, as resampling
+/// knows of no other prompts.
 pub fn bootstrap(places: usize, resamples: usize, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> Interval {
     let mut chosen: Vec<usize> = (0..places).collect();
     let estimate = statistic(&chosen);

@@ -3,7 +3,7 @@
 use super::{Interval, deviations};
 
 /// The share of successes among `n` (Wilson 1927, without correction for continuity; Newcombe 1998 compares it with
-/// others). Everything from 0 to 1 is possible where nothing was tried; the estimate is then no number.
+/// others). Everything from 0 to 1 is possible where nothing was tried; the estimate is then NaN.
 ///
 /// # Panics
 /// If there are more successes than tries.
@@ -29,7 +29,7 @@ pub fn wilson_of_share(share: f64, n: u64) -> Interval {
 /// a probability of at most alpha, however the tests depend on each other (Holm 1979).
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
-    // What is no number counts as the largest, and stays no number.
+    // NaN counts as the largest, and stays NaN.
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     let mut adjusted = vec![f64::NAN; p_values.len()];
     let mut largest = 0.0_f64;

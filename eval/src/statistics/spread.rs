@@ -1,11 +1,11 @@
-//! Middles and spreads that a few wild values do not move. All are `None` of nothing, and where a value is no number.
+//! Middles and spreads that a few wild values do not move. All are `None` without values, and where a value is NaN.
 
 /// A value further from the median than this many median absolute deviations is an outlier: ten standard deviations of a normal
 /// distribution, whose median absolute deviation is 0.6745 of its standard deviation. The threshold is hyperfine's, its measure the
 /// modified Z-score of Iglewicz and Hoaglin (1993).
 const OUTLIER: f64 = 14.826;
 
-/// The values in order; none if there are none, or one is no number.
+/// The values in order; `None` if there are none, or one is NaN.
 fn sorted(values: &[f64]) -> Option<Vec<f64>> {
     let usable = !values.is_empty() && !values.iter().any(|value| value.is_nan());
     usable.then(|| {

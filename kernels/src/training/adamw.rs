@@ -7,17 +7,17 @@ use crate::simd::{LANES, Op, Simd};
 /// Settings of [`Kernels::adamw_step`], which may change from step to step and differ between parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWSettings {
-    /// How far a step goes.
+    /// Step size.
     pub learning_rate: f32,
-    /// How much of the mean of gradients is kept at each step, below 1.
+    /// Share of the mean of gradients that is kept at each step, below 1.
     pub beta1: f32,
-    /// How much of the mean of their squares is kept at each step, below 1.
+    /// Share of the mean of squared gradients that is kept at each step, below 1.
     pub beta2: f32,
-    /// What is added to the root of the squares' mean.
+    /// Added to the root of the squares' mean.
     pub epsilon: f32,
     /// The share of a parameter, times the learning rate, that each step takes away.
     pub weight_decay: f32,
-    /// What gradients are multiplied by first: below 1 where a norm is clipped, or where a batch was summed.
+    /// Factor that gradients are multiplied by first: below 1 where a norm is clipped, or where a batch was summed.
     pub gradient_scale: f32,
 }
 
@@ -65,7 +65,7 @@ impl Kernels {
     }
 }
 
-/// What the settings come to at a step.
+/// Coefficients that follow from the settings at a step.
 #[derive(Clone, Copy)]
 struct Rates {
     scale: f32,
@@ -74,7 +74,7 @@ struct Rates {
     beta2: f32,
     /// The learning rate with the first mean's correction, negative.
     rate: f32,
-    /// What corrects the root of the second mean.
+    /// Bias correction of the root of the second mean.
     root: f32,
     epsilon: f32,
 }

@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::simd::{Op, Simd};
 
-/// What the inputs of [`crate::Kernels::gemm`] are rounded to. Sums are f32 in either case.
+/// Precision that the inputs of [`crate::Kernels::gemm`] are rounded to. Sums are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrainingPrecision {
     /// As they are.
@@ -69,7 +69,7 @@ impl<S: Simd> Arithmetic for Exact<S> {
 pub(super) struct Rounded<S>(S);
 
 impl<S: Simd> Rounded<S> {
-    /// `v` in the eight bits that a bf16 has (Veltkamp's splitting); above 2^111 no number.
+    /// `v` in the eight bits that a bf16 has (Veltkamp's splitting); NaN above 2^111.
     #[inline(always)]
     fn round(self, v: S::V) -> S::V {
         let s = self.0;

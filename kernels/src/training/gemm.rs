@@ -33,7 +33,7 @@ const fn k_block(precision: TrainingPrecision) -> usize {
     }
 }
 
-/// How an operand of [`Kernels::gemm`] lies in memory.
+/// Memory layout of an operand of [`Kernels::gemm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatrixLayout {
     /// Row by row, as the product is written.
@@ -60,7 +60,7 @@ impl Kernels {
     /// of 512. On a machine with AVX-512 BF16 pairs of products are added by its instruction, which takes subnormal
     /// numbers for 0; elsewhere the same is computed in f32, no faster, with other roundings of the sums. So the bits
     /// are the same for every number of threads and whatever the other rows and columns are, but not on all instruction
-    /// sets. Magnitudes above 2^111 may become no numbers.
+    /// sets. Magnitudes above 2^111 may become NaN.
     ///
     /// # Panics
     /// Where a slice does not have its shape's length.
@@ -326,7 +326,7 @@ impl Rows<'_> {
     }
 }
 
-/// What a panel of `R` rows takes for `ks` values of k, with room for a vector at its end.
+/// Words of a panel of `R` rows for `ks` values of k, with room for a vector at its end.
 #[inline(always)]
 fn panel_size<A: Arithmetic, const R: usize>(ks: usize) -> usize {
     R * ks.div_ceil(A::VALUES) + LANES

@@ -16,7 +16,7 @@ pub(super) struct Operand<'a> {
     pub(super) lines: usize,
     /// Values of k, or where lines lie by line, how far apart they begin.
     pub(super) k: usize,
-    /// Whether a line's values lie next to each other, `[lines, k]`; otherwise it is `[k, lines]`.
+    /// True if a line's values lie next to each other, `[lines, k]`; otherwise the layout is `[k, lines]`.
     pub(super) by_line: bool,
 }
 

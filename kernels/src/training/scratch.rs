@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use crate::buffer::AlignedBuffer;
 
 thread_local! {
-    /// What is not in use now. As many as were ever in use at once, which is a few.
+    /// Buffers not in use now: as many as were ever in use at once, which is a few.
     static KEPT: RefCell<Vec<AlignedBuffer>> = const { RefCell::new(Vec::new()) };
 }
 

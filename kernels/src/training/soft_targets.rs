@@ -71,7 +71,7 @@ impl Kernels {
 struct Softmax<'a> {
     logits: &'a mut [f32],
     vocabulary: usize,
-    /// What logits are multiplied with.
+    /// Factor that logits are multiplied by.
     factor: f32,
     entropies: &'a mut [f32],
 }
@@ -109,7 +109,7 @@ impl Op for Softmax<'_> {
 struct Rows<'a> {
     logits: &'a mut [f32],
     vocabulary: usize,
-    /// What logits are multiplied with.
+    /// Factor that logits are multiplied by.
     factor: f32,
     probabilities: &'a [f32],
     weights: &'a [f32],

@@ -1,4 +1,4 @@
-//! What losses over a softmax share.
+//! Shared parts of losses over a softmax.
 
 use crate::math::exp;
 use crate::simd::{LANES, Simd};

@@ -15,12 +15,12 @@ pub(super) const ROWS: usize = 4;
 pub(super) struct Place {
     pub(super) row: usize,
     pub(super) column: usize,
-    /// How much of the tile is inside of the output.
+    /// Rows of the tile that are inside the output; `columns` likewise.
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// Values in a row of the output.
     pub(super) width: usize,
-    /// Whether the tile is added to what is there.
+    /// True if the tile is added to what is there.
     pub(super) add: bool,
 }
 

@@ -57,7 +57,7 @@ pub(super) fn apply<const N: usize>(inputs: [Tensor<2>; N], operation: impl Diff
     })
 }
 
-/// What burn dispatches on.
+/// Backend extension that burn dispatches on.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait DifferentiableOps: Backend {
     /// An operation on a tensor.
@@ -129,7 +129,7 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
 #[derive(Debug)]
 struct Step;
 
-/// What it needs.
+/// State kept for the backward pass.
 #[derive(Clone)]
 struct Kept {
     operation: Arc<dyn Differentiable>,

@@ -165,7 +165,7 @@ impl Differentiable for GatedSilu {
     }
 }
 
-/// What the rows of a batch see.
+/// Rows that are visible to each row of a batch.
 pub(super) struct Seen {
     /// Rows of a sequence.
     pub(super) length: usize,

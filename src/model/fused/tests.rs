@@ -51,7 +51,7 @@ fn initial(seed: u64) -> impl Fn(&str, &[usize]) -> Vec<f32> {
     }
 }
 
-/// What a batch is learned from.
+/// Training signal of a batch.
 enum Loss<'a> {
     /// The tokens that follow.
     Targets(&'a [u32]),

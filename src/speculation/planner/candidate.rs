@@ -1,4 +1,4 @@
-//! What is known about a drafter.
+//! Knowledge about a drafter.
 
 use paceline_router::costs::DrafterCost;
 use paceline_router::router::{log_odds, sigmoid};
@@ -11,30 +11,30 @@ use crate::speculation::yields::Yield;
 
 /// Rounds after which a drafter is no newcomer any more.
 pub(super) const INTRODUCTION: u32 = 4;
-/// How many rounds the guess at [`Candidate::share`] weighs as much as, and how many count at most: it is a matter of how the
-/// target is made, so it hardly moves.
+/// Weight of the guess at [`Candidate::share`], in rounds, and the most rounds that count: the share is a matter of how
+/// the target is made, so it hardly moves.
 const SHARE_PRIOR: f64 = 8.0;
 const SHARE_MOST: f64 = 200.0;
 /// No exit leaves less of a step than this.
 const LEAST_SHARE: f64 = 0.01;
-/// How many tokens of such looks a prediction weighs as much as.
+/// Weight of a prediction, in tokens of shadow scoring.
 const HEARD_PRIOR: f64 = 24.0;
 
-/// What is expected of a drafter in an answer before it begins.
+/// Expectations of a drafter in an answer before it begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// The share of its tokens that are accepted.
     pub acceptance: f64,
     /// Its effective acceptance ([`paceline_router::Prices::effective_acceptance`]).
     pub effective: f64,
-    /// How many rounds of the answer that weighs as much as.
+    /// Weight of the forecast, in rounds of the answer.
     pub rounds: f64,
-    /// What its speed is multiplied with before it is compared: below 1 for a drafter that is hardly ever the best, so that noise
-    /// in its price does not make it look so.
+    /// Factor on its speed before the comparison: below 1 for a drafter that is hardly ever the best, so that noise in
+    /// its price does not make it look so.
     pub trust: f64,
 }
 
-/// What is known about one drafter on this machine and on recent text.
+/// Knowledge about one drafter on this machine and on recent text.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// Its name.
@@ -45,17 +45,17 @@ pub struct Candidate {
     /// guess at first, which weighs as much as some rounds.
     pub share: f64,
     shares: f64,
-    /// What its rounds brought.
+    /// Yield of its rounds.
     pub(super) yields: Yield,
-    /// What its rounds brought in this answer, for which something was expected of it.
+    /// Yield of its rounds in this answer, for which something was expected of it.
     pub(super) of_answer: Option<Yield>,
-    /// What was expected of it in this answer, and what was heard of it since, without having it draft: tokens it would have
-    /// got right, and all.
+    /// Forecast for it in this answer, and its shadow scores since, without having it draft: tokens it would have got
+    /// right, and all.
     pub(super) forecast: Option<Forecast>,
     pub(super) heard: [f64; 2],
-    /// What its odds are worth.
+    /// Calibration of its odds.
     pub(super) calibration: Calibration,
-    /// What a drafted token is guessed to cost before it is measured, in plain steps of the target.
+    /// Guessed cost of a drafted token before it is measured, in plain steps of the target.
     pub(super) guess: f64,
     /// Bytes of memory that it needs for itself.
     pub(super) bytes: u64,
@@ -112,17 +112,17 @@ impl Candidate {
         self.share += (share.clamp(LEAST_SHARE, 1.0) - self.share) / self.shares;
     }
 
-    /// Whether its work is part of the verification's.
+    /// True if its work is part of the verification's.
     pub fn shares_layers(&self) -> bool {
         matches!(self.name, DrafterChoice::Exit(_))
     }
 
-    /// Whether asking it costs next to nothing, as it computes nothing.
+    /// True if asking it costs next to nothing, as it computes nothing.
     pub(super) fn is_free(&self) -> bool {
         self.guess == 0.0
     }
 
-    /// Whether it has yet to be tried. Of one that something is expected of, only the cost is to be found out.
+    /// True if it has yet to be tried. Of one that something is expected of, only the cost is to be found out.
     pub(super) fn is_newcomer(&self) -> bool {
         match self.of_answer {
             Some(_) => !self.draft_cost.is_settled(),
@@ -134,7 +134,7 @@ impl Candidate {
         [Some(&mut self.yields), self.of_answer.as_mut()].into_iter().flatten().for_each(learn);
     }
 
-    /// What its rounds bring: in this answer, if something was expected of that, or on average.
+    /// Yield of its rounds: in this answer, if something was expected of that, or on average.
     pub(super) fn yields(&self) -> &Yield {
         self.of_answer.as_ref().unwrap_or(&self.yields)
     }

@@ -7,7 +7,7 @@ use super::*;
 
 const SURE: f32 = 12.0;
 
-/// What a drafter drafts for a plan that gives its token at each position these log-odds.
+/// Draft for a plan from a drafter that gives its token at each position these log-odds.
 fn drafted(planner: &Planner, plan: Plan, odds: impl Fn(usize) -> f32) -> Draft {
     let (mut draft, mut judge) = (Draft::default(), planner.judge(plan));
     while judge.wants_another() && draft.declined.is_none() {

@@ -166,7 +166,7 @@ pub(super) struct Macro {
     pub(super) mentions: Mentions,
 }
 
-/// Whether a macro takes further arguments, which it does if it mentions the names that hold them.
+/// Further arguments that a macro takes: those whose names it mentions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mentions {
     pub(super) varargs: bool,

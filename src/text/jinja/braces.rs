@@ -56,7 +56,7 @@ struct Fields<'v> {
     named: &'v Dict,
     /// The fields without a name or number so far.
     automatic: usize,
-    /// Whether there were fields with numbers.
+    /// True if there were fields with numbers.
     by_number: bool,
 }
 

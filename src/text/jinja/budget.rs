@@ -6,20 +6,20 @@ use std::cell::Cell;
 
 use super::{Failure, Outcome};
 
-/// What a template may spend at least, in bytes. It is spent in a fraction of a second, and real templates take far less;
+/// Least budget of a template, in bytes. It is spent in a fraction of a second, and real templates take far less;
 /// tests with many templates that spend all of it have less.
 const LEAST: u64 = if cfg!(test) { 16 << 20 } else { 32 << 20 };
-/// What it may spend at most, in bytes.
+/// Largest budget of a template, in bytes.
 const MOST: u64 = 1 << 30;
-/// What it may spend for each byte of messages that it is given: joining a conversation message by message copies what
+/// Budget for each byte of messages that it is given, in bytes: joining a conversation message by message copies what
 /// came before each time.
 const PER_BYTE_GIVEN: u64 = 256;
-/// What evaluating an expression or a statement costs.
+/// Cost of evaluating an expression or a statement.
 pub(super) const STEP: usize = 24;
-/// What a value costs beside its own bytes.
+/// Cost of a value beside its own bytes.
 pub(super) const ENTRY: usize = 48;
 
-/// What is left to spend.
+/// Remaining budget.
 pub(super) struct Budget {
     left: Cell<u64>,
     /// The bytes at first, and the number of payments.

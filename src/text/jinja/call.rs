@@ -13,7 +13,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// How many arguments there are, those that were taken included.
+    /// Number of arguments, those that were taken included.
     pub(super) fn count(&self) -> usize {
         self.positional.len() + self.keywords.len()
     }

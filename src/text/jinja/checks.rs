@@ -69,7 +69,7 @@ fn comparison(name: &str) -> Option<Comparison> {
     })
 }
 
-/// Whether a value passes a test.
+/// True if a value passes a test.
 pub(super) fn test(name: &str, value: &Value, mut call: Call, budget: &Budget) -> Outcome<bool> {
     let result = match (comparison(name), name) {
         (Some(comparison), _) => {

@@ -22,7 +22,7 @@ pub(super) fn filter(name: &str, value: &Value, call: &mut Call, budget: &Budget
     }
 }
 
-/// What a value is sorted by: texts without regard to case, unless that is asked for.
+/// Sort key of a value: texts without regard to case, unless that is asked for.
 fn folded(value: Value, case_sensitive: bool, budget: &Budget) -> Outcome<Value> {
     match value.as_text() {
         Some(text) if !case_sensitive => {

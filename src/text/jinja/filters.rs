@@ -11,7 +11,7 @@ use super::unicode::is_letter_or_number;
 use super::value::{Sequence, Value};
 use super::{Failure, Outcome, json, letters, markup, methods, percent};
 
-/// How deep filters may name filters (`map('map', ..)`).
+/// Greatest depth of filters that name filters (`map('map', ..)`).
 const DEEPEST: usize = 20;
 
 const NAMES: [&str; 46] = [

@@ -12,7 +12,7 @@ use super::{Failure, Outcome};
 /// The most digits behind a point.
 const MOST_DIGITS: usize = 400;
 
-/// How a value is to be written.
+/// Format specification of a value.
 #[derive(Default)]
 pub(super) struct Spec {
     pub(super) fill: Option<char>,

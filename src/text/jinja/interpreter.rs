@@ -14,10 +14,10 @@ use super::sequences::iterate;
 use super::value::{MacroValue, Namespace, Scope, Sequence, Value};
 use super::{Failure, Inputs, Outcome, Rendered, filters};
 
-/// How deep expressions, statements and calls may be in each other while they run. Python allows a thousand calls.
+/// Greatest nesting of expressions, statements and calls while they run. Python allows a thousand calls.
 const DEEPEST_RUN: usize = 1500;
 
-/// How a body ended.
+/// Control flow after a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     Next,
@@ -25,7 +25,7 @@ pub(super) enum Flow {
     Continue,
 }
 
-/// What may be part of a chain or a circle of values: it is emptied in the end, link by link, so that no drop recurses.
+/// A possible link of a chain or cycle of values: emptied in the end, link by link, so that no drop recurses.
 enum Held {
     Namespace(Rc<Namespace>),
     Scope(Rc<Scope>),
@@ -34,7 +34,7 @@ enum Held {
 
 pub(super) struct Interpreter {
     pub(super) budget: Budget,
-    /// What the template is given, and whether it was read.
+    /// Variables given to the template, and whether each was read.
     variables: Vec<(Arc<str>, Value, Cell<bool>)>,
     depth: Cell<usize>,
     held: RefCell<Vec<Held>>,

@@ -41,7 +41,7 @@ pub(super) fn from_json(json: &Json, budget: &Budget) -> Outcome<Value> {
     }
 }
 
-/// How JSON is written.
+/// Style of written JSON.
 struct Style {
     ascii: bool,
     indent: Option<Arc<str>>,

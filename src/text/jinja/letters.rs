@@ -1,4 +1,4 @@
-//! What Python's texts do letter by letter.
+//! Operations of Python's strings that work letter by letter.
 
 use super::budget::{Budget, Text};
 use super::pystr::{is_printable, is_space};

@@ -41,7 +41,7 @@ struct Lexer<'a> {
     source: &'a str,
     position: usize,
     line: usize,
-    /// Whether what was read last ended a line.
+    /// True if what was read last ended a line.
     at_line_start: bool,
     tokens: Vec<(Token, usize)>,
 }
@@ -105,7 +105,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// What is left of the text before a tag.
+    /// Text before a tag, after whitespace control.
     fn before_tag<'t>(&self, text: &'t str, sign: Option<char>, is_block: bool) -> &'t str {
         match sign {
             Some('-') => text.trim_end_matches(is_space),

@@ -21,7 +21,7 @@ pub(super) struct Loop {
     next: Cell<usize>,
     /// The statement with the scope around it, for its condition and for recursion.
     around: Option<(Arc<For>, Rc<Scope>)>,
-    /// Whether the condition is being asked.
+    /// True while the condition is being evaluated.
     is_asking: Cell<bool>,
     /// Items that were looked at ahead of their turn.
     ahead: RefCell<VecDeque<Value>>,
@@ -55,7 +55,7 @@ impl Loop {
         }
     }
 
-    /// How deep it is nested. Tuples that a condition lets pass have no more levels than their targets.
+    /// Nesting depth. Tuples that a condition lets pass have no more levels than their targets.
     pub(super) fn depth(&self) -> usize {
         let targets = self.around.as_ref().map_or(0, |(statement, _)| statement.depth);
         self.items.depth() + targets + 1

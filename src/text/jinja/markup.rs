@@ -35,12 +35,12 @@ const FILTERS: [&str; 26] = [
     "wordcount",
 ];
 
-/// Whether a filter does with a safe text what Jinja's does.
+/// True if a filter does with a safe text what Jinja's does.
 pub(super) fn takes_filter(name: &str) -> bool {
     FILTERS.contains(&name)
 }
 
-/// Whether a filter makes a safe text of one.
+/// True if a filter makes a safe text of a safe text.
 pub(super) fn is_kept_by(name: &str) -> bool {
     matches!(name, "capitalize" | "center" | "indent" | "lower" | "reverse" | "string" | "trim" | "upper")
 }

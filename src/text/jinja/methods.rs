@@ -61,7 +61,7 @@ const OF_TEXTS: [&str; 45] = [
     "encode",
 ];
 
-/// Whether a value has a method of this name, which goes before a key of a mapping.
+/// True if a value has a method of this name, which takes precedence over a key of a mapping.
 pub(super) fn has_method(value: &Value, name: &str) -> bool {
     match value {
         Value::Text(_) | Value::Markup(_) => OF_TEXTS.contains(&name),
@@ -75,7 +75,7 @@ pub(super) fn has_method(value: &Value, name: &str) -> bool {
     }
 }
 
-/// Whether a name is an attribute in Python that is not there.
+/// True if a name is an attribute in Python that is not supported here.
 pub(super) fn is_unsupported(value: &Value, name: &str) -> bool {
     let unsupported: &[&str] = match value {
         Value::Text(_) => &["maketrans", "translate"],
@@ -100,7 +100,7 @@ pub(super) fn is_unsupported(value: &Value, name: &str) -> bool {
     unsupported.contains(&name)
 }
 
-/// Whether a name is a method that changes a value: it is out of reach in chat templates, as in transformers.
+/// True if a name is a method that changes a value: it is out of reach in chat templates, as in transformers.
 pub(super) fn is_mutator(value: &Value, name: &str) -> bool {
     match value {
         Value::Dict(_) => matches!(name, "clear" | "pop" | "popitem" | "setdefault" | "update"),

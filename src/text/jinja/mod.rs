@@ -57,7 +57,7 @@ type Outcome<T> = Result<T, Failure>;
 pub(super) struct Failure {
     /// The middle of a sentence, or what the template itself said.
     pub(super) reason: String,
-    /// Whether the template itself raised it.
+    /// True if the template itself raised it.
     pub(super) raised: bool,
     line: Option<usize>,
 }
@@ -93,7 +93,7 @@ pub(super) struct Template {
     body: ast::Body,
 }
 
-/// What a template is given.
+/// Inputs of a template.
 pub(super) struct Inputs<'a> {
     /// The messages, of whose fields it is noted which were read.
     pub(super) messages: &'a [Json],
@@ -101,7 +101,7 @@ pub(super) struct Inputs<'a> {
     pub(super) variables: Vec<(&'a str, Json)>,
 }
 
-/// What a template made, and what it did not look at.
+/// Output of a template, and the inputs that it did not read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rendered {
     pub(super) text: String,

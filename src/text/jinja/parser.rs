@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::ast::{Arguments, Comparison, Expr, FilterCall, Kind, Mentions, Operator};
 use super::lexer::Token;
 
-/// How deep expressions and blocks may be nested.
+/// Greatest nesting of expressions and blocks.
 const DEEPEST_NESTING: usize = 100;
-/// How deep the tree of an expression may be: chains of operators nest to the left.
+/// Greatest depth of an expression's tree: chains of operators nest to the left.
 const DEEPEST_TREE: usize = 400;
 
 pub(super) type Parsed<T> = Result<T, String>;
@@ -112,7 +112,7 @@ impl Parser {
         result
     }
 
-    /// Whether the statement that is read is not inside of another.
+    /// True if the statement being read is not inside another.
     pub(super) fn is_outermost(&self) -> bool {
         self.nesting == 1
     }
@@ -397,7 +397,7 @@ impl Parser {
         }
     }
 
-    /// What stands in brackets behind a value; several things with commas between are a tuple.
+    /// Contents of the brackets after a value; several expressions with commas between are a tuple.
     fn tuple_item(&mut self) -> Parsed<Expr> {
         let first = self.expression()?;
         if !self.is_operator(",") {

@@ -4,7 +4,7 @@ use super::budget::{Budget, Text};
 use super::value::{DEEPEST_VALUE, Function, List, Sequence, Value};
 use super::{Failure, Outcome};
 
-/// How deep namespaces may be nested in what is printed.
+/// Greatest nesting of namespaces in what is printed.
 const DEEPEST_PRINTED: usize = 2 * DEEPEST_VALUE;
 
 /// Whitespace by Python's `isspace`.

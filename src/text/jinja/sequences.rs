@@ -119,7 +119,7 @@ fn index(key: &Value, length: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|index| *index < length)
 }
 
-/// What Python finds as an attribute.
+/// Attribute that Python finds.
 fn own_attribute(value: &Value, name: &Arc<str>, budget: &Budget) -> Outcome<Option<Value>> {
     if methods::has_method(value, name) {
         return value.clone().method(name).map(Some);

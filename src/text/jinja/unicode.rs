@@ -2,14 +2,14 @@
 //!
 //! The tables are those of Python 3.11, which has Unicode 14. Letters that were added since are what Rust takes them for.
 
-/// Whether a letter is in one of Unicode's categories of letters, which is Python's `isalpha`. Rust's `is_alphabetic`
+/// True if a letter is in one of Unicode's categories of letters, which is Python's `isalpha`. Rust's `is_alphabetic`
 /// has numbers made of letters, and marks that are part of syllables, beside them.
 pub(super) fn is_letter(letter: char) -> bool {
     letter.is_ascii_alphabetic()
         || !letter.is_ascii() && letter.is_alphabetic() && !letter.is_numeric() && !is_within(&MARKS, letter)
 }
 
-/// Whether a letter is a decimal digit: those stand in rows of ten.
+/// True if a letter is a decimal digit: those stand in rows of ten.
 pub(super) fn is_decimal(letter: char) -> bool {
     let code = u32::from(letter);
     let row = ZEROS.partition_point(|zero| *zero <= code);
@@ -35,7 +35,7 @@ fn is_within(ranges: &[(u32, u32)], letter: char) -> bool {
     range.checked_sub(1).and_then(|range| ranges.get(range)).is_some_and(|(_, last)| code <= *last)
 }
 
-/// Whether a letter is the title case of another, as `ǅ` is of `ǆ`.
+/// True if a letter is the title case of another, as `ǅ` is of `ǆ`.
 pub(super) fn is_title(letter: char) -> bool {
     matches!(letter, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ' | 'ᾼ' | 'ῌ' | 'ῼ')
         || matches!(letter, '\u{1f88}'..='\u{1f8f}' | '\u{1f98}'..='\u{1f9f}' | '\u{1fa8}'..='\u{1faf}')

@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::loops::Loop;
 use super::{Failure, Outcome};
 
-/// How deep lists and mappings may be nested.
+/// Greatest nesting of lists and mappings.
 pub(super) const DEEPEST_VALUE: usize = 300;
 
 #[derive(Clone)]
@@ -65,7 +65,7 @@ pub(super) struct List {
     pub(super) items: Vec<Value>,
     pub(super) sequence: Sequence,
     depth: usize,
-    /// Whether it can be the key of a mapping: Python's tuples can if all of their items can.
+    /// True if it can be the key of a mapping: Python's tuples can if all of their items can.
     is_key: bool,
     /// The items of a generator that are taken; `None` of one that a filter took all of, which Jinja does later.
     taken: Cell<Option<usize>>,
@@ -93,7 +93,7 @@ pub(super) struct MacroValue {
 pub(super) struct Scope {
     pub(super) variables: RefCell<Vec<(Arc<str>, Value)>>,
     pub(super) parent: Option<Rc<Scope>>,
-    /// Whether a macro holds it.
+    /// True if a macro holds it.
     pub(super) is_held: Cell<bool>,
 }
 
@@ -142,7 +142,7 @@ impl Value {
         Ok(Self::Method(Rc::new((self, Arc::clone(name)))))
     }
 
-    /// How deep it is nested. What a namespace or a macro holds does not count: both are emptied in the end.
+    /// Nesting depth. Contents of a namespace or a macro do not count: both are emptied in the end.
     fn depth(&self) -> usize {
         match self {
             Self::List(list) => list.depth,

@@ -22,7 +22,7 @@ fn tokenizer(vocabulary: &[String], decoder: &serde_json::Value) -> Tokenizer {
     Tokenizer::from_bytes(file.to_string()).unwrap()
 }
 
-/// How GPT-2's byte-level vocabularies spell a byte.
+/// Spelling of a byte in GPT-2's byte-level vocabularies.
 fn byte_level_char(byte: u8) -> char {
     let printable = |byte: &u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..);
     if printable(&byte) {
@@ -360,8 +360,8 @@ fn an_empty_stop_string_is_refused() {
     assert_eq!(error.to_string(), "Stop string number 2 is empty and would end every answer at once; leave it out.");
 }
 
-/// What a stream with special tokens in its stop texts gives, found by decoding everything again after every token, with and
-/// without special tokens.
+/// Expected outcome of a stream with special tokens in its stop texts, found by decoding everything again after every
+/// token, with and without special tokens.
 fn oracle_with_special(tokenizer: &Tokenizer, stops: &[String], prompt: &[u32], answer: &[u32]) -> Option<Outcome> {
     let special = tokenizer.id_to_token(0).unwrap();
     for tokens in 0..=answer.len() {

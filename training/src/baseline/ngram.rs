@@ -7,7 +7,7 @@
 const ORDERS: usize = 3;
 /// Bits of a token in a packed run.
 const BITS: u32 = 16;
-/// What is taken off counts of 1, 2 and more where there are too few counts to say.
+/// Discounts of counts of 1, 2 and more where there are too few counts to say.
 const USUAL_DISCOUNTS: [f64; 3] = [0.5, 1.0, 1.5];
 /// A discount of nothing would leave nothing for what was never seen.
 const LEAST_DISCOUNT: f64 = 0.05;
@@ -25,14 +25,14 @@ pub struct Trigrams {
 struct Order {
     /// The runs, the oldest token in the highest bits, sorted.
     runs: Vec<u64>,
-    /// How often each came; below the longest runs, how many different tokens came before it.
+    /// Count of each run; below the longest runs, number of different tokens that came before it.
     counts: Vec<u32>,
     /// The runs without their last token, sorted.
     contexts: Vec<Context>,
     discounts: [f64; 3],
 }
 
-/// What may follow some tokens.
+/// Continuations of some tokens.
 #[derive(Debug)]
 struct Context {
     key: u64,
@@ -40,7 +40,7 @@ struct Context {
     runs: std::ops::Range<usize>,
     /// The sum of their counts.
     total: f64,
-    /// What was taken off them, for the shorter context to share out.
+    /// The total discount, for the shorter context to share out.
     left: f64,
 }
 
@@ -110,7 +110,7 @@ impl Order {
         found.map_or(0.0, |at| f64::from(self.counts[context.runs.start + at]))
     }
 
-    /// What is taken off a count.
+    /// The discount of a count.
     fn discount(&self, count: f64) -> f64 {
         match count {
             0.0 => 0.0,

@@ -3,18 +3,18 @@
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
-/// What a curve looks like. Which columns of the table are shown, and how.
+/// Looks of a curve: which columns of the table are shown, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// What stands above it.
+    /// The title above it.
     pub title: String,
-    /// What the horizontal axis shows; the first column of the table is called so.
+    /// Label of the horizontal axis; the first column of the table is called so.
     pub x: String,
-    /// What the vertical axis shows.
+    /// Label of the vertical axis.
     pub y: String,
-    /// Whether each step to the right multiplies the number of training steps.
+    /// True if each step to the right multiplies the number of training steps.
     pub log_x: bool,
-    /// Whether each step upwards multiplies the value.
+    /// True if each step upwards multiplies the value.
     pub log_y: bool,
     /// Columns that are only for the table.
     pub hidden: Vec<String>,

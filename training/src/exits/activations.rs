@@ -1,8 +1,8 @@
-//! What a frozen model computes over training text, kept in a file: for every row the state after each exit's layers and
-//! the one after the last.
+//! Activations of a frozen model over training text, kept in a file: for every row the state after each exit's layers
+//! and the one after the last.
 //!
 //! The file grows by a few sequences at a time, and a note beside it says how many rows are whole and where in the text
-//! they end, so that it is gone on with wherever it was left.
+//! they end, so that it is resumed wherever it was left.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::settings::ExitsRecipe;
 
 /// A file of activations to be made.
 pub struct Cache<'a> {
-    /// What it is called, in file names and on the screen.
+    /// Its name, in file names and on the screen.
     pub name: &'a str,
     /// The model.
     pub trunk: &'a Trainable,
@@ -30,11 +30,11 @@ pub struct Cache<'a> {
     pub recipe: &'a ExitsRecipe,
     /// The text.
     pub sources: &'a [Source<'a>],
-    /// How it is drawn. Rows of prompts are left out where these weigh nothing.
+    /// The drawing of the text. Rows of prompts are left out where these weigh nothing.
     pub drawing: Drawing,
     /// Rows to keep.
     pub rows: usize,
-    /// Whether to stop where text begins to come a second time.
+    /// True to stop where text begins to come a second time.
     pub once: bool,
     /// Where the file goes.
     pub folder: &'a Path,
@@ -42,13 +42,13 @@ pub struct Cache<'a> {
     pub fingerprint: String,
 }
 
-/// What stands beside the file.
+/// The note beside the file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
     fingerprint: String,
     /// Whole rows.
     rows: usize,
-    /// Whether there are no more to come.
+    /// True if there are no more to come.
     complete: bool,
     /// Where in the text they end.
     packing: PackingState,
@@ -180,7 +180,7 @@ impl Activations {
         Ok(Self { map, rows, states, width })
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }

@@ -26,15 +26,15 @@ pub(super) const CHUNK: usize = 256;
 /// Held-out rows whose loss the curve shows.
 const SHOWN: usize = 2048;
 
-/// What a training of heads is made of.
+/// Inputs of a training of heads.
 pub struct HeadTraining<'a> {
-    /// How they are trained.
+    /// The recipe of their training.
     pub recipe: &'a ExitsRecipe,
     /// The model, which stays as it is.
     pub trunk: &'a Trainable,
     /// Where it computes.
     pub place: &'a Place,
-    /// What all randomness follows from.
+    /// The seed of all randomness.
     pub seed: u64,
     /// Where checkpoint and curve go.
     pub folder: &'a Path,
@@ -46,7 +46,7 @@ impl HeadTraining<'_> {
     /// Trains to the end, from the checkpoint where there is one. Returns the heads.
     ///
     /// # Errors
-    /// When a checkpoint cannot be read or written, or the loss is no number any more; the last checkpoint is whole.
+    /// When a checkpoint cannot be read or written, or the loss is not finite; the last checkpoint is whole.
     pub fn run(&self, known: &Activations, held_out: &Activations) -> anyhow::Result<Parameters> {
         let path = self.folder.join("checkpoint.safetensors");
         let (steps, batch) = (self.recipe.steps, self.recipe.batch);

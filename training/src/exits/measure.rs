@@ -1,4 +1,4 @@
-//! What exit heads are worth: how often they pick what the model picks, and whether they know.
+//! The worth of exit heads: how often they pick what the model picks, and whether they know.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use super::heads::CHUNK;
 use crate::objective::greatest;
 use crate::optimizer::into_values;
 
-/// What was measured of an exit, on rows that neither its head nor its temperature was fitted on.
+/// Measurements of an exit, on rows that neither its head nor its temperature was fitted on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Layers before it.
     pub depth: usize,
-    /// How often the model's own norm and output matrix pick there what they pick after the last layer.
+    /// Share of rows in which the model's own norm and output matrix pick there what they pick after the last layer.
     pub untrained: f64,
-    /// How often the head does.
+    /// Share of rows in which the head does.
     pub agreement: f64,
     /// The expected calibration error of the head's greatest probability as the chance of that.
     pub raw_error: f64,
@@ -82,7 +82,8 @@ struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// What `f` says of the logits that `logits` makes of a state of some rows; never more than a few rows at once.
+    /// The results of `f` on the logits that `logits` makes of a state of some rows; never more than a few rows at
+    /// once.
     fn map<T>(
         &self,
         range: Range<usize>,

@@ -1,4 +1,4 @@
-//! Packed rows are documents' rows, in an order that can be gone on with.
+//! Packed rows are documents' rows, in an order that can be resumed.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What a router is worth on prompts that it did not learn from: what its decisions cost beside the best static plan and the
-//! oracle, how right its acceptances and difficulties are.
+//! The worth of a router on prompts that it did not learn from: the cost of its decisions beside the best static plan
+//! and the oracle, and the accuracy of its acceptances and difficulties.
 
 use std::fmt::Write as _;
 
@@ -17,14 +17,14 @@ const BINS: usize = 10;
 /// A lossy plan on held-out prompts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JudgedLossy {
-    /// The share of answers that differ from the target's, as predicted and as it was.
+    /// The share of answers that differ from the target's, as predicted.
     pub predicted: f64,
-    /// See there.
+    /// The share of answers that differ from the target's, as measured.
     pub found: f64,
-    /// By what share its perplexity of the target's answers is above the target's: the mean, and what reports would estimate of
-    /// each prompt from that and the predicted loss, off by so much in the mean.
+    /// By what share its perplexity of the target's answers is above the target's: the mean over prompts.
     pub perplexity: f64,
-    /// See there.
+    /// Mean absolute error of reports' estimate of that share for each prompt, from [`Self::perplexity`] and the
+    /// predicted loss.
     pub perplexity_error: f64,
     /// The share of the target's work that it does.
     pub work: f64,
@@ -43,7 +43,7 @@ pub struct Judged {
     pub oracle: f64,
     /// Of a plan drawn at random, plain decoding among them.
     pub random: f64,
-    /// How often each plan is chosen, plain decoding last.
+    /// Number of times each plan is chosen, plain decoding last.
     pub chosen: Vec<usize>,
     /// `confusion[true][predicted]` shares of the classes of difficulty.
     pub confusion: [[f64; LEVELS.len()]; LEVELS.len()],
@@ -139,7 +139,7 @@ impl Judged {
         judged
     }
 
-    /// How often each drafter was chosen, as a share of the prompts.
+    /// Share of the prompts for which each drafter was chosen.
     pub fn shares_chosen(&self) -> Vec<f64> {
         let all = self.chosen.iter().sum::<usize>().max(1) as f64;
         self.chosen[..self.chosen.len() - 1].iter().map(|count| *count as f64 / all).collect()

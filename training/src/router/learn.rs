@@ -28,9 +28,9 @@ use crate::progress::Progress;
 use crate::settings::RouterRecipe;
 use crate::state::State;
 
-/// How alike the tokens of one answer are: the correlation of the beta-binomial.
+/// Correlation of the tokens of one answer, that of the beta-binomial.
 const ALIKE: f64 = 0.1;
-/// What stands before each part of the loss.
+/// Weight of each part of the loss.
 const DIFFICULTY: f64 = 0.3;
 const LOSS: f64 = 0.3;
 const LENGTH: f64 = 0.05;
@@ -40,9 +40,9 @@ const STOPPING: &str = "stopping";
 /// The log-odds between which costs are tabled, and their distance.
 const GRID: (f64, f64, f64) = (-7.0, 9.0, 0.25);
 
-/// What a training of the router is made of.
+/// Inputs of a training of the router.
 pub struct Learning<'a> {
-    /// How it learns.
+    /// The recipe of the training.
     pub recipe: &'a RouterRecipe,
     /// From what.
     pub lessons: &'a Lessons,
@@ -52,7 +52,7 @@ pub struct Learning<'a> {
     pub without: Option<Group>,
     /// Where it computes.
     pub place: &'a Place,
-    /// What all randomness follows from.
+    /// The seed of all randomness.
     pub seed: u64,
     /// Where checkpoint and curve go.
     pub folder: PathBuf,
@@ -60,11 +60,11 @@ pub struct Learning<'a> {
     pub fingerprint: String,
 }
 
-/// What was learned.
+/// The result of a training.
 pub struct Learned {
     /// The network, on the device it is used on.
     pub network: Network,
-    /// How log-odds of acceptance become those of effective acceptance, by drafter.
+    /// Coefficients that turn log-odds of acceptance into those of effective acceptance, by drafter.
     pub stopping: Vec<[f64; 2]>,
 }
 
@@ -72,7 +72,7 @@ impl Learning<'_> {
     /// Learns to the end, from the checkpoint where there is one.
     ///
     /// # Errors
-    /// When a checkpoint cannot be read or written, or the loss is no number any more.
+    /// When a checkpoint cannot be read or written, or the loss is not finite.
     pub fn run(&self) -> anyhow::Result<Learned> {
         std::fs::create_dir_all(&self.folder)?;
         let path = self.folder.join("checkpoint.safetensors");

@@ -1,4 +1,5 @@
-//! What the router learns from: traces with what every plan would have cost, at the costs of this machine and of others.
+//! Training examples of the router: traces with what every plan would have cost, at the costs of this machine and of
+//! others.
 
 use anyhow::bail;
 use paceline_router::features::NUMBERS;
@@ -11,15 +12,15 @@ use crate::traces::table::{lossy, replay_all};
 
 /// One prompt.
 pub struct Lesson {
-    /// What it is: name, category, level, tokens.
+    /// The trace: name, category, level, tokens.
     pub trace: Trace,
     /// The class of difficulty.
     pub level: usize,
     /// Tokens that each drafter was asked for, and how many of them it got right.
     pub counts: Vec<[f64; 2]>,
-    /// For each machine, the log-odds of each drafter's effective acceptance, and its cost in units of plain decoding.
+    /// For each machine, the log-odds of each drafter's effective acceptance.
     pub effective: Vec<Vec<f64>>,
-    /// See there.
+    /// For each machine, each drafter's cost in units of plain decoding.
     pub cost: Vec<Vec<f64>>,
     /// For each lossy plan, 1 if its answer is another.
     pub lost: Vec<f64>,
@@ -33,13 +34,13 @@ pub struct Lessons {
     pub drafters: Vec<String>,
     /// The lossy plans.
     pub lossy: Vec<Plan>,
-    /// What is learned from, easy and short prompts first.
+    /// Examples to learn from, easy and short prompts first.
     pub train: Vec<Lesson>,
-    /// What is judged by.
+    /// Examples to judge by.
     pub held_out: Vec<Lesson>,
     /// The machine that traces were made on, then others, made up of it.
     pub machines: Vec<CostTable>,
-    /// Whether levels were known, or are thirds of what was measured.
+    /// True if levels were known; else they are thirds of the measured values.
     pub levels_known: bool,
 }
 
@@ -117,7 +118,7 @@ impl Lessons {
         }
     }
 
-    /// Whether a group of features says anything.
+    /// True if a group of features says anything.
     pub fn has(&self, group: Group) -> bool {
         let is_there = |features: &Features| match group {
             Group::Attention => features.rows() > 0,

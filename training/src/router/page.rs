@@ -1,4 +1,4 @@
-//! What a router came to, as a page in Markdown.
+//! Results of a router, as a page in Markdown.
 
 use std::fmt::Write as _;
 

@@ -37,7 +37,7 @@ pub struct Answered {
     pub tokens: usize,
     /// The entropies in nats of the distributions that they were taken from, summed.
     pub entropy: f64,
-    /// Whether it was cut off before it ended.
+    /// True if it was cut off before it ended.
     pub cut: bool,
 }
 

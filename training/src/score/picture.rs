@@ -13,7 +13,7 @@ const BAR: f64 = 0.26;
 /// The share of right answers: three bars for each category, one for a level, and three for all together.
 ///
 /// # Errors
-/// What the drawing says.
+/// The error of the drawing.
 pub fn picture(score: &Score) -> Result<String, String> {
     let groups: Vec<Option<Category>> = Category::ALL.into_iter().map(Some).chain([None]).collect();
     let mut svg = String::new();

@@ -5,18 +5,18 @@ use serde::Serialize;
 use crate::likelihood::Loss;
 use crate::tasks::{Category, Level};
 
-/// What came of one prompt.
+/// The outcome of one prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// What was asked for.
+    /// The category of the task.
     pub category: Category,
-    /// How difficult it is.
+    /// Its difficulty.
     pub level: Level,
-    /// Whether in a phrasing that no training task has; none if that is not known.
+    /// True if its phrasing is one that no training task has; `None` if that is not known.
     pub anew: Option<bool>,
-    /// Whether the answer was right.
+    /// True if the answer was right.
     pub right: bool,
-    /// Whether it was cut off.
+    /// True if it was cut off.
     pub cut: bool,
     /// Its tokens.
     pub tokens: usize,
@@ -49,12 +49,12 @@ pub struct Group {
     pub cut: usize,
 }
 
-/// How well a text is predicted.
+/// Loss of the model on a text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextLoss {
     /// The text.
     pub text: String,
-    /// How well.
+    /// The loss.
     #[serde(flatten)]
     pub loss: Loss,
 }
@@ -66,7 +66,7 @@ pub struct Score {
     pub model: String,
     /// The precision of its matrices.
     pub precision: String,
-    /// What it was asked.
+    /// The tasks that it was asked.
     pub tasks: String,
     /// Every group that has prompts.
     pub groups: Vec<Group>,

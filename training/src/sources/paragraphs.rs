@@ -14,7 +14,7 @@ pub struct Paragraphs {
     lines: Lines,
     /// The paragraph that is being put together.
     paragraph: String,
-    /// Whether its last line is blank, so that it ends before the next words.
+    /// True if its last line is blank, so that it ends before the next words.
     ended: bool,
 }
 

@@ -12,12 +12,12 @@ use crate::settings::Fields;
 /// A line may have so many bytes.
 const LONGEST: usize = 16 << 20;
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A conversation, and what the assistant is to answer.
     Answer {
-        /// What was said before.
+        /// The messages before.
         messages: Vec<Message>,
         /// The answer.
         answer: String,

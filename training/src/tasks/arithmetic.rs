@@ -8,7 +8,7 @@ use super::picker::Picker;
 use super::words::{NAMES, THINGS};
 use super::{Draft, Level};
 
-/// What is done with two numbers.
+/// An operation on two numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Add,

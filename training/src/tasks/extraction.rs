@@ -8,7 +8,7 @@ use super::picker::Picker;
 use super::words::{COLOURS, DAYS, DEEDS, NAMES, PLACES, THINGS, number_words};
 use super::{Draft, Level};
 
-/// What a sentence tells.
+/// The event that a sentence tells.
 struct Event {
     who: &'static str,
     deed: &'static str,
@@ -65,7 +65,7 @@ fn passage(picker: &mut Picker, length: usize) -> Vec<Event> {
     names.into_iter().zip(things).map(event).collect()
 }
 
-/// What some of the people did, or what happened to some of the things, in the order of the question.
+/// The deeds of some of the people, or the fates of some of the things, in the order of the question.
 fn by_subject(picker: &mut Picker, events: &[Event], count: usize) -> (String, Vec<usize>) {
     let indices: Vec<usize> = (0..events.len()).collect();
     let wanted = picker.sample(&indices, count);

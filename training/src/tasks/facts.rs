@@ -100,7 +100,7 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
     Draft::new(prompt.clone(), prompt, form.join(&parts))
 }
 
-/// What to do, the facts it needs, and the names that are chosen in the end, if any.
+/// The instruction, the facts it needs, and the names that are chosen in the end, if any.
 type Question = (String, Vec<Fact>, Option<Vec<&'static str>>);
 
 fn one_subject(picker: &mut Picker) -> Question {

@@ -32,7 +32,7 @@ use self::picker::Picker;
 pub use self::rows::{COMMITTED, RowsError, committed_rows, held_out_rows, read_rows, write_rows};
 pub use self::table::{SharedNgrams, Table};
 
-/// What is asked for.
+/// The kind of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
@@ -54,7 +54,7 @@ pub enum Category {
     Dialogue,
 }
 
-/// How difficult it is. What makes the difference is stated by each category's module.
+/// The difficulty of a task. The difference between levels is stated by each category's module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -66,7 +66,7 @@ pub enum Level {
     Complex,
 }
 
-/// What the prompts are for. No two splits share a prompt.
+/// The purpose of prompts. No two splits share a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -207,9 +207,9 @@ impl fmt::Display for Split {
 pub struct Task {
     /// Split, category, level and number.
     pub id: String,
-    /// What is asked for.
+    /// The kind of task.
     pub category: Category,
-    /// How difficult it is.
+    /// Its difficulty.
     pub level: Level,
     /// The conversation, which ends with the user's turn.
     pub messages: Vec<Message>,
@@ -238,7 +238,7 @@ impl Task {
         unreachable!("every split gets its share of contents")
     }
 
-    /// Whether its question is put in a way that no training task has. `None` for a task that the generator does not
+    /// True if its question is put in a way that no training task has. `None` for a task that the generator does not
     /// make under this id with `seed`, so that nothing is known about its phrasing.
     pub fn is_phrased_anew(&self, seed: u64) -> Option<bool> {
         let mut parts = self.id.split('-');
@@ -312,7 +312,7 @@ fn cells(categories: &[Category], levels: &[Level]) -> Vec<(Category, Level)> {
     categories.iter().flat_map(|&category| levels.iter().map(move |&level| (category, level))).collect()
 }
 
-/// Whether what was given is the right answer. White space counts in code, where it has a meaning, except at the
+/// True if the given answer is the right one. White space counts in code, where it has a meaning, except at the
 /// ends of lines; elsewhere any run of it is one space.
 pub fn is_right(category: Category, answer: &str, given: &str) -> bool {
     match category {
@@ -324,9 +324,9 @@ pub fn is_right(category: Category, answer: &str, given: &str) -> bool {
     }
 }
 
-/// What a category makes.
+/// A task as a category makes it.
 struct Draft {
-    /// What decides the split: all that the answer depends on, or more.
+    /// The text that decides the split: all that the answer depends on, or more.
     content: String,
     messages: Vec<Message>,
     answer: String,

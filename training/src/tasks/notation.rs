@@ -9,7 +9,7 @@ use super::picker::Picker;
 use super::words::{MONTHS, number_words};
 use super::{Draft, Level};
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Clone, Copy)]
 enum Kind {
     /// A number with at most so many digits.

@@ -11,7 +11,7 @@ use super::{Category, Level, Split, Task, cells};
 /// The splits that are committed, with their rows: at least 1,000 a level where something is reported.
 pub const COMMITTED: [(Split, usize); 3] = [(Split::Validation, 600), (Split::Calibration, 3024), (Split::Test, 3024)];
 
-/// How often in a row a prompt may come again before it is taken for granted that there are no others.
+/// Number of repeated prompts in a row after which it is taken for granted that there are no others.
 const PATIENCE: u64 = 10_000;
 
 /// Why tasks could not be made or written.
@@ -28,7 +28,7 @@ pub enum RowsError {
         category: Category,
         /// Of which level.
         level: Level,
-        /// How many there are, as far as was looked.
+        /// Number of different prompts found, as far as the search went.
         found: usize,
     },
     /// Something else is where tasks should go.
@@ -44,7 +44,7 @@ pub enum RowsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
     /// A row is no task.
@@ -56,7 +56,7 @@ pub enum RowsError {
         path: PathBuf,
         /// Which line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
     /// There is nothing in the file.
@@ -70,7 +70,7 @@ pub enum RowsError {
     Unwritable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
 }
@@ -140,7 +140,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
     if rows.is_empty() { Err(RowsError::NoRows { path: path.to_owned() }) } else { Ok(rows) }
 }
 
-/// Whether a file that begins like this is one of tasks.
+/// True if a file that begins like this is one of tasks.
 fn begins_with_a_task(beginning: &[u8]) -> bool {
     let line = beginning.split(|&byte| byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice::<Object<Task>>(line).is_ok()

@@ -20,7 +20,7 @@ pub(super) fn draft(picker: &mut Picker, level: Level, phrasing: &str) -> Draft 
     Draft::new(data.clone(), fill(phrasing, ask, &data, form_text), form.join(&parts))
 }
 
-/// What to do, the lines to do it with, the parts of the answer.
+/// The instruction, the lines to follow it with, the parts of the answer.
 type Question = (&'static str, Vec<String>, Vec<String>);
 
 fn minutes(picker: &mut Picker, level: Level, form: Form) -> Question {

@@ -1,4 +1,4 @@
-//! What a set of tasks is like: how many of each kind, how long their answers are, and how much of them is the same
+//! Statistics of a set of tasks: how many of each kind, how long their answers are, and how much of them is the same
 //! everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub struct Table {
 pub struct SharedNgrams {
     /// These runs, in alphabetical order.
     pub ngrams: Vec<String>,
-    /// How much of all runs of n words in the answers they are, from 0 to 1.
+    /// Their share of all runs of n words in the answers, from 0 to 1.
     pub share: f64,
 }
 

@@ -17,7 +17,7 @@ enum Transform {
 }
 
 impl Transform {
-    /// What to do, in one of two ways.
+    /// The instruction, in one of two ways.
     fn ask(self, list: &str, numbers: bool, way: bool) -> String {
         match (self, way) {
             (Self::Sort, _) if numbers => format!("sort {list} from small to large"),

@@ -30,7 +30,7 @@ pub(super) const COLOURS: [&str; 8] = ["black", "blue", "brown", "green", "grey"
 pub(super) const ANIMALS: [&str; 10] =
     ["cat", "dog", "duck", "fox", "goat", "hen", "horse", "parrot", "rabbit", "sheep"];
 
-/// What one may work at.
+/// Occupations.
 pub(super) const WORK: [&str; 8] =
     ["baking", "cooking", "driving", "farming", "fishing", "painting", "singing", "teaching"];
 
@@ -61,10 +61,10 @@ pub(super) const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// What was done to things.
+/// Deeds done to things, in the past tense.
 pub(super) const DEEDS: [&str; 8] = ["bought", "sold", "found", "lost", "painted", "carried", "cleaned", "counted"];
 
-/// What is going to be done to a place.
+/// Chores to be done to a place.
 pub(super) const CHORES: [&str; 8] = ["cleans", "paints", "visits", "opens", "closes", "measures", "guards", "repairs"];
 
 const ONES: [&str; 20] = [

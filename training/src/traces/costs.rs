@@ -1,5 +1,5 @@
-//! What steps and drafts take on this machine: steps by the bench, drafts by answers that are drafted for, as the runtime itself
-//! counts it.
+//! Costs of steps and drafts on this machine: steps by the bench, drafts by answers that are drafted for, as the
+//! runtime itself counts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const TURNS: usize = 3;
 /// Tokens that a draft model reads to be timed, and how often.
 const READ: usize = 128;
 const READINGS: usize = 9;
-/// How often steps are timed.
+/// Number of times steps are timed.
 const REPEATS: usize = 31;
 
 /// Measures target and drafters.

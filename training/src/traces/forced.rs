@@ -20,11 +20,11 @@ const CHUNK: usize = 256;
 pub struct Source {
     /// Its name, as `--drafter` has it.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// What picks.
+/// The kind of a source.
 pub enum Kind {
     /// The target, left after so many layers; its head's logits are divided by the temperature.
     Exit {
@@ -39,22 +39,22 @@ pub enum Kind {
     Skip(SkipPlan),
 }
 
-/// What one source says at every place of an answer.
+/// One source's values at every place of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Column {
-    /// Whether it picks the answer's token.
+    /// True if it picks the answer's token.
     pub matches: Vec<bool>,
     /// By how much its pick leads the runner-up, in nats.
     pub leads: Vec<f32>,
     /// The probability of its likeliest token.
     pub confidence: Vec<f32>,
-    /// How far its distribution is from the target's: total variation, from 0 to 1.
+    /// Distance of its distribution from the target's: total variation, from 0 to 1.
     pub distance: Vec<f32>,
     /// By how much less likely the answer's token is to it than to the target, in nats, at most [`MOST_SURPRISED`].
     pub surprise: Vec<f32>,
 }
 
-/// What a token counts at most that a source takes to be impossible.
+/// Upper limit of the surprise of a token that a source takes to be impossible, in nats.
 pub const MOST_SURPRISED: f32 = 20.0;
 
 /// All that is known of a prompt's answer.
@@ -69,7 +69,7 @@ pub struct Forced {
 /// Scores an answer of the target to a prompt, both as tokens.
 ///
 /// # Errors
-/// If logits are no numbers.
+/// If logits are NaN or positive infinity.
 pub fn score(
     target: &Decoder,
     sources: &[Source],

@@ -21,22 +21,22 @@ use crate::tokens::text_prompts;
 
 /// A prompt to trace.
 pub(super) struct Traced {
-    /// What it is.
+    /// Its metadata.
     pub(super) asked: Asked,
     /// The prompt.
     pub(super) prompt: Prompt,
-    /// What its request says of itself.
+    /// The hints of its request.
     pub(super) hints: RequestHints,
 }
 
 impl Traced {
-    /// How its answer is drawn.
+    /// Sampling settings of its answer.
     pub(super) fn sampling(&self, recipe: &TracesRecipe) -> SamplingConfig {
         sampling(&self.prompt, recipe)
     }
 }
 
-/// How the answer to a prompt is drawn: follows from the prompt, whatever was answered before.
+/// Sampling settings of the answer to a prompt: they follow from the prompt, whatever was answered before.
 fn sampling(prompt: &Prompt, recipe: &TracesRecipe) -> SamplingConfig {
     let hash = Checksum::of(format!("{prompt:?}").as_bytes());
     let temperature = recipe.temperatures[(hash % recipe.temperatures.len() as u64) as usize];

@@ -9,10 +9,10 @@ use paceline::speculation::yields::Prices;
 
 use super::forced::Column;
 
-/// What a drafter would draft from a place of the answer.
+/// The tokens that a drafter would draft from a place of the answer.
 pub trait Drafts {
-    /// Whether the token at distance `ahead` from a draft's beginning at `start` is right if those before it are, and its odds;
-    /// `None` where nothing is drafted.
+    /// True if the token at distance `ahead` from a draft's beginning at `start` is right given that those before it
+    /// are, and its odds; `None` where nothing is drafted.
     fn token(&self, start: usize, ahead: usize) -> Option<(bool, f32)>;
 }
 
@@ -22,12 +22,12 @@ impl Drafts for Column {
     }
 }
 
-/// What a lookup in prompt and answer finds, from every place of the answer.
+/// Results of a lookup in prompt and answer, from every place of the answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lookups {
-    /// How much of the text agreed before the draft, plus one; 0 where nothing was found.
+    /// Length of the text that agreed before the draft, plus one; 0 where nothing was found.
     pub agreed: Vec<u8>,
-    /// How many of the drafted tokens are right.
+    /// Number of the drafted tokens that are right.
     pub right: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl Drafts for Lookups {
     }
 }
 
-/// What a replay came to.
+/// Result of a replay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Replayed {
     /// Rounds.
@@ -48,21 +48,21 @@ pub struct Replayed {
     pub drafted: usize,
     /// Of them verified.
     pub verified: usize,
-    /// How many drafts had their first, second, .. token accepted.
+    /// Number of drafts that had their first, second, .. token accepted.
     pub accepted: Vec<usize>,
     /// Seconds, drafting and verifying.
     pub seconds: f64,
 }
 
-/// How a drafter stops.
+/// Stop rule of a drafter.
 pub struct Rule<'a> {
-    /// What its odds are worth.
+    /// Calibration of its odds.
     pub calibration: &'a Calibration,
     /// The probability that a token is accepted of which nothing is known.
     pub acceptance: f64,
-    /// What its rounds take.
+    /// Costs of its rounds.
     pub prices: Prices,
-    /// What a token takes on average.
+    /// Seconds of a token on average.
     pub token_seconds: f64,
 }
 
@@ -99,7 +99,7 @@ impl Rule<'_> {
     }
 }
 
-/// What lookups find from every place of an answer.
+/// Results of lookups from every place of an answer.
 pub fn lookups(prompt: &[u32], answer: &[u32]) -> Lookups {
     let text = [prompt, answer].concat();
     let (mut drafter, mut found) = (LookupDrafter::new(), Lookups::default());

@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 use super::forced::{Column, Forced};
 use super::replay::Lookups;
 
-/// What a prompt is.
+/// Metadata of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     /// Its name.
     pub id: String,
-    /// Whether it is held out for validation.
+    /// True if it is held out for validation.
     pub held_out: bool,
-    /// What it asks for, where that is known.
+    /// Its category, where that is known.
     pub category: String,
-    /// How difficult it is, where that is known.
+    /// Its difficulty, where that is known.
     pub level: String,
     /// The temperature that the answer was drawn at.
     pub temperature: f32,
@@ -36,11 +36,11 @@ pub struct Asked {
 pub struct Trace {
     /// The prompt.
     pub asked: Asked,
-    /// What the router sees of it.
+    /// The router's input features.
     pub features: Features,
-    /// What picks at every place of its answer; columns are in the order of [`Heading::sources`].
+    /// The sources' picks at every place of its answer; columns are in the order of [`Heading::sources`].
     pub forced: Forced,
-    /// What lookups find there.
+    /// The lookups' results there.
     pub lookups: Lookups,
 }
 
@@ -51,7 +51,7 @@ impl Trace {
     }
 }
 
-/// What a part says of itself.
+/// Header of a part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heading {
     /// All that decides what the traces are, as text.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use paceline::drafters::DrafterChoice;
 use paceline::files::write_file;
 use paceline::speculation::calibration::Calibration;
 use paceline::speculation::costs::MAX_ROWS;
@@ -13,18 +14,18 @@ use paceline_router::{CostTable, TraceRow};
 use super::replay::{Drafts, Replayed, Rule};
 use super::store::Trace;
 
-/// What drafts without a model.
+/// Name of the drafter that needs no model.
 pub const LOOKUP: &str = "lookup";
 /// The probabilities from which an exit's tokens would come out unverified.
 pub const THRESHOLDS: [f64; 5] = [0.7, 0.8, 0.9, 0.95, 0.99];
-/// How often a drafter's own seconds a token are put into the rule by which it stops.
+/// Number of times a drafter's own seconds a token are put into the rule by which it stops.
 const ROUNDS: usize = 3;
 
-/// What every drafter does on every prompt: `replays[drafter][trace]`, and the seconds a token, reading included.
+/// Replays of every drafter on every prompt: `replays[drafter][trace]`, and the seconds a token, reading included.
 pub struct Replays {
     /// The drafters: lookup, then the sources.
     pub drafters: Vec<String>,
-    /// What a replay came to.
+    /// Results of the replays.
     pub replays: Vec<Vec<Replayed>>,
     /// Seconds a token, reading the prompt included.
     pub seconds: Vec<Vec<f64>>,
@@ -139,11 +140,11 @@ pub fn rows(traces: &[Trace], sources: &[String], costs: &CostTable, work: &[Opt
     rows
 }
 
-/// What a plan that gives something up does to an answer.
+/// Effects of a lossy plan on an answer.
 pub struct LossyTrace {
     /// The plan.
     pub plan: String,
-    /// Whether the answer is the target's.
+    /// True if the answer is the target's.
     pub exact: bool,
     /// The mean distance of the distributions that its tokens come from.
     pub distance: f64,
@@ -168,7 +169,7 @@ pub fn lossy(trace: &Trace, sources: &[String], work: &[Option<f64>]) -> Vec<Los
             )
         };
         let perplexity = |counts: &dyn Fn(f32) -> bool| sum(&column.surprise, counts).exp_m1();
-        if let Some(depth) = source.strip_prefix("exit:") {
+        if let Ok(DrafterChoice::Exit(depth)) = source.parse() {
             for threshold in THRESHOLDS {
                 let unverified = |confidence: f32| f64::from(confidence) >= threshold;
                 all.push(LossyTrace {
@@ -185,7 +186,11 @@ pub fn lossy(trace: &Trace, sources: &[String], work: &[Option<f64>]) -> Vec<Los
             }
         } else {
             all.push(LossyTrace {
-                plan: source.replacen("self:", "target:", 1).replacen("skip:", "target-without:", 1),
+                plan: match source.parse() {
+                    Ok(DrafterChoice::SelfQuantized(format)) => format!("target:{format}"),
+                    Ok(DrafterChoice::Skip(plan)) => format!("target-without:{plan}"),
+                    _ => source.clone(),
+                },
                 exact: column.matches.iter().all(|matches| *matches),
                 distance: sum(&column.distance, &|_| true),
                 perplexity: perplexity(&|_| true),

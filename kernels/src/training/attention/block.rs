@@ -8,11 +8,11 @@ use crate::simd::{LANES, Simd};
 use crate::training::arithmetic::Exact;
 use crate::training::panel::Operand;
 
-/// What is added to the score of a key for every position that it is too far away: far below all scores, and such that
-/// the lowest sum is still finite.
+/// Subtracted from a key's score for every position that the key is too far away: far beyond all scores, and such that
+/// the lowest score is still finite.
 const HIDDEN: f32 = 1e30;
 
-/// What a unit's heads have in common: where the rows of its sequence and the values of a head begin.
+/// Properties shared by a unit's heads: where the rows of its sequence and the values of a head begin.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     /// The first row of the sequence.
@@ -95,7 +95,7 @@ impl Head {
     }
 }
 
-/// What 16 C queries see, one in each lane.
+/// Visible keys of 16 C queries, one query in each lane.
 pub(super) struct Block<S: Simd, const C: usize> {
     /// Each lane's position; -1, which sees nothing, where there is no query.
     own: [S::V; C],
@@ -153,7 +153,7 @@ pub(super) fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     taken
 }
 
-/// What [`take`] takes.
+/// Number of values that [`take`] takes.
 pub(super) fn padded(len: usize) -> usize {
     len.next_multiple_of(LANES)
 }

@@ -34,7 +34,7 @@ pub struct CausalAttention<'a> {
     /// For every row the first one that it sees, counted from its sequence's start: 0, or where its document or its
     /// window begins. It sees all from there to itself.
     pub first: &'a [u32],
-    /// What scores are multiplied by, usually `1 / sqrt(head_dim)`.
+    /// Factor that scores are multiplied by, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
 }
 

@@ -18,7 +18,7 @@ struct Pair {
     seconds: f64,
 }
 
-/// What an answer is asked to be.
+/// Requirements of an answer.
 #[derive(Clone, Copy)]
 struct Asked {
     prompt: usize,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Rendering, render, render_on};
 
-/// What must fail, because it would take all memory, all time or all of the stack.
+/// Templates that must fail, because they would take all memory, all time or all of the stack.
 #[test]
 fn hostile_templates_fail_and_leave_the_process_alone() {
     let grow = |step: &str| {

@@ -1,4 +1,4 @@
-//! What an operation does is paid for: the bytes that it reads or makes, and the values that it visits.
+//! Payments of operations: for the bytes that they read or make, and the values that they visit.
 
 use super::render;
 
