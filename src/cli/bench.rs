@@ -158,7 +158,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     let threads = engine_config.resolved_threads();
     let repeats = usize::from(flags.repeats);
     let tasks = match (&flags.prompt, &flags.prompts) {
-        (Some(text), _) => vec![Task::new(text, models.shipped)?],
+        (Some(text), _) => vec![Task::new(text, models.shipped)],
         (None, Some(path)) => prompts::from_file(path, models.shipped)?,
         (None, None) => Vec::new(),
     };

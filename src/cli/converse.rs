@@ -29,7 +29,7 @@ pub(super) fn converse(
     let what = if chat { "Write a message" } else { "This model has no chat template; write a text to continue" };
     say(&format!("{what}, or end with Ctrl-D.\n"));
     while let Some(line) = next_line(&mut terminal, keeping)? {
-        let fields = Fields::of("prompt", &line)?;
+        let fields = Fields::of("prompt", &line);
         let prompt = if chat {
             messages.push(Message::new("user", line));
             if let Err(error) = fit(engine, generation, &mut messages) {

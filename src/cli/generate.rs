@@ -73,7 +73,7 @@ impl Asked {
     /// Reads the prompts, or takes over the terminal: before anything that takes time, so that what is typed meanwhile is not cut.
     fn of(flags: &GenerateFlags, chat: bool) -> Result<Self, anyhow::Error> {
         Ok(match (&flags.prompt, &flags.prompts) {
-            (Some(text), _) => Self::Prompts(vec![Task::new(text, chat)?]),
+            (Some(text), _) => Self::Prompts(vec![Task::new(text, chat)]),
             (None, Some(path)) => Self::Prompts(prompts::from_file(path, chat)?),
             (None, None) if io::stdin().is_terminal() => {
                 Self::Terminal(Terminal::open().map_err(|error| anyhow!("The terminal cannot be used: {error}."))?)
@@ -134,7 +134,7 @@ fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -
     let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
     if json {
         let error = Map::from_iter([("error".to_owned(), sentence.clone().into())]);
-        print_json(&fields.object_with(&error)?)?;
+        print_json(&fields.object_with(&error))?;
     }
     note(&sentence);
     Ok(false)
@@ -157,7 +157,7 @@ pub(super) fn finish(
         return Ok(());
     }
     match serde_json::to_value(answer)? {
-        Value::Object(map) => Ok(print_json(&fields.object_with(&map)?)?),
+        Value::Object(map) => Ok(print_json(&fields.object_with(&map))?),
         _ => anyhow::bail!("An answer is no JSON object; please report this."),
     }
 }

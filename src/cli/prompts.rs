@@ -70,9 +70,8 @@ const READ_FIELDS: [&str; 10] = [
 
 impl Task {
     /// A prompt by itself.
-    pub(super) fn new(text: &str, chat: bool) -> Result<Self, anyhow::Error> {
-        let fields = Fields::of("prompt", text)?;
-        Ok(Self { fields, ..Self::with(Ok(prompt(text, chat)), None) })
+    pub(super) fn new(text: &str, chat: bool) -> Self {
+        Self { fields: Fields::of("prompt", text), ..Self::with(Ok(prompt(text, chat)), None) }
     }
 
     fn with(prompt: Result<Prompt, anyhow::Error>, place: Option<String>) -> Self {
@@ -242,5 +241,5 @@ pub(super) fn from_standard_input(chat: bool) -> Result<Task, anyhow::Error> {
         anyhow!("The prompt on standard input is not UTF-8 at byte {byte}: convert it first.")
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    Task::new(text.strip_suffix('\r').unwrap_or(text), chat)
+    Ok(Task::new(text.strip_suffix('\r').unwrap_or(text), chat))
 }

@@ -2,7 +2,6 @@
 //! repeated names it has.
 
 use anyhow::{anyhow, bail};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Map, Value};
 
@@ -16,20 +15,8 @@ pub struct Fields {
 
 impl Fields {
     /// One field, a text.
-    ///
-    /// # Errors
-    /// Never; it is here for what writes JSON.
-    pub fn of(name: &str, value: &str) -> Result<Self, anyhow::Error> {
-        let mut fields = Self::default();
-        fields.push(name, &value)?;
-        Ok(fields)
-    }
-
-    /// Adds a field.
-    fn push<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), anyhow::Error> {
-        let value = serde_json::to_string(value)?;
-        self.fields.push((serde_json::to_string(name)?, value));
-        Ok(())
+    pub fn of(name: &str, value: &str) -> Self {
+        Self { fields: vec![(Value::from(name).to_string(), Value::from(value).to_string())] }
     }
 
     /// The names of the fields, without those that are not text (half of a surrogate pair).
@@ -73,15 +60,11 @@ impl Fields {
     }
 
     /// The object with further fields behind these.
-    ///
-    /// # Errors
-    /// Never; it is here for what writes JSON.
-    pub fn object_with(mut self, more: &Map<String, Value>) -> Result<String, anyhow::Error> {
-        for (name, value) in more {
-            self.push(name, value)?;
-        }
-        let fields: Vec<String> = self.fields.iter().map(|(name, value)| format!("{name}:{value}")).collect();
-        Ok(format!("{{{}}}", fields.join(",")))
+    pub fn object_with(self, more: &Map<String, Value>) -> String {
+        let own = self.fields.into_iter().map(|(name, value)| format!("{name}:{value}"));
+        let more = more.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
+        let fields: Vec<String> = own.chain(more).collect();
+        format!("{{{}}}", fields.join(","))
     }
 }
 
@@ -223,7 +206,7 @@ mod tests {
         let fields = read(line).unwrap();
         let more = Map::from_iter([("text".to_owned(), Value::from("a"))]);
         let expected = format!("{},\"text\":\"a\"}}", &line[..line.len() - 1]);
-        assert_eq!(fields.object_with(&more).unwrap(), expected);
+        assert_eq!(fields.object_with(&more), expected);
     }
 
     #[test]

@@ -187,7 +187,7 @@ pub(crate) fn prompt(bytes: &[u8]) -> Outcome {
     let messages = fields.value::<Vec<Message>>("messages").map_err(|error| format!("{error:#}."))?;
     fields.value::<Value>("tools").map_err(|error| format!("{error:#}."))?;
     fields.remove(&["messages"]);
-    let answer = fields.object_with(&Map::new()).map_err(|error| format!("{error:#}."))?;
+    let answer = fields.object_with(&Map::new());
     outcome(serde_json::from_str::<IgnoredAny>(&answer))?;
     let messages = messages.unwrap_or_default();
     with("chat_template.jinja", PLAIN_TEMPLATE, |dir, _| {
