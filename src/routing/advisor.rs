@@ -9,11 +9,10 @@ use paceline_router::router::{ROUTER, log_odds, sigmoid};
 use paceline_router::{CostTable, Lossy, Online, Plan, Prediction, Router, RouterError};
 
 use super::files::{StateError, StateFile, TakenUp, open_router};
-use super::identity::{identities, written};
+use super::identity::{identities, identity_of, written};
 use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::drafters::DrafterChoice;
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -130,10 +129,7 @@ impl Advisor {
     ) -> Result<Option<Self>, OpenError> {
         let Some(router) = open_router(directory)? else { return Ok(None) };
         let hashes = identities(checkpoint, drafts)?;
-        let identity = |drafter: &str| {
-            let weights = DrafterChoice::weights_of(drafter);
-            hashes.iter().find(|(name, _)| *name == weights).map(|(_, hash)| hash.clone())
-        };
+        let identity = |drafter: &str| identity_of(&hashes, drafter);
         router.check(directory, &written(checkpoint.fingerprint()), &written(tokenizer.fingerprint()), identity)?;
         let described = router.description();
         let (width, layers) = (checkpoint.config().hidden_size, checkpoint.config().layers);

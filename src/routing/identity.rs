@@ -40,6 +40,12 @@ pub fn of_router(directory: &Path) -> String {
     files::read(&directory.join(ROUTER), MOST_BYTES).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
 }
 
+/// The hash of the weights that a drafter of this name drafts with, among [`identities`].
+pub fn identity_of(identities: &[(String, String)], drafter: &str) -> Option<String> {
+    let weights = DrafterChoice::weights_of(drafter);
+    identities.iter().find(|(name, _)| *name == weights).map(|(_, hash)| hash.clone())
+}
+
 /// The drafters of a target and of these directories that have weights of their own, with their hashes: `exit` stands for all exits.
 ///
 /// # Errors

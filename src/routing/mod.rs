@@ -9,6 +9,6 @@ pub mod surface;
 
 pub use advisor::{Advice, Advisor, ExpectedQuality, OpenError, Shown};
 pub use files::{StateError, open_router, read_state};
-pub use identity::identities;
+pub use identity::{identities, identity_of};
 pub use reader::{Reader, RequestHints, Watched};
 pub use surface::Surface;

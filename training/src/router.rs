@@ -11,7 +11,7 @@ use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
 use paceline::drafters::DrafterChoice;
 use paceline::files::{self, write_file, write_tensors};
-use paceline::routing::{identities, identity, open_router};
+use paceline::routing::{identities, identity, identity_of, open_router};
 use paceline::text::Tokenizer;
 use paceline_router::router::{LossyFacts, ROUTER};
 use paceline_router::{CostTable, Description, Group, Plan, PlanSet, Router, Shape};
@@ -62,9 +62,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let watched = watched(&checkpoint, &traced)?;
     let hashes = identities(&checkpoint, &models.drafts)?;
     let drafting = lessons.drafters.iter().map(|name| {
-        let weights = DrafterChoice::weights_of(name);
-        let identity =
-            hashes.iter().find(|(known, _)| *known == weights).map(|(_, hash)| hash.clone()).unwrap_or_default();
+        let identity = identity_of(&hashes, name).unwrap_or_default();
         let exit_depth = match name.parse() {
             Ok(DrafterChoice::Exit(depth)) => Some(depth),
             _ => None,
