@@ -26,7 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use folder::AtomicFolder;
-pub use lock::{LockError, LockKind, lock, lock_file_of};
+pub use lock::{LockError, LockKind, if_possible, lock, lock_file_of};
 pub use object::Object;
 pub use owned::{Fills, MARK, OwnError, may_replace, own_folder, write_tensors};
 pub use reading::{ReadError, map, open_plain, read, read_input, read_input_text, read_text};
@@ -204,18 +204,22 @@ pub fn where_it_leads(path: &Path) -> io::Result<PathBuf> {
     const MOST_LINKS: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.file_type().is_symlink() => {
-                // A relative link is relative to the folder that it is in.
-                let target = fs::read_link(&path)?;
-                path = path.parent().unwrap_or(Path::new("")).join(target);
-            }
-            Ok(_) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
-            Err(error) => return Err(error),
+        if !found(&path)?.is_some_and(|found| found.is_symlink()) {
+            return Ok(path);
         }
+        // A relative link is relative to the folder that it is in.
+        let target = fs::read_link(&path)?;
+        path = path.parent().unwrap_or(Path::new("")).join(target);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "its symbolic links lead in a circle"))
+}
+
+/// The thing at `path` itself, a link included; `None` if nothing is there.
+fn found(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// `path` with `ending` behind its last name.

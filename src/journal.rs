@@ -188,10 +188,7 @@ impl Journal {
         let patience = if in_vain.load(Ordering::Relaxed) { Duration::ZERO } else { self.patience };
         let taken = files::lock(&lock_file_of(&self.path), kind, patience);
         in_vain.store(matches!(taken, Err(LockError::Held)), Ordering::Relaxed);
-        match taken {
-            Err(LockError::Impossible(_)) => Ok(None),
-            taken => taken.map(Some),
-        }
+        files::if_possible(taken)
     }
 
     /// Replaces the journal by its newer half, and a line that says what has gone.

@@ -245,12 +245,11 @@ fn publish(out: &Path, goals: &[Goal], measured: &Measured<'_>) -> Result<String
         // Measuring took long: something else may have come there.
         must_be_free(&path)?;
         // A link stays, and what it leads to is written anew.
-        let removed = where_it_leads(&path).and_then(fs::remove_file);
-        if let Err(error) = removed.or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }) {
-            return Err(anyhow!("{} cannot be replaced: {error}; check its permissions.", path.display()).into());
+        match where_it_leads(&path).and_then(fs::remove_file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(anyhow!("{} cannot be replaced: {error}; check its permissions.", path.display()).into());
+            }
+            _ => {}
         }
     }
     let mut page = String::new();

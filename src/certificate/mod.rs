@@ -280,12 +280,7 @@ impl Certificate {
     /// # Errors
     /// When what is there cannot be read.
     pub fn may_replace(path: &Path) -> Result<bool, ReadError> {
-        match files::read(path, LARGEST) {
-            Ok(bytes) => Ok(bytes.is_empty() || begins_like_one(&bytes)),
-            Err(ReadError::Absent) => Ok(true),
-            Err(ReadError::TooLarge { .. } | ReadError::NotPlain(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        files::may_replace(path, LARGEST + 1, |bytes| bytes.len() as u64 <= LARGEST && begins_like_one(bytes))
     }
 
     /// Upper bound on the p-value of a plan that passes, so that all claims hold together.

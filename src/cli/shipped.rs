@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use paceline::checksum::Checksum;
 use paceline::command::Failure;
-use paceline::files::{AtomicFolder, LockError, LockKind, lock, read};
+use paceline::files::{AtomicFolder, LockKind, if_possible, lock, read};
 
 /// A model's name and files.
 type Model = (&'static str, &'static [(&'static str, &'static [u8])]);
@@ -110,11 +110,9 @@ fn place(folder: &Path, model: &Model) -> Result<PathBuf, Failure> {
 /// Writes a model's directory, unless another program has done so meanwhile.
 fn write(folder: &Path, path: &Path, model: &Model) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let _lock = match lock(&folder.join("in-use.lock"), LockKind::Alone, PATIENCE) {
-        Err(held @ LockError::Held) => return Err(io::Error::other(held)),
-        // Where there can be none, two programs write the same.
-        taken => taken.ok(),
-    };
+    // Where there can be no lock, two programs write the same.
+    let taken = lock(&folder.join("in-use.lock"), LockKind::Alone, PATIENCE);
+    let _lock = if_possible(taken).map_err(io::Error::other)?;
     if holds(path, model) {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Kind, LockError, LockKind, WriteError, folder_of, give_to_owner_of, lock, parts, sync_folder_of};
+use super::{Kind, LockKind, WriteError, folder_of, found, give_to_owner_of, if_possible, lock, parts, sync_folder_of};
 
 /// A folder that is being filled and not yet in its place; dropped before [`commit`](Self::commit), it leaves nothing.
 ///
@@ -102,11 +102,8 @@ impl AtomicFolder {
 /// locks.
 fn turn(path: &Path) -> io::Result<Option<File>> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    match lock::wait(File::open(folder_of(path))?, LockKind::Alone, PATIENCE) {
-        Ok(turn) => Ok(Some(turn)),
-        Err(held @ LockError::Held) => Err(io::Error::new(io::ErrorKind::WouldBlock, held)),
-        Err(LockError::Impossible(_)) => Ok(None),
-    }
+    let taken = lock::wait(File::open(folder_of(path))?, LockKind::Alone, PATIENCE);
+    if_possible(taken).map_err(|held| io::Error::new(io::ErrorKind::WouldBlock, held))
 }
 
 impl Drop for AtomicFolder {
@@ -120,14 +117,11 @@ impl Drop for AtomicFolder {
 fn is_there(path: &Path) -> io::Result<Option<Metadata>> {
     let in_the_way =
         |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what} of that name is in the way")));
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => in_the_way("a symbolic link"),
-        Ok(found) => match Kind::of(&found) {
-            Kind::Folder => Ok(Some(found)),
-            kind => in_the_way(&kind.to_string()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let Some(found) = found(path)? else { return Ok(None) };
+    match Kind::of(&found) {
+        _ if found.is_symlink() => in_the_way("a symbolic link"),
+        Kind::Folder => Ok(Some(found)),
+        kind => in_the_way(&kind.to_string()),
     }
 }
 

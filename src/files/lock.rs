@@ -50,6 +50,18 @@ pub fn lock(path: &Path, kind: LockKind, patience: Duration) -> Result<File, Loc
     wait(file.map_err(LockError::Impossible)?, kind, patience)
 }
 
+/// A lock that was taken, or `None` where there can be none: for those who work without one there, as what they write is
+/// whole nevertheless.
+///
+/// # Errors
+/// When another process has it.
+pub fn if_possible(taken: Result<File, LockError>) -> Result<Option<File>, LockError> {
+    match taken {
+        Err(LockError::Impossible(_)) => Ok(None),
+        taken => taken.map(Some),
+    }
+}
+
 /// Takes the lock of an open file or folder.
 pub(super) fn wait(file: File, kind: LockKind, patience: Duration) -> Result<File, LockError> {
     let started = Instant::now();

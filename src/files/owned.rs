@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Kind, ReadError, WriteError, open_plain, patient_options, write_file};
+use super::{Kind, ReadError, WriteError, found, open_plain, patient_options, write_file};
 use crate::visible::shown_path;
 
 /// The file that marks a folder.
@@ -57,11 +57,10 @@ pub fn own_folder(path: &Path, fills: Fills<'_>) -> Result<(), OwnError> {
     let system = |source| OwnError::System { path: path.to_owned(), source };
     fs::create_dir_all(path).map_err(system)?;
     let mark = path.join(MARK);
-    match fs::symlink_metadata(&mark).map(|found| Kind::of(&found)) {
-        Ok(Kind::Plain) => return Ok(()),
-        Ok(_) => return Err(OwnError::Foreign { path: path.to_owned(), name: MARK.into() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(system(error)),
+    match found(&mark).map_err(system)?.map(|found| Kind::of(&found)) {
+        Some(Kind::Plain) => return Ok(()),
+        Some(_) => return Err(OwnError::Foreign { path: path.to_owned(), name: MARK.into() }),
+        None => {}
     }
     if let Some(name) = foreign(path, fills).map_err(system)? {
         return Err(OwnError::Foreign { path: path.to_owned(), name });
@@ -92,19 +91,18 @@ fn foreign(folder: &Path, fills: Fills<'_>) -> io::Result<Option<PathBuf>> {
 }
 
 /// True if a file of ours may stand at `path`: nothing is there, an empty file is, or one whose beginning is known.
+/// `is_ours` sees its first `most` bytes.
 ///
 /// # Errors
 /// When what is there cannot be read.
-pub fn may_replace(path: &Path, is_ours: impl FnOnce(&[u8]) -> bool) -> Result<bool, ReadError> {
-    /// Bytes of a beginning: headers of weights and lines of tasks are shorter.
-    const BEGINNING: u64 = 1 << 20;
+pub fn may_replace(path: &Path, most: u64, is_ours: impl FnOnce(&[u8]) -> bool) -> Result<bool, ReadError> {
     let file = match open_plain(path) {
         Err(ReadError::Absent) => return Ok(true),
         Err(ReadError::NotPlain(_)) => return Ok(false),
         opened => opened?,
     };
     let mut beginning = Vec::new();
-    file.take(BEGINNING).read_to_end(&mut beginning)?;
+    file.take(most).read_to_end(&mut beginning)?;
     Ok(beginning.is_empty() || is_ours(&beginning))
 }
 
@@ -114,6 +112,8 @@ pub fn may_replace(path: &Path, is_ours: impl FnOnce(&[u8]) -> bool) -> Result<b
 /// # Errors
 /// When that fails, or another file is there; it is then as it was.
 pub fn write_tensors(path: &Path, key: &str, bytes: &[u8]) -> Result<(), WriteError> {
+    /// Bytes in which the key stands: the headers of our files are shorter.
+    const LONGEST_HEADER: u64 = 1 << 20;
     let refused = |reason: &str| WriteError {
         path: path.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidInput, reason.to_owned()),
@@ -122,7 +122,7 @@ pub fn write_tensors(path: &Path, key: &str, bytes: &[u8]) -> Result<(), WriteEr
         let header = beginning.get(8..).unwrap_or_default();
         header.starts_with(b"{") && header.windows(key.len()).any(|name| name == key.as_bytes())
     };
-    match may_replace(path, has_key) {
+    match may_replace(path, LONGEST_HEADER, has_key) {
         Ok(true) => write_file(path, bytes),
         Ok(false) => Err(refused("something else of that name is in the way")),
         Err(error) => Err(WriteError { path: path.to_owned(), source: error.into() }),

@@ -9,7 +9,9 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Kind, WriteError, give_to_owner_of, not_plain, parts, patient_options, sync_folder_of, where_it_leads};
+use super::{
+    Kind, WriteError, found, give_to_owner_of, not_plain, parts, patient_options, sync_folder_of, where_it_leads,
+};
 
 /// A file that is being written and not yet in its place; dropped before [`commit`](Self::commit), it leaves nothing.
 #[derive(Debug)]
@@ -80,11 +82,9 @@ impl AtomicFile {
 
 /// The plain file that will be replaced, if there is one.
 fn former(place: &Path) -> io::Result<Option<Metadata>> {
-    match fs::symlink_metadata(place) {
-        Ok(found) if found.is_file() => Ok(Some(found)),
-        Ok(found) => Err(not_plain(Kind::of(&found))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    match found(place)? {
+        Some(found) if !found.is_file() => Err(not_plain(Kind::of(&found))),
+        former => Ok(former),
     }
 }
 

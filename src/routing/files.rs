@@ -9,7 +9,7 @@ use paceline_router::online::MOST_BYTES;
 use paceline_router::router::{self, ROUTER};
 use paceline_router::{Online, OnlineError, Router, RouterError};
 
-use crate::files::{self, AtomicFile, LockError, LockKind, ReadError, WriteError, lock_file_of, where_it_leads};
+use crate::files::{self, AtomicFile, LockKind, ReadError, WriteError, lock_file_of, where_it_leads};
 use crate::visible::shown_path;
 
 /// Reads the router in a model directory; `None` if there is none.
@@ -132,12 +132,8 @@ impl StateFile {
     }
 
     fn lock(&self, patience: Duration) -> Result<Option<fs::File>, StateError> {
-        match files::lock(&lock_file_of(&self.path), LockKind::Alone, patience) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(LockError::Held) => Err(StateError::Locked { path: self.path.clone() }),
-            // Whoever cannot be locked out is not waited for: files are whole nevertheless.
-            Err(LockError::Impossible(_)) => Ok(None),
-        }
+        let taken = files::lock(&lock_file_of(&self.path), LockKind::Alone, patience);
+        files::if_possible(taken).map_err(|_| StateError::Locked { path: self.path.clone() })
     }
 
     /// Brings what was learned here to what the file holds by now, and gives both together. Waits so long for other programs that

@@ -118,6 +118,8 @@ pub fn committed_rows(split: Split) -> Option<usize> {
 
 /// Bytes of a file of tasks at most.
 const LARGEST: u64 = 1 << 30;
+/// Bytes of a line by which a file of tasks is known; tasks are shorter.
+const LONGEST_TASK: u64 = 1 << 20;
 
 /// Reads tasks from JSON lines; empty lines are passed over.
 ///
@@ -152,7 +154,7 @@ fn begins_with_a_task(beginning: &[u8]) -> bool {
 /// When it cannot be written.
 pub fn write_rows(path: &Path, rows: impl Iterator<Item = Task>) -> Result<(), RowsError> {
     let unwritable = |reason| RowsError::Unwritable { path: path.to_owned(), reason };
-    let is_free = may_replace(path, begins_with_a_task).map_err(|error| unwritable(error.into()))?;
+    let is_free = may_replace(path, LONGEST_TASK, begins_with_a_task).map_err(|error| unwritable(error.into()))?;
     if !is_free {
         return Err(RowsError::Foreign { path: path.to_owned() });
     }
