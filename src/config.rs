@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
+use paceline_kernels::{CacheFormat, FloatFormat, PAGE_POSITIONS, QuantizedFormat};
 use paceline_router::{Objective, Profile};
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ use crate::model::{DeviceName, LayerChoice, MatrixFormat, SkipPlan};
 use crate::routing::RequestHints;
 use crate::sampling::{SamplingConfig, SamplingError};
 use crate::speculation::DraftLength;
+
+/// Answers that may be made at once: as many as may wait besides.
+const MOST_PARALLEL: usize = 64;
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,11 @@ pub struct EngineConfig {
     pub draft_precision: Precision,
     /// The precision of keys and values in the caches of target and draft models. It defines the target like its own.
     pub kv_cache: CachePrecision,
+    /// Tokens whose keys and values are held at once, of all answers together; 0 for as many as there is memory for. An answer
+    /// that may need more is refused; where answers together do, the youngest waits and goes on later with the same tokens.
+    pub kv_pool: usize,
+    /// Answers that are made at once, at most, sharing steps; 0 takes 8. Others wait their turn.
+    pub parallel: usize,
     /// Lower precisions that the target is loaded in as well, to draft for itself (`self:int4`).
     #[serde(deserialize_with = "one_or_many")]
     pub self_draft: Vec<SelfDraft>,
@@ -89,7 +97,32 @@ impl EngineConfig {
     /// # Errors
     /// A sentence that names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.energy.validate().map_err(ConfigError::Setting)
+        self.energy.validate().map_err(ConfigError::Setting)?;
+        if self.parallel > MOST_PARALLEL {
+            return Err(ConfigError::Setting(format!(
+                "`parallel` is {}, and at most {MOST_PARALLEL} answers are made at once: write a smaller number, or 0 for the default.",
+                self.parallel
+            )));
+        }
+        if (1..2 * PAGE_POSITIONS).contains(&self.kv_pool) {
+            return Err(ConfigError::Setting(format!(
+                "`kv-pool` is {}, and an answer needs {} tokens at least: write a larger number, or 0 for as many as there is memory for.",
+                self.kv_pool,
+                2 * PAGE_POSITIONS
+            )));
+        }
+        Ok(())
+    }
+
+    /// Answers that are made at once, after resolving 0.
+    pub fn resolved_parallel(&self) -> usize {
+        if self.parallel == 0 { 8 } else { self.parallel }
+    }
+
+    /// Pages that a pool may have.
+    pub(crate) fn pool_pages(&self) -> usize {
+        // A page that is begun counts as a whole one.
+        if self.kv_pool == 0 { usize::MAX } else { self.kv_pool / PAGE_POSITIONS }
     }
 
     /// The number of threads after resolving 0.

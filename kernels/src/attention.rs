@@ -10,40 +10,63 @@
 use std::ops::Range;
 
 use crate::buffer::SharedOutput;
-use crate::cache::{CacheFormat, LayerCache};
+use crate::cache::{CacheFormat, LayerPages, PAGE_POSITIONS, Run};
 use crate::math::{exp, exp_one};
 use crate::simd::{LANES, Op, Simd};
 use crate::stored::{Stored, StoredF16, StoredF32};
 
-/// Positions in a block. Part of the definition of the result: changing it changes bits.
-const BLOCK: usize = 64;
+/// Positions in a block, a page. Part of the definition of the result: changing it changes bits.
+const BLOCK: usize = PAGE_POSITIONS;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Queries that are taken together.
 const TOGETHER: usize = 3;
 
-/// Attention whose sizes have been checked: q and out `[rows, heads, head_dim]`.
+/// Attention whose sizes have been checked: q and out `[rows, heads, head_dim]`, the runs' rows one after the other.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention<'a> {
     pub(crate) q: &'a [f32],
-    pub(crate) rows: usize,
     pub(crate) heads: usize,
-    pub(crate) cache: &'a LayerCache,
-    pub(crate) start: usize,
+    pub(crate) cache: &'a LayerPages,
+    pub(crate) runs: &'a [Run<'a>],
     pub(crate) window: Option<usize>,
     pub(crate) scale: f32,
 }
 
 impl Attention<'_> {
-    /// Rows of a unit: several where a head has keys and values of its own and all rows see the first position.
-    fn rows_together(&self) -> usize {
-        let all_see_the_first = self.window.is_none_or(|window| self.start + self.rows <= window);
+    /// Rows of a run's unit: several where a head has keys and values of its own and all rows see the first position.
+    fn rows_together(&self, run: &Run<'_>) -> usize {
+        let all_see_the_first = self.window.is_none_or(|window| run.start + run.rows <= window);
         if self.heads == self.cache.kv_heads() && all_see_the_first { TOGETHER } else { 1 }
+    }
+
+    /// Units of one kv head in a run.
+    fn units_of(&self, run: &Run<'_>) -> usize {
+        run.rows.div_ceil(self.rows_together(run))
+    }
+
+    /// Units of one kv head.
+    fn units_of_head(&self) -> usize {
+        self.runs.iter().map(|run| self.units_of(run)).sum()
     }
 
     /// Units of the job.
     pub(crate) fn units(&self) -> usize {
-        self.rows.div_ceil(self.rows_together()) * self.cache.kv_heads()
+        self.units_of_head() * self.cache.kv_heads()
+    }
+
+    /// The run of a kv head's unit, with the number of its first row and the unit's number in it.
+    fn run_of(&self, mut unit: usize) -> (&Run<'_>, usize, usize) {
+        let mut first_row = 0;
+        for run in self.runs {
+            let units = self.units_of(run);
+            if unit < units {
+                return (run, first_row, unit);
+            }
+            unit -= units;
+            first_row += run.rows;
+        }
+        unreachable!("a unit belongs to a run")
     }
 }
 
@@ -69,35 +92,36 @@ impl Op for Units<'_> {
 impl Units<'_> {
     #[inline(always)]
     fn look<S: Simd, W: Stored>(&self, s: S) {
-        let Attention { q, rows, heads, cache, start, window, scale } = self.job;
+        let Attention { q, heads, cache, window, scale, .. } = self.job;
         let dim = cache.head_dim();
         let group = heads / cache.kv_heads();
-        let rows_together = self.job.rows_together();
-        let units_of_head = rows.div_ceil(rows_together);
+        let units_of_head = self.job.units_of_head();
         // Sums of even and of odd positions, for the queries that are taken together.
         let padded = dim.next_multiple_of(LANES);
         let mut sums = vec![0.0; 2 * TOGETHER * padded];
         for unit in self.range.clone() {
-            let (kv_head, of_head) = (unit / units_of_head, unit % units_of_head);
-            let (keys, values) = cache.head(kv_head);
-            let unit_rows = of_head * rows_together..rows.min((of_head + 1) * rows_together);
-            let first = start + unit_rows.start;
+            let kv_head = unit / units_of_head;
+            let (run, run_row, of_run) = self.job.run_of(unit % units_of_head);
+            let rows_together = self.job.rows_together(run);
+            let unit_rows = of_run * rows_together..run.rows.min((of_run + 1) * rows_together);
+            let first = run.start + unit_rows.start;
             let visible = window.map_or(0, |window| (first + 1).saturating_sub(window))..first + 1;
             // One row with many heads, or one head with many rows.
             let (queries, stride) = if rows_together == 1 { (group, dim) } else { (unit_rows.len(), heads * dim) };
             let mut query = 0;
             while query < queries {
                 let count = if S::WIDE { (queries - query).min(TOGETHER) } else { 1 };
-                let at = (unit_rows.start * heads + kv_head * group) * dim + query * stride;
+                let at = ((run_row + unit_rows.start) * heads + kv_head * group) * dim + query * stride;
                 let rows_apart = usize::from(rows_together > 1);
                 let look = Look {
-                    keys,
-                    values,
+                    cache,
+                    run,
+                    kv_head,
                     dim,
                     visible: visible.start..visible.end + query * rows_apart,
                     rows_apart,
                     scale,
-                    is_first: query == 0 && (of_head == 0 || unit == self.range.start),
+                    is_first: query == 0 && (of_run == 0 || unit == self.range.start),
                 };
                 let (q, out) = (Strided { values: &q[at..], stride }, Place { out: self.out, at, stride });
                 match count {
@@ -125,10 +149,20 @@ struct Place<'a> {
     stride: usize,
 }
 
-/// Keys and values, as [`LayerCache`] holds them, that queries taken together look at.
-struct Look<'a> {
+/// A block of keys and values, as [`LayerPages`] holds them.
+#[derive(Clone, Copy)]
+struct Block<'a> {
     keys: &'a [u8],
     values: &'a [u8],
+    /// Its first position.
+    start: usize,
+}
+
+/// What queries taken together look at.
+struct Look<'a> {
+    cache: &'a LayerPages,
+    run: &'a Run<'a>,
+    kv_head: usize,
     dim: usize,
     /// Positions that the first of the queries sees.
     visible: Range<usize>,
@@ -156,14 +190,15 @@ impl Look<'_> {
         let mut total = [0.0_f32; HEADS];
         let mut first = self.visible.start;
         while first < end {
-            let block = first / BLOCK * BLOCK;
-            let positions = first..(block + BLOCK).min(end);
+            let (keys, values) = self.cache.head(self.run.page(first), self.kv_head);
+            let block = Block { keys, values, start: first / BLOCK * BLOCK };
+            let positions = first..(block.start + BLOCK).min(end);
             let mut weights = [[f32::NEG_INFINITY; BLOCK]; HEADS];
             self.scores::<S, W, HEADS>(s, q, positions.clone(), block, &mut weights);
             let mut decay = [0.0; HEADS];
             for h in 0..HEADS {
                 // Whole groups past the last visible position weigh nothing, and add nothing to any bit.
-                let weights = &mut weights[h][..(positions.end - block).next_multiple_of(LANES)];
+                let weights = &mut weights[h][..(positions.end - block.start).next_multiple_of(LANES)];
                 let (block_greatest, block_total) = soften(s, weights, greatest[h]);
                 decay[h] = exp_one(s, greatest[h] - block_greatest);
                 greatest[h] = block_greatest;
@@ -189,13 +224,14 @@ impl Look<'_> {
         s: S,
         q: Strided<'_>,
         positions: Range<usize>,
-        block: usize,
+        block: Block<'_>,
         weights: &mut [[f32; BLOCK]; HEADS],
     ) {
-        let mut group = positions.start / LANES;
-        while group * LANES < positions.end {
+        let mut group = (positions.start - block.start) / LANES;
+        let groups = (positions.end - block.start).div_ceil(LANES);
+        while group < groups {
             // As many groups at once as there are, so that several chains of additions hide the latency of one.
-            group += match positions.end.div_ceil(LANES) - group {
+            group += match groups - group {
                 1 => self.group_scores::<S, W, HEADS, 1>(s, q, group, &positions, block, weights),
                 2 | 3 => self.group_scores::<S, W, HEADS, 2>(s, q, group, &positions, block, weights),
                 _ => self.group_scores::<S, W, HEADS, 4>(s, q, group, &positions, block, weights),
@@ -213,14 +249,14 @@ impl Look<'_> {
         q: Strided<'_>,
         group: usize,
         positions: &Range<usize>,
-        block: usize,
+        block: Block<'_>,
         weights: &mut [[f32; BLOCK]; HEADS],
     ) -> usize {
         let (dim, bytes) = (self.dim, self.dim * LANES * W::BYTES);
-        let keys = &self.keys[group * bytes..(group + GROUPS) * bytes];
+        let keys = &block.keys[group * bytes..(group + GROUPS) * bytes];
         if self.is_first {
             // The values that these scores will weigh come meanwhile.
-            let values = self.values.as_ptr().wrapping_add(group * bytes);
+            let values = block.values.as_ptr().wrapping_add(group * bytes);
             (0..GROUPS * bytes).step_by(LINE).for_each(|at| s.prefetch(values.wrapping_add(at)));
         }
         let mut sums = [[s.splat(0.0); GROUPS]; HEADS];
@@ -238,7 +274,7 @@ impl Look<'_> {
             }
         }
         for g in 0..GROUPS {
-            let first = (group + g) * LANES;
+            let first = block.start + (group + g) * LANES;
             for h in 0..HEADS {
                 let visible = positions.start.max(first)..positions.end.min(first + LANES).min(self.end(h));
                 if visible.is_empty() {
@@ -246,7 +282,7 @@ impl Look<'_> {
                 }
                 let mut scores = [0.0; LANES];
                 s.store(s.mul(sums[h][g], s.splat(self.scale)), &mut scores);
-                let to = &mut weights[h][visible.start - block..visible.end - block];
+                let to = &mut weights[h][visible.start - block.start..visible.end - block.start];
                 to.copy_from_slice(&scores[visible.start - first..visible.end - first]);
             }
         }
@@ -263,7 +299,7 @@ impl Look<'_> {
         weights: &[[f32; BLOCK]; HEADS],
         decay: [f32; HEADS],
         positions: Range<usize>,
-        block: usize,
+        block: Block<'_>,
         sums: &mut [f32],
         padded: usize,
     ) {
@@ -297,7 +333,7 @@ impl Look<'_> {
         weights: &[[f32; BLOCK]; HEADS],
         decay: [f32; HEADS],
         positions: Range<usize>,
-        block: usize,
+        block: Block<'_>,
         sums: &mut [f32],
         padded: usize,
         d: usize,
@@ -346,13 +382,13 @@ impl Look<'_> {
         s: S,
         weights: &[[f32; BLOCK]; HEADS],
         position: usize,
-        block: usize,
+        block: Block<'_>,
         sums: &mut [[S::V; WIDTH]; HEADS],
         d: usize,
         last: usize,
     ) {
-        let at = (position * self.dim + d) * W::BYTES;
-        let value = &self.values[at..][..((WIDTH - 1) * LANES + last) * W::BYTES];
+        let at = ((position - block.start) * self.dim + d) * W::BYTES;
+        let value = &block.values[at..][..((WIDTH - 1) * LANES + last) * W::BYTES];
         let mut vectors = [s.splat(0.0); WIDTH];
         if last == LANES {
             for v in 0..WIDTH {
@@ -369,7 +405,7 @@ impl Look<'_> {
             if !SEEN_BY_ALL && position >= self.end(h) {
                 continue; // 0 times what is no number would be none
             }
-            let weight = s.splat(weights[h][(position - block) % BLOCK]);
+            let weight = s.splat(weights[h][(position - block.start) % BLOCK]);
             for v in 0..WIDTH {
                 sums[h][v] = s.fma(weight, vectors[v], sums[h][v]);
             }

@@ -55,16 +55,58 @@ impl AlignedBuffer {
         &mut self.values[self.start..self.start + self.len]
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        let values = self.as_slice();
-        // SAFETY: the slice's memory, all of it initialized, seen as bytes for as long as it is borrowed.
-        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-    }
-
     pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
         let values = self.as_mut_slice();
-        // SAFETY: as above, borrowed alone; any bytes are valid values.
+        // SAFETY: the slice's memory, all of it initialized, borrowed alone and seen as bytes; any bytes are valid values.
         unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+    }
+}
+
+/// Zeroed memory that threads fill together, each its own part: it is reached through its first byte's address alone.
+pub(crate) struct SharedMemory {
+    first: *mut u8,
+    bytes: usize,
+    /// Frees it.
+    _owner: AlignedBuffer,
+}
+
+// SAFETY: it owns plain bytes; `slice_mut` obliges threads to take different ones.
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMemory {}
+
+impl SharedMemory {
+    /// So many bytes, rounded up to whole f32 values.
+    pub(crate) fn try_new(bytes: usize) -> Result<Self, OutOfMemory> {
+        let mut owner = AlignedBuffer::try_new(bytes.div_ceil(size_of::<f32>()))?;
+        Ok(Self { first: owner.as_mut_bytes().as_mut_ptr(), bytes, _owner: owner })
+    }
+
+    /// # Panics
+    /// Where the range is not inside.
+    #[inline(always)]
+    pub(crate) fn slice(&self, start: usize, len: usize) -> &[u8] {
+        self.check(start, len);
+        // SAFETY: inside of memory that lives as long as `self`; who holds a slice to write to sees to it that nobody reads it.
+        unsafe { std::slice::from_raw_parts(self.first.add(start), len) }
+    }
+
+    /// # Safety
+    /// While the slice lives, no other slice with one of its bytes may be asked for.
+    ///
+    /// # Panics
+    /// Where the range is not inside.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // that is what the safety condition is for
+    pub(crate) unsafe fn slice_mut(&self, start: usize, len: usize) -> &mut [u8] {
+        self.check(start, len);
+        // SAFETY: inside of memory that lives as long as `self`, and the caller sees to it that no two overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
+    }
+
+    #[inline(always)]
+    fn check(&self, start: usize, len: usize) {
+        assert!(start <= self.bytes && len <= self.bytes - start, "a part reaches past the memory's end");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::allocator::OutOfMemory;
-use crate::buffer::{AlignedBuffer, SharedOutput};
+use crate::buffer::{SharedMemory, SharedOutput};
 use crate::isa::Isa;
 use crate::simd::{LANES, Op, Simd};
 use crate::stored::{Store, StoredF16, StoredF32};
@@ -39,114 +39,107 @@ impl fmt::Display for CacheFormat {
     }
 }
 
+/// Positions of a page. Attention goes through a text in blocks of as many, counted from position 0, which is part of its
+/// definition: which pages a text lies in changes no bit of it.
+pub const PAGE_POSITIONS: usize = 64;
+
 /// Positions whose keys lie together, so that as many lanes hold their scores and no sum across lanes is needed.
 const TOGETHER: usize = 16;
 
-/// Keys and values of one layer. Values are `[kv_head][capacity][head_dim]`, one head's positions one after the other;
-/// keys are `[kv_head][capacity / 16][head_dim][16]`, the capacity rounded up.
-pub struct LayerCache {
-    keys: AlignedBuffer,
-    values: AlignedBuffer,
+/// Keys and values of one layer, of any number of texts, in pages of [`PAGE_POSITIONS`] positions each. Which page holds what
+/// is the caller's to know: a text is a list of pages ([`Run::pages`]), and texts may share some.
+///
+/// A page is `[kv_head][keys, values]`, with keys as `[4][head_dim][16]` and values as `[64][head_dim]`.
+pub struct LayerPages {
+    pages: Vec<SharedMemory>,
     format: CacheFormat,
     kv_heads: usize,
     head_dim: usize,
-    capacity: usize,
-    len: usize,
 }
 
-impl LayerCache {
-    /// An empty cache for `capacity` positions. Memory is taken as positions are written.
+/// Rows of a step that are consecutive positions of one text.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The pages that hold the text, from position 0 on.
+    pub pages: &'a [u32],
+    /// The position of the first row.
+    pub start: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+impl Run<'_> {
+    /// The page of a position.
+    #[inline(always)]
+    pub(crate) fn page(&self, position: usize) -> usize {
+        self.pages[position / PAGE_POSITIONS] as usize
+    }
+}
+
+impl LayerPages {
+    /// A layer without pages.
     ///
     /// # Panics
-    /// Where the sizes are 0 (capacity may be), their product overflows, or there is no memory for it.
+    /// Where a size is 0, or a page's size overflows.
     #[must_use]
-    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: CacheFormat) -> Self {
-        Self::try_new(kv_heads, head_dim, capacity, format).expect("memory for a cache")
+    pub fn new(kv_heads: usize, head_dim: usize, format: CacheFormat) -> Self {
+        assert!(kv_heads > 0 && head_dim > 0, "a cache needs heads and dimensions");
+        let sizes = [kv_heads, head_dim, PAGE_POSITIONS, format.bytes()];
+        let bytes = sizes.iter().try_fold(2_usize, |product, &size| product.checked_mul(size));
+        assert!(bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()), "a page's size overflows");
+        Self { pages: Vec::new(), format, kv_heads, head_dim }
     }
 
-    /// As [`LayerCache::new`], where memory may be short.
+    /// Sees to it that there are `pages` pages or more. Memory is taken as positions are written.
     ///
     /// # Errors
-    /// The bytes that cannot be had.
-    ///
-    /// # Panics
-    /// Where the sizes are 0 (capacity may be), or their product overflows.
-    pub fn try_new(
-        kv_heads: usize,
-        head_dim: usize,
-        capacity: usize,
-        format: CacheFormat,
-    ) -> Result<Self, OutOfMemory> {
-        assert!(kv_heads > 0 && head_dim > 0, "a cache needs heads and dimensions");
-        let floats = |positions: usize| {
-            let sizes = [head_dim, positions, format.bytes()];
-            let bytes = sizes.iter().try_fold(kv_heads, |product, &size| product.checked_mul(size));
-            bytes.expect("a cache's size overflows").div_ceil(size_of::<f32>())
-        };
-        let rounded_up = capacity.checked_next_multiple_of(TOGETHER).expect("a cache's size overflows");
-        Ok(Self {
-            keys: AlignedBuffer::try_new(floats(rounded_up))?,
-            values: AlignedBuffer::try_new(floats(capacity))?,
-            format,
-            kv_heads,
-            head_dim,
-            capacity,
-            len: 0,
-        })
+    /// The bytes that cannot be had; what there was stays.
+    pub fn grow(&mut self, pages: usize) -> Result<(), OutOfMemory> {
+        while self.pages.len() < pages {
+            self.pages.push(SharedMemory::try_new(self.page_bytes())?);
+        }
+        Ok(())
     }
 
-    /// Appends `rows` positions; `keys` and `values` are `[rows, kv_heads, head_dim]`.
+    /// Gives back the memory of all pages but the first `pages`.
+    pub fn truncate(&mut self, pages: usize) {
+        self.pages.truncate(pages);
+    }
+
+    /// Copies a page over another.
     ///
     /// # Panics
-    /// Where a length does not fit, or the positions exceed the capacity.
-    pub fn append(&mut self, keys: &[f32], values: &[f32], rows: usize) {
+    /// Where there is no such page.
+    pub fn copy(&mut self, from: u32, to: u32) {
+        if from != to {
+            let bytes = self.page_bytes();
+            // SAFETY: borrowed alone, and another page than the one that is read.
+            let to = unsafe { self.pages[to as usize].slice_mut(0, bytes) };
+            to.copy_from_slice(self.pages[from as usize].slice(0, bytes));
+        }
+    }
+
+    /// Appends rows; `keys` and `values` are `[rows, kv_heads, head_dim]`, the runs' rows one after the other.
+    ///
+    /// # Panics
+    /// Where a length does not fit, or a run reaches past its pages.
+    pub fn append(&mut self, keys: &[f32], values: &[f32], runs: &[Run<'_>]) {
         let width = self.kv_heads * self.head_dim;
+        let rows: usize = runs.iter().map(|run| run.rows).sum();
         assert_eq!(keys.len(), rows * width, "keys are [rows, kv_heads, head_dim]");
         assert_eq!(values.len(), rows * width, "values are [rows, kv_heads, head_dim]");
         let mut keys = keys.to_vec();
         let keys = SharedOutput::new(&mut keys);
-        let room = self.extend(rows);
-        for head in 0..room.kv_heads {
+        let room = self.room(runs);
+        for head in 0..room.cache.kv_heads {
             // SAFETY: each head once, on one thread.
             Isa::best().enter(unsafe { room.append(head, &keys, values) });
         }
     }
 
-    /// Room for `rows` more positions, which are held from now on: every head must be appended.
-    ///
-    /// # Panics
-    /// Where the positions exceed the capacity.
-    pub(crate) fn extend(&mut self, rows: usize) -> Room<'_> {
-        assert!(rows <= self.capacity - self.len, "{rows} more than {} of {} positions", self.len, self.capacity);
-        let start = self.len;
-        self.len += rows;
-        let Self { format, kv_heads, head_dim, capacity, .. } = *self;
-        let keys = SharedOutput::new(self.keys.as_mut_bytes());
-        let values = SharedOutput::new(self.values.as_mut_bytes());
-        Room { keys, values, format, kv_heads, head_dim, capacity, start }
-    }
-
-    /// Forgets all positions from `len` on, in constant time; does nothing if there are none.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    /// Positions held.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True if it holds no position.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Positions there is room for.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.capacity
+    /// Room for the rows of these runs, which threads fill head by head.
+    pub(crate) fn room<'a>(&'a mut self, runs: &'a [Run<'a>]) -> Room<'a> {
+        Room { cache: self, runs }
     }
 
     /// Storage format of keys and values.
@@ -167,32 +160,31 @@ impl LayerCache {
         self.head_dim
     }
 
-    /// Bytes of the positions held, keys and values together.
+    /// Bytes of a page.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        2 * self.len * self.kv_heads * self.head_dim * self.format.bytes()
+    pub fn page_bytes(&self) -> usize {
+        self.kv_heads * self.head_bytes()
     }
 
-    /// The keys of a head as they are stored, `[len / 16][head_dim][16]` with the length rounded up, and its values,
-    /// `[len, head_dim]`. What the last sixteen keys hold beyond the length may be anything.
-    pub(crate) fn head(&self, head: usize) -> (&[u8], &[u8]) {
-        let bytes = self.head_dim * self.format.bytes();
-        let of_head = |capacity: usize, len: usize| head * capacity * bytes..(head * capacity + len) * bytes;
-        let keys = of_head(self.capacity.next_multiple_of(TOGETHER), self.len.next_multiple_of(TOGETHER));
-        (&self.keys.as_bytes()[keys], &self.values.as_bytes()[of_head(self.capacity, self.len)])
+    /// Bytes of a head in a page, keys and values.
+    #[inline(always)]
+    fn head_bytes(&self) -> usize {
+        2 * PAGE_POSITIONS * self.head_dim * self.format.bytes()
+    }
+
+    /// The keys of a head in a page as they are stored, `[4][head_dim][16]`, and its values, `[64, head_dim]`. What they hold at
+    /// positions that were not written may be anything.
+    #[inline(always)]
+    pub(crate) fn head(&self, page: usize, head: usize) -> (&[u8], &[u8]) {
+        let bytes = self.head_bytes();
+        self.pages[page].slice(head * bytes, bytes).split_at(bytes / 2)
     }
 }
 
-/// New positions of a cache, which threads fill head by head.
+/// Positions of a cache that are about to be written.
 pub(crate) struct Room<'a> {
-    keys: SharedOutput<'a, u8>,
-    values: SharedOutput<'a, u8>,
-    format: CacheFormat,
-    kv_heads: usize,
-    head_dim: usize,
-    capacity: usize,
-    /// The first of the positions.
-    start: usize,
+    cache: &'a LayerPages,
+    runs: &'a [Run<'a>],
 }
 
 impl Room<'_> {
@@ -206,26 +198,15 @@ impl Room<'_> {
         keys: &'a SharedOutput<'a>,
         values: &'a [f32],
     ) -> AppendHead<'a> {
-        let bytes = self.head_dim * self.format.bytes();
-        let of_keys = self.capacity.next_multiple_of(TOGETHER) * bytes;
-        // SAFETY: heads do not overlap, and each is taken once.
-        let cached_keys = unsafe { self.keys.slice(head * of_keys, of_keys) };
-        // SAFETY: as above.
-        let cached_values = unsafe { self.values.slice(head * self.capacity * bytes, self.capacity * bytes) };
-        let Self { format, kv_heads, head_dim, start, .. } = *self;
-        AppendHead { cached_keys, cached_values, format, kv_heads, head_dim, start, head, keys, values }
+        AppendHead { cache: self.cache, runs: self.runs, head, keys, values }
     }
 }
 
 /// Appends a head's keys and values.
 pub(crate) struct AppendHead<'a> {
-    /// All that the cache holds of the head.
-    cached_keys: &'a mut [u8],
-    cached_values: &'a mut [u8],
-    format: CacheFormat,
-    kv_heads: usize,
-    head_dim: usize,
-    start: usize,
+    /// Borrowed alone, but for this head's part, which is ours.
+    cache: &'a LayerPages,
+    runs: &'a [Run<'a>],
     head: usize,
     /// Of all heads, of which no other thread may change this one meanwhile.
     keys: &'a SharedOutput<'a>,
@@ -237,7 +218,7 @@ impl Op for AppendHead<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.format {
+        match self.cache.format {
             CacheFormat::F32 => self.append::<S, StoredF32, 4>(s),
             CacheFormat::F16 => self.append::<S, StoredF16, 2>(s),
         }
@@ -247,25 +228,36 @@ impl Op for AppendHead<'_> {
 impl AppendHead<'_> {
     #[inline(always)]
     fn append<S: Simd, W: Store<BYTES>, const BYTES: usize>(self, s: S) {
-        let (dim, width) = (self.head_dim, self.kv_heads * self.head_dim);
-        let cached_keys = self.cached_keys.as_chunks_mut::<BYTES>().0;
-        let cached_values = self.cached_values.as_chunks_mut::<BYTES>().0;
-        for (row, values) in self.values.chunks_exact(width).enumerate() {
-            let (position, of_head) = (self.start + row, self.head * dim..(self.head + 1) * dim);
-            // SAFETY: this head is ours, as the field says.
-            let keys = unsafe { self.keys.slice(row * width + of_head.start, dim) };
-            let cached = &mut cached_values[position * dim..(position + 1) * dim];
-            for (to, values) in cached.chunks_mut(LANES).zip(values[of_head].chunks(LANES)) {
-                let stored = W::narrow(s, load(s, values));
-                to.copy_from_slice(&stored[..to.len()]);
+        let mut row = 0;
+        for run in self.runs {
+            for position in run.start..run.start + run.rows {
+                self.append_row::<S, W, BYTES>(s, row, run.page(position), position % PAGE_POSITIONS);
+                row += 1;
             }
-            let (group, lane) = (position / TOGETHER, position % TOGETHER);
-            let cached = &mut cached_keys[group * TOGETHER * dim..(group + 1) * TOGETHER * dim];
-            for (to, keys) in cached.chunks_mut(TOGETHER * LANES).zip(keys.chunks(LANES)) {
-                let stored = W::narrow(s, load(s, keys));
-                for (to, stored) in to.chunks_exact_mut(TOGETHER).zip(stored) {
-                    to[lane] = stored;
-                }
+        }
+    }
+
+    /// Writes a row to a place in a page.
+    #[inline(always)]
+    fn append_row<S: Simd, W: Store<BYTES>, const BYTES: usize>(&self, s: S, row: usize, page: usize, place: usize) {
+        let (dim, bytes) = (self.cache.head_dim, self.cache.head_bytes());
+        let of_head = (row * self.cache.kv_heads + self.head) * dim;
+        // SAFETY: this head is ours, as the field says.
+        let keys = unsafe { self.keys.slice(of_head, dim) };
+        // SAFETY: this head of the cache is ours, as the field says.
+        let cached = unsafe { self.cache.pages[page].slice_mut(self.head * bytes, bytes) };
+        let (cached_keys, cached_values) = cached.as_chunks_mut::<BYTES>().0.split_at_mut(PAGE_POSITIONS * dim);
+        let cached = &mut cached_values[place * dim..(place + 1) * dim];
+        for (to, values) in cached.chunks_mut(LANES).zip(self.values[of_head..of_head + dim].chunks(LANES)) {
+            let stored = W::narrow(s, load(s, values));
+            to.copy_from_slice(&stored[..to.len()]);
+        }
+        let (group, lane) = (place / TOGETHER, place % TOGETHER);
+        let cached = &mut cached_keys[group * TOGETHER * dim..(group + 1) * TOGETHER * dim];
+        for (to, keys) in cached.chunks_mut(TOGETHER * LANES).zip(keys.chunks(LANES)) {
+            let stored = W::narrow(s, load(s, keys));
+            for (to, stored) in to.chunks_exact_mut(TOGETHER).zip(stored) {
+                to[lane] = stored;
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::caches::largest_cache;
 use crate::distance::Distance;
 use crate::elementwise::{AddRmsNorm, GatedSilu, HeadTransform, Heads, RmsNorm};
 use crate::isa::Isa;
-use crate::{InstructionSet, LayerCache, ThreadPool};
+use crate::{InstructionSet, LayerPages, Run, ThreadPool};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
@@ -192,21 +192,22 @@ impl Kernels {
         });
     }
 
-    /// Prepares `rows` positions for attention: transforms the heads of q `[rows, heads, head_dim]` and k `[rows,
-    /// kv_heads, head_dim]` in place, then appends k and v to the cache.
+    /// Prepares rows for attention: transforms the heads of q `[rows, heads, head_dim]` and k `[rows, kv_heads, head_dim]` in
+    /// place, then appends k and v to the cache where the runs say, whose rows are one after the other.
     ///
     /// # Panics
-    /// Where `head_dim` is odd, a slice does not have its shape's length, or the cache has no room.
+    /// Where `head_dim` is odd, a slice does not have its shape's length, or a run reaches past its pages.
     pub fn append_rotated(
         &self,
         q: &mut [f32],
         k: &mut [f32],
         v: &[f32],
-        rows: usize,
+        runs: &[Run<'_>],
         transform: HeadTransform<'_>,
-        cache: &mut LayerCache,
+        cache: &mut LayerPages,
     ) {
         let (dim, half) = (cache.head_dim(), cache.head_dim() / 2);
+        let rows = rows_of(runs);
         assert!(dim.is_multiple_of(2), "a head is two halves");
         assert_eq!(k.len(), rows * cache.kv_heads() * dim, "k is [rows, kv_heads, head_dim]");
         assert_eq!(transform.cos.len(), rows * half, "cos is [rows, head_dim / 2]");
@@ -221,7 +222,7 @@ impl Kernels {
         assert!(heads.is_multiple_of(kv_heads), "query heads share kv heads evenly");
         assert_eq!(v.len(), k.len(), "v is [rows, kv_heads, head_dim]");
         let work = 4 * (q.len() + 2 * k.len());
-        let room = cache.extend(rows);
+        let room = cache.room(runs);
         let (shared_q, shared_k) = (SharedOutput::new(q), SharedOutput::new(k));
         // By heads: then a thread transforms what it computed before, and looks at what it appends.
         self.split(kv_heads, 1, work, &|range| {
@@ -253,39 +254,42 @@ impl Kernels {
         });
     }
 
-    /// Softmax attention over a layer's cache: q and out `[rows, heads, head_dim]`.
+    /// Softmax attention over a layer's cache: q and out `[rows, heads, head_dim]`, the runs' rows one after the other.
     ///
-    /// Row r stands at position `start + r` and sees the positions up to its own, the last `window` of them
-    /// where there is a window. Query head h looks at kv head `h / (heads / kv_heads)`. Scores are `scale *
-    /// q.k`. What the cache holds at other positions has no influence.
+    /// A row sees the positions of its own text up to its own, the last `window` of them where there is a window. Query head h
+    /// looks at kv head `h / (heads / kv_heads)`. Scores are `scale * q.k`. What the cache holds at other positions has no
+    /// influence.
     ///
     /// # Panics
-    /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window
-    /// is 0, or the cache does not hold the rows' own positions yet.
+    /// Where a slice does not have its shape's length, `heads` is not a multiple of the cache's, the window is 0, or a run
+    /// reaches past its pages.
     #[allow(clippy::too_many_arguments)] // the operation has this many
     pub fn attention(
         &self,
         q: &[f32],
-        rows: usize,
         heads: usize,
-        cache: &LayerCache,
-        start: usize,
+        runs: &[Run<'_>],
+        cache: &LayerPages,
         window: Option<usize>,
         scale: f32,
         out: &mut [f32],
     ) {
         let (kv_heads, dim) = (cache.kv_heads(), cache.head_dim());
         assert!(heads.is_multiple_of(kv_heads), "query heads share kv heads evenly");
-        assert_eq!(q.len(), rows * heads * dim, "q is [rows, heads, head_dim]");
+        assert_eq!(q.len(), rows_of(runs) * heads * dim, "q is [rows, heads, head_dim]");
         assert_eq!(out.len(), q.len(), "out has the shape of q");
         assert!(window != Some(0), "a window holds at least the row's own position");
-        assert!(start + rows <= cache.len(), "the rows' positions have been appended before");
         let out = SharedOutput::new(out);
-        let job = Attention { q, rows, heads, cache, start, window, scale };
-        let seen = window.map_or(start + rows, |window| window.min(start + rows));
-        let work = rows * (heads + kv_heads) * dim * seen / 2;
+        let job = Attention { q, heads, cache, runs, window, scale };
+        let seen = |run: &Run<'_>| window.map_or(run.start + run.rows, |window| window.min(run.start + run.rows));
+        let work = runs.iter().map(|run| run.rows * seen(run)).sum::<usize>() * (heads + kv_heads) * dim / 2;
         self.split(job.units(), 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
     }
+}
+
+/// The rows of all runs.
+fn rows_of(runs: &[Run<'_>]) -> usize {
+    runs.iter().map(|run| run.rows).sum()
 }
 
 /// The width of a norm.

@@ -58,7 +58,7 @@ pub use activations::Input;
 pub use allocator::{OutOfMemory, SystemAllocator, keep_freed_memory, may_fail};
 pub use arena::{PlainMemory, WeightArena};
 pub use bus_error::explain_bus_errors;
-pub use cache::{CacheFormat, LayerCache};
+pub use cache::{CacheFormat, LayerPages, PAGE_POSITIONS, Run};
 pub use elementwise::{HeadNorms, HeadTransform};
 pub use ending::before_exit;
 #[cfg(unix)]

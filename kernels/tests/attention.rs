@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{all_kernels, bits, reference, values};
+use common::{Cache, all_kernels, bits, reference, values};
 use half::f16;
-use paceline_kernels::{CacheFormat, HeadTransform, Kernels, LayerCache};
+use paceline_kernels::{CacheFormat, HeadTransform, Kernels, LayerPages, PAGE_POSITIONS, Run};
 use proptest::prelude::*;
 
 /// One layer's queries, keys and values for a text.
@@ -42,21 +42,22 @@ impl Text {
         1.0 / (self.dim as f32).sqrt()
     }
 
-    fn cache(&self) -> LayerCache {
-        LayerCache::new(self.kv_heads, self.dim, self.len + 3, self.format)
+    fn cache(&self) -> Cache {
+        Cache::new(self.kv_heads, self.dim, self.len + 3, self.format)
     }
 
-    fn append(&self, cache: &mut LayerCache, rows: usize) {
-        let (at, width) = (cache.len(), self.kv_heads * self.dim);
+    fn append(&self, cache: &mut Cache, rows: usize) {
+        let (at, width) = (cache.len, self.kv_heads * self.dim);
         let range = at * width..(at + rows) * width;
         cache.append(&self.keys[range.clone()], &self.values[range], rows);
     }
 
-    fn attend(&self, kernels: &Kernels, cache: &LayerCache, start: usize, rows: usize) -> Vec<f32> {
+    fn attend(&self, kernels: &Kernels, cache: &Cache, start: usize, rows: usize) -> Vec<f32> {
         let width = self.heads * self.dim;
         let mut out = vec![f32::NAN; rows * width];
         let q = &self.q[start * width..(start + rows) * width];
-        kernels.attention(q, rows, self.heads, cache, start, self.window, self.scale(), &mut out);
+        let runs = [cache.rows_at(start, rows)];
+        kernels.attention(q, self.heads, &runs, &cache.layer, self.window, self.scale(), &mut out);
         out
     }
 
@@ -71,8 +72,8 @@ impl Text {
         let mut cache = self.cache();
         let mut out = Vec::new();
         let mut chunks = chunks.iter().cycle();
-        while cache.len() < self.len {
-            let start = cache.len();
+        while cache.len < self.len {
+            let start = cache.len;
             let rows = (*chunks.next().expect("a cycle has no end")).min(self.len - start);
             self.append(&mut cache, rows);
             out.extend(self.attend(kernels, &cache, start, rows));
@@ -173,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_cache_equals_a_fresh_one(text in texts(), cut in 0.0..1.0_f64) {
+    fn what_was_overwritten_equals_what_is_fresh(text in texts(), cut in 0.0..1.0_f64) {
         let kernels = Kernels::new(2).expect("threads start");
         let keep = (text.len as f64 * cut) as usize;
         let mut cache = text.cache();
@@ -181,8 +182,7 @@ proptest! {
         // A draft that is thrown away, of garbage.
         let garbage = vec![f32::NAN; 3 * text.kv_heads * text.dim];
         cache.append(&garbage, &garbage, 3);
-        cache.truncate(keep);
-        prop_assert_eq!(cache.len(), keep);
+        cache.len = keep;
         text.append(&mut cache, text.len - keep);
         let found = text.attend(&kernels, &cache, keep, text.len - keep);
         let whole = text.whole(&kernels);
@@ -215,30 +215,105 @@ fn very_different_scores_neither_overflow_nor_vanish() {
     }
 }
 
+/// A few texts of one layer.
+fn companies() -> impl Strategy<Value = Vec<Text>> {
+    (texts(), proptest::collection::vec((any::<u64>(), 1..200_usize), 1..5)).prop_map(|(first, others)| {
+        let Text { heads, kv_heads, dim, window, format, .. } = first;
+        let other = |(seed, len)| Text { format, ..Text::new(seed, len, heads / kv_heads, kv_heads, dim, window) };
+        std::iter::once(first).chain(others.into_iter().map(other)).collect()
+    })
+}
+
+/// Takes a text's rows from `start` on into a batch.
+fn gather(batch: &mut [Vec<f32>; 3], text: &Text, start: usize) {
+    let (width, kv_width) = (text.heads * text.dim, text.kv_heads * text.dim);
+    batch[0].extend(&text.q[start * width..]);
+    batch[1].extend(&text.keys[start * kv_width..]);
+    batch[2].extend(&text.values[start * kv_width..]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Several texts in one call, in pages that lie among each other's, the first rows of each read before by itself.
+    #[test]
+    fn company_changes_no_bit(texts in companies(), cut in 0.0..1.0_f64) {
+        let Text { heads, kv_heads, dim, window, format, .. } = texts[0];
+        for kernels in all_kernels() {
+            let mut layer = LayerPages::new(kv_heads, dim, format);
+            let pages = |text: usize, len: usize| -> Vec<u32> {
+                (0..len.div_ceil(PAGE_POSITIONS)).map(|page| (page * texts.len() + text) as u32).collect()
+            };
+            let tables: Vec<Vec<u32>> = texts.iter().enumerate().map(|(index, text)| pages(index, text.len)).collect();
+            layer.grow(4 * texts.len()).expect("there is memory");
+            let (mut batch, mut runs, mut expected) = ([vec![], vec![], vec![]], Vec::new(), Vec::new());
+            for (text, pages) in texts.iter().zip(&tables) {
+                let start = (text.len as f64 * cut) as usize;
+                let first = Run { pages, start: 0, rows: start };
+                let kv = start * kv_heads * dim;
+                layer.append(&text.keys[..kv], &text.values[..kv], &[first]);
+                runs.push(Run { start, rows: text.len - start, ..first });
+                gather(&mut batch, text, start);
+                expected.extend(&text.whole(&reference())[start * heads * dim..]);
+            }
+            let [q, keys, values] = batch;
+            layer.append(&keys, &values, &runs);
+            let mut out = vec![f32::NAN; q.len()];
+            kernels.attention(&q, heads, &runs, &layer, window, texts[0].scale(), &mut out);
+            prop_assert_eq!(bits(&out), bits(&expected), "{:?}", kernels);
+        }
+    }
+
+    /// Two texts with the same beginning, whose whole pages they share and whose last one is copied.
+    #[test]
+    fn a_shared_beginning_changes_no_bit(text in texts(), other in any::<u64>(), cut in 0.0..1.0_f64) {
+        let kernels = Kernels::new(2).expect("threads start");
+        let (width, shared) = (text.kv_heads * text.dim, (text.len as f64 * cut) as usize);
+        let mut fork = Text::new(other, text.len, text.heads / text.kv_heads, text.kv_heads, text.dim, text.window);
+        fork.format = text.format;
+        fork.q[..shared * text.heads * text.dim].copy_from_slice(&text.q[..shared * text.heads * text.dim]);
+        fork.keys[..shared * width].copy_from_slice(&text.keys[..shared * width]);
+        fork.values[..shared * width].copy_from_slice(&text.values[..shared * width]);
+        let mut cache = text.cache();
+        text.append(&mut cache, shared);
+        // What follows the shared beginning is in pages of the fork's own.
+        let (whole, count) = (shared / PAGE_POSITIONS, cache.pages.len() as u32);
+        let mut pages = cache.pages.clone();
+        pages[whole..].iter_mut().for_each(|page| *page -= 1);
+        if whole < count as usize {
+            cache.layer.copy(cache.pages[whole], pages[whole]);
+        }
+        text.append(&mut cache, text.len - shared);
+        let run = Run { pages: &pages, start: shared, rows: text.len - shared };
+        cache.layer.append(&fork.keys[shared * width..], &fork.values[shared * width..], &[run]);
+        for (text, pages) in [(&text, &cache.pages), (&fork, &pages)] {
+            let mut out = vec![f32::NAN; text.q.len()];
+            let runs = [Run { pages, start: 0, rows: text.len }];
+            kernels.attention(&text.q, text.heads, &runs, &cache.layer, text.window, text.scale(), &mut out);
+            prop_assert_eq!(bits(&out), bits(&text.whole(&reference())));
+        }
+    }
+}
+
 #[test]
-fn a_cache_counts_what_it_holds() {
+fn a_layer_says_what_its_pages_are() {
     for (format, bytes) in [(CacheFormat::F32, 4), (CacheFormat::F16, 2)] {
-        let mut cache = LayerCache::new(2, 3, 4, format);
-        assert!(cache.is_empty());
-        cache.append(&[0.0; 18], &[0.0; 18], 3);
-        assert_eq!((cache.len(), cache.capacity(), cache.kv_heads(), cache.head_dim()), (3, 4, 2, 3));
-        assert_eq!((cache.format(), cache.bytes()), (format, 2 * 3 * 2 * 3 * bytes));
-        cache.truncate(9);
-        assert_eq!(cache.len(), 3);
-        cache.truncate(0);
-        assert!(cache.is_empty());
+        let layer = LayerPages::new(2, 3, format);
+        assert_eq!((layer.kv_heads(), layer.head_dim(), layer.format()), (2, 3, format));
+        assert_eq!(layer.page_bytes(), 2 * 2 * 3 * 64 * bytes);
     }
 }
 
 /// With one visible position the output is that position's value: what a cache gives back, filled by these kernels. `values`
 /// are an even number.
 fn read_back(kernels: &Kernels, format: CacheFormat, values: &[f32]) -> Vec<f32> {
-    let mut cache = LayerCache::new(1, values.len(), 1, format);
+    let mut cache = Cache::new(1, values.len(), 1, format);
     let (mut q, mut keys, mut out) = (vec![0.0; values.len()], vec![0.0; values.len()], vec![f32::NAN; values.len()]);
     let (cos, sin) = (vec![1.0; values.len() / 2], vec![0.0; values.len() / 2]);
     let transform = HeadTransform { norms: None, cos: &cos, sin: &sin };
-    kernels.append_rotated(&mut q, &mut keys, values, 1, transform, &mut cache);
-    reference().attention(&q, 1, 1, &cache, 0, None, 1.0, &mut out);
+    let runs = [Run { pages: &cache.pages, start: 0, rows: 1 }];
+    kernels.append_rotated(&mut q, &mut keys, values, &runs, transform, &mut cache.layer);
+    reference().attention(&q, 1, &runs, &cache.layer, None, 1.0, &mut out);
     out
 }
 
@@ -293,10 +368,11 @@ fn appended_keys_and_values_are_the_rotated_and_the_given_ones() {
                     let kv = part.start * kv_heads * dim..part.end * kv_heads * dim;
                     let q = &mut q[part.start * heads * dim..part.end * heads * dim];
                     let mut keys = text.keys[kv.clone()].to_vec();
-                    kernels.append_rotated(q, &mut keys, &text.values[kv], part.len(), transform, &mut cache);
+                    let runs = [Run { pages: &cache.pages, start: part.start, rows: part.len() }];
+                    kernels.append_rotated(q, &mut keys, &text.values[kv], &runs, transform, &mut cache.layer);
                 }
                 let mut out = vec![f32::NAN; q.len()];
-                kernels.attention(&q, rows, heads, &cache, 0, None, text.scale(), &mut out);
+                kernels.attention(&q, heads, &[cache.rows_at(0, rows)], &cache.layer, None, text.scale(), &mut out);
                 assert_eq!(bits(&out), expected, "{kernels:?}, cut at {cut}, {format}");
             }
         }
@@ -304,9 +380,9 @@ fn appended_keys_and_values_are_the_rotated_and_the_given_ones() {
 }
 
 #[test]
-#[should_panic(expected = "2 more than 3 of 4 positions")]
-fn a_full_cache_refuses_more() {
-    let mut cache = LayerCache::new(1, 1, 4, CacheFormat::F32);
-    cache.append(&[0.0; 3], &[0.0; 3], 3);
+#[should_panic(expected = "index out of bounds")]
+fn a_run_past_its_pages_is_refused() {
+    let mut cache = Cache::new(1, 1, 64, CacheFormat::F32);
+    cache.append(&[0.0; 63], &[0.0; 63], 63);
     cache.append(&[0.0; 2], &[0.0; 2], 2);
 }

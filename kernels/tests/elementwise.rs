@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{all_kernels, bits, reference, values};
-use paceline_kernels::{CacheFormat, HeadNorms, HeadTransform, Kernels, LayerCache};
+use common::{Cache, all_kernels, bits, reference, values};
+use paceline_kernels::{CacheFormat, HeadNorms, HeadTransform, Kernels, Run};
 use proptest::prelude::*;
 
 fn norm(kernels: &Kernels, x: &[f32], weight: &[f32]) -> Vec<f32> {
@@ -49,10 +49,9 @@ impl Heads {
             cos: &self.cos[rows(self.dim / 2)],
             sin: &self.sin[rows(self.dim / 2)],
         };
-        let mut cache = LayerCache::new(self.kv_heads, self.dim, range.len(), CacheFormat::F32);
-        let v = k.clone();
-        kernels.append_rotated(&mut q, &mut k, &v, range.len(), transform, &mut cache);
-        assert_eq!(cache.len(), range.len());
+        let mut cache = Cache::new(self.kv_heads, self.dim, range.len(), CacheFormat::F32);
+        let (v, runs) = (k.clone(), [Run { pages: &cache.pages, start: 0, rows: range.len() }]);
+        kernels.append_rotated(&mut q, &mut k, &v, &runs, transform, &mut cache.layer);
         (q, k)
     }
 }

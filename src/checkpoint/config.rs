@@ -159,6 +159,12 @@ impl ModelConfig {
         }
     }
 
+    /// The widest of the layers' windows; `None` if a layer sees all.
+    pub fn widest_window(&self) -> Option<usize> {
+        let windows: Option<Vec<usize>> = (0..self.layers).map(|layer| self.window(layer)).collect();
+        windows?.into_iter().max()
+    }
+
     fn from_keys(keys: Keys<'_>) -> Result<Self, CheckpointError> {
         let family = family(&keys)?;
         key_table::check(&keys, family, "")?;

@@ -73,6 +73,15 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Model", value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_cache: Option<String>,
+    /// Tokens whose keys and values are held at once, of all answers together; 0 for as many as there is memory for [default: 0]
+    #[arg(long, help_heading = "Model", value_name = "TOKENS", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_pool: Option<usize>,
+    /// Answers of `--prompts` that are made at once, sharing steps; the tokens are the same, and answers come in the order of
+    /// the prompts [default: 1]
+    #[arg(long, help_heading = "Prompt", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel: Option<usize>,
     /// The prompt; without it and `--prompts`, standard input is the prompt, or a conversation starts on a terminal
     #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "prompts", allow_hyphen_values = true)]
     #[serde(skip)]

@@ -1,5 +1,6 @@
 //! `paceline generate`: answers one prompt, a file of prompts, or a conversation on the terminal.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         engine.self_draft.extend(needed_precisions(&engine));
     }
     let asked = Asked::of(flags, chat)?;
+    // Twice as many as are made at once: when one is done, the next has its prompt here already.
+    let ahead = if engine.parallel > 1 { 2 * engine.parallel } else { 1 };
     let engine = load(&engine)?;
     if let (Quality::Bounded, Some(floor), false) = (generation.quality, generation.quality_floor, names_limit) {
         // Who names no limit gets the one that was calibrated.
@@ -49,7 +52,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
             Err(problem.unwrap_or(Error::NoChatTemplate).into())
         }
         Asked::Terminal(terminal) => converse(&engine, &generation, flags.json, terminal, &keeping).map(|()| true),
-        Asked::Prompts(tasks) => answer_all(&engine, &generation, tasks, flags.json),
+        Asked::Prompts(tasks) => answer_all(&engine, &generation, tasks, ahead, flags.json),
     };
     // Writes what was learned.
     drop(engine);
@@ -93,51 +96,80 @@ fn load(config: &EngineConfig) -> Result<CommandEngine, Error> {
     Ok(engine.into())
 }
 
-/// Answers prompts one after the other, until a signal comes; whether all of them could be answered.
+/// Answers prompts in their order, of which so many are asked for at once, until a signal comes; whether all of them could be
+/// answered.
 fn answer_all(
     engine: &Engine,
     generation: &GenerationConfig,
     tasks: Vec<Task>,
+    ahead: usize,
     json: bool,
 ) -> Result<bool, anyhow::Error> {
-    let (mut answered, total) = (true, tasks.len());
-    for (index, task) in tasks.into_iter().enumerate() {
+    let total = tasks.len();
+    let (mut answered, mut left, mut tasks) = (true, total, tasks.into_iter());
+    let mut begun: VecDeque<Begun> = VecDeque::new();
+    loop {
+        while begun.len() < ahead && received().is_none() {
+            let Some(task) = tasks.next() else { break };
+            begun.push_back(Begun::new(engine, generation, task));
+        }
+        let Some(next) = begun.pop_front() else { break };
+        answered &= next.end(engine, json)?;
+        left -= 1;
         if received().is_some() {
-            note(&format!("{} of {total} prompts were not answered.", total - index));
             break;
         }
-        answered &= run(engine, generation, task, json)?;
+    }
+    if left > 0 {
+        note(&format!("{left} of {total} prompts were not answered."));
     }
     Ok(answered)
 }
 
-/// Answers one prompt; whether it could be answered. A prompt that cannot is told on standard error, and
-/// leaves its error in its place.
-fn run(engine: &Engine, generation: &GenerationConfig, task: Task, json: bool) -> Result<bool, anyhow::Error> {
-    let Task { prompt, settings, warnings, fields, place } = task;
-    let mut config = generation.clone();
-    settings.lay_over(&mut config);
-    let answer = prompt.and_then(|prompt| match answer(engine, prompt, &config, !json) {
-        Ok(answer) => Ok(answer),
-        Err(AnswerError::Output(error)) => Err(error.into()),
-        Err(AnswerError::Engine(error)) => Err(error.into()),
-    });
-    let error = match answer {
-        Ok(mut answer) => {
-            answer.report.warnings.extend(warnings);
-            finish(engine, &config, &answer, fields, json, place.as_deref())?;
-            return Ok(true);
-        }
-        Err(error) if error.is::<OutputFailed>() => return Err(error),
-        Err(error) => error,
-    };
-    let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
-    if json {
-        let error = Map::from_iter([("error".to_owned(), sentence.clone().into())]);
-        print_json(&fields.object_with(&error))?;
+/// A prompt whose answer was asked for.
+struct Begun {
+    config: GenerationConfig,
+    generation: Result<Generation, anyhow::Error>,
+    warnings: Vec<String>,
+    fields: Fields,
+    place: Option<String>,
+}
+
+impl Begun {
+    fn new(engine: &Engine, generation: &GenerationConfig, task: Task) -> Self {
+        let Task { prompt, settings, warnings, fields, place } = task;
+        let mut config = generation.clone();
+        settings.lay_over(&mut config);
+        let generation = prompt.and_then(|prompt| Ok(engine.generate(prompt, &config)?));
+        Self { config, generation, warnings, fields, place }
     }
-    note(&sentence);
-    Ok(false)
+
+    /// Waits for the answer; whether there is one. A prompt that cannot be answered is told on standard error, and leaves its error
+    /// in its place.
+    fn end(self, engine: &Engine, json: bool) -> Result<bool, anyhow::Error> {
+        let Self { config, generation, warnings, fields, place } = self;
+        let answer = generation.and_then(|generation| match follow(generation, &config, !json) {
+            Ok(answer) => Ok(answer),
+            Err(AnswerError::Output(error)) => Err(error.into()),
+            Err(AnswerError::Engine(error)) => Err(error.into()),
+        });
+        let error = match answer {
+            Ok(mut answer) => {
+                answer.report.warnings.extend(warnings);
+                finish(engine, &config, &answer, fields, json, place.as_deref())?;
+                return Ok(true);
+            }
+            Err(error) if error.is::<OutputFailed>() => return Err(error),
+            Err(error) => error,
+        };
+        let sentence = place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"));
+        if json {
+            let error = Map::from_iter([("error".to_owned(), sentence.clone().into())]);
+            print_json(&fields.object_with(&error))?;
+        }
+        note(&sentence);
+        Ok(false)
+    }
 }
 
 /// Ends an answer: with its object, or with a line break and what a person wants to know. `place` is where its prompt stands, if
@@ -176,8 +208,12 @@ pub(super) fn answer(
     config: &GenerationConfig,
     stream: bool,
 ) -> Result<Answer, AnswerError> {
+    follow(engine.generate(prompt, config).map_err(AnswerError::Engine)?, config, stream)
+}
+
+/// Follows an answer to its end, as [`answer`].
+fn follow(mut generation: Generation, config: &GenerationConfig, stream: bool) -> Result<Answer, AnswerError> {
     let mut progress = Progress::new();
-    let mut generation = engine.generate(prompt, config).map_err(AnswerError::Engine)?;
     let _on_signal = ended_by_signals(&generation);
     let (mut begun, mut tokens) = (false, 0);
     while let Some(event) = generation.next() {

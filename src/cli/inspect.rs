@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
 use paceline::command::output::{print_json, print_line};
-use paceline::model::{KvCache, weight_bytes};
+use paceline::model::{KvPool, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::visible;
 use paceline::{CachePrecision, Precision};
@@ -103,7 +103,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         cache_bytes_per_token: [CachePrecision::F32, CachePrecision::F16]
             .map(CachePrecision::format)
             .into_iter()
-            .map(|format| (format.to_string(), Value::from(KvCache::bytes_per_token(config, format))))
+            .map(|format| (format.to_string(), Value::from(KvPool::bytes_per_token(config, format))))
             .collect(),
         tokenizer,
         tokenizer_problem,

@@ -7,9 +7,9 @@ use paceline_kernels::QuantizedFormat;
 use super::exit::ExitDrafter;
 use super::lookup::LookupDrafter;
 use super::model::ModelDrafter;
-use super::view::ViewDrafter;
+use super::self_draft::SelfDrafter;
 use super::{Drafter, DrafterChoice};
-use crate::model::{Decoder, DraftView, Sequence, SkipPlan};
+use crate::model::{Decoder, SelfDraft, Sequence, SkipPlan};
 
 /// Guessed cost that a further row adds to a step of the target, in plain steps.
 pub const ROW_GUESS: f64 = 0.25;
@@ -134,10 +134,10 @@ impl Catalog {
                 Box::new(ModelDrafter::new(Arc::clone(decoder), positions))
             }
             (DrafterChoice::SelfQuantized(_), Some(decoder)) => {
-                Box::new(ViewDrafter::new(DraftView::new(Arc::clone(decoder), None)))
+                Box::new(SelfDrafter::new(SelfDraft::new(Arc::clone(decoder), None)))
             }
             (DrafterChoice::Skip(plan), _) => {
-                Box::new(ViewDrafter::new(DraftView::new(Arc::clone(&self.target), Some(plan.clone()))))
+                Box::new(SelfDrafter::new(SelfDraft::new(Arc::clone(&self.target), Some(plan.clone()))))
             }
             (DrafterChoice::Exit(depth), _) => {
                 let head = self.target.exits().find(|head| head.depth == *depth);

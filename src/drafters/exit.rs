@@ -4,7 +4,7 @@
 //! output matrix. The lower layers' work is not lost: verification starts from the hidden states it left in the
 //! target's sequence.
 
-use super::{DraftRequest, Drafter};
+use super::{Ask, DraftRequest, Drafter};
 use crate::sampling::SamplingError;
 
 /// Drafts with the lowest `depth` layers of the target.
@@ -24,13 +24,14 @@ impl ExitDrafter {
 }
 
 impl Drafter for ExitDrafter {
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        let mut token = request.last();
-        while request.wants_another() {
-            let Some(mut logits) = request.target.draft_early(token, self.depth) else { break };
-            logits.iter_mut().for_each(|logit| *logit /= self.temperature);
-            token = request.propose(&logits)?;
-        }
-        Ok(())
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+        let token = match logits {
+            None => request.last(),
+            Some(logits) => {
+                let logits: Vec<f32> = logits.iter().map(|logit| logit / self.temperature).collect();
+                request.propose(&logits)?
+            }
+        };
+        Ok(if request.wants_another() { Ask::Exit { depth: self.depth, token } } else { Ask::Nothing })
     }
 }

@@ -1,33 +1,34 @@
 //! Drafters: what may come next, guessed cheaply.
 //!
-//! A drafter is asked for as many tokens as a judge wants ([`DraftJudge`]) and answers with those or fewer. It cannot change
-//! what comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. A new
-//! drafter is one new file with an implementation of [`Drafter`], a name in [`DrafterChoice`] and a line in
-//! [`catalog`].
+//! A drafter is asked for as many tokens as a stop rule wants ([`StopRule`]) and answers with those or fewer. It cannot change
+//! what comes out: the verifier alone decides ([`crate::speculation`]); a drafter only decides how soon. What it wants computed
+//! it says ([`Ask`]), so that drafters of several answers share steps. A new drafter is one new file with an implementation of
+//! [`Drafter`], a name in [`DrafterChoice`] and a line in [`catalog`].
 
 pub mod catalog;
 pub mod choice;
 pub mod exit;
 pub mod lookup;
 pub mod model;
+pub mod self_draft;
 pub mod skip_search;
-pub mod view;
 
-use burn::tensor::Tensor;
+use std::sync::Arc;
 
 pub use choice::{ChoiceError, DrafterChoice};
 
-use crate::model::{DraftAccess, Sequence};
+use crate::model::{Decoder, SelfDraft};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Guesses the next tokens of one answer. Made anew for every answer.
-pub trait Drafter {
-    /// Drafts with [`DraftRequest::push`] or [`DraftRequest::propose`] until no further token is wanted or it knows
-    /// none.
+pub trait Drafter: Send {
+    /// Goes on with a draft: drafts with [`DraftRequest::push`] or [`DraftRequest::propose`], and says what has to be computed
+    /// before it can go on. A draft begins without logits; later calls bring those of the last token that was asked about
+    /// (none, if they were not wanted). Drafters that want nothing computed are called once.
     ///
     /// # Errors
     /// If its own logits cannot be sampled.
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError>;
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError>;
 
     /// Tokens that it has to run before it can draft after a text of `known` tokens. A planner weighs that
     /// against what drafting may still gain.
@@ -35,10 +36,44 @@ pub trait Drafter {
         let _ = known;
         0
     }
+
+    /// Forgets what was computed for it, as its memory was given to another answer.
+    fn forget(&mut self) {}
+}
+
+/// Work that a drafter needs done before it goes on. Where there is no room for it, the draft ends.
+pub enum Ask {
+    /// None: the draft is over.
+    Nothing,
+    /// A token through the target's lowest layers, behind those that went there before, and the exit's logits.
+    Exit {
+        /// Number of layers.
+        depth: usize,
+        /// The token.
+        token: u32,
+    },
+    /// A token through a self-draft, behind those that went there before, and its logits.
+    SelfDraft {
+        /// Which one.
+        way: Arc<SelfDraft>,
+        /// The token.
+        token: u32,
+    },
+    /// Tokens through a draft model, whose sequence is cut to the first `keep` tokens before.
+    Model {
+        /// Which one.
+        decoder: Arc<Decoder>,
+        /// Tokens that stay.
+        keep: usize,
+        /// Tokens to run, at least one.
+        tokens: Vec<u32>,
+        /// True if the logits after the last of them are wanted.
+        wants_logits: bool,
+    },
 }
 
 /// Decides how far a draft goes.
-pub trait DraftJudge {
+pub trait StopRule: Send {
     /// True if a further token is worth drafting.
     fn wants_another(&self) -> bool;
 
@@ -65,21 +100,25 @@ impl Draft {
     }
 }
 
-/// A drafter's view of an answer, and the place for its draft.
-pub struct DraftRequest<'a> {
-    /// The target's sequence, for drafters that run ahead of it. What they leave there is used by verification if
-    /// it fits, and forgotten otherwise.
-    pub target: DraftAccess<'a>,
-    /// The target's last hidden states (before the final norm), `[rows, hidden]`, one row for each token
-    /// accepted by the last step and standing before the newest token; `None` before the first step.
-    pub hidden: Option<&'a Tensor<2>>,
-    /// Returns true if the answer is no longer wanted. Drafters with long work ask between its parts.
-    pub cancelled: &'a dyn Fn() -> bool,
-    sampler: &'a mut Sampler,
-    text: DraftText<'a>,
-    judge: &'a mut dyn DraftJudge,
+/// A draft in the making: the rule by which it stops, and what there is of it.
+pub struct DraftInProgress {
+    rule: Box<dyn StopRule>,
     draft: Draft,
     ended: bool,
+}
+
+impl DraftInProgress {
+    /// An empty draft.
+    pub fn new(rule: Box<dyn StopRule>) -> Self {
+        Self { rule, draft: Draft::default(), ended: false }
+    }
+}
+
+/// A drafter's view of an answer, and the place for its draft.
+pub struct DraftRequest<'a> {
+    progress: &'a mut DraftInProgress,
+    sampler: &'a mut Sampler,
+    text: DraftText<'a>,
 }
 
 /// The text that a draft continues.
@@ -91,26 +130,20 @@ pub struct DraftText<'a> {
     pub prompt: usize,
     /// Tokens that end the answer: nothing is drafted behind them.
     pub stop_tokens: &'a [u32],
+    /// Tokens of the target's vocabulary.
+    pub vocabulary: usize,
 }
 
 impl<'a> DraftRequest<'a> {
-    /// Asks for as many tokens behind the text as the judge wants.
-    pub fn new(
-        target: &'a mut Sequence,
-        hidden: Option<&'a Tensor<2>>,
-        sampler: &'a mut Sampler,
-        cancelled: &'a dyn Fn() -> bool,
-        text: DraftText<'a>,
-        judge: &'a mut dyn DraftJudge,
-    ) -> Self {
-        let (target, draft) = (DraftAccess::to(target), Draft::default());
-        Self { target, hidden, cancelled, sampler, text, judge, draft, ended: false }
+    /// Goes on with a draft behind a text.
+    pub fn new(progress: &'a mut DraftInProgress, sampler: &'a mut Sampler, text: DraftText<'a>) -> Self {
+        Self { progress, sampler, text }
     }
 
     /// Prompt and answer so far, without the draft.
     pub fn accepted(&self) -> &[u32] {
         let history = self.history();
-        &history[..history.len() - self.draft.log_odds.len()]
+        &history[..history.len() - self.progress.draft.log_odds.len()]
     }
 
     /// Prompt, answer so far and draft.
@@ -125,7 +158,7 @@ impl<'a> DraftRequest<'a> {
 
     /// True if a further token is wanted.
     pub fn wants_another(&self) -> bool {
-        !self.ended && self.judge.wants_another()
+        !self.progress.ended && self.progress.rule.wants_another()
     }
 
     /// Drafts a token with what the drafter believes of it: the log-odds, in nats, that it is right. What that is worth is
@@ -134,13 +167,14 @@ impl<'a> DraftRequest<'a> {
         if !self.wants_another() {
             return;
         }
-        if self.judge.takes(log_odds) {
+        let DraftInProgress { rule, draft, ended } = &mut *self.progress;
+        if rule.takes(log_odds) {
             self.text.history.push(token);
-            self.draft.log_odds.push(log_odds);
-            self.ended = self.text.stop_tokens.contains(&token);
+            draft.log_odds.push(log_odds);
+            *ended = self.text.stop_tokens.contains(&token);
         } else {
-            self.draft.declined = Some(log_odds);
-            self.ended = true;
+            draft.declined = Some(log_odds);
+            *ended = true;
         }
     }
 
@@ -154,15 +188,17 @@ impl<'a> DraftRequest<'a> {
     /// If the logits are not numbers.
     pub fn propose(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
         let index = (self.history().len() - self.text.prompt) as u64;
-        let known = logits.len().min(self.target.decoder().config().vocab_size);
+        let known = logits.len().min(self.text.vocabulary);
         let (token, lead) = self.sampler.pick_with_lead(&logits[..known], self.text.history, index)?;
         self.push(token, lead);
         Ok(token)
     }
 
-    /// Ends the request: the draft, removed from the history.
+    /// Ends the draft and removes it from the history.
     pub fn take(self) -> Draft {
         let accepted = self.accepted().len();
-        Draft { tokens: self.text.history.split_off(accepted), ..self.draft }
+        let draft = std::mem::take(&mut self.progress.draft);
+        self.progress.ended = true;
+        Draft { tokens: self.text.history.split_off(accepted), ..draft }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{DraftRequest, Drafter};
-use crate::model::{Decoder, Sequence};
+use super::{Ask, DraftRequest, Drafter};
+use crate::model::Decoder;
 use crate::sampling::SamplingError;
 
 /// Tokens caught up with at a time: bounds how long a cancelled request keeps running.
@@ -15,76 +15,69 @@ const CATCH_UP_CHUNK: usize = 256;
 /// Drafts with another decoder.
 pub struct ModelDrafter {
     decoder: Arc<Decoder>,
-    /// Tokens that its sequence has room for.
+    /// Tokens that its sequence may have.
     positions: usize,
-    /// Made when it first drafts: of several drafters most are never asked in an answer.
-    sequence: Option<Sequence>,
-    /// The tokens its cache holds.
+    /// The tokens that its sequence holds.
     cached: Vec<u32>,
     /// Number of them that are known to be in the history for good.
-    settled: usize,
+    committed: usize,
 }
 
 impl ModelDrafter {
-    /// A drafter that runs a sequence of its own through `decoder`, with room for so many positions. Where it is full, the drafter
+    /// A drafter that runs a sequence of its own through `decoder`, of so many positions at most. Where it is full, the drafter
     /// falls silent.
     pub fn new(decoder: Arc<Decoder>, positions: usize) -> Self {
-        Self { decoder, positions, sequence: None, cached: Vec::new(), settled: 0 }
+        Self { decoder, positions, cached: Vec::new(), committed: 0 }
     }
 
-    /// Rolls back what the target refused and runs all of the history but its newest token.
-    fn catch_up(&mut self, history: &[u32], cancelled: &dyn Fn() -> bool) -> bool {
-        let sequence = match &mut self.sequence {
-            Some(sequence) => sequence,
-            // Where there is no memory for its cache the answer does without drafts.
-            empty => match Sequence::try_new(Arc::clone(&self.decoder), self.positions) {
-                Ok(sequence) => empty.insert(sequence),
-                Err(_) => return false,
-            },
-        };
-        let known = &history[..history.len() - 1];
-        let agreed = self.cached[self.settled..].iter().zip(&known[self.settled..]).take_while(|(a, b)| a == b).count();
-        self.settled += agreed;
-        self.cached.truncate(self.settled);
-        sequence.truncate(self.settled);
-        let missing = &known[self.settled..];
-        // All but a few go through without logits; the few share the pass that makes the first draft's logits.
-        let ahead = missing.len().saturating_sub(CATCH_UP_CHUNK);
-        let done = sequence.prefill(&missing[..ahead], CATCH_UP_CHUNK, |_| !cancelled());
-        self.cached.extend_from_slice(&missing[..done]);
-        done == ahead && !cancelled()
+    /// True if there is nothing that it can draft: a draft model with a shorter context than the target falls silent when it is
+    /// full, and one that knows fewer ids once the target has used another.
+    fn is_silent(&self, accepted: &[u32]) -> bool {
+        let vocabulary = self.decoder.config().vocab_size;
+        let unknown = |&token: &u32| token as usize >= vocabulary;
+        accepted.len() >= self.positions || accepted[self.committed..].iter().any(unknown)
+    }
+
+    /// Rolls back what the target refused.
+    fn roll_back(&mut self, accepted: &[u32]) {
+        let known = &accepted[..accepted.len() - 1];
+        let pairs = self.cached[self.committed..].iter().zip(&known[self.committed..]);
+        self.committed += pairs.take_while(|(a, b)| a == b).count();
+        self.cached.truncate(self.committed);
+    }
+
+    /// Runs what its sequence lacks: all but the last part without logits.
+    fn run(&mut self, request: &DraftRequest<'_>) -> Ask {
+        let (keep, missing) = (self.cached.len(), &request.history()[self.cached.len()..]);
+        let tokens = missing[..missing.len().min(CATCH_UP_CHUNK)].to_vec();
+        let wants_logits = tokens.len() == missing.len();
+        self.cached.extend_from_slice(&tokens);
+        Ask::Model { decoder: Arc::clone(&self.decoder), keep, tokens, wants_logits }
     }
 }
 
 impl Drafter for ModelDrafter {
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        // A draft model with a shorter context than the target falls silent when it is full.
-        let room = self.positions.saturating_sub(request.accepted().len());
-        // So does one that knows fewer ids than the target, once the target has used another.
-        let vocabulary = self.decoder.config().vocab_size;
-        let unknown = |&token: &u32| token as usize >= vocabulary;
-        if request.accepted()[self.settled..].iter().any(unknown) {
-            return Ok(());
-        }
-        if !request.wants_another() || room == 0 || !self.catch_up(request.accepted(), request.cancelled) {
-            return Ok(());
-        }
-        let Some(sequence) = &mut self.sequence else { return Ok(()) };
-        for _ in 0..room {
-            let unseen = &request.history()[self.cached.len()..];
-            let logits = sequence.next_draft_logits(unseen);
-            self.cached.extend_from_slice(unseen);
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+        match logits {
+            None if self.is_silent(request.accepted()) => return Ok(Ask::Nothing),
+            None => self.roll_back(request.accepted()),
             // It has run all of the text now, and of that nothing is taken back.
-            self.settled = self.settled.max(request.accepted().len());
-            request.propose(&logits)?;
-            if !request.wants_another() {
-                break;
+            Some(logits) if !logits.is_empty() => {
+                self.committed = self.committed.max(request.accepted().len());
+                request.propose(logits)?;
             }
+            Some(_) => self.committed = self.cached.len().min(request.accepted().len() - 1),
         }
-        Ok(())
+        let has_room = request.history().len() <= self.positions;
+        Ok(if has_room && request.wants_another() { self.run(request) } else { Ask::Nothing })
     }
 
     fn backlog(&self, known: usize) -> usize {
-        known.saturating_sub(1 + self.settled)
+        known.saturating_sub(1 + self.committed)
+    }
+
+    fn forget(&mut self) {
+        self.cached.clear();
+        self.committed = 0;
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Decoder, DraftView, Sequence, SkipPlan, Sublayer};
+use crate::model::{Decoder, SelfDraft, Sequence, SkipPlan, Sublayer};
 use crate::sampling::{Sampler, SamplingConfig, SamplingError};
 
 /// The longest draft that is considered, and the rows of a block.
@@ -160,8 +160,8 @@ impl<'a> SkipSearch<'a> {
 
     /// Judges plans together, so that the target runs over the texts once. `progress` hears the tokens done.
     pub fn judge(&self, plans: Vec<SkipPlan>, progress: &mut dyn FnMut(usize)) -> Vec<Judged> {
-        let view = |plan: &SkipPlan| Arc::new(DraftView::new(Arc::clone(self.target), Some(plan.clone())));
-        let views: Vec<Arc<DraftView>> = plans.iter().map(view).collect();
+        let view = |plan: &SkipPlan| Arc::new(SelfDraft::new(Arc::clone(self.target), Some(plan.clone())));
+        let views: Vec<Arc<SelfDraft>> = plans.iter().map(view).collect();
         let mut agreed = vec![0_usize; plans.len()];
         let mut done = 0;
         for Text { tokens, start, picks } in &self.texts {

@@ -93,6 +93,10 @@ pub enum Error {
     )]
     CacheTooLarge { bytes: u64, positions: usize },
     #[error(
+        "The answer may take {positions} positions of key-value cache, and the pool holds {pool}: ask for fewer new tokens, or raise `kv-pool`."
+    )]
+    LargerThanPool { positions: usize, pool: usize },
+    #[error(
         "The engine is busy: {waiting} requests wait for their answers already, and no more are taken; ask again when one of them is done, or cancel some."
     )]
     Busy { waiting: usize },

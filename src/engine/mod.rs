@@ -3,19 +3,20 @@
 //! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
 //! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod answering;
 mod error;
 mod importance;
-mod lane;
 mod queue;
 mod record;
 mod stream;
+mod variant;
 mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use paceline_kernels::QuantizedFormat;
+use paceline_kernels::{PAGE_POSITIONS, QuantizedFormat};
 use tokio::sync::mpsc as channel;
 
 pub use error::Error;
@@ -32,8 +33,9 @@ use crate::info::{EngineInfo, RouterState};
 use crate::journal::{self, AdaptationStats, JournalError, Period};
 use crate::lossy::{self, LossyError, Means};
 use crate::meters::Meter;
-use crate::model::{Compute, Decoder, MatrixFormat};
+use crate::model::{Compute, Decoder, KvPool, MatrixFormat};
 use crate::routing::{Advisor, OpenError, RequestHints};
+use crate::speculation::MAX_DRAFT;
 use crate::text::{ChatTemplate, Tokenizer};
 use queue::Queue;
 use worker::{Job, Worker};
@@ -60,6 +62,16 @@ pub struct Engine {
     /// The way to the thread that decodes, and the thread; `None` while it is being dropped.
     queue: Arc<Queue>,
     thread: Option<JoinHandle<Vec<String>>>,
+    /// Pages that a model's pool may have.
+    pool_pages: usize,
+}
+
+/// Settings of the decode thread.
+struct Settings {
+    /// Answers that are made at once.
+    parallel: usize,
+    /// Pages that a model's pool may have.
+    pool_pages: usize,
 }
 
 impl Drop for Engine {
@@ -210,14 +222,16 @@ impl Engine {
             Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
             None => importance::Texts::Written(template.as_ref().ok().cloned().flatten()),
         };
-        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info);
+        let settings = Settings { parallel: config.resolved_parallel(), pool_pages: config.pool_pages() };
+        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info, &settings);
         let queue = Arc::new(Queue::new());
         let jobs = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name("paceline-decode".into())
             .spawn(move || worker.serve(&jobs))
             .map_err(crate::model::DeviceError::Threads)?;
-        Ok(Self { info, certificates, tokenizer, template, queue, thread: Some(thread) })
+        let pool_pages = settings.pool_pages;
+        Ok(Self { info, certificates, tokenizer, template, queue, thread: Some(thread), pool_pages })
     }
 
     /// Ends the engine as dropping it does, and gives the sentences that no answer told any more: that what was learned while
@@ -274,7 +288,8 @@ impl Engine {
         Some(certified.certificate().calibration.max_new_tokens)
     }
 
-    /// Starts to answer a prompt. Answers are made one after another, in the order they were asked for.
+    /// Starts to answer a prompt. Up to [`EngineConfig::parallel`] answers are made at once and share steps, which changes no
+    /// token of any of them; others wait in the order they were asked for.
     /// Dropping the result cancels the answer within a step; [`Generation::cancel`] does too, and keeps what there is.
     ///
     /// # Errors
@@ -302,6 +317,7 @@ impl Engine {
         let layers = target.layers;
         lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let (prompt, warnings) = self.tokens(prompt, &config)?;
+        self.check_pool(prompt.len(), &config)?;
         let (events, answer) = channel::unbounded_channel();
         let canceller = Canceller::default();
         self.queue.push(Job { prompt, config, certified, warnings, events, canceller: canceller.clone() })?;
@@ -347,6 +363,16 @@ impl Engine {
             Some((place, &token)) => Err(Error::TokenOutsideVocabulary { token, place, vocabulary }),
             None => Ok((tokens, warnings)),
         }
+    }
+
+    /// Refuses what the pool could not hold, even if nothing else were in it.
+    fn check_pool(&self, prompt: usize, config: &GenerationConfig) -> Result<(), Error> {
+        let limit = self.info.target.context.min(prompt.saturating_add(config.max_new_tokens));
+        let positions = limit + MAX_DRAFT;
+        if KvPool::pages_for(positions) <= self.pool_pages {
+            return Ok(());
+        }
+        Err(Error::LargerThanPool { positions, pool: self.pool_pages * PAGE_POSITIONS })
     }
 
     fn check_drafter(&self, drafter: &DrafterChoice) -> Result<(), Error> {

@@ -61,6 +61,12 @@ impl Queue {
         }
     }
 
+    /// The next request, if one waits that may be taken now.
+    pub(super) fn pop_if(&self, may_be_taken: impl FnOnce(&Job) -> bool) -> Option<Job> {
+        let mut state = self.lock();
+        state.jobs.pop_front_if(|job| may_be_taken(job))
+    }
+
     /// Takes no more requests. Those that wait are still answered.
     pub(super) fn close(&self) {
         self.lock().closed = true;

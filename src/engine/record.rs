@@ -1,7 +1,9 @@
 //! The record of one answer: its tokens and text as they become certain, what the rounds did, and the report
 //! made of it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,31 +15,50 @@ use crate::certificate::Certified;
 use crate::drafters::DrafterChoice;
 use crate::lossy::LossyPlan;
 use crate::meters::{Energy, UNAVAILABLE};
+use crate::model::Hidden;
 use crate::report::{Adaptations, BIT_IDENTICAL, PlanReport, QualityMetrics, Report, Speculation};
-use crate::routing::ExpectedQuality;
-use crate::speculation::Round;
-use crate::speculation::decode::{Flow, Listener};
+use crate::routing::{ExpectedQuality, Reader};
+use crate::speculation::{Flow, Listener, Round};
+use crate::text::Tokenizer;
 use crate::text::stream::{StreamError, TextStream};
 
 /// Where an answer's events go.
 pub(super) type Events = UnboundedSender<Result<Event, Error>>;
 
-/// Listens to the decode loop and writes down what it hears.
-pub(super) struct Record<'a> {
-    events: &'a Events,
-    canceller: &'a Canceller,
+/// A tokenizer that an answer keeps.
+pub(super) struct KeptTokenizer(pub(super) Arc<Tokenizer>);
+
+impl Borrow<tokenizers::Tokenizer> for KeptTokenizer {
+    fn borrow(&self) -> &tokenizers::Tokenizer {
+        self.0.inner()
+    }
+}
+
+/// Listens to an answer's rounds and writes down what it hears.
+pub(super) struct Record {
+    events: Events,
+    canceller: Canceller,
     started: Instant,
-    stream: TextStream<&'a tokenizers::Tokenizer>,
-    stop_tokens: &'a [u32],
+    stream: TextStream<KeptTokenizer>,
+    stop_tokens: Vec<u32>,
+    prompt_tokens: usize,
     names: Vec<String>,
+    /// Collects the prompt's states for the router, if it judges.
+    reader: Option<Reader>,
     text: String,
     /// Tokens of the round that goes on. Waking the receiver takes longer than picking a token, so it is woken once a round.
     pending: Vec<Event>,
     stopped: bool,
     text_error: Option<StreamError>,
     time_to_first_token_ms: Option<f64>,
+    /// Seconds of the steps that read the prompt, the first time.
+    reading: f64,
     draft_ms: f64,
     verify_ms: f64,
+    /// The most answers that shared a step with this one.
+    company: usize,
+    /// Seconds of its steps, and of these what is left if each is divided among those that shared it.
+    shared_seconds: (f64, f64),
     speculation: Speculation,
     warnings: Vec<String>,
 }
@@ -80,14 +101,15 @@ pub(super) struct Circumstances<'a> {
     pub(super) threads: usize,
 }
 
-impl<'a> Record<'a> {
-    /// A record of an answer that began at `started`. `names` are the planner's candidates.
+impl Record {
+    /// A record of an answer to a prompt of so many tokens, that began at `started`.
     pub(super) fn new(
-        (events, canceller): (&'a Events, &'a Canceller),
+        (events, canceller): (Events, Canceller),
         started: Instant,
-        stream: TextStream<&'a tokenizers::Tokenizer>,
-        stop_tokens: &'a [u32],
-        names: Vec<String>,
+        stream: TextStream<KeptTokenizer>,
+        stop_tokens: Vec<u32>,
+        prompt_tokens: usize,
+        reader: Option<Reader>,
     ) -> Self {
         Self {
             events,
@@ -95,17 +117,59 @@ impl<'a> Record<'a> {
             started,
             stream,
             stop_tokens,
-            names,
+            prompt_tokens,
+            names: Vec::new(),
+            reader,
             text: String::new(),
             pending: Vec::new(),
             stopped: false,
             text_error: None,
             time_to_first_token_ms: None,
+            reading: 0.0,
             draft_ms: 0.0,
             verify_ms: 0.0,
+            company: 0,
+            shared_seconds: (0.0, 0.0),
             speculation: Speculation::default(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Names the planner's candidates.
+    pub(super) fn name_drafters(&mut self, names: Vec<String>) {
+        self.names = names;
+    }
+
+    /// The states that were collected for the router.
+    pub(super) fn take_reader(&mut self) -> Option<Reader> {
+        self.reader.take()
+    }
+
+    /// Seconds that reading the prompt took.
+    pub(super) fn reading_seconds(&self) -> f64 {
+        self.reading
+    }
+
+    /// The most answers that shared a step with this one.
+    pub(super) fn company(&self) -> usize {
+        self.company
+    }
+
+    /// The share of its steps' time that is its own.
+    pub(super) fn own_share(&self) -> f64 {
+        let (all, own) = self.shared_seconds;
+        if all > 0.0 { own / all } else { 1.0 }
+    }
+
+    /// True if there is nobody to hand the answer to.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Sends the last event.
+    pub(super) fn send(events: &Events, event: Result<Event, Error>) {
+        // A receiver that is gone has cancelled: there is nobody to tell.
+        let _ = events.send(event);
     }
 
     /// Hands over the tokens of a round.
@@ -154,7 +218,7 @@ impl<'a> Record<'a> {
                 precision: precision.clone(),
                 layers_skipped: layers_skipped(circumstances.lossy),
                 context_used: prompt_tokens.len() + tokens.len(),
-                batch_size: 1,
+                batch_size: self.company + 1,
                 certificate: circumstances.certified.map(|(certified, _)| certified.path().display().to_string()),
             },
             quality_metrics: QualityMetrics {
@@ -187,7 +251,24 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Listener for Record<'_> {
+impl Listener for Record {
+    fn reading(&mut self, done: usize) {
+        // Nobody listens to an answer that was dropped; the next round asks.
+        let _ = self.events.send(Ok(Event::Prefill { done, total: self.prompt_tokens }));
+    }
+
+    fn states(&mut self, states: Hidden) {
+        self.reader.iter_mut().for_each(|reader| reader.see(states.clone()));
+    }
+
+    fn reading_again(&mut self) {
+        self.reader.iter_mut().for_each(Reader::forget);
+    }
+
+    fn read(&mut self, seconds: f64) {
+        self.reading += seconds;
+    }
+
     fn token(&mut self, token: u32) -> Flow {
         let elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.time_to_first_token_ms.get_or_insert(elapsed_ms);
@@ -208,8 +289,11 @@ impl Listener for Record<'_> {
         if self.stopped || self.text_error.is_some() { Flow::Stop } else { Flow::Continue }
     }
 
-    fn round(&mut self, round: &Round) {
+    fn round(&mut self, round: &Round, company: usize) {
         self.send_tokens();
+        self.company = self.company.max(company);
+        self.shared_seconds.0 += round.verify_seconds;
+        self.shared_seconds.1 += round.verify_seconds / (company + 1) as f64;
         let drafter = round.candidate.filter(|_| round.drafted > 0).map(|index| self.names[index].as_str());
         self.speculation.add(drafter, round.drafted, round.evaluated, round.accepted);
         self.draft_ms += (round.asking_seconds + round.draft_seconds) * 1e3;

@@ -115,6 +115,22 @@ pub struct Energy {
 const WATT_HOUR: f64 = 3600.0;
 
 impl Energy {
+    /// The energy of one of the answers that were made together, up to so many at once, to which such a share of the time of its
+    /// steps belongs.
+    #[must_use]
+    pub fn shared(self, share: f64, answers: usize) -> Self {
+        let sentence = format!(
+            "Up to {answers} answers shared their steps: this is the energy meanwhile, times the answer's share of its steps' time, {share:.2}."
+        );
+        let doubts: Vec<String> = self.doubt.into_iter().chain([sentence]).collect();
+        Self {
+            joules: self.joules * share,
+            net_joules: self.net_joules.map(|joules| joules * share),
+            doubt: Some(doubts.join(" ")),
+            ..self
+        }
+    }
+
     /// Gross energy in watt-hours.
     pub fn watt_hours(&self) -> f64 {
         self.joules / WATT_HOUR

@@ -11,10 +11,10 @@ pub(super) struct Angles {
 
 impl Angles {
     /// The angles of rows at `positions`; the head's width is twice the number of frequencies.
-    pub(super) fn new(inverse_frequencies: &[f32], positions: impl ExactSizeIterator<Item = usize>) -> Self {
+    pub(super) fn new(inverse_frequencies: &[f32], positions: &[usize]) -> Self {
         let len = positions.len() * inverse_frequencies.len();
         let (mut cos, mut sin) = (Vec::with_capacity(len), Vec::with_capacity(len));
-        for position in positions {
+        for &position in positions {
             // In f32 as the reference implementation does, so that far positions see the same rounding.
             for angle in inverse_frequencies.iter().map(|frequency| position as f32 * frequency) {
                 cos.push(angle.cos());

@@ -1,23 +1,24 @@
 //! A Llama-family decoder ready to run: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on queries and keys,
 //! by attention windows and by rotary frequencies, all of them settings here and not separate models.
 //!
-//! [`Description`] says what it computes, in burn tensors, and runs so on every device that burn knows. On the processor
+//! [`Reference`] says what it computes, in burn tensors, and runs so on every device that burn knows. On the processor
 //! [`Executor`] takes its place, which computes the same without tensors. Both are made of the same weights.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, OutOfMemory, PackedWeights, WeightsError};
+use paceline_kernels::{CacheFormat, Kernels, MatrixFormat, PackedWeights, WeightsError};
 
-use super::cache::KvCache;
-use super::description::{Description, ExitHead};
 use super::device::Compute;
 use super::executor::Executor;
+use super::hidden::Hidden;
 use super::memory;
-use super::ops::{Operations, from_values, into_values};
+use super::ops::{Operations, from_values};
+use super::pool::KvPool;
 use super::precision::weight_bytes;
+use super::reference::{ExitHead, Reference};
 use super::skip::{SkipPlan, Sublayer};
+use super::step::{Backend, Vocabulary};
 use super::weights::{ExitWeights, LayerOf, LayerWeights, Loader, OnDevice, Source};
 use crate::checkpoint::{Checkpoint, CheckpointError, ExitConfig, Exits, ModelConfig};
 
@@ -89,7 +90,7 @@ fn check_room(needed: u64, left: Option<u64>) -> Result<(), ModelError> {
 pub struct Decoder {
     config: ModelConfig,
     compute: Compute,
-    body: Body,
+    loaded: Loaded,
     format: MatrixFormat,
     cache_format: CacheFormat,
     weight_bytes: u64,
@@ -98,16 +99,17 @@ pub struct Decoder {
     sublayer_bytes: Vec<[u64; 2]>,
     /// The trained exit heads, by rising depth, with their bytes.
     exits: Vec<(ExitConfig, u64)>,
-    /// The tokens that drafts choose from, and the bytes of the output matrix that they spare a drafted token.
-    drafted: Option<(Vec<u32>, u64)>,
+    /// Bytes of the output matrix that a drafted token does not read, as drafts choose from a part of the vocabulary.
+    spared_in_drafts: u64,
 }
 
 /// Bytes of a value in a tensor.
 const F32_BYTES: u64 = 4;
 
-enum Body {
+/// The backend with its weights.
+enum Loaded {
     Executor(Box<Executor>),
-    Tensors(Box<Description>),
+    Reference(Box<Reference>),
 }
 
 impl Decoder {
@@ -131,13 +133,13 @@ impl Decoder {
         let packer = packer(compute)?;
         let mut loader = Loader::new(checkpoint, format, &packer);
         let mut sublayer_bytes = Vec::with_capacity(config.layers);
-        let (body, looked_up) = match compute {
+        let (loaded, looked_up) = match compute {
             Compute::Kernels(kernels) => {
                 let bytes = |matrix: &PackedWeights| matrix.bytes() as u64;
                 let layers = read_layers(&mut loader, &config, bytes, &mut sublayer_bytes, progress)?;
                 let head = loader.head()?;
                 let looked_up = head.embedding.as_ref().map_or(0, |embedding| embedding.bytes() as u64);
-                (Body::Executor(Box::new(Executor::new(Arc::clone(kernels), &config, layers, head))), looked_up)
+                (Loaded::Executor(Box::new(Executor::new(Arc::clone(kernels), &config, layers, head))), looked_up)
             }
             Compute::Burn(device) => {
                 let bytes = |matrix: &Tensor<2>| F32_BYTES * matrix.shape().num_elements() as u64;
@@ -145,8 +147,8 @@ impl Decoder {
                 let layers = read_layers(&mut source, &config, bytes, &mut sublayer_bytes, progress)?;
                 let head = source.head()?;
                 let looked_up = head.embedding.as_ref().map_or(0, bytes);
-                let description = Description::new(&config, layers, head, Operations::Composed, device);
-                (Body::Tensors(Box::new(description)), looked_up)
+                let reference = Reference::new(&config, layers, head, Operations::Composed, device);
+                (Loaded::Reference(Box::new(reference)), looked_up)
             }
         };
         progress(config.layers, config.layers);
@@ -162,10 +164,10 @@ impl Decoder {
             bytes_per_step: weight_bytes - looked_up,
             sublayer_bytes,
             exits: Vec::new(),
-            drafted: None,
+            spared_in_drafts: 0,
             config,
             compute: compute.clone(),
-            body,
+            loaded,
         })
     }
 
@@ -174,8 +176,8 @@ impl Decoder {
     /// # Errors
     /// If it does not run on the processor and the format is not f32.
     pub fn with_cache_format(self, format: CacheFormat) -> Result<Self, ModelError> {
-        match self.body {
-            Body::Tensors(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
+        match self.loaded {
+            Loaded::Reference(_) if format != CacheFormat::F32 => Err(ModelError::CacheFormat(format)),
             _ => Ok(Self { cache_format: format, ..self }),
         }
     }
@@ -187,13 +189,13 @@ impl Decoder {
     pub fn with_exits(mut self, checkpoint: &Checkpoint, exits: &Exits) -> Result<Self, ModelError> {
         let packer = packer(&self.compute)?;
         let mut loader = Loader::new(checkpoint, None, &packer);
-        match &mut self.body {
-            Body::Executor(executor) => executor.set_exits(loader.exits(exits)?),
-            Body::Tensors(description) => {
+        match &mut self.loaded {
+            Loaded::Executor(executor) => executor.set_exits(loader.exits(exits)?),
+            Loaded::Reference(reference) => {
                 let mut source = OnDevice { loader: &mut loader, device: &self.compute.device() };
                 let heads = source.exits(exits)?.into_iter();
                 let head = |weights: ExitWeights<Tensor<2>, Tensor<2>>| ExitHead::new(weights, self.config.norm_eps);
-                description.set_exits(heads.map(|(depth, weights)| (depth, head(weights))).collect());
+                reference.set_exits(heads.map(|(depth, weights)| (depth, head(weights))).collect());
             }
         }
         let bytes = match self.compute {
@@ -218,17 +220,18 @@ impl Decoder {
         format: Option<MatrixFormat>,
         tokens: Vec<u32>,
     ) -> Result<Self, ModelError> {
-        let mut spared = 0;
-        if let Body::Executor(executor) = &mut self.body {
-            let packer = packer(&self.compute)?;
-            let mut loader = Loader::new(checkpoint, format, &packer);
-            let rows = loader.output_rows(&tokens)?;
-            let whole = rows.bytes() as u64 * self.config.vocab_size as u64 / tokens.len().max(1) as u64;
-            spared = whole.saturating_sub(rows.bytes() as u64);
-            self.weight_bytes += loader.bytes();
-            executor.set_drafted(tokens.clone(), rows);
+        match &mut self.loaded {
+            Loaded::Reference(reference) => reference.set_drafted(tokens),
+            Loaded::Executor(executor) => {
+                let packer = packer(&self.compute)?;
+                let mut loader = Loader::new(checkpoint, format, &packer);
+                let rows = loader.output_rows(&tokens)?;
+                let whole = rows.bytes() as u64 * self.config.vocab_size as u64 / tokens.len().max(1) as u64;
+                self.spared_in_drafts = whole.saturating_sub(rows.bytes() as u64);
+                self.weight_bytes += loader.bytes();
+                executor.set_drafted(tokens, rows);
+            }
         }
-        self.drafted = Some((tokens, spared));
         Ok(self)
     }
 
@@ -247,7 +250,7 @@ impl Decoder {
 
     /// Bytes of the weights that a token reads which is drafted with this model.
     pub fn bytes_per_draft(&self) -> u64 {
-        self.bytes_per_step - self.drafted.as_ref().map_or(0, |(_, spared)| *spared).min(self.bytes_per_step)
+        self.bytes_per_step - self.spared_in_drafts.min(self.bytes_per_step)
     }
 
     /// The model's shape and settings.
@@ -272,7 +275,7 @@ impl Decoder {
 
     /// Bytes that a token takes in its caches.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        KvCache::bytes_per_token(&self.config, self.cache_format)
+        KvPool::bytes_per_token(&self.config, self.cache_format)
     }
 
     /// Bytes of its weights as they are held.
@@ -299,75 +302,32 @@ impl Decoder {
         self.config.layers
     }
 
-    /// An empty cache with room for `capacity` positions.
-    ///
-    /// # Panics
-    /// If there is no memory for it.
-    pub fn new_cache(&self, capacity: usize) -> KvCache {
-        self.try_new_cache(capacity).expect("memory for a cache")
+    /// An empty pool for sequences of this model, which may have so many pages.
+    pub fn new_pool(&self, most_pages: usize) -> KvPool {
+        KvPool::new(&self.config, self.cache_format, &self.compute, most_pages)
     }
 
-    /// An empty cache with room for `capacity` positions.
-    ///
-    /// # Errors
-    /// If there is no memory for it.
-    pub fn try_new_cache(&self, capacity: usize) -> Result<KvCache, OutOfMemory> {
-        KvCache::try_new(&self.config, capacity, self.cache_format, &self.compute)
-    }
-
-    /// The tokens' embeddings, `[tokens, hidden]`: the input of layer 0.
-    ///
-    /// # Panics
-    /// If a token is not in the vocabulary.
-    pub fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        match &self.body {
-            Body::Executor(executor) => self.tensor(executor.embed(tokens), tokens.len()),
-            Body::Tensors(description) => description.embed(tokens),
+    /// The backend that computes its steps.
+    pub(super) fn backend(&self) -> &dyn Backend {
+        match &self.loaded {
+            Loaded::Executor(executor) => &**executor,
+            Loaded::Reference(reference) => &**reference,
         }
     }
 
-    /// Runs `layers`, without the sublayers that `skip` names, over `hidden` `[rows, hidden]` and appends their keys and
-    /// values; a skipped attention appends nothing. The first row is at `position`, which is the number of positions that
-    /// every layer whose attention runs has cached. The result is the last of these layers' output, `[rows, hidden]`.
+    /// Hidden states of given values, `[rows, hidden]` row-major, where it computes.
     ///
     /// # Panics
-    /// If `position` is another, the cache has no room, there are no such layers, or `hidden` has another width.
-    pub fn forward_layers(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: Tensor<2>,
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        match &self.body {
-            Body::Executor(executor) => {
-                let rows = hidden.dims()[0];
-                let mut hidden = into_values(hidden);
-                executor.forward_layers(layers, position, &mut hidden, skip, cache);
-                self.tensor(hidden, rows)
+    /// If they are not whole rows.
+    pub fn hidden(&self, values: Vec<f32>) -> Hidden {
+        let width = self.config.hidden_size;
+        assert!(values.len().is_multiple_of(width), "states are rows of the model's width");
+        match self.loaded {
+            Loaded::Executor(_) => Hidden::of_values(values, width),
+            Loaded::Reference(_) => {
+                let rows = values.len() / width;
+                Hidden::of_tensor(from_values(values, rows, width, &self.compute.device()))
             }
-            Body::Tensors(description) => description.forward_cached(layers, position, hidden, skip, cache),
-        }
-    }
-
-    /// Appends to the caches of `layers`, but for attention that `skip` names, what their norms and projections make of `hidden`
-    /// `[rows, hidden]`, as if it were the input of each of them: CALM's way (Schuster et al. 2022) to fill the cache above an
-    /// exit. The first row is at `position`.
-    ///
-    /// # Panics
-    /// As [`Decoder::forward_layers`].
-    pub fn propagate(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: Tensor<2>,
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) {
-        match &self.body {
-            Body::Executor(executor) => executor.propagate(layers, position, &into_values(hidden), skip, cache),
-            Body::Tensors(description) => description.propagate(layers, position, &hidden, skip, cache),
         }
     }
 
@@ -376,22 +336,16 @@ impl Decoder {
     ///
     /// # Panics
     /// If they have another width.
-    pub fn logits(&self, hidden: Tensor<2>) -> Vec<f32> {
-        match &self.body {
-            Body::Executor(executor) => executor.logits(&into_values(hidden)),
-            Body::Tensors(description) => into_values(description.logits(hidden)),
-        }
+    pub fn logits(&self, hidden: &Hidden) -> Vec<f32> {
+        self.backend().logits(hidden, None, Vocabulary::Whole)
     }
 
     /// As [`Decoder::logits`], to draft from: minus infinity for tokens that drafts do not choose from.
     ///
     /// # Panics
     /// As [`Decoder::logits`].
-    pub fn draft_logits(&self, hidden: Tensor<2>) -> Vec<f32> {
-        match &self.body {
-            Body::Executor(executor) => executor.draft_logits(&into_values(hidden)),
-            Body::Tensors(description) => self.only_drafted(into_values(description.logits(hidden))),
-        }
+    pub fn draft_logits(&self, hidden: &Hidden) -> Vec<f32> {
+        self.backend().logits(hidden, None, Vocabulary::Drafted)
     }
 
     /// As [`Decoder::draft_logits`], of hidden states `[rows, hidden]` that left layer `depth - 1`: through the head that was
@@ -399,37 +353,8 @@ impl Decoder {
     ///
     /// # Panics
     /// If they have another width.
-    pub fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
-        match &self.body {
-            Body::Executor(executor) => executor.exit_logits(depth, &into_values(hidden)),
-            Body::Tensors(description) => self.only_drafted(into_values(description.exit_logits(depth, hidden))),
-        }
-    }
-
-    /// As [`Decoder::exit_logits`], of the whole vocabulary: for tokens that come out.
-    ///
-    /// # Panics
-    /// As [`Decoder::exit_logits`].
-    pub fn whole_exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Vec<f32> {
-        match &self.body {
-            Body::Executor(executor) => executor.whole_exit_logits(depth, &into_values(hidden)),
-            Body::Tensors(description) => into_values(description.exit_logits(depth, hidden)),
-        }
-    }
-
-    /// Logits without those of tokens that drafts do not choose from.
-    fn only_drafted(&self, mut logits: Vec<f32>) -> Vec<f32> {
-        if let Some((tokens, _)) = &self.drafted {
-            for row in logits.chunks_exact_mut(self.config.vocab_size) {
-                let left_out = row.iter_mut().zip(0_u32..).filter(|(_, token)| tokens.binary_search(token).is_err());
-                left_out.for_each(|(logit, _)| *logit = f32::NEG_INFINITY);
-            }
-        }
-        logits
-    }
-
-    fn tensor(&self, hidden: Vec<f32>, rows: usize) -> Tensor<2> {
-        from_values(hidden, rows, self.config.hidden_size, &self.compute.device())
+    pub fn exit_logits(&self, depth: usize, hidden: &Hidden) -> Vec<f32> {
+        self.backend().logits(hidden, Some(depth), Vocabulary::Drafted)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The decoder on the processor: the body of [`super::decoder`] for [`super::Compute::Kernels`].
+//! The decoder on the processor: the [`Backend`] for [`super::Compute::Kernels`].
 //!
 //! A step of a small model takes a few hundred microseconds, and going through tensors, an allocation and some
 //! look-ups for each of a layer's fifteen operations, took more than a tenth of it. Here a layer is a handful of calls
@@ -7,12 +7,14 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerCache, PackedWeights, Product, Weights};
+use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerPages, PackedWeights, Product, Run, Weights};
 
 use super::angles::Angles;
-use super::cache::KvCache;
+use super::hidden::Hidden;
+use super::layer_order::LayerOrder;
+use super::pool::{KvPool, SlotRun};
 use super::skip::{SkipPlan, Sublayer};
-use super::turns::Turns;
+use super::step::{Backend, Vocabulary};
 use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
@@ -136,86 +138,6 @@ impl Executor {
         self.drafted = Some((tokens, LinearWeights { matrix: rows, bias: None }));
     }
 
-    /// The tokens' embeddings, `[tokens, hidden]`.
-    pub(super) fn embed(&self, tokens: &[u32]) -> Vec<f32> {
-        let width = self.widths.hidden;
-        let mut hidden = vec![0.0; tokens.len() * width];
-        for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
-            match &self.embedding {
-                Some(embedding) => embedding.row_to_f32(token as usize, row),
-                None => self.output.matrix.row_to_f32(token as usize, row),
-            }
-        }
-        hidden
-    }
-
-    /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, which becomes their output, and appends
-    /// keys and values. The first row is at `position`.
-    pub(super) fn forward_layers(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: &mut [f32],
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) {
-        let width = self.widths.hidden;
-        let rows = hidden.len() / width;
-        if layers.is_empty() || rows == 0 {
-            return;
-        }
-        let turns = Turns::new(cache.host_mut(layers.clone()));
-        let parts = self.parts(rows);
-        let first = |part: usize| rows * part / parts;
-        let mut rest = hidden;
-        let hidden: Vec<Mutex<&mut [f32]>> = (0..parts)
-            .map(|part| {
-                let (own, others) = std::mem::take(&mut rest).split_at_mut((first(part + 1) - first(part)) * width);
-                rest = others;
-                Mutex::new(own)
-            })
-            .collect();
-        self.kernels.side_by_side(parts, &|part| {
-            let _promise = turns.promise();
-            // Locked once: each part has its own.
-            let hidden = &mut *hidden[part].lock().unwrap_or_else(PoisonError::into_inner);
-            self.forward_part(part, layers.clone(), position + first(part), hidden, skip, &turns);
-        });
-    }
-
-    /// Appends to the caches of `layers` what their norms and projections make of `hidden` `[rows, hidden]`, as if it were the
-    /// input of each of them. The first row is at `position`.
-    pub(super) fn propagate(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: &[f32],
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) {
-        let rows = hidden.len() / self.widths.hidden;
-        if layers.is_empty() || rows == 0 {
-            return;
-        }
-        let angles = Angles::new(&self.inverse_frequencies, position..position + rows);
-        self.with_memory(|memory| {
-            let width = rows * self.widths.keys;
-            let [keys, values] = carve(memory, [width, width]);
-            for (index, cache) in layers.clone().zip(cache.host_mut(layers)) {
-                if !Sublayer::Attention(index).runs(skip) {
-                    continue;
-                }
-                let layer = &self.layers[index];
-                let jobs = [(&layer.key, &mut *keys), (&layer.value, &mut *values)];
-                let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: self.norm_eps };
-                products(&self.kernels, input, rows, jobs);
-                assert_eq!(cache.len(), position, "layer {index} has cached what comes before");
-                let transform = self.head_transform(layer, &angles);
-                self.kernels.append_rotated(&mut [], keys, values, rows, transform, cache);
-            }
-        });
-    }
-
     fn head_transform<'a>(&self, layer: &'a LayerWeights, angles: &'a Angles) -> HeadTransform<'a> {
         let norms = layer.head_norms.as_ref();
         HeadTransform {
@@ -235,28 +157,26 @@ impl Executor {
         if may_pay && self.kernels.weights_fit_a_cache() && self.kernels.threads_are_far() { threads } else { 1 }
     }
 
-    /// Part number `part` of a step: its rows, the first of which is at `position`, through all of its layers.
-    fn forward_part(
+    /// Part number `part` of a step: some runs, through all of these layers.
+    fn run_part(
         &self,
         part: usize,
         layers: Range<usize>,
-        position: usize,
+        runs: &[Run<'_>],
         hidden: &mut [f32],
         skip: Option<&SkipPlan>,
-        turns: &Turns<'_>,
+        order: &LayerOrder<'_>,
     ) {
         let rows = hidden.len() / self.widths.hidden;
-        let angles = Angles::new(&self.inverse_frequencies, position..position + rows);
+        let angles = Angles::new(&self.inverse_frequencies, &positions(runs));
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
-            for (turn, index) in layers.enumerate() {
+            for (place, index) in layers.enumerate() {
                 let layer = &self.layers[index];
                 if Sublayer::Attention(index).runs(skip) {
                     self.project(layer, &mut buffers);
-                    let attended = turns.take(turn, part, |cache| {
-                        assert_eq!(cache.len(), position, "layer {index} has cached what comes before");
-                        self.attend(layer, &angles, cache, &mut buffers);
-                    });
+                    let attended =
+                        order.take(place, part, |cache| self.attend(layer, &angles, runs, cache, &mut buffers));
                     if attended.is_none() {
                         return;
                     }
@@ -281,12 +201,18 @@ impl Executor {
     }
 
     /// The attention of a layer, whose cache gets its keys and values.
-    fn attend(&self, layer: &LayerWeights, angles: &Angles, cache: &mut LayerCache, b: &mut Buffers<'_>) {
+    fn attend(
+        &self,
+        layer: &LayerWeights,
+        angles: &Angles,
+        runs: &[Run<'_>],
+        cache: &mut LayerPages,
+        b: &mut Buffers<'_>,
+    ) {
         let transform = self.head_transform(layer, angles);
-        let start = cache.len();
-        self.kernels.append_rotated(b.queries, b.keys, b.values, b.rows, transform, cache);
+        self.kernels.append_rotated(b.queries, b.keys, b.values, runs, transform, cache);
         let heads = self.widths.queries / self.head_dim;
-        self.kernels.attention(b.queries, b.rows, heads, cache, start, layer.window, self.scale, b.attended);
+        self.kernels.attention(b.queries, heads, runs, cache, layer.window, self.scale, b.attended);
     }
 
     /// The feed-forward part of a layer, up to its residual sum.
@@ -297,27 +223,6 @@ impl Executor {
         let input = Input::GatedSilu { gate: b.gate, up: b.up };
         products(&self.kernels, input, b.rows, [(&layer.down, &mut *b.delta)]);
         b.has_delta = true;
-    }
-
-    /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`.
-    pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        self.outputs(self.final_norm(hidden), hidden.len() / self.widths.hidden, &self.output)
-    }
-
-    /// As [`Self::logits`], to draft from: minus infinity for tokens that drafts do not choose from.
-    pub(super) fn draft_logits(&self, hidden: &[f32]) -> Vec<f32> {
-        self.draft_outputs(self.final_norm(hidden), hidden.len() / self.widths.hidden)
-    }
-
-    /// As [`Self::draft_logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or
-    /// else the model's own.
-    pub(super) fn exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
-        self.through_exit(depth, hidden, |input, rows| self.draft_outputs(input, rows))
-    }
-
-    /// As [`Self::exit_logits`], of the whole vocabulary.
-    pub(super) fn whole_exit_logits(&self, depth: usize, hidden: &[f32]) -> Vec<f32> {
-        self.through_exit(depth, hidden, |input, rows| self.outputs(input, rows, &self.output))
     }
 
     /// Applies `outputs` to hidden states that left layer `depth - 1`, after the exit's head before the output matrix
@@ -373,6 +278,120 @@ impl Executor {
         spare().push(memory);
         result
     }
+}
+
+impl Backend for Executor {
+    fn embed(&self, tokens: &[u32]) -> Hidden {
+        let width = self.widths.hidden;
+        let mut hidden = vec![0.0; tokens.len() * width];
+        for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
+            match &self.embedding {
+                Some(embedding) => embedding.row_to_f32(token as usize, row),
+                None => self.output.matrix.row_to_f32(token as usize, row),
+            }
+        }
+        Hidden::of_values(hidden, width)
+    }
+
+    fn run(
+        &self,
+        layers: Range<usize>,
+        hidden: Hidden,
+        runs: &[SlotRun],
+        skip: Option<&SkipPlan>,
+        kv: &mut KvPool,
+    ) -> Hidden {
+        let (width, rows, mut values) = (self.widths.hidden, hidden.rows(), hidden.into_values());
+        let (caches, pages) = kv.host_mut(layers.clone(), runs);
+        let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
+        let order = LayerOrder::new(caches.iter_mut());
+        let parts = self.parts(rows);
+        let first = |part: usize| rows * part / parts;
+        let mut rest = values.as_mut_slice();
+        let shares: Vec<(Vec<Run<'_>>, Mutex<&mut [f32]>)> = (0..parts)
+            .map(|part| {
+                let (own, others) = std::mem::take(&mut rest).split_at_mut((first(part + 1) - first(part)) * width);
+                rest = others;
+                (cut(&runs, first(part)..first(part + 1)), Mutex::new(own))
+            })
+            .collect();
+        self.kernels.side_by_side(parts, &|part| {
+            let _promise = order.promise();
+            let (runs, hidden) = &shares[part];
+            // Locked once: each part has its own.
+            let hidden = &mut *hidden.lock().unwrap_or_else(PoisonError::into_inner);
+            self.run_part(part, layers.clone(), runs, hidden, skip, &order);
+        });
+        drop(shares);
+        Hidden::of_values(values, width)
+    }
+
+    fn propagate(
+        &self,
+        layers: Range<usize>,
+        hidden: &Hidden,
+        runs: &[SlotRun],
+        skip: Option<&SkipPlan>,
+        kv: &mut KvPool,
+    ) {
+        let (caches, pages) = kv.host_mut(layers.clone(), runs);
+        let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
+        let angles = Angles::new(&self.inverse_frequencies, &positions(&runs));
+        let (rows, hidden) = (hidden.rows(), hidden.values());
+        self.with_memory(|memory| {
+            let width = rows * self.widths.keys;
+            let [keys, values] = carve(memory, [width, width]);
+            for (index, cache) in layers.zip(caches) {
+                if !Sublayer::Attention(index).runs(skip) {
+                    continue;
+                }
+                let layer = &self.layers[index];
+                let jobs = [(&layer.key, &mut *keys), (&layer.value, &mut *values)];
+                let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: self.norm_eps };
+                products(&self.kernels, input, rows, jobs);
+                let transform = self.head_transform(layer, &angles);
+                self.kernels.append_rotated(&mut [], keys, values, &runs, transform, cache);
+            }
+        });
+    }
+
+    fn logits(&self, hidden: &Hidden, exit: Option<usize>, vocabulary: Vocabulary) -> Vec<f32> {
+        let hidden = hidden.values();
+        let outputs = |input: Input<'_>, rows: usize| match vocabulary {
+            Vocabulary::Whole => self.outputs(input, rows, &self.output),
+            Vocabulary::Drafted => self.draft_outputs(input, rows),
+        };
+        match exit {
+            Some(depth) => self.through_exit(depth, hidden, outputs),
+            None => outputs(self.final_norm(hidden), hidden.len() / self.widths.hidden),
+        }
+    }
+}
+
+impl SlotRun {
+    /// As the kernels know it, with the slot's pages.
+    fn at<'a>(&self, pages: &'a [u32]) -> Run<'a> {
+        Run { pages, start: self.start, rows: self.rows }
+    }
+}
+
+/// The parts of runs that lie within a range of their rows.
+fn cut<'a>(runs: &[Run<'a>], range: Range<usize>) -> Vec<Run<'a>> {
+    let mut first = 0;
+    let mut within = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (from, to) = (range.start.max(first), range.end.min(first + run.rows));
+        if from < to {
+            within.push(Run { start: run.start + from - first, rows: to - from, ..*run });
+        }
+        first += run.rows;
+    }
+    within
+}
+
+/// The positions of all rows.
+fn positions(runs: &[Run<'_>]) -> Vec<usize> {
+    runs.iter().flat_map(|run| run.start..run.start + run.rows).collect()
 }
 
 /// The norm of `x`, to which `delta` is added first where there is one: the residual sum of a layer's last part.

@@ -2,27 +2,32 @@
 //! between the hidden state that enters the layer and the one that leaves it. A layer that hardly turns the state is one that
 //! a model can do without most easily.
 
-use burn::tensor::Tensor;
-
 use super::decoder::Decoder;
-use super::ops::into_values;
+use super::pool::KvPool;
+use super::step::{Rows, Step, Vocabulary, Want};
 
 /// The block influence of every layer over some texts, each read from its beginning. 0 for each where there is no text.
 ///
 /// # Panics
-/// If a token is not in the vocabulary.
+/// If a token is not in the vocabulary, or there is no memory for a text's cache.
 pub fn block_influence(decoder: &Decoder, texts: &[Vec<u32>]) -> Vec<f64> {
-    let mut sums = vec![0.0; decoder.layer_count()];
+    let depth = decoder.layer_count();
+    let (mut sums, width) = (vec![0.0; depth], decoder.config().hidden_size);
+    let taps: Vec<usize> = (0..=depth).collect();
     for text in texts.iter().filter(|text| !text.is_empty()) {
-        let mut cache = decoder.new_cache(text.len());
-        let mut hidden: Tensor<2> = decoder.embed(text);
+        let mut kv = decoder.new_pool(KvPool::pages_for(text.len()));
+        let slot = kv.open();
+        kv.reserve(slot, text.len()).expect("memory for a cache");
+        let rows = Rows { slot, position: 0, tokens: text.clone(), early: None, want: Want::Nothing };
+        let step = Step { rows: vec![rows], depth, skip: None, taps: &taps, vocabulary: Vocabulary::Whole };
+        let output = decoder.run(&step, &mut kv);
+        let states = |tap| output.tapped(0, tap).expect("all rows ran from the bottom").into_values();
+        let mut before = states(0);
         for (layer, sum) in sums.iter_mut().enumerate() {
-            let left = decoder.forward_layers(layer..layer + 1, 0, hidden.clone(), None, &mut cache);
-            let width = decoder.config().hidden_size;
-            let (before, after) = (into_values(hidden), into_values(left.clone()));
+            let after = states(layer + 1);
             let pairs = before.chunks_exact(width).zip(after.chunks_exact(width));
             *sum += pairs.map(|(before, after)| 1.0 - cosine(before, after)).sum::<f64>();
-            hidden = left;
+            before = after;
         }
     }
     let tokens: usize = texts.iter().map(Vec::len).sum();

@@ -12,8 +12,8 @@ use paceline_kernels::{Kernels, TrainingPrecision};
 
 use super::angles::Angles;
 use super::batch::{Batch, Masks};
-use super::cache::DeviceLayer;
 use super::fused::{self, Seen};
+use super::pool::DeviceLayer;
 use super::weights::LinearWeights;
 
 /// Makes a tensor `[rows, width]` of `values` on `device`.
@@ -127,11 +127,7 @@ pub(super) struct Rotation {
 
 impl Rotation {
     /// The rotation of rows at `positions`; the head's width is twice the number of frequencies.
-    pub(super) fn new(
-        inverse_frequencies: &[f32],
-        positions: impl ExactSizeIterator<Item = usize>,
-        device: &Device,
-    ) -> Self {
+    pub(super) fn new(inverse_frequencies: &[f32], positions: &[usize], device: &Device) -> Self {
         let (rows, half) = (positions.len(), inverse_frequencies.len());
         let angles = Angles::new(inverse_frequencies, positions);
         let place = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [rows, 1, half]), device);
@@ -211,8 +207,8 @@ pub(super) struct Attention {
     pub(super) scale: f32,
 }
 
-/// Appends `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache and lets `queries` `[rows,
-/// heads * head_dim]` attend to it: row `r` stands at position `cached + r` and sees itself and what is
+/// Writes `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache from position `start` on and lets `queries` `[rows,
+/// heads * head_dim]` attend to it: row `r` stands at position `start + r` and sees itself and what is
 /// before it, no further back than `window` positions, itself included. Grouped queries: consecutive query
 /// heads share a key head. Result as `queries`.
 pub(super) fn attend(
@@ -220,13 +216,13 @@ pub(super) fn attend(
     keys: Tensor<2>,
     values: Tensor<2>,
     cache: &mut DeviceLayer,
+    start: usize,
     attention: &Attention,
 ) -> Tensor<2> {
     let Attention { head_dim, window, scale } = *attention;
-    let start = cache.len();
-    cache.append(keys, values);
+    cache.write(start, keys, values);
     let [rows, width] = queries.dims();
-    let (keys, values) = cache.visible();
+    let (keys, values) = cache.first(start + rows);
     let [kv_heads, cached, _] = keys.dims();
     let heads = width / head_dim;
     let group = heads / kv_heads;

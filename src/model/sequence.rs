@@ -1,4 +1,4 @@
-//! One sequence on its way through a decoder: its cache, and what drafting left ahead of it.
+//! One sequence on its way through a decoder: how far it is in a pool, and what drafting left ahead of it.
 //!
 //! Two ways to run ahead exist. Early exit is LayerSkip's (Elhoushi et al. 2024): a drafted token runs through the
 //! lower layers once, while drafting; verification starts from the hidden states kept there and runs the upper
@@ -6,112 +6,273 @@
 //! evaluations, draft included. With row-invariant kernels the reuse is exact.
 //!
 //! The kept states serve tokens that leave the model early for good as well: keys and values of the upper layers are made of
-//! them, many tokens' at once ([`Sequence::propagate`]).
+//! them, many tokens' at once ([`Track::propagate`]).
 //!
-//! A [`DraftView`] is another, cheaper way through the same model. Drafted tokens run through it over the sequence's
+//! A [`SelfDraft`] is another, cheaper way through the same model. Drafted tokens run through it over the sequence's
 //! own cache, so that a draft begins from what the target itself made of the text, without a cache of its own and
 //! without a prompt to catch up with. What it appends is only nearly right: verification begins by dropping it.
+//!
+//! [`Track`] is the state of a sequence in a pool that it shares with others; [`Sequence`] has a pool to itself.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use paceline_kernels::may_fail;
 
-use super::cache::KvCache;
 use super::decoder::Decoder;
+use super::hidden::Hidden;
+use super::pool::{KvPool, PoolError, SlotId};
 use super::skip::{SkipPlan, Sublayer};
+use super::step::{Early, Output, Rows, Step, Vocabulary, Want};
 
-/// The state of one sequence.
-pub struct Sequence {
-    decoder: Arc<Decoder>,
-    /// Sublayers that the model skips, for every token.
-    skip: Option<SkipPlan>,
-    cache: KvCache,
+/// The state of one sequence in a pool.
+pub struct Track {
+    slot: SlotId,
     /// Tokens that every layer has cached: those that went through all of them, and those that left early and were propagated.
-    settled: usize,
+    committed: usize,
     ahead: Option<Ahead>,
-    layer_evaluations: u64,
 }
 
-/// Contents of the cache beyond the settled tokens.
+/// Contents of the cache beyond the committed tokens.
 enum Ahead {
     /// The work of lower layers, which verification can go on from.
-    Lower(Early),
-    /// So many tokens that went through a view. What it appended serves the rest of its draft alone.
-    View(Arc<DraftView>, usize),
+    Lower(Lower),
+    /// So many tokens that went through a self-draft. What it appended serves the rest of its draft alone.
+    SelfDraft(Arc<SelfDraft>, usize),
 }
 
 /// Lower layers that ran ahead of the upper ones.
-struct Early {
+struct Lower {
     depth: usize,
     tokens: Vec<u32>,
-    /// A `[1, hidden]` tensor for each token: the output of layer `depth - 1`.
-    hidden: Vec<Tensor<2>>,
+    /// A row for each token: the output of layer `depth - 1`.
+    states: Vec<Hidden>,
+}
+
+impl Lower {
+    fn into_early(self) -> Early {
+        Early { depth: self.depth, states: Hidden::cat(self.states) }
+    }
 }
 
 /// A cheaper way through a model, to draft with: the same checkpoint in a lower precision, or without some
 /// sublayers, or both.
-pub struct DraftView {
+pub struct SelfDraft {
     decoder: Arc<Decoder>,
     skip: Option<SkipPlan>,
 }
 
-impl DraftView {
-    /// A view through `decoder`, which must have the layers of the sequences it is used on, without what `skip`
+impl SelfDraft {
+    /// A way through `decoder`, which must have the layers of the sequences it is used on, without what `skip`
     /// names.
     pub fn new(decoder: Arc<Decoder>, skip: Option<SkipPlan>) -> Self {
         Self { decoder, skip }
     }
+
+    /// The decoder that it runs through.
+    pub fn decoder(&self) -> &Arc<Decoder> {
+        &self.decoder
+    }
+
+    /// True if another leads through the same weights.
+    pub fn is_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.decoder, &other.decoder) && self.skip == other.skip
+    }
+
+    /// Sublayers that are left out where the model itself does without `own`: those have no cache to look back on.
+    pub fn skip_beside(&self, own: Option<&SkipPlan>) -> Option<SkipPlan> {
+        match (&self.skip, own) {
+            (Some(skip), Some(own)) => Some(skip.and(own)),
+            (skip, own) => skip.as_ref().or(own).cloned(),
+        }
+    }
 }
 
-/// A sequence as drafters may use it: to run ahead of it, and nothing else.
-pub struct DraftAccess<'a>(&'a mut Sequence);
-
-impl<'a> DraftAccess<'a> {
-    /// Access to `sequence`.
-    pub fn to(sequence: &'a mut Sequence) -> Self {
-        Self(sequence)
+impl Track {
+    /// An empty sequence in `kv`.
+    pub fn open(kv: &mut KvPool) -> Self {
+        Self { slot: kv.open(), committed: 0, ahead: None }
     }
 
-    /// The decoder.
-    pub fn decoder(&self) -> &Decoder {
-        &self.0.decoder
-    }
-
-    /// As [`Sequence::draft_early`].
+    /// A sequence that begins with the first `len` committed tokens of this one, whose pages it shares.
     ///
     /// # Panics
-    /// If `depth` is not within `1..L`.
-    pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
-        self.0.draft_early(token, depth)
+    /// If there are fewer, or some of their pages were dropped.
+    #[must_use]
+    pub fn fork(&self, len: usize, kv: &mut KvPool) -> Self {
+        Self { slot: kv.fork(self.slot, len), committed: len, ahead: None }
     }
 
-    /// As [`Sequence::draft_through`].
-    ///
-    /// # Panics
-    /// If the view's decoder is of another model than the sequence's.
-    pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
-        self.0.draft_through(view, tokens)
+    /// Gives its pages back.
+    pub fn close(self, kv: &mut KvPool) {
+        kv.close(self.slot);
     }
+
+    /// Its slot.
+    pub fn slot(&self) -> SlotId {
+        self.slot
+    }
+
+    /// Tokens that every layer has cached.
+    pub fn len(&self) -> usize {
+        self.committed
+    }
+
+    /// True if there is no such token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The position after everything that ran, ahead included. Layers do not tell it: a self-draft may skip any of them.
+    pub fn reach(&self) -> usize {
+        self.committed
+            + match &self.ahead {
+                Some(Ahead::Lower(lower)) => lower.tokens.len(),
+                Some(Ahead::SelfDraft(_, tokens)) => *tokens,
+                None => 0,
+            }
+    }
+
+    /// Rows that run tokens through all layers, from the kept states where they have run ahead. What else ran ahead is
+    /// forgotten. Their step is followed by [`Track::commit`].
+    ///
+    /// # Errors
+    /// If the pool has no pages for them.
+    pub fn rows(&mut self, tokens: Vec<u32>, want: Want, kv: &mut KvPool) -> Result<Rows, PoolError> {
+        kv.reserve(self.slot, self.committed + tokens.len())?;
+        let early = match self.ahead.take() {
+            // Kept states serve only the tokens they were computed for.
+            Some(Ahead::Lower(lower)) if tokens.starts_with(&lower.tokens) => Some(lower.into_early()),
+            _ => {
+                self.truncate(self.committed, kv);
+                None
+            }
+        };
+        Ok(Rows { slot: self.slot, position: self.committed, tokens, early, want })
+    }
+
+    /// Notes that so many tokens went through all layers.
+    pub fn commit(&mut self, tokens: usize) {
+        self.committed += tokens;
+    }
+
+    /// Rows that run one more token through the lowest `depth` layers. It follows those that ran ahead to the same depth;
+    /// whatever else ran ahead is forgotten first. Their step is followed by [`Track::keep`].
+    ///
+    /// # Errors
+    /// If the pool has no pages for them.
+    pub fn rows_ahead(&mut self, token: u32, depth: usize, kv: &mut KvPool) -> Result<Rows, PoolError> {
+        if !matches!(&self.ahead, Some(Ahead::Lower(lower)) if lower.depth == depth) {
+            self.truncate(self.committed, kv);
+        }
+        let position = self.reach();
+        kv.reserve(self.slot, position + 1)?;
+        Ok(Rows { slot: self.slot, position, tokens: vec![token], early: None, want: Want::All })
+    }
+
+    /// Keeps the states of a token that went through the lowest `depth` layers, `[1, hidden]`.
+    pub fn keep(&mut self, token: u32, depth: usize, states: Hidden) {
+        let mut lower = match self.ahead.take() {
+            Some(Ahead::Lower(lower)) => lower,
+            _ => Lower { depth, tokens: Vec::new(), states: Vec::new() },
+        };
+        lower.tokens.push(token);
+        lower.states.push(states);
+        self.ahead = Some(Ahead::Lower(lower));
+    }
+
+    /// Rows that run more tokens through a self-draft. They follow those that ran ahead through the same one; whatever else ran
+    /// ahead is forgotten first. Their step, which is the self-draft's decoder's, is followed by [`Track::drafted`].
+    ///
+    /// # Errors
+    /// If the pool has no pages for them.
+    pub fn rows_through(
+        &mut self,
+        way: &Arc<SelfDraft>,
+        tokens: Vec<u32>,
+        want: Want,
+        kv: &mut KvPool,
+    ) -> Result<Rows, PoolError> {
+        if !matches!(&self.ahead, Some(Ahead::SelfDraft(current, _)) if Arc::ptr_eq(current, way)) {
+            self.truncate(self.committed, kv);
+        }
+        let position = self.reach();
+        kv.reserve(self.slot, position + tokens.len())?;
+        Ok(Rows { slot: self.slot, position, tokens, early: None, want })
+    }
+
+    /// Notes that so many tokens went through a self-draft.
+    pub fn drafted(&mut self, way: &Arc<SelfDraft>, tokens: usize) {
+        self.ahead = Some(Ahead::SelfDraft(Arc::clone(way), self.reach() + tokens - self.committed));
+    }
+
+    /// Commits the first `count` tokens that ran ahead through the lower layers, or as many as there are, without running the
+    /// upper ones for them: what those would leave in the cache is made of the state at the exit, as if it were the input of
+    /// each of them (CALM, Schuster et al. 2022).
+    pub fn propagate(&mut self, count: usize, decoder: &Decoder, skip: Option<&SkipPlan>, kv: &mut KvPool) {
+        let Some(Ahead::Lower(lower)) = &mut self.ahead else { return };
+        let count = count.min(lower.tokens.len());
+        if count == 0 {
+            return;
+        }
+        lower.tokens.drain(..count);
+        let early = Early { depth: lower.depth, states: Hidden::cat(lower.states.drain(..count).collect()) };
+        if lower.tokens.is_empty() {
+            self.ahead = None;
+        }
+        decoder.propagate(self.slot, self.committed, &early, skip, kv);
+        self.committed += count;
+    }
+
+    /// Forgets every token from `len` on, and all that ran ahead.
+    pub fn truncate(&mut self, len: usize, kv: &mut KvPool) {
+        self.ahead = None;
+        self.committed = self.committed.min(len);
+        kv.truncate(self.slot, self.committed);
+    }
+}
+
+/// Layers that are run for rows in a step over the lowest `depth` layers without what `skip` names, each counted once per row,
+/// also where one half of it is left out.
+pub fn layer_evaluations(rows: &Rows, depth: usize, skip: Option<&SkipPlan>) -> u64 {
+    let runs = |layer: &usize| Sublayer::Attention(*layer).runs(skip) || Sublayer::Mlp(*layer).runs(skip);
+    let from = |layer: usize| (layer..depth).filter(runs).count();
+    let (ahead, enters) = rows.early.as_ref().map_or((0, 0), |early| (early.rows(), early.depth));
+    (ahead * from(enters) + (rows.tokens.len() - ahead) * from(0)) as u64
+}
+
+/// A sequence with a pool to itself.
+pub struct Sequence {
+    decoder: Arc<Decoder>,
+    /// Sublayers that the model skips, for every token.
+    skip: Option<SkipPlan>,
+    kv: KvPool,
+    track: Track,
+    capacity: usize,
+    layer_evaluations: u64,
 }
 
 /// Results of a verification.
-pub struct Verified {
-    /// Logits of every row, `[rows, vocabulary]` in row-major order: row `i` speaks about the token after the
-    /// `i`-th verified one.
-    pub logits: Vec<f32>,
-    /// The last layer's output before the final norm, `[rows, hidden]`.
-    pub hidden: Tensor<2>,
-    /// The states after the layers that were to be watched, `[rows, hidden]`.
-    pub watched: Option<Tensor<2>>,
-    vocabulary: usize,
-}
+pub struct Verified(Output);
 
 impl Verified {
-    /// The logits of a row, `[vocabulary]`.
+    /// The logits of a row, `[vocabulary]`: row `i` speaks about the token after the `i`-th verified one.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.logits[row * self.vocabulary..(row + 1) * self.vocabulary]
+        self.0.logits(0, row)
+    }
+
+    /// The logits of every row, `[rows, vocabulary]` in row-major order.
+    pub fn into_logits(self) -> Vec<f32> {
+        self.0.into_logits()
+    }
+
+    /// The last layer's output before the final norm, `[rows, hidden]`.
+    pub fn states(&self) -> Hidden {
+        self.0.states(0)
+    }
+
+    /// The states after so many layers as were to be watched, `[rows, hidden]`, if those were run for all rows.
+    pub fn tapped(&self) -> Option<Hidden> {
+        self.0.tapped(0, 0)
     }
 }
 
@@ -121,12 +282,14 @@ impl Sequence {
     /// # Panics
     /// If there is no memory for it.
     pub fn new(decoder: Arc<Decoder>, capacity: usize) -> Self {
-        let cache = decoder.new_cache(capacity);
-        Self::over(decoder, cache)
+        Self::over(decoder, capacity).expect("memory for a cache")
     }
 
-    fn over(decoder: Arc<Decoder>, cache: KvCache) -> Self {
-        Self { decoder, skip: None, cache, settled: 0, ahead: None, layer_evaluations: 0 }
+    fn over(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, PoolError> {
+        let mut kv = decoder.new_pool(KvPool::pages_for(capacity));
+        let track = Track::open(&mut kv);
+        kv.reserve(track.slot, capacity)?;
+        Ok(Self { decoder, skip: None, kv, track, capacity, layer_evaluations: 0 })
     }
 
     /// The same sequence through a model without what `skip` names: that is the model from now on, in every way of running it.
@@ -135,7 +298,7 @@ impl Sequence {
     /// If something ran already.
     #[must_use]
     pub fn without(self, skip: Option<SkipPlan>) -> Self {
-        assert!(self.reach() == 0, "what ran had all layers");
+        assert!(self.track.reach() == 0, "what ran had all layers");
         Self { skip, ..self }
     }
 
@@ -145,8 +308,8 @@ impl Sequence {
     /// The bytes that cannot be had.
     pub fn try_new(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, u64> {
         Self::check_room(&decoder, capacity)?;
-        let cache = decoder.try_new_cache(capacity).map_err(|none| none.bytes as u64)?;
-        Ok(Self::over(decoder, cache))
+        let bytes = decoder.cache_bytes_per_token().saturating_mul(capacity as u64);
+        Self::over(decoder, capacity).map_err(|_| bytes)
     }
 
     /// Asks whether there is memory for a sequence of `capacity` tokens.
@@ -168,7 +331,7 @@ impl Sequence {
 
     /// Tokens that every layer has cached.
     pub fn len(&self) -> usize {
-        self.settled
+        self.track.len()
     }
 
     /// True if there is no such token.
@@ -178,18 +341,16 @@ impl Sequence {
 
     /// Tokens that fit.
     pub fn capacity(&self) -> usize {
-        self.cache.capacity()
+        self.capacity
     }
 
     /// Bytes of the keys and values that it holds.
     pub fn cache_bytes(&self) -> u64 {
-        let layers = self.decoder.layer_count();
-        let positions: usize = (0..layers).map(|layer| self.cache.len(layer)).sum();
-        self.decoder.cache_bytes_per_token() / layers.max(1) as u64 * positions as u64
+        self.kv.bytes(self.track.slot)
     }
 
     /// Layers of the decoder run so far, each counted once per token it ran for, also where one half of it is left out; those
-    /// of views are not counted.
+    /// of self-drafts are not counted.
     pub fn layer_evaluations(&self) -> u64 {
         self.layer_evaluations
     }
@@ -201,36 +362,32 @@ impl Sequence {
     /// # Panics
     /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn prefill(&mut self, tokens: &[u32], chunk: usize, keep_going: impl FnMut(usize) -> bool) -> usize {
-        self.prefill_seeing(tokens, chunk, None, keep_going)
+        self.prefill_tapping(tokens, chunk, None, keep_going)
     }
 
-    /// As [`Sequence::prefill`], and shows what the tokens are after the lowest layers: `watch` is their number and what is
+    /// As [`Sequence::prefill`], and shows what the tokens are after the lowest layers: `tap` is their number and what is
     /// shown the hidden states `[rows, hidden]` of every chunk, in order.
     ///
     /// # Panics
     /// As there, and if the model has fewer layers.
-    pub fn prefill_seeing(
+    pub fn prefill_tapping(
         &mut self,
         tokens: &[u32],
         chunk: usize,
-        mut watch: Option<(usize, &mut dyn FnMut(Tensor<2>))>,
+        mut tap: Option<(usize, &mut dyn FnMut(Hidden))>,
         mut keep_going: impl FnMut(usize) -> bool,
     ) -> usize {
-        self.forget_ahead();
+        self.truncate(self.len());
         let mut done = 0;
         for part in tokens.chunks(chunk.max(1)) {
             if !keep_going(done) {
                 return done;
             }
-            let mut hidden = self.decoder.embed(part);
-            let mut from = 0;
-            if let Some((depth, see)) = &mut watch {
-                hidden = self.run(0..*depth, self.settled, hidden);
-                see(hidden.clone());
-                from = *depth;
+            let depth = tap.as_ref().map(|(depth, _)| *depth);
+            let output = self.advance(part, Want::Nothing, depth, Vocabulary::Whole);
+            if let (Some((_, see)), Some(states)) = (&mut tap, depth.and_then(|_| output.tapped(0, 0))) {
+                see(states);
             }
-            self.run(from..self.decoder.layer_count(), self.settled, hidden);
-            self.settled += part.len();
             done += part.len();
         }
         done
@@ -243,8 +400,7 @@ impl Sequence {
     /// # Panics
     /// If `depth` is not within `1..L`.
     pub fn draft_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
-        let hidden = self.run_ahead(token, depth)?;
-        Some(self.decoder.exit_logits(depth, hidden))
+        self.run_ahead(token, depth, Vocabulary::Drafted)
     }
 
     /// As [`Sequence::draft_early`], with the logits of the whole vocabulary: for a token that comes out of the exit.
@@ -252,54 +408,46 @@ impl Sequence {
     /// # Panics
     /// As [`Sequence::draft_early`].
     pub fn leave_early(&mut self, token: u32, depth: usize) -> Option<Vec<f32>> {
-        let hidden = self.run_ahead(token, depth)?;
-        Some(self.decoder.whole_exit_logits(depth, hidden))
+        self.run_ahead(token, depth, Vocabulary::Whole)
     }
 
-    /// Runs one more token through the lowest `depth` layers and keeps what came out, `[1, hidden]`.
-    fn run_ahead(&mut self, token: u32, depth: usize) -> Option<Tensor<2>> {
+    fn run_ahead(&mut self, token: u32, depth: usize, vocabulary: Vocabulary) -> Option<Vec<f32>> {
         assert!((1..self.decoder.layer_count()).contains(&depth), "an exit lies between the first and the last layer");
-        if !matches!(&self.ahead, Some(Ahead::Lower(early)) if early.depth == depth) {
-            self.forget_ahead();
+        if !matches!(&self.track.ahead, Some(Ahead::Lower(lower)) if lower.depth == depth) {
+            self.truncate(self.len());
         }
-        let position = self.reach();
-        if position >= self.capacity() {
+        if self.track.reach() >= self.capacity {
             return None;
         }
-        let hidden = self.run(0..depth, position, self.decoder.embed(&[token]));
-        let mut early = match self.ahead.take() {
-            Some(Ahead::Lower(early)) => early,
-            _ => Early { depth, tokens: Vec::new(), hidden: Vec::new() },
-        };
-        early.tokens.push(token);
-        early.hidden.push(hidden.clone());
-        self.ahead = Some(Ahead::Lower(early));
-        Some(hidden)
+        let rows = self.track.rows_ahead(token, depth, &mut self.kv).expect("there is room");
+        let step = Step { rows: vec![rows], depth, skip: self.skip.as_ref(), taps: &[], vocabulary };
+        self.layer_evaluations += layer_evaluations(&step.rows[0], depth, step.skip);
+        let output = self.decoder.run(&step, &mut self.kv);
+        self.track.keep(token, depth, output.states(0));
+        Some(output.into_logits())
     }
 
-    /// Runs more tokens through a view and returns the logits of every row, `[tokens, vocabulary]` in row-major order.
-    /// They follow those that ran ahead through the same view; whatever else ran ahead is forgotten first. `None`, and
+    /// Runs more tokens through a self-draft and returns the logits of every row, `[tokens, vocabulary]` in row-major order.
+    /// They follow those that ran ahead through the same one; whatever else ran ahead is forgotten first. `None`, and
     /// nothing is run, where the sequence has no room for them.
     ///
     /// # Panics
-    /// If the view's decoder is of another model than the sequence's.
-    pub fn draft_through(&mut self, view: &Arc<DraftView>, tokens: &[u32]) -> Option<Vec<f32>> {
-        assert!(view.decoder.config() == self.decoder.config(), "a view is of the sequence's model");
-        if !matches!(&self.ahead, Some(Ahead::View(current, _)) if Arc::ptr_eq(current, view)) {
-            self.forget_ahead();
+    /// If its decoder is of another model than the sequence's.
+    pub fn draft_through(&mut self, way: &Arc<SelfDraft>, tokens: &[u32]) -> Option<Vec<f32>> {
+        assert!(way.decoder.config() == self.decoder.config(), "a self-draft is of the sequence's model");
+        if !matches!(&self.track.ahead, Some(Ahead::SelfDraft(current, _)) if Arc::ptr_eq(current, way)) {
+            self.truncate(self.len());
         }
-        let position = self.reach();
-        if position + tokens.len() > self.capacity() {
+        if self.track.reach() + tokens.len() > self.capacity {
             return None;
         }
-        let DraftView { decoder, skip } = &**view;
-        let layers = 0..decoder.layer_count();
-        // What the model does without has no cache to look back on.
-        let both = skip.as_ref().zip(self.skip.as_ref()).map(|(skip, own)| skip.and(own));
-        let skip = both.as_ref().or(skip.as_ref()).or(self.skip.as_ref());
-        let hidden = decoder.forward_layers(layers, position, decoder.embed(tokens), skip, &mut self.cache);
-        self.ahead = Some(Ahead::View(Arc::clone(view), position + tokens.len() - self.settled));
-        Some(decoder.logits(hidden))
+        let rows = self.track.rows_through(way, tokens.to_vec(), Want::All, &mut self.kv).expect("there is room");
+        let skip = way.skip_beside(self.skip.as_ref());
+        let depth = way.decoder.layer_count();
+        let step = Step { rows: vec![rows], depth, skip: skip.as_ref(), taps: &[], vocabulary: Vocabulary::Whole };
+        let output = way.decoder.run(&step, &mut self.kv);
+        self.track.drafted(way, tokens.len());
+        Some(output.into_logits())
     }
 
     /// Runs tokens through all layers, from the kept hidden states where they have run ahead, and returns the
@@ -308,18 +456,15 @@ impl Sequence {
     /// # Panics
     /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
-        self.verify_watching(tokens, None)
+        self.verify_tapping(tokens, None)
     }
 
     /// As [`Sequence::verify`], and keeps the states after so many layers, if they are run: layers that ran ahead are not.
     ///
     /// # Panics
     /// As there, and if the model has fewer layers.
-    pub fn verify_watching(&mut self, tokens: &[u32], depth: Option<usize>) -> Verified {
-        let mut watched = None;
-        let hidden = self.advance_watching(tokens, depth.map(|depth| (depth, &mut watched)));
-        let logits = self.decoder.logits(hidden.clone());
-        Verified { logits, hidden, watched, vocabulary: self.decoder.config().vocab_size }
+    pub fn verify_tapping(&mut self, tokens: &[u32], depth: Option<usize>) -> Verified {
+        Verified(self.advance(tokens, Want::All, depth, Vocabulary::Whole))
     }
 
     /// Runs tokens through all layers and returns the logits after the last of them, `[vocabulary]`:
@@ -328,8 +473,7 @@ impl Sequence {
     /// # Panics
     /// If `tokens` is empty, and as [`Sequence::verify`].
     pub fn next_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
-        self.decoder.logits(last)
+        self.advance(tokens, Want::Last, None, Vocabulary::Whole).into_logits()
     }
 
     /// As [`Sequence::next_logits`], to draft from: minus infinity for tokens that drafts do not choose from.
@@ -337,90 +481,28 @@ impl Sequence {
     /// # Panics
     /// As [`Sequence::next_logits`].
     pub fn next_draft_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let last = self.advance(tokens).narrow(0, tokens.len() - 1, 1);
-        self.decoder.draft_logits(last)
+        self.advance(tokens, Want::Last, None, Vocabulary::Drafted).into_logits()
     }
 
-    /// Settles the first `count` tokens that ran ahead through the lower layers, or as many as there are, without running the
-    /// upper ones for them: what those would leave in the cache is made of the state at the exit, as if it were the input of
-    /// each of them (CALM, Schuster et al. 2022).
+    /// As [`Track::propagate`].
     pub fn propagate(&mut self, count: usize) {
-        let Some(Ahead::Lower(early)) = &mut self.ahead else { return };
-        let count = count.min(early.tokens.len());
-        if count == 0 {
-            return;
-        }
-        early.tokens.drain(..count);
-        let hidden = Tensor::cat(early.hidden.drain(..count).collect(), 0);
-        let above = early.depth..self.decoder.layer_count();
-        if early.tokens.is_empty() {
-            self.ahead = None;
-        }
-        self.decoder.propagate(above, self.settled, hidden, self.skip.as_ref(), &mut self.cache);
-        self.settled += count;
+        self.track.propagate(count, &self.decoder, self.skip.as_ref(), &mut self.kv);
     }
 
-    /// Runs tokens through all layers, from the kept hidden states where they have run ahead: `[rows, hidden]`.
-    fn advance(&mut self, tokens: &[u32]) -> Tensor<2> {
-        self.advance_watching(tokens, None)
-    }
-
-    /// As [`Sequence::advance`]; puts the states after so many layers into a place, if those layers are run.
-    fn advance_watching(&mut self, tokens: &[u32], watch: Option<(usize, &mut Option<Tensor<2>>)>) -> Tensor<2> {
-        let layers = self.decoder.layer_count();
-        let (mut from, mut hidden) = match self.ahead.take() {
-            // Kept states serve only the tokens they were computed for.
-            Some(Ahead::Lower(early)) if tokens.starts_with(&early.tokens) => {
-                let mut rows = early.hidden;
-                let rest = &tokens[early.tokens.len()..];
-                if !rest.is_empty() {
-                    let position = self.settled + early.tokens.len();
-                    rows.push(self.run(0..early.depth, position, self.decoder.embed(rest)));
-                }
-                (early.depth, Tensor::cat(rows, 0))
-            }
-            _ => {
-                self.forget_ahead();
-                (0, self.decoder.embed(tokens))
-            }
-        };
-        if let Some((depth, place)) = watch
-            && depth >= from
-        {
-            hidden = self.run(from..depth, self.settled, hidden);
-            from = depth;
-            *place = Some(hidden.clone());
-        }
-        let hidden = self.run(from..layers, self.settled, hidden);
-        self.settled += tokens.len();
-        hidden
-    }
-
-    fn run(&mut self, layers: Range<usize>, position: usize, hidden: Tensor<2>) -> Tensor<2> {
-        let skip = self.skip.as_ref();
-        let runs = |layer: &usize| Sublayer::Attention(*layer).runs(skip) || Sublayer::Mlp(*layer).runs(skip);
-        self.layer_evaluations += (layers.clone().filter(runs).count() * hidden.dims()[0]) as u64;
-        self.decoder.forward_layers(layers, position, hidden, skip, &mut self.cache)
-    }
-
-    /// The position after everything that ran, ahead included. Layers do not tell it: a view may skip any of them.
-    fn reach(&self) -> usize {
-        self.settled
-            + match &self.ahead {
-                Some(Ahead::Lower(early)) => early.tokens.len(),
-                Some(Ahead::View(_, tokens)) => *tokens,
-                None => 0,
-            }
+    /// Runs tokens through all layers, from the kept states where they have run ahead.
+    fn advance(&mut self, tokens: &[u32], want: Want, tap: Option<usize>, vocabulary: Vocabulary) -> Output {
+        assert!(self.len() + tokens.len() <= self.capacity, "the sequence has room for the tokens");
+        let rows = self.track.rows(tokens.to_vec(), want, &mut self.kv).expect("there is room");
+        let (depth, taps) = (self.decoder.layer_count(), tap.as_slice());
+        let step = Step { rows: vec![rows], depth, skip: self.skip.as_ref(), taps, vocabulary };
+        self.layer_evaluations += layer_evaluations(&step.rows[0], depth, step.skip);
+        let output = self.decoder.run(&step, &mut self.kv);
+        self.track.commit(tokens.len());
+        output
     }
 
     /// Forgets every token from `len` on, and all that ran ahead.
     pub fn truncate(&mut self, len: usize) {
-        self.ahead = None;
-        self.settled = self.settled.min(len);
-        self.cache.truncate(self.settled);
-    }
-
-    fn forget_ahead(&mut self) {
-        self.truncate(self.settled);
+        self.track.truncate(len, &mut self.kv);
     }
 }

@@ -1,4 +1,4 @@
-//! The model under autodiff: the runtime's own description, over batches, with parameters that have gradients.
+//! The model under autodiff: the runtime's own reference model, over batches, with parameters that have gradients.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use paceline_kernels::TrainingPrecision;
 
 use super::ModelError;
 use super::batch::Batch;
-use super::description::{Description, ExitHead};
 use super::device::Compute;
 use super::ops::Operations;
 use super::parameters::Parameters;
+use super::reference::{ExitHead, Reference};
 use super::skip::SkipPlan;
 use super::weights::{ExitWeights, HeadWeights, LayerWeights, Source};
 use crate::checkpoint::{Checkpoint, EMBEDDING, FINAL_NORM, ModelConfig, OUTPUT, exit_tensors, tensors_of};
@@ -99,13 +99,13 @@ impl Trainable {
         };
         let (operations, device) = (self.operations.clone(), self.parameters.device());
         Model {
-            description: Description::new(&self.config, layers, head, operations, device),
+            reference: Reference::new(&self.config, layers, head, operations, device),
             norm_eps: self.config.norm_eps,
         }
     }
 }
 
-/// Parameters as weights of a description.
+/// Parameters as weights of a reference model.
 struct WeightsOf<'a> {
     parameters: &'a Parameters,
     frozen: bool,
@@ -135,14 +135,14 @@ impl Source for WeightsOf<'_> {
 
 /// A model over batches.
 pub struct Model {
-    description: Description,
+    reference: Reference,
     norm_eps: f32,
 }
 
 impl Model {
     /// The embeddings of a batch's tokens, `[rows, hidden]`: the input of layer 0.
     pub fn embed(&self, batch: &Batch) -> Tensor<2> {
-        self.description.embed(batch.tokens())
+        self.reference.embeddings(batch.tokens())
     }
 
     /// Runs `layers`, without the sublayers that `skip` names, over `hidden`, the rows of `batch`: `[rows, hidden]`.
@@ -153,12 +153,12 @@ impl Model {
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
     ) -> Tensor<2> {
-        self.description.forward_batch(layers, batch, hidden, skip)
+        self.reference.forward_batch(layers, batch, hidden, skip)
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.description.logits(hidden)
+        self.reference.output_logits(hidden)
     }
 
     /// Outputs of the exit head of `depth` for hidden states `[rows, hidden]` that left layer `depth - 1`: the states
@@ -171,7 +171,7 @@ impl Model {
         let [norm, down, up] = exit_tensors(depth, 0, 0)
             .map(|(name, _)| heads.get(&name).unwrap_or_else(|| panic!("there is no `{name}`")).clone());
         let head = ExitHead::new(ExitWeights { norm, down, up }, self.norm_eps);
-        self.description.through_head(&head, hidden)
+        self.reference.through_head(&head, hidden)
     }
 
     /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]`.
@@ -179,7 +179,7 @@ impl Model {
     /// # Panics
     /// If there are not as many targets and weights as rows, or a target is outside the vocabulary.
     pub fn cross_entropy(&self, logits: Tensor<2>, targets: &[u32], weights: &[f32]) -> Tensor<2> {
-        self.description.cross_entropy(logits, targets, weights)
+        self.reference.cross_entropy(logits, targets, weights)
     }
 
     /// Distillation loss against a teacher (Hinton et al. 2015): the sum over rows of `weight * T^2 * KL(q, p)` in
@@ -195,6 +195,6 @@ impl Model {
         temperature: f32,
         weights: &[f32],
     ) -> Tensor<2> {
-        self.description.soft_cross_entropy(logits, teacher_logits, temperature, weights)
+        self.reference.soft_cross_entropy(logits, teacher_logits, temperature, weights)
     }
 }

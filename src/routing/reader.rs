@@ -2,13 +2,12 @@
 
 use std::str::FromStr;
 
-use burn::tensor::{Tensor, TensorData};
 use paceline_router::Features;
 use paceline_router::decision::named_numbers;
 use serde::{Deserialize, Serialize};
 
 use super::surface::Surface;
-use crate::model::{Decoder, into_values};
+use crate::model::{Decoder, Hidden};
 
 /// Hints that a request gives about itself. All of them may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,10 +103,15 @@ impl Reader {
     }
 
     /// Takes the states of some more tokens, `[rows, hidden]`.
-    pub fn see(&mut self, hidden: Tensor<2>) {
-        self.states.extend(into_values(hidden));
+    pub fn see(&mut self, hidden: Hidden) {
+        self.states.extend(hidden.into_values());
         let surplus = (self.states.len() / self.width).saturating_sub(self.watched.most_states);
         self.states.drain(..surplus * self.width);
+    }
+
+    /// Forgets what it saw: it comes again.
+    pub fn forget(&mut self) {
+        self.states.clear();
     }
 
     /// The features of the whole prompt, whose states were seen but for the last token's, which is not read by then.
@@ -144,8 +148,7 @@ impl Reader {
 fn uncertainty(target: &Decoder, exit: usize, features: &mut Features) {
     let width = features.width;
     let Some(last) = features.states.rchunks_exact(width).next() else { return };
-    let state = Tensor::from_data(TensorData::new(last.to_vec(), [1, width]), &target.compute().device());
-    let (entropy, gap) = spread(&target.exit_logits(exit, state));
+    let (entropy, gap) = spread(&target.exit_logits(exit, &target.hidden(last.to_vec())));
     features.set("entropy at the exit", entropy);
     features.set("gap of the first two at the exit", gap);
 }
@@ -187,9 +190,8 @@ mod tests {
     #[test]
     fn only_the_last_states_are_kept() {
         let mut reader = Reader::new(Watched { layer: 1, most_states: 3, exit: None }, 2);
-        let device = burn::tensor::Device::flex();
-        reader.see(Tensor::from_data([[0.0_f32, 0.0], [1.0, 1.0]], &device));
-        reader.see(Tensor::from_data([[2.0_f32, 2.0], [3.0, 3.0]], &device));
+        reader.see(Hidden::of_values(vec![0.0, 0.0, 1.0, 1.0], 2));
+        reader.see(Hidden::of_values(vec![2.0, 2.0, 3.0, 3.0], 2));
         assert_eq!(reader.states, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
     }
 }

@@ -1,24 +1,32 @@
 //! Speculation: how far to draft, with what, and which tokens come out.
 //!
-//! [`decode`] is the loop: draft, verify, accept, roll back. [`planner`] decides before every round who drafts, by
-//! what its rounds brought so far ([`yields`]) at the prices of this machine ([`costs`]); [`stopping`] decides after every
+//! [`rounds`] has the one loop's body: draft, verify, accept, roll back, for all answers of a target at once. [`request`] is one
+//! of these answers, a state machine that a round moves on. [`planner`] decides before every round who drafts, by
+//! what its rounds brought so far ([`yields`]) at the costs of this machine ([`costs`]); [`stopping`] decides after every
 //! drafted token whether another pays, by how sure the drafter is and what that was worth so far ([`calibration`]);
-//! [`watch`] scores exits that did not draft. What they decide depends on clocks; what comes out does not. [`unverified`] is
-//! another loop, by consent: some tokens come out that the target did not verify.
+//! [`watch`] scores exits that did not draft. What they decide depends on clocks; what comes out does not. [`early`] is
+//! another acceptance rule, by consent: some tokens come out that the target did not verify.
 
 pub mod calibration;
 pub mod costs;
-pub mod decode;
+mod drafting;
+pub mod early;
 pub mod length;
+pub mod listener;
 pub mod planner;
+pub mod request;
+pub mod rounds;
 pub mod stopping;
-pub mod unverified;
 pub mod watch;
 pub mod yields;
 
 pub use costs::VerifyCosts;
+pub use early::EarlyExit;
 pub use length::DraftLength;
+pub use listener::{Flow, Listener};
 pub use planner::{Planner, Round};
+pub use request::{End, Request};
+pub use rounds::{Target, round};
 
 /// The longest draft: with the token before it, 17 rows are verified at once.
 pub const MAX_DRAFT: usize = 16;

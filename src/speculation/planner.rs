@@ -9,6 +9,7 @@
 //! the user named drafts from the first round and is judged by its rounds.
 
 mod candidate;
+mod state;
 mod trials;
 
 use paceline_router::costs::DrafterCost;
@@ -18,8 +19,10 @@ use super::stopping::{FixedLength, WhileItPays};
 use super::watch::Heard;
 use super::yields::{Prices, Yield};
 use super::{DraftLength, MAX_DRAFT, VerifyCosts};
-use crate::drafters::{Draft, DraftJudge, DrafterChoice};
+use crate::drafters::{Draft, DrafterChoice, StopRule};
 pub use candidate::{Candidate, Forecast};
+use state::OfAnswer;
+pub use state::{Company, RequestState};
 use trials::Trial;
 
 /// The gain for which a choice changes.
@@ -80,23 +83,19 @@ pub struct Round {
     pub verify_seconds: f64,
 }
 
-/// Decides before every round, learns after it. Kept from answer to answer.
+/// Decides before every round, learns after it. Shared by all answers of a target; what is known of one of them alone is its
+/// [`RequestState`].
 pub struct Planner {
     costs: VerifyCosts,
     candidates: Vec<Candidate>,
     /// Number of them that stay: any beyond was admitted for an answer.
     lasting: usize,
-    /// The candidate that drafts; `None` is plain decoding.
+    /// The choice and the pace of the answer that ended last, with which the next one begins.
     current: Option<usize>,
-    /// The best of those that draft in every round, if they pay: what a token takes on average is what it takes with them. Of a
-    /// drafter that finds something now and then, only those rounds are known.
     pace: Option<usize>,
-    /// The candidate that is tried out in this round, and why.
-    trial: Option<(usize, Trial)>,
     /// By how many drafters an answer may ask: none, one or several. What one kind of answers leaves untried is not tried in
     /// another.
     accounts: [Account; 3],
-    answer: AnswerSoFar,
 }
 
 /// Time account of probes and shadow scores, which limits them.
@@ -109,25 +108,6 @@ struct Account {
     watching_seconds: f64,
 }
 
-/// Planner's knowledge of the current answer.
-#[derive(Default)]
-struct AnswerSoFar {
-    limit: usize,
-    /// True if the user named the drafter.
-    named: bool,
-    /// Its place in [`Planner::accounts`].
-    account: usize,
-    prefill_seconds_per_token: f64,
-    seconds: f64,
-    introductions_lost: f64,
-    /// Tokens so far, and how many there will be, if something was expected.
-    tokens: usize,
-    expected_tokens: Option<f64>,
-    /// The objective, and the bytes of the target's weights.
-    objective: Objective,
-    target_bytes: u64,
-}
-
 impl Planner {
     /// A planner that has measured nothing yet.
     pub fn new(candidates: Vec<Candidate>) -> Self {
@@ -137,20 +117,25 @@ impl Planner {
             candidates,
             current: None,
             pace: None,
-            trial: None,
             accounts: Default::default(),
-            answer: AnswerSoFar::default(),
         }
     }
 
     /// Makes sure that a drafter is among the candidates. One that was not there from the beginning stays until
-    /// another is admitted, so that what was learned about it serves the next answers, and their number is bounded.
+    /// another is admitted that no answer uses it, so that what was learned about it serves the next answers, and their number is
+    /// bounded.
     pub fn admit(&mut self, drafter: Candidate) {
-        if self.candidates.iter().all(|candidate| candidate.name != drafter.name) {
-            self.candidates.truncate(self.lasting);
-            self.candidates.push(drafter);
-            let stays = |candidate: &usize| *candidate < self.lasting;
-            (self.current, self.pace) = (self.current.filter(stays), self.pace.filter(stays));
+        if self.candidates.iter().any(|candidate| candidate.name == drafter.name) {
+            return;
+        }
+        let unused = (self.lasting..self.candidates.len()).find(|&index| self.candidates[index].answers == 0);
+        match unused {
+            None => self.candidates.push(drafter),
+            Some(index) => {
+                self.candidates[index] = drafter;
+                let is_other = |candidate: &usize| *candidate != index;
+                (self.current, self.pace) = (self.current.filter(is_other), self.pace.filter(is_other));
+            }
         }
     }
 
@@ -194,49 +179,53 @@ impl Planner {
     }
 
     /// A new answer of at most `limit` tokens begins, after a prefill that took so long per token.
-    pub fn begin_answer(&mut self, limit: usize, prefill_seconds_per_token: f64) {
-        self.answer = AnswerSoFar { limit, prefill_seconds_per_token, ..AnswerSoFar::default() };
-        for candidate in &mut self.candidates {
-            (candidate.of_answer, candidate.forecast, candidate.heard) = (None, None, [0.0; 2]);
+    pub fn begin(&mut self, limit: usize, prefill_seconds_per_token: f64) -> RequestState {
+        self.candidates.iter_mut().for_each(|candidate| candidate.answers += 1);
+        RequestState {
+            limit,
+            prefill_seconds_per_token,
+            current: self.current,
+            pace: self.pace,
+            candidates: vec![OfAnswer::default(); self.candidates.len()],
+            ..RequestState::default()
         }
     }
 
-    /// Says what matters in the answer that begins, of a target of so many bytes: time alone otherwise.
-    pub fn aim(&mut self, objective: Objective, target_bytes: u64) {
-        (self.answer.objective, self.answer.target_bytes) = (objective, target_bytes);
-    }
-
-    /// Says that the user named the drafter of the answer that begins: it drafts from the first round and is judged by its rounds.
-    pub fn insist(&mut self) {
-        self.answer.named = true;
+    /// An answer ends.
+    pub fn end(&mut self, state: &RequestState) {
+        let known = self.candidates.iter_mut().take(state.candidates.len());
+        known.for_each(|candidate| candidate.answers = candidate.answers.saturating_sub(1));
+        (self.current, self.pace) = (state.current, state.pace);
     }
 
     /// Takes what is expected of the answer that begins: its drafters are chosen by that and by what its own rounds show, instead
     /// of what other answers' rounds brought.
-    pub fn expect(&mut self, outlook: &Outlook) {
-        self.answer.expected_tokens = outlook.tokens;
-        for (candidate, forecast) in self.candidates.iter_mut().zip(&outlook.forecasts) {
-            candidate.of_answer = forecast.map(|forecast| Yield::expecting(forecast.effective, forecast.rounds));
-            (candidate.forecast, candidate.heard) = (*forecast, [0.0; 2]);
+    pub fn expect(&self, state: &mut RequestState, outlook: &Outlook) {
+        state.expected_tokens = outlook.tokens;
+        for (of, forecast) in state.candidates.iter_mut().zip(&outlook.forecasts) {
+            let yields = forecast.map(|forecast| Yield::expecting(forecast.effective, forecast.rounds));
+            *of = OfAnswer { yields, forecast: *forecast, heard: [0.0; 2] };
         }
         // Another prompt may be another's.
-        (self.current, self.pace) = (None, None);
+        (state.current, state.pace) = (None, None);
     }
 
     /// Results of the answer for each candidate that drafted in it: its effective acceptance, and the tokens that it
     /// drafted.
-    pub fn shown(&self) -> Vec<Option<(f64, f64)>> {
-        let shown =
-            |index: usize| self.candidates[index].of_answer.as_ref()?.effective_acceptance(&self.prices(index)?);
-        (0..self.candidates.len()).map(shown).collect()
+    pub fn shown(&self, state: &RequestState) -> Vec<Option<(f64, f64)>> {
+        let shown = |index: usize| {
+            let yields = state.of(index)?.yields.as_ref()?;
+            yields.effective_acceptance(&self.prices(state, index)?)
+        };
+        (0..state.candidates.len()).map(shown).collect()
     }
 
     /// Choice for a whole answer by what is known and expected; `None` as long as no step was measured.
-    pub fn decide(&self, situation: &Situation<'_>) -> Option<Choice> {
-        self.costs.plain()?;
+    pub fn decide(&self, state: &RequestState, situation: &Situation<'_>) -> Option<Choice> {
+        self.plain(state)?;
         let mut plans = vec![None; self.candidates.len()];
         for &candidate in situation.usable {
-            let seconds = 1.0 / self.speed(candidate, situation);
+            let seconds = 1.0 / self.speed(state, candidate, situation);
             plans[candidate] = Some(Expected { seconds, joules: seconds, bytes: 0.0 });
         }
         // The speeds are by the objective already.
@@ -245,51 +234,52 @@ impl Planner {
 
     /// The plans worth trying for the next round, best first: if the first has nothing to draft, the next may.
     /// Empty means plain decoding.
-    pub fn plans(&mut self, situation: &Situation<'_>, length: DraftLength) -> Vec<Plan> {
-        self.trial = None;
+    pub fn plans(&mut self, state: &mut RequestState, situation: &Situation<'_>, length: DraftLength) -> Vec<Plan> {
+        state.trial = None;
         // Where the length is fixed nothing is tried.
         let choices = if length == DraftLength::Auto { situation.usable.len() } else { 0 };
-        self.answer.account = choices.min(self.accounts.len() - 1);
+        state.account = choices.min(self.accounts.len() - 1);
         let room = situation.remaining.saturating_sub(1).min(MAX_DRAFT);
         if room == 0 {
             return Vec::new();
         }
         if let DraftLength::Fixed(length) = length {
             let length = length.min(room);
-            let speeds = situation.usable.iter().map(|&candidate| (self.speed(candidate, situation), candidate));
+            let speeds = situation.usable.iter().map(|&candidate| (self.speed(state, candidate, situation), candidate));
             let plan = |(_, candidate)| Plan { candidate, length, least: length };
             return best_first(speeds).into_iter().map(plan).collect();
         }
-        if let Some(plan) = self.opening(situation, room) {
+        if let Some(plan) = self.opening(state, situation, room) {
             return vec![plan];
         }
         // As long as a plain step is not measured, or not lately, plain steps are what is needed.
-        let Some(plain) = self.costs.plain().filter(|_| !self.costs.is_plain_stale()) else { return Vec::new() };
-        let chosen = self.choose(situation);
-        let best = chosen.iter().find(|(_, candidate)| Some(*candidate) == self.pace).map_or(1.0, |(speed, _)| *speed);
-        let introduction = self.introduction(situation, room, plain, best).map(|plan| (plan, Trial::Introduction));
-        let trial = introduction.or_else(|| Some((self.probe(situation, room, plain, best)?, Trial::Probe)));
+        let Some(plain) = self.plain(state) else { return Vec::new() };
+        let chosen = self.choose(state, situation);
+        let best = chosen.iter().find(|(_, candidate)| Some(*candidate) == state.pace).map_or(1.0, |(speed, _)| *speed);
+        let introduction = self.introduction(state, situation, room, plain, best);
+        let introduction = introduction.map(|plan| (plan, Trial::Introduction));
+        let trial = introduction.or_else(|| Some((self.probe(state, situation, room, plain, best)?, Trial::Probe)));
         let chosen = chosen.into_iter().map(|(_, candidate)| Plan { candidate, length: room, least: 0 });
         let Some((plan, why)) = trial else { return chosen.collect() };
         // Asked is asked, even if it finds nothing to draft: the next trial is another's.
         let tried = &mut self.candidates[plan.candidate];
         tried.tries = tried.tries.saturating_add(1);
         tried.idle = 0;
-        self.trial = Some((plan.candidate, why));
+        state.trial = Some((plan.candidate, why));
         std::iter::once(plan).chain(chosen.filter(|other| other.candidate != plan.candidate)).collect()
     }
 
-    /// Decides how far the draft of a plan goes.
-    pub fn judge(&self, plan: Plan) -> Box<dyn DraftJudge + '_> {
-        match self.prices(plan.candidate) {
+    /// The rule by which the draft of a plan stops.
+    pub fn stop_rule(&self, state: &RequestState, plan: Plan) -> Box<dyn StopRule> {
+        match self.prices(state, plan.candidate) {
             Some(prices) if plan.least < plan.length => {
                 let candidate = &self.candidates[plan.candidate];
+                let yields = state.yields(plan.candidate, candidate);
                 // Where its own rounds bring more than those of the choice, a token is worth less.
-                let own =
-                    if candidate.is_free() { f64::INFINITY } else { candidate.yields().seconds_per_token(&prices, 0) };
-                let token_seconds = self.token_seconds().min(own);
-                let (acceptance, bounds) = (candidate.yields().acceptance(), (plan.least, plan.length));
-                Box::new(WhileItPays::new(&candidate.calibration, acceptance, prices, token_seconds, bounds))
+                let own = if candidate.is_free() { f64::INFINITY } else { yields.seconds_per_token(&prices, 0) };
+                let token_seconds = self.token_seconds(state).min(own);
+                let (acceptance, bounds) = (yields.acceptance(), (plan.least, plan.length));
+                Box::new(WhileItPays::new(candidate.calibration.clone(), acceptance, prices, token_seconds, bounds))
             }
             _ => Box::new(FixedLength::new(plan.length)),
         }
@@ -302,14 +292,15 @@ impl Planner {
     }
 
     /// The candidates that pay by what is known, with their speeds, best first.
-    fn choose(&mut self, situation: &Situation<'_>) -> Vec<(f64, usize)> {
-        let known = situation.usable.iter().copied().filter(|&index| !self.candidates[index].is_newcomer());
-        let speeds = known.map(|index| (self.speed(index, situation), index));
+    fn choose(&self, state: &mut RequestState, situation: &Situation<'_>) -> Vec<(f64, usize)> {
+        let is_known = |index: &usize| !state.is_newcomer(*index, &self.candidates[*index]);
+        let known = situation.usable.iter().copied().filter(is_known);
+        let speeds = known.map(|index| (self.speed(state, index, situation), index));
         let mut scored = best_first(speeds.filter(|(speed, _)| *speed > 1.0));
         // The current choice stays unless the best is better by more than the noise of the estimates. Plain
         // decoding is a choice too.
-        let current = self.current.filter(|candidate| situation.usable.contains(candidate));
-        let holding = current.map_or(1.0, |candidate| self.speed(candidate, situation));
+        let current = state.current.filter(|candidate| situation.usable.contains(candidate));
+        let holding = current.map_or(1.0, |candidate| self.speed(state, candidate, situation));
         if scored.first().is_none_or(|best| best.0 <= holding * HYSTERESIS) {
             match current {
                 None => scored.clear(),
@@ -320,15 +311,15 @@ impl Planner {
                 Some(_) => {}
             }
         }
-        self.current = scored.first().map(|(_, candidate)| *candidate);
-        self.pace = scored.iter().map(|(_, candidate)| *candidate).find(|&index| !self.candidates[index].is_free());
+        state.current = scored.first().map(|(_, candidate)| *candidate);
+        state.pace = scored.iter().map(|(_, candidate)| *candidate).find(|&index| !self.candidates[index].is_free());
         scored
     }
 
     /// An exit to look at in this round, with its depth: the one of which something is expected that was looked at least, as long as
     /// looking takes no more than its share of the time. One that drafts shows itself, and layers that ran ahead are not run.
-    pub fn watch(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
-        let Account { seconds, watching_seconds, .. } = self.accounts[self.answer.account];
+    pub fn watch(&self, state: &RequestState, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
+        let Account { seconds, watching_seconds, .. } = self.accounts[state.account];
         if watching_seconds > WATCH_SHARE * seconds {
             return None;
         }
@@ -338,57 +329,73 @@ impl Planner {
         };
         let ran_ahead = drafting.and_then(depth).map_or(0, |(_, depth)| depth);
         let exits = usable.iter().filter_map(|&index| depth(index)).filter(|(_, depth)| *depth > ran_ahead);
-        let known = exits.filter(|(index, _)| self.candidates[*index].forecast.is_some());
-        known.min_by(|a, b| self.candidates[a.0].heard[1].total_cmp(&self.candidates[b.0].heard[1]))
+        let known = exits.filter(|(index, _)| state.forecast(*index).is_some());
+        let heard = |index: usize| state.of(index).map_or(0.0, |of| of.heard[1]);
+        known.min_by(|a, b| heard(a.0).total_cmp(&heard(b.0)))
     }
 
     /// Learns what an exit would have picked, and that looking took so long.
-    pub fn hear(&mut self, exit: usize, heard: &Heard, seconds: f64) {
-        self.accounts[self.answer.account].watching_seconds += seconds;
-        self.candidates[exit].hear(heard);
+    pub fn hear(&mut self, state: &mut RequestState, exit: usize, heard: &Heard, seconds: f64) {
+        self.accounts[state.account].watching_seconds += seconds;
+        let candidate = &mut self.candidates[exit];
+        heard.iter().for_each(|&(lead, is_right)| candidate.calibration.observe(lead, is_right));
+        if let Some(of) = state.candidates.get_mut(exit) {
+            of.hear(heard);
+        }
     }
 
-    /// Shadow scores of each candidate in this answer, without having it draft: the share of tokens that it would have
-    /// got right, and the number of all.
-    pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
-        self.candidates.iter().map(Candidate::overheard)
+    /// Learns how long a step took that several answers shared, over so many rows.
+    pub fn observe_step(&mut self, rows: usize, seconds: f64) {
+        self.costs.observe(rows, seconds);
     }
 
     /// Learns from a round and its draft.
-    pub fn observe(&mut self, round: &Round, draft: &Draft) {
-        let seconds = round.asking_seconds + round.draft_seconds + round.verify_seconds;
-        self.accounts[self.answer.account].seconds += seconds;
-        self.answer.seconds += seconds;
-        self.answer.tokens += round.tokens;
-        self.charge(round, draft, seconds);
+    pub fn observe(&mut self, state: &mut RequestState, round: &Round, draft: &Draft) {
+        let is_alone = !state.company.shares_steps;
+        let rows = round.drafted + 1;
+        // In company a step's time is that of its own rows, as they are priced.
+        let own = |prices: Prices| prices.steps[round.drafted.min(MAX_DRAFT)];
+        let priced = self.shared_prices(state).map(own).filter(|_| !is_alone);
+        let verify_seconds = priced.unwrap_or(round.verify_seconds);
+        let seconds = round.asking_seconds + round.draft_seconds + verify_seconds;
+        self.accounts[state.account].seconds += seconds;
+        state.seconds += seconds;
+        state.tokens += round.tokens;
+        self.charge(state, round, draft, seconds);
         for candidate in &mut self.candidates {
             candidate.idle = candidate.idle.saturating_add(1);
         }
-        let rows = round.drafted + 1;
         let (reading, verify_alone) = (self.reading_seconds(round, draft), self.costs.seconds(rows));
-        let named = self.answer.named;
-        let Some(candidate) = round.candidate.map(|index| &mut self.candidates[index]) else {
-            self.costs.observe(rows, round.verify_seconds);
+        let Some((index, candidate)) = round.candidate.map(|index| (index, &mut self.candidates[index])) else {
+            if is_alone {
+                self.costs.observe(rows, round.verify_seconds);
+            }
             return;
         };
         candidate.idle = 0;
         candidate.rounds = candidate.rounds.saturating_add(1);
-        if let Some(alone) = verify_alone.filter(|_| candidate.shares_layers()) {
+        if let Some(alone) = verify_alone.filter(|_| candidate.shares_layers() && is_alone) {
             candidate.observe_share(round.verify_seconds / alone);
         }
-        candidate.each_yield(|yields| yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens));
+        let named = state.named;
+        let of_answer = state.candidates.get_mut(index).and_then(|of| of.yields.as_mut());
+        let is_expected = of_answer.is_some();
+        let mut each_yield = [Some(&mut candidate.yields), of_answer];
+        let each = each_yield.iter_mut().flatten();
+        each.for_each(|yields| yields.observe(round.drafted, round.evaluated, round.accepted, round.tokens));
         // A round that began with reading says little of what a draft costs, and more of what it costs to begin.
         match reading {
-            Some(reading) => candidate.yields.observe_reading(round.backlog, reading),
+            Some(reading) => each_yield[0].iter_mut().for_each(|yields| yields.observe_reading(round.backlog, reading)),
             None => candidate.draft_cost.observe(round.draft_seconds / draft.attempted().max(1) as f64),
         }
         if let Some(declined) = draft.declined {
             let is_next = round.accepted == round.drafted && round.tokens > round.drafted;
             let probability = is_next.then(|| candidate.calibration.probability(declined));
-            candidate.each_yield(|yields| yields.observe_declined(probability));
+            each_yield.iter_mut().flatten().for_each(|yields| yields.observe_declined(probability));
         }
         // One that was named is given up on better evidence: it is not found again as soon.
-        if !candidate.is_newcomer() && !named {
+        let is_newcomer = if is_expected { !candidate.draft_cost.is_settled() } else { candidate.is_untried() };
+        if !is_newcomer && !named {
             candidate.yields.settle();
         }
         for (place, &log_odds) in draft.log_odds.iter().enumerate().take(round.evaluated) {
@@ -396,7 +403,7 @@ impl Planner {
         }
         // What an exit leaves to verification says what all of it would have taken.
         let share = if candidate.shares_layers() { candidate.share } else { 1.0 };
-        if share == 1.0 || rows > 1 {
+        if is_alone && (share == 1.0 || rows > 1) {
             self.costs.observe(rows, round.verify_seconds / share);
         }
     }
@@ -409,32 +416,61 @@ impl Planner {
     }
 
     /// True if a candidate may be asked for the memory that it needs, however fast it is.
-    fn fits(&self, candidate: usize) -> bool {
-        let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
+    fn fits(&self, state: &RequestState, candidate: usize) -> bool {
+        let RequestState { objective, target_bytes, .. } = state;
         objective.memory * self.candidates[candidate].bytes as f64 <= (*target_bytes).max(1) as f64
     }
 
+    /// Seconds of a plain step, once that is known and was measured lately.
+    fn plain(&self, state: &RequestState) -> Option<f64> {
+        match state.company {
+            Company { answers: 0, .. } => self.costs.plain().filter(|_| !self.costs.is_plain_stale()),
+            _ => Some(self.shared_prices(state)?.steps[0]),
+        }
+    }
+
+    /// Times of the target's steps by the rows of this answer, for a token that is its own. In company a step is everybody's: an
+    /// answer's plain step costs what a token costs on average, and each further row what it adds to the step. So the rule that
+    /// stops a draft gives a further row to the answer in which its survival is worth most, and drafts become short as the
+    /// company grows: draft length and batch size are one decision.
+    fn shared_prices(&self, state: &RequestState) -> Option<Prices> {
+        let Company { answers, rows, .. } = state.company;
+        let own = |steps| Prices { steps, share: 1.0, token: 0.0 };
+        if answers == 0 {
+            return self.costs.all().map(own);
+        }
+        let (all, first) = (answers + 1, self.costs.seconds(rows + 1)?);
+        let token = self.costs.seconds(all)? / all as f64;
+        let mut steps = [token; MAX_DRAFT + 1];
+        for (drafted, step) in steps.iter_mut().enumerate() {
+            *step += (self.costs.seconds(rows + 1 + drafted)? - first).max(0.0);
+        }
+        Some(own(steps))
+    }
+
     /// Times of a candidate's work and of the target's steps; `None` as long as nothing was measured.
-    fn prices(&self, candidate: usize) -> Option<Prices> {
-        let steps = self.costs.all()?;
+    fn prices(&self, state: &RequestState, candidate: usize) -> Option<Prices> {
+        let plain = self.costs.seconds(1)?;
         let Candidate { draft_cost, share, guess, .. } = &self.candidates[candidate];
-        Some(Prices { steps, share: *share, token: draft_cost.seconds().unwrap_or(guess * steps[0]) })
+        let share = if state.company.answers == 0 { *share } else { 1.0 };
+        let token = draft_cost.seconds().unwrap_or(guess * plain);
+        Some(Prices { share, token, ..self.shared_prices(state)? })
     }
 
     /// Cost of a token in plain decoding, in units of its cost with a candidate: by time the candidate's speedup,
     /// otherwise by the objective. The candidate's backlog is spread over the tokens to come, or counts as it did in
     /// the answers so far, whichever is more: most answers are shorter than they may be. One that was named is judged
     /// by its rounds alone.
-    fn speed(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
-        let Some(prices) = self.prices(candidate) else { return 1.0 };
+    fn speed(&self, state: &RequestState, candidate: usize, situation: &Situation<'_>) -> f64 {
+        let Some(prices) = self.prices(state, candidate) else { return 1.0 };
         let own = &self.candidates[candidate];
-        let drafting = own.yields().seconds_per_token(&prices, 0);
+        let drafting = state.yields(candidate, own).seconds_per_token(&prices, 0);
         let seconds = match unread(candidate, situation) {
             0 => drafting,
-            _ if self.answer.named => drafting,
+            _ if state.named => drafting,
             unread => {
-                let spread = self.backlog_seconds(candidate, situation) / self.to_come(situation);
-                match self.answer.expected_tokens {
+                let spread = self.backlog_seconds(state, candidate, situation) / to_come(state, situation);
+                match state.expected_tokens {
                     Some(_) => drafting + spread,
                     None => own.yields.seconds_per_token(&prices, unread).max(drafting + spread),
                 }
@@ -444,31 +480,32 @@ impl Planner {
             // All threads are busy in every step, so energy goes with time.
             Expected { seconds, joules: seconds, bytes: bytes as f64 }
         };
-        let AnswerSoFar { objective, target_bytes, .. } = &self.answer;
-        let trust = own.forecast.map_or(1.0, |forecast| forecast.trust);
+        let RequestState { objective, target_bytes, .. } = state;
+        let trust = state.forecast(candidate).map_or(1.0, |forecast| forecast.trust);
         trust / objective.cost(&expected(seconds, own.bytes), &expected(prices.steps[0], 0), *target_bytes as f64)
     }
 
-    /// Tokens that the answer is expected to get from here on, as many as it may where nothing is expected.
-    fn to_come(&self, situation: &Situation<'_>) -> f64 {
-        let remaining = situation.remaining.max(1) as f64;
-        let expected = self.answer.expected_tokens.map(|tokens| tokens - self.answer.tokens as f64);
-        expected.map_or(remaining, |tokens| tokens.clamp(1.0, remaining))
-    }
-
     /// Seconds that a candidate needs to run what it has not seen.
-    fn backlog_seconds(&self, candidate: usize, situation: &Situation<'_>) -> f64 {
-        unread(candidate, situation) as f64 * self.candidates[candidate].guess * self.answer.prefill_seconds_per_token
+    fn backlog_seconds(&self, state: &RequestState, candidate: usize, situation: &Situation<'_>) -> f64 {
+        unread(candidate, situation) as f64 * self.candidates[candidate].guess * state.prefill_seconds_per_token
     }
 
     /// Seconds per token of what is best in every round.
-    fn token_seconds(&self) -> f64 {
-        let plain = self.costs.seconds(1).unwrap_or(0.0);
-        let drafting = self.pace.and_then(|candidate| {
-            Some(self.candidates[candidate].yields().seconds_per_token(&self.prices(candidate)?, 0))
+    fn token_seconds(&self, state: &RequestState) -> f64 {
+        let plain = self.shared_prices(state).map_or(0.0, |prices| prices.steps[0]);
+        let drafting = state.pace.and_then(|candidate| {
+            let prices = self.prices(state, candidate)?;
+            Some(state.yields(candidate, &self.candidates[candidate]).seconds_per_token(&prices, 0))
         });
         drafting.map_or(plain, |drafting| drafting.min(plain))
     }
+}
+
+/// Tokens that an answer is expected to get from here on, as many as it may where nothing is expected.
+fn to_come(state: &RequestState, situation: &Situation<'_>) -> f64 {
+    let remaining = situation.remaining.max(1) as f64;
+    let expected = state.expected_tokens.map(|tokens| tokens - state.tokens as f64);
+    expected.map_or(remaining, |tokens| tokens.clamp(1.0, remaining))
 }
 
 /// Tokens that a candidate has to run before it drafts; what a usual round leaves behind is part of its draft cost.

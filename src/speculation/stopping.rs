@@ -8,7 +8,7 @@
 use super::calibration::Calibration;
 use super::costs::MAX_ROWS;
 use super::yields::Prices;
-use crate::drafters::DraftJudge;
+use crate::drafters::StopRule;
 
 /// A length that was asked for: it is kept, whatever it costs.
 pub struct FixedLength {
@@ -22,7 +22,7 @@ impl FixedLength {
     }
 }
 
-impl DraftJudge for FixedLength {
+impl StopRule for FixedLength {
     fn wants_another(&self) -> bool {
         self.left > 0
     }
@@ -34,8 +34,8 @@ impl DraftJudge for FixedLength {
 }
 
 /// A draft for as long as it pays.
-pub struct WhileItPays<'a> {
-    calibration: &'a Calibration,
+pub struct WhileItPays {
+    calibration: Calibration,
     acceptance: f64,
     prices: Prices,
     token_seconds: f64,
@@ -46,12 +46,12 @@ pub struct WhileItPays<'a> {
     survival: f64,
 }
 
-impl<'a> WhileItPays<'a> {
+impl WhileItPays {
     /// A draft of at most `most` tokens, of which `least` are drafted and verified in any case. `calibration` says what the drafter's odds are
     /// worth and `acceptance` the probability that a token is accepted of which no odds are known yet; `token_seconds` is what a
     /// token takes that no draft brings.
     pub fn new(
-        calibration: &'a Calibration,
+        calibration: Calibration,
         acceptance: f64,
         prices: Prices,
         token_seconds: f64,
@@ -62,7 +62,7 @@ impl<'a> WhileItPays<'a> {
     }
 }
 
-impl WhileItPays<'_> {
+impl WhileItPays {
     /// True if one of the lengths ahead pays, if all tokens up to the next one are accepted with a probability of
     /// `survival`. A first row may be dear and those behind it cheap, so looking one token ahead is not enough.
     fn pays(&self, mut survival: f64, mut gained: f64) -> bool {
@@ -74,7 +74,7 @@ impl WhileItPays<'_> {
     }
 }
 
-impl DraftJudge for WhileItPays<'_> {
+impl StopRule for WhileItPays {
     fn wants_another(&self) -> bool {
         // Who was asked drafts one token in any case: without its odds nothing would be learned of it, and an answer whose first
         // rounds went badly would be decoded plainly to its end, at the price of a pace that it no longer has.
@@ -108,7 +108,7 @@ mod tests {
     ) -> usize {
         let calibration = Calibration::default();
         let prices = Prices { steps: std::array::from_fn(|row| steps(row + 1)), share: 1.0, token };
-        let mut judge = WhileItPays::new(&calibration, 0.8, prices, token_seconds, bounds);
+        let mut judge = WhileItPays::new(calibration.clone(), 0.8, prices, token_seconds, bounds);
         (0..100).take_while(|_| judge.wants_another() && judge.takes(log_odds)).count()
     }
 
@@ -147,7 +147,7 @@ mod tests {
         let calibration = Calibration::default();
         let prices = Prices { steps: std::array::from_fn(|row| line(row + 1)), share: 1.0, token: 0.1 };
         for (odds, pays) in [(SURE, true), (-3.0, false)] {
-            let mut judge = WhileItPays::new(&calibration, 0.1, prices, 0.6, (0, 16));
+            let mut judge = WhileItPays::new(calibration.clone(), 0.1, prices, 0.6, (0, 16));
             assert!(judge.wants_another());
             assert_eq!(judge.takes(odds), pays);
             // The next one is a matter of what is expected.

@@ -3,9 +3,7 @@
 //! Verification runs every layer anyway, so what an exit would have picked costs its head alone (full information: DEL, Zarch
 //! et al. 2025; HedgeSpec, Liu et al. 2025). One exit is looked at in a round, now and then, within a share of the time.
 
-use burn::tensor::Tensor;
-
-use crate::model::Decoder;
+use crate::model::{Decoder, Hidden};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Picks of an exit that did not draft: the lead of each, and whether it is the token that came out.
@@ -29,13 +27,13 @@ pub struct Verified<'a> {
 pub fn score(
     target: &Decoder,
     depth: usize,
-    states: &Tensor<2>,
+    states: &Hidden,
     text: Verified<'_>,
     sampler: &mut Sampler,
 ) -> Result<Heard, SamplingError> {
-    let rows = text.new.min(states.dims()[0]);
+    let rows = text.new.min(states.rows());
     let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
-    let mut logits = target.exit_logits(depth, states.clone().narrow(0, 0, rows));
+    let mut logits = target.exit_logits(depth, &states.slice(0..rows));
     logits.iter_mut().for_each(|logit| *logit /= temperature);
     let first = text.tokens.len() - text.new;
     let pick = |(row, logits): (usize, &[f32])| {

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
+use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
 use paceline::journal::Period;
-use paceline::model::Sequence;
+use paceline::model::{Pools, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
-use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::{DraftLength, Planner, Round};
+use paceline::speculation::request::Way;
+use paceline::speculation::{DraftLength, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline::text::Tokenizer;
 use paceline::{Engine, EngineConfig, Error, Event, FinishReason, GenerationConfig, Prompt};
 
@@ -28,7 +28,7 @@ impl Listener for Patience {
         Flow::Continue
     }
 
-    fn round(&mut self, _: &Round) {
+    fn round(&mut self, _: &Round, _: usize) {
         self.rounds += 1;
     }
 
@@ -41,14 +41,13 @@ impl Listener for Patience {
     }
 }
 
-/// Drafts one token and notes whether it was told to stop.
+/// Drafts one token.
 struct Asking;
 
 impl Drafter for Asking {
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        assert!(!(request.cancelled)(), "an answer that is no longer wanted gets no draft");
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
         request.push(1, 0.0);
-        Ok(())
+        Ok(Ask::Nothing)
     }
 }
 
@@ -56,21 +55,20 @@ impl Drafter for Asking {
 fn decoding_ends_with_the_step_in_which_it_is_cancelled() {
     let decoder = decoder(&fixture("llama-tied"), 1);
     for wanted in [0, 1, 5] {
-        let mut target = Sequence::new(decoder.clone(), 128);
-        let mut listener = Patience { wanted, rounds: 0, tokens: 0 };
-        let mut tokens = vec![3];
-        let decode = Decode {
-            target: &mut target,
-            drafters: &mut [Some(Box::new(Asking))],
-            planner: &mut Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]),
-            length: DraftLength::Fixed(1),
-            sampler: &mut Sampler::new(&SamplingConfig::default()).unwrap(),
-            tokens: &mut tokens,
-            prompt: 1,
-            limit: 100,
-            stop_tokens: &[],
-        };
-        decode.run(&mut listener).unwrap();
+        let listener = Patience { wanted, rounds: 0, tokens: 0 };
+        let mut planner = Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]);
+        let mut pools = Pools::new(usize::MAX);
+        let sampler = Sampler::new(&SamplingConfig::default()).unwrap();
+        let mut request = Request::new(vec![3], 100, sampler, None, listener);
+        while request.end().is_none() {
+            if request.is_read() {
+                let (drafters, state) = (vec![Some(Box::new(Asking) as Box<dyn Drafter>)], planner.begin(99, 0.0));
+                request.decode(Way { drafters, length: DraftLength::Fixed(1), early: None, state });
+            }
+            let mut target = Target { decoder: &decoder, skip: None, planner: &mut planner, pools: &mut pools };
+            round(&mut target, &mut [&mut request]);
+        }
+        let listener = request.into_listener();
         assert_eq!(listener.rounds, wanted);
         assert!((wanted..=2 * wanted).contains(&listener.tokens));
     }

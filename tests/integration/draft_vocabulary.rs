@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use paceline::checkpoint::{Checkpoint, DRAFT_VOCABULARY};
 use paceline::drafters::exit::ExitDrafter;
 use paceline::drafters::model::ModelDrafter;
-use paceline::drafters::{DraftRequest, Drafter};
+use paceline::drafters::{Ask, DraftRequest, Drafter};
 use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Sequence};
 use paceline::sampling::{SamplingConfig, SamplingError};
 use paceline::speculation::DraftLength;
@@ -59,7 +59,7 @@ fn logits_are_those_of_the_tokens_that_may_be_drafted() {
             let text = [3, 7, 1, 9, 4];
             let sequences = || [&whole, &restricted].map(|decoder| Sequence::new(Arc::clone(decoder), 32));
             let [mut a, mut b] = sequences();
-            assert_eq!(a.verify(&text).logits, b.verify(&text).logits);
+            assert_eq!(a.verify(&text).into_logits(), b.verify(&text).into_logits());
             let [mut a, mut b] = sequences();
             let [mut c, mut d] = sequences();
             let pairs = [
@@ -85,11 +85,11 @@ struct Watched {
 }
 
 impl Drafter for Watched {
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        self.drafter.draft(request)?;
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+        let ask = self.drafter.go_on(request, logits)?;
         let drafted = &request.history()[request.accepted().len()..];
         assert!(drafted.iter().all(|token| self.allowed.contains(token)), "{drafted:?}");
-        Ok(())
+        Ok(ask)
     }
 }
 
@@ -109,10 +109,9 @@ fn no_other_token_is_drafted_and_answers_stay_the_same() {
         ];
         for drafter in drafters {
             let watched = Watched { drafter, allowed: every_third(&directory) };
-            let mut sequence = Sequence::new(Arc::clone(&restricted), 128);
-            let (tokens, rounds) = task.speculative(&mut sequence, vec![Box::new(watched)], DraftLength::Fixed(4), 3);
-            assert_eq!(tokens, expected);
-            assert!(rounds.iter().any(|round| round.drafted > 0));
+            let outcome = task.speculative(&restricted, vec![Box::new(watched)], DraftLength::Fixed(4));
+            assert_eq!(outcome.tokens, expected);
+            assert!(outcome.rounds.iter().any(|round| round.drafted > 0));
         }
     }
 }

@@ -5,7 +5,7 @@ use paceline::model::Sequence;
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 
-use crate::support::{Task, decoder, fixture};
+use crate::support::{Outcome, Task, decoder, fixture};
 
 /// A round of `k` drafted tokens runs every layer once for each of its `k + 1` rows, draft included.
 #[test]
@@ -15,18 +15,14 @@ fn a_round_costs_k_plus_one_times_l_layer_evaluations() {
     let prompt = [5, 9, 2, 77, 31, 8];
     for depth in 1..layers {
         for length in [1, 4, 8, 16] {
-            let mut sequence = Sequence::new(decoder.clone(), 128);
             let task = Task { prompt: &prompt, new_tokens: 60, sampling: SamplingConfig::default() };
             let drafter = Box::new(ExitDrafter::new(depth, 1.0));
-            let (_, rounds) = task.speculative(&mut sequence, vec![drafter], DraftLength::Fixed(length), 3);
+            let Outcome { rounds, layer_evaluations, .. } =
+                task.speculative(&decoder, vec![drafter], DraftLength::Fixed(length));
             let rows: usize = rounds.iter().map(|round| round.drafted + 1).sum();
             assert!(rounds.iter().any(|round| round.drafted == length));
             let prefill = prompt.len() - 1;
-            assert_eq!(
-                sequence.layer_evaluations(),
-                ((prefill + rows) * layers) as u64,
-                "exit:{depth}, {length} drafted"
-            );
+            assert_eq!(layer_evaluations, ((prefill + rows) * layers) as u64, "exit:{depth}, {length} drafted");
         }
     }
 }
@@ -42,7 +38,7 @@ fn layers_run_ahead_no_further_than_there_is_room() {
     assert!(ahead.draft_early(4, 1).is_some(), "another depth forgets what ran ahead");
     let mut fresh = Sequence::new(decoder, 8);
     fresh.verify(&[3, 1]);
-    assert_eq!(ahead.verify(&[5, 4]).logits, fresh.verify(&[5, 4]).logits);
+    assert_eq!(ahead.verify(&[5, 4]).into_logits(), fresh.verify(&[5, 4]).into_logits());
 }
 
 /// Running ahead for other tokens than are verified costs those layers again, and nothing else changes.
@@ -53,7 +49,7 @@ fn layers_that_ran_for_other_tokens_are_run_again() {
     let mut ahead = Sequence::new(decoder.clone(), 32);
     ahead.draft_early(3, 2);
     ahead.draft_early(4, 2);
-    let logits = ahead.verify(&[3, 5]).logits;
+    let logits = ahead.verify(&[3, 5]).into_logits();
     assert_eq!(ahead.layer_evaluations(), 2 * 2 + 2 * layers);
-    assert_eq!(logits, Sequence::new(decoder, 32).verify(&[3, 5]).logits);
+    assert_eq!(logits, Sequence::new(decoder, 32).verify(&[3, 5]).into_logits());
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig, exit_tensors};
 use paceline::drafters::exit::ExitDrafter;
-use paceline::model::{Compute, Decoder, DeviceName, Sequence};
+use paceline::model::{Compute, Decoder, DeviceName};
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use safetensors::Dtype;
@@ -87,10 +87,6 @@ fn states(rows: usize, width: usize) -> Vec<f32> {
     (0..rows * width).map(|_| numbers.normal()).collect()
 }
 
-fn tensor(values: &[f32], width: usize) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), &Device::flex())
-}
-
 const FIXTURES: [&str; 3] = ["llama-tied", "qwen2-bias", "qwen3-qknorm"];
 
 #[test]
@@ -102,16 +98,16 @@ fn heads_compute_what_their_description_says_row_by_row() {
         let width = ours.config().hidden_size;
         let hidden = states(7, width);
         for depth in 1..ours.layer_count() {
-            let found = ours.exit_logits(depth, tensor(&hidden, width));
-            let expected = composed.exit_logits(depth, tensor(&hidden, width));
-            let untrained = ours.logits(tensor(&hidden, width));
+            let found = ours.exit_logits(depth, &ours.hidden(hidden.clone()));
+            let expected = composed.exit_logits(depth, &composed.hidden(hidden.clone()));
+            let untrained = ours.logits(&ours.hidden(hidden.clone()));
             let largest = expected.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
             let apart =
                 |others: &[f32]| found.iter().zip(others).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f32::max);
             assert!(apart(&expected) < 2e-5, "{name}, depth {depth}: {}", apart(&expected));
             assert!(apart(&untrained) > 1e-2, "{name}, depth {depth}: the head does nothing");
             let single: Vec<f32> =
-                hidden.chunks(width).flat_map(|row| ours.exit_logits(depth, tensor(row, width))).collect();
+                hidden.chunks(width).flat_map(|row| ours.exit_logits(depth, &ours.hidden(row.to_vec()))).collect();
             assert_eq!(found, single, "{name}, depth {depth}: a row depends on the others");
         }
         assert!(ours.bytes_per_exit(1) < ours.bytes_per_step());
@@ -133,7 +129,8 @@ fn a_head_that_adds_nothing_is_the_models_own() {
     let decoder = load(model.path(), &cpu(1)).unwrap();
     let width = decoder.config().hidden_size;
     let hidden = states(3, width);
-    assert_eq!(decoder.exit_logits(1, tensor(&hidden, width)), decoder.logits(tensor(&hidden, width)));
+    let hidden = decoder.hidden(hidden);
+    assert_eq!(decoder.exit_logits(1, &hidden), decoder.logits(&hidden));
 }
 
 /// Drafting runs through the heads: other heads draft other tokens, and the answer is the same.
@@ -145,11 +142,10 @@ fn drafts_come_from_the_heads_and_answers_do_not() {
     let expected = task.plain(&plain);
     let mut drafted = Vec::new();
     for decoder in [trained, plain] {
-        let mut sequence = Sequence::new(decoder, 128);
         let drafter = Box::new(ExitDrafter::new(1, 1.0));
-        let (tokens, rounds) = task.speculative(&mut sequence, vec![drafter], DraftLength::Fixed(4), 3);
-        assert_eq!(tokens, expected);
-        drafted.push(rounds.iter().map(|round| round.accepted).collect::<Vec<_>>());
+        let outcome = task.speculative(&decoder, vec![drafter], DraftLength::Fixed(4));
+        assert_eq!(outcome.tokens, expected);
+        drafted.push(outcome.rounds.iter().map(|round| round.accepted).collect::<Vec<_>>());
     }
     assert_ne!(drafted[0], drafted[1], "the heads make no difference");
 }

@@ -63,7 +63,7 @@ fn check(directory: &Path) {
         let task = Task { prompt: &prompt_ids, new_tokens: generated.len(), sampling: SamplingConfig::default() };
         let exit: Box<dyn paceline::drafters::Drafter> = Box::new(ExitDrafter::new(1, 1.0));
         for drafters in [vec![], vec![exit]] {
-            let (tokens, _) = task.speculative(&mut sequence, drafters, DraftLength::Fixed(4), 64);
+            let tokens = task.speculative(&decoder, drafters, DraftLength::Fixed(4)).tokens;
             if tokens != generated {
                 let at = tokens.iter().zip(&generated).take_while(|(a, b)| a == b).count();
                 assert!(min_margin < 1e-3, "{shown}: greedy tokens after {prompt:?} differ at {at}");

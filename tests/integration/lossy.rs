@@ -8,7 +8,7 @@ use paceline::drafters::skip_search::cut_text;
 use paceline::model::importance::block_influence;
 use paceline::model::{Decoder, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig};
-use paceline::speculation::unverified::MOST_IN_A_ROW;
+use paceline::speculation::early::MOST_IN_A_ROW;
 use paceline::{Answer, DraftLength, Engine, EngineConfig, GenerationConfig, Precision, Prompt, Quality, SelfDraft};
 
 use crate::exits::{ExitsFile, cpu};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use paceline::checkpoint::Checkpoint;
-use paceline::model::{Compute, Decoder, DraftView, Sequence};
+use paceline::model::{Compute, Decoder, SelfDraft, Sequence};
 use paceline_kernels::CacheFormat;
 
 use crate::support::{Numbers, decoder_at, decoder_on, fixture, random_checkpoint};
@@ -22,7 +22,7 @@ fn largest_difference(directory: &std::path::Path, cache: CacheFormat, device: &
         kernels.truncate(from);
         composed.truncate(from);
         let views = [&kernels, &composed]
-            .map(|sequence| Arc::new(DraftView::new(sequence.decoder().clone(), Some("a0,m1".parse().unwrap()))));
+            .map(|sequence| Arc::new(SelfDraft::new(sequence.decoder().clone(), Some("a0,m1".parse().unwrap()))));
         // A draft without the first attention, in two parts, so that the second stands where no layer says.
         for part in [from..from + 1, from + 1..to + 1] {
             let ours = kernels.draft_through(&views[0], &text[part.clone()]).unwrap();
@@ -32,7 +32,8 @@ fn largest_difference(directory: &std::path::Path, cache: CacheFormat, device: &
             kernels.draft_early(text[from], 1);
             composed.draft_early(text[from], 1);
         }
-        let (ours, theirs) = (kernels.verify(&text[from..to]).logits, composed.verify(&text[from..to]).logits);
+        let (ours, theirs) =
+            (kernels.verify(&text[from..to]).into_logits(), composed.verify(&text[from..to]).into_logits());
         worst = worst.max(difference(&ours, &theirs));
     }
     worst

@@ -6,15 +6,15 @@ use paceline::drafters::Drafter;
 use paceline::drafters::exit::ExitDrafter;
 use paceline::drafters::lookup::LookupDrafter;
 use paceline::drafters::model::ModelDrafter;
-use paceline::drafters::view::ViewDrafter;
-use paceline::model::{Decoder, DraftView, Sequence};
+use paceline::drafters::self_draft::SelfDrafter;
+use paceline::model::{Decoder, SelfDraft, Sequence};
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::{DraftLength, MAX_DRAFT};
 use proptest::prelude::*;
 
 use crate::support::{Chaos, Numbers, Task, random_model, random_plan};
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
@@ -31,13 +31,13 @@ proptest! {
         let text: Vec<u32> = (0..numbers.within(20..120)).map(|_| numbers.within(0..vocabulary) as u32).collect();
 
         let mut one_by_one = Sequence::new(plain, text.len());
-        let expected: Vec<Vec<u32>> = text.iter().map(|token| bits(&one_by_one.verify(&[*token]).logits)).collect();
+        let expected: Vec<Vec<u32>> = text.iter().map(|token| bits(&one_by_one.verify(&[*token]).into_logits())).collect();
 
         let mut sequence = Sequence::new(other.clone(), text.len() + 17);
         let layers = sequence.decoder().layer_count();
         let plan = random_plan(&mut numbers, layers);
         let views = [(rounded.clone(), None), (other, Some(plan.clone())), (rounded, Some(plan))];
-        let views = views.map(|(decoder, skip)| Arc::new(DraftView::new(decoder, skip)));
+        let views = views.map(|(decoder, skip)| Arc::new(SelfDraft::new(decoder, skip)));
         let mut at = 0;
         while at < text.len() {
             // Something that will be rolled back.
@@ -101,12 +101,12 @@ proptest! {
 
         let capacity = prompt.len() + task.new_tokens + 17;
         let right = [&prompt[..], &expected].concat();
-        let chaos: Box<dyn Drafter> = Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary });
+        let chaos: Box<dyn Drafter> = Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary, layers: plain.layer_count(), asked: 0 });
         // The model drafts for itself: the best draft there is, and a second cache to keep in step.
         let itself = Box::new(ModelDrafter::new(plain.clone(), capacity));
         let plan = random_plan(&mut numbers, plain.layer_count());
         let description = format!("{description}, skip:{plan}");
-        let view = |decoder: &Arc<Decoder>, skip| Box::new(ViewDrafter::new(DraftView::new(decoder.clone(), skip)));
+        let view = |decoder: &Arc<Decoder>, skip| Box::new(SelfDrafter::new(SelfDraft::new(decoder.clone(), skip)));
         let exit = Box::new(ExitDrafter::new(numbers.within(1..plain.layer_count()), 0.5));
         let drafters: [(&str, Box<dyn Drafter>); 8] = [
             ("chaos", chaos),
@@ -119,12 +119,11 @@ proptest! {
             ("lookup", Box::new(LookupDrafter::new())),
         ];
         for (name, drafter) in drafters {
-            let mut sequence = Sequence::new(other.clone(), capacity);
             let length = DraftLength::Fixed(numbers.within(1..17));
             let length = numbers.choose(&[length, length, DraftLength::Auto]);
             let stop_tokens: Vec<u32> = (0..numbers.within(0..5)).map(|_| numbers.within(0..vocabulary) as u32).collect();
-            let chunk = numbers.within(1..20);
-            let (tokens, rounds) = task.speculative_until(&stop_tokens, &mut sequence, vec![drafter], length, chunk);
+            let outcome = task.speculative_without(None, &stop_tokens, &other, vec![drafter], length);
+            let (tokens, rounds) = (outcome.tokens, outcome.rounds);
             prop_assert_eq!(&tokens, &expected, "{} with {:?}, {:?}: {}", name, length, task.sampling, description);
             let mut at = 0;
             for round in &rounds {

@@ -23,7 +23,7 @@ fn kernels_agree_with_burn_on_the_same_integers() {
             let format = Some(MatrixFormat::Quantized(format));
             let flex = Compute::Burn(Device::flex());
             let composed = Decoder::load(&checkpoint, format, &flex, &mut |_, _| {}).unwrap();
-            let logits = |decoder: Arc<Decoder>| Sequence::new(decoder, 64).verify(&text).logits;
+            let logits = |decoder: Arc<Decoder>| Sequence::new(decoder, 64).verify(&text).into_logits();
             let ours = logits(decoder_at(&directory, 2, format, CacheFormat::F32));
             let theirs = logits(Arc::new(composed));
             let largest = theirs.iter().fold(0.0, |max: f32, x| max.max(x.abs()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use paceline::model::importance::block_influence;
-use paceline::model::{Compute, Decoder, DraftView, Sequence};
+use paceline::model::{Compute, Decoder, SelfDraft, Sequence};
 use proptest::prelude::*;
 
 use crate::support::{Numbers, decoder, decoder_on, random_checkpoint, random_model, random_plan, with_zeros};
@@ -96,15 +96,15 @@ proptest! {
         let plan = random_plan(&mut numbers, layers);
         let text: Vec<u32> = (0..numbers.within(2..40)).map(|_| numbers.within(0..vocabulary) as u32).collect();
         let mut without = Sequence::new(target.clone(), text.len()).without(Some(plan.clone()));
-        let found: Vec<f32> = text.iter().flat_map(|token| without.verify(&[*token]).logits).collect();
+        let found: Vec<f32> = text.iter().flat_map(|token| without.verify(&[*token]).into_logits()).collect();
 
         let mut whole = Sequence::new(target.clone(), text.len());
-        let view = Arc::new(DraftView::new(target, Some(plan.clone())));
+        let view = Arc::new(SelfDraft::new(target, Some(plan.clone())));
         prop_assert_eq!(&found, &whole.draft_through(&view, &text).unwrap(), "{}: {}", plan, description);
 
         // The description in burn's operations.
         let composed = decoder_on(directory.path(), &Compute::Burn(Device::flex()));
-        let expected = Sequence::new(composed, text.len()).without(Some(plan.clone())).verify(&text).logits;
+        let expected = Sequence::new(composed, text.len()).without(Some(plan.clone())).verify(&text).into_logits();
         let largest = expected.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
         let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f32::max);
         prop_assert!(apart < 5e-5, "{}: {}: {}", apart, plan, description);

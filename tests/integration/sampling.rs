@@ -10,7 +10,7 @@ use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-use crate::support::{Task, decoder, fixture};
+use crate::support::{Outcome, Task, decoder, fixture};
 
 const DRAWS: u64 = 100_000;
 /// The chance that a correct program fails, over all comparisons of this file.
@@ -54,7 +54,7 @@ fn check(temperature: f32, make: impl Fn() -> Box<dyn Drafter>, name: &str) {
     let prompt = [2, 7, 4];
 
     // What the model says, row by row: the first token, and the second after each first.
-    let mut sequence = Sequence::new(target, 32);
+    let mut sequence = Sequence::new(target.clone(), 32);
     let first = softmax(&sequence.next_logits(&prompt), temperature.into());
     let second: Vec<Vec<f64>> = (0..vocabulary as u32)
         .map(|token| {
@@ -71,7 +71,7 @@ fn check(temperature: f32, make: impl Fn() -> Box<dyn Drafter>, name: &str) {
         let sampling = SamplingConfig { temperature, seed, ..SamplingConfig::default() };
         let task = Task { prompt: &prompt, new_tokens: 3, sampling };
         let length = DraftLength::Fixed(1 + seed as usize % 2);
-        let (tokens, rounds) = task.speculative(&mut sequence, vec![make()], length, 8);
+        let Outcome { tokens, rounds, .. } = task.speculative(&target, vec![make()], length);
         accepted += rounds.iter().map(|round| round.accepted).sum::<usize>();
         let (a, b) = (tokens[0] as usize, tokens[1] as usize);
         counts[0][a] += 1;

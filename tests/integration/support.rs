@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use paceline::checkpoint::Checkpoint;
-use paceline::drafters::{DraftRequest, Drafter, DrafterChoice};
-use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Sequence, SkipPlan};
+use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
+use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Pools, Sequence, SkipPlan};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
-use paceline::speculation::decode::{Decode, Flow, Listener};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::{DraftLength, Planner, Round};
+use paceline::speculation::request::Way;
+use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -236,58 +236,62 @@ impl Task<'_> {
         let mut tokens = self.prompt.to_vec();
         let mut logits = Vec::new();
         for token in self.prompt {
-            logits = sequence.verify(&[*token]).logits;
+            logits = sequence.verify(&[*token]).into_logits();
         }
         for index in 0..self.new_tokens {
             tokens.push(sampler.pick(&logits, &tokens, index as u64).unwrap());
-            logits = sequence.verify(&tokens[tokens.len() - 1..]).logits;
+            logits = sequence.verify(&tokens[tokens.len() - 1..]).into_logits();
         }
         tokens.split_off(self.prompt.len())
     }
 
-    /// The decode loop with drafters, a draft length and prefill in chunks; also the rounds it took.
+    /// Rounds with drafters and a draft length.
     pub(crate) fn speculative(
         &self,
-        target: &mut Sequence,
+        target: &Arc<Decoder>,
         drafters: Vec<Box<dyn Drafter>>,
         length: DraftLength,
-        chunk: usize,
-    ) -> (Vec<u32>, Vec<Round>) {
-        self.speculative_until(&[], target, drafters, length, chunk)
+    ) -> Outcome {
+        self.speculative_without(None, &[], target, drafters, length)
     }
 
-    /// The same, with tokens behind which drafts end (but not the answer).
-    pub(crate) fn speculative_until(
+    /// The same of a target that does without some sublayers, with tokens behind which drafts end (but not the answer).
+    pub(crate) fn speculative_without(
         &self,
+        skip: Option<&SkipPlan>,
         stop_tokens: &[u32],
-        target: &mut Sequence,
+        target: &Arc<Decoder>,
         drafters: Vec<Box<dyn Drafter>>,
         length: DraftLength,
-        chunk: usize,
-    ) -> (Vec<u32>, Vec<Round>) {
-        target.truncate(0);
-        let most = &self.prompt[..self.prompt.len() - 1];
-        assert_eq!(target.prefill(most, chunk, |_| true), most.len());
+    ) -> Outcome {
         let candidates = (0..drafters.len()).map(|_| Candidate::new(DrafterChoice::Lookup, 0.0)).collect();
-        let mut planner = Planner::new(candidates);
-        let mut drafters: Vec<_> = drafters.into_iter().map(Some).collect();
-        let mut tokens = self.prompt.to_vec();
-        let mut rounds = Rounds(Vec::new());
-        let mut sampler = Sampler::new(&self.sampling).unwrap();
-        let decode = Decode {
-            target,
-            drafters: &mut drafters,
-            planner: &mut planner,
-            length,
-            sampler: &mut sampler,
-            tokens: &mut tokens,
-            prompt: self.prompt.len(),
-            limit: self.prompt.len() + self.new_tokens,
-            stop_tokens,
-        };
-        decode.run(&mut rounds).unwrap();
-        (tokens.split_off(self.prompt.len()), rounds.0)
+        let (mut planner, mut pools) = (Planner::new(candidates), Pools::new(usize::MAX));
+        let mut drafters = Some(drafters.into_iter().map(Some).collect());
+        let limit = self.prompt.len() + self.new_tokens;
+        let sampler = Sampler::new(&self.sampling).unwrap();
+        let mut request = Request::new(self.prompt.to_vec(), limit, sampler, None, Rounds(Vec::new()))
+            .stopping_at(stop_tokens.to_vec());
+        while request.end().is_none() {
+            if request.is_read() {
+                let state = planner.begin(self.new_tokens, 0.0);
+                request.decode(Way { drafters: drafters.take().unwrap(), length, early: None, state });
+            }
+            let mut target = Target { decoder: target, skip, planner: &mut planner, pools: &mut pools };
+            round(&mut target, &mut [&mut request]);
+        }
+        request.release(target, &mut pools);
+        assert!(matches!(request.end(), Some(End::Complete)), "{:?}", request.end());
+        let tokens = request.tokens()[self.prompt.len()..].to_vec();
+        let layer_evaluations = request.layer_evaluations();
+        Outcome { tokens, layer_evaluations, rounds: request.into_listener().0 }
     }
+}
+
+/// What came of a task.
+pub(crate) struct Outcome {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) layer_evaluations: u64,
 }
 
 /// Writes the rounds down and never stops.
@@ -298,7 +302,7 @@ impl Listener for Rounds {
         Flow::Continue
     }
 
-    fn round(&mut self, round: &Round) {
+    fn round(&mut self, round: &Round, _: usize) {
         self.0.push(*round);
     }
 
@@ -314,18 +318,20 @@ pub(crate) struct Chaos {
     /// The answer of plain decoding, prompt included, to be right sometimes.
     pub(crate) right: Vec<u32>,
     pub(crate) vocabulary: usize,
+    pub(crate) layers: usize,
+    /// What it had computed in this draft.
+    pub(crate) asked: usize,
 }
 
 impl Drafter for Chaos {
-    fn draft(&mut self, request: &mut DraftRequest<'_>) -> Result<(), SamplingError> {
-        let depths = request.target.decoder().layer_count();
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
         let honesty = self.numbers.within(0..11);
         let excess = self.numbers.within(0..10) == 0;
         while (excess || request.wants_another()) && self.numbers.within(0..8) > 0 {
-            if self.numbers.within(0..2) == 0 {
-                let ahead = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
-                let depth = self.numbers.within(1..depths);
-                request.target.draft_early(ahead, depth);
+            if self.numbers.within(0..3) == 0 && self.asked < 20 {
+                self.asked += 1;
+                let token = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
+                return Ok(Ask::Exit { depth: self.numbers.within(1..self.layers), token });
             }
             let at = request.history().len();
             let guess = self.numbers.within(0..self.vocabulary) as u32;
@@ -333,6 +339,7 @@ impl Drafter for Chaos {
             let log_odds = self.numbers.within(0..8) as f32 - 2.0;
             request.push(if honest { self.right.get(at).copied().unwrap_or(guess) } else { guess }, log_odds);
         }
-        Ok(())
+        self.asked = 0;
+        Ok(Ask::Nothing)
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use paceline::drafters::skip_search::{SkipSearch, write_texts};
-use paceline::model::{DraftView, Sequence, SkipPlan};
+use paceline::model::{SelfDraft, Sequence, SkipPlan};
 use proptest::prelude::*;
 
 use crate::support::{Numbers, decoder, fixture, random_model, random_plan, with_zeros};
 
-fn view(sequence: &Sequence, plan: &str) -> Arc<DraftView> {
-    Arc::new(DraftView::new(sequence.decoder().clone(), Some(plan.parse().unwrap())))
+fn view(sequence: &Sequence, plan: &str) -> Arc<SelfDraft> {
+    Arc::new(SelfDraft::new(sequence.decoder().clone(), Some(plan.parse().unwrap())))
 }
 
 /// What a sublayer adds nothing to the stream is skipped for nothing: the same bits, wherever it stands, so that the
@@ -35,7 +35,7 @@ fn skipping_what_adds_nothing_changes_no_bit() {
         drafting.prefill(&text[..20], 20, |_| true);
         // Several steps ahead, of one and of more rows, then settled and ahead again.
         for (from, to, settle) in [(20, 21, false), (21, 25, false), (25, 26, true), (26, 40, false)] {
-            let expected = whole.verify(&text[from..to]).logits;
+            let expected = whole.verify(&text[from..to]).into_logits();
             assert_eq!(drafting.draft_through(&view, &text[from..to]), Some(expected), "skip:{plan}, {from}..{to}");
             if settle {
                 drafting.verify(&text[20..to]);
@@ -71,7 +71,7 @@ proptest! {
         let (known, draft) = text.split_at(numbers.within(0..text.len()));
         let layers = plain.layer_count();
         let plan = random_plan(&mut numbers, layers);
-        let view = Arc::new(DraftView::new(rounded, Some(plan.clone())));
+        let view = Arc::new(SelfDraft::new(rounded, Some(plan.clone())));
         let mut at_once = Sequence::new(plain, text.len());
         at_once.prefill(known, 9, |_| true);
         let expected = at_once.draft_through(&view, draft).unwrap();

@@ -285,7 +285,7 @@ impl Tracer {
         let mut sequence = Sequence::new(Arc::clone(&self.target), prompt.len());
         let mut reader = Reader::new(self.watched, self.target.config().hidden_size);
         let mut see = |hidden| reader.see(hidden);
-        sequence.prefill_seeing(
+        sequence.prefill_tapping(
             &prompt[..prompt.len() - 1],
             PREFILL_CHUNK,
             Some((self.watched.layer, &mut see)),

@@ -109,7 +109,7 @@ fn check_parity(model: &Path) {
     let values: Vec<f32> = (0..5 * width).map(|place| ((place * 37 % 101) as f32 - 50.0) / 30.0).collect();
     let place = |device: &Device| Tensor::<2>::from_data(TensorData::new(values.clone(), [5, width]), device);
     for exit in decoder.exits() {
-        let ours = decoder.exit_logits(exit.depth, place(&Device::flex()));
+        let ours = decoder.exit_logits(exit.depth, &decoder.hidden(values.clone()));
         let logits = trunk.model(true).exit(&heads, exit.depth, place(heads.device())).1;
         let theirs: Vec<f32> = logits.inner().into_data().try_into_vec().unwrap();
         let largest = theirs.iter().fold(0.0, |max: f32, x| max.max(x.abs()));

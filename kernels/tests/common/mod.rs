@@ -3,7 +3,8 @@
 
 use half::{bf16, f16};
 use paceline_kernels::{
-    FloatFormat, InstructionSet, Kernels, MatrixFormat, PackedWeights, Product, WeightArena, Weights,
+    CacheFormat, FloatFormat, InstructionSet, Kernels, LayerPages, MatrixFormat, PAGE_POSITIONS, PackedWeights,
+    Product, Run, WeightArena, Weights,
 };
 
 pub(crate) const FORMATS: [FloatFormat; 3] = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
@@ -99,4 +100,31 @@ pub(crate) fn product(kernels: &Kernels, x: &[f32], w: &PackedWeights, bias: Opt
     let mut out = vec![f32::NEG_INFINITY; rows * w.out_features()];
     kernels.matmul(x, rows, &mut [Product { weights: w, bias, out: &mut out }]);
     out
+}
+
+/// A text's layer whose pages lie in disorder.
+pub(crate) struct Cache {
+    pub(crate) layer: LayerPages,
+    pub(crate) pages: Vec<u32>,
+    pub(crate) len: usize,
+}
+
+impl Cache {
+    pub(crate) fn new(kv_heads: usize, dim: usize, capacity: usize, format: CacheFormat) -> Self {
+        let mut layer = LayerPages::new(kv_heads, dim, format);
+        let count = capacity.div_ceil(PAGE_POSITIONS);
+        layer.grow(2 * count).expect("there is memory");
+        // The last first, and every other one.
+        Self { layer, pages: (0..count as u32).rev().map(|page| 2 * page + 1).collect(), len: 0 }
+    }
+
+    /// `rows` rows from `start` on.
+    pub(crate) fn rows_at(&self, start: usize, rows: usize) -> Run<'_> {
+        Run { pages: &self.pages, start, rows }
+    }
+
+    pub(crate) fn append(&mut self, keys: &[f32], values: &[f32], rows: usize) {
+        self.layer.append(keys, values, &[Run { pages: &self.pages, start: self.len, rows }]);
+        self.len += rows;
+    }
 }

@@ -1,12 +1,10 @@
 //! Knowledge about a drafter.
 
 use paceline_router::costs::DrafterCost;
-use paceline_router::router::{log_odds, sigmoid};
 
 use crate::drafters::DrafterChoice;
 use crate::speculation::calibration::Calibration;
 use crate::speculation::costs::RunningCost;
-use crate::speculation::watch::Heard;
 use crate::speculation::yields::Yield;
 
 /// Rounds after which a drafter is no newcomer any more.
@@ -17,8 +15,6 @@ const SHARE_PRIOR: f64 = 8.0;
 const SHARE_MOST: f64 = 200.0;
 /// No exit leaves less of a step than this.
 const LEAST_SHARE: f64 = 0.01;
-/// Weight of a prediction, in tokens of shadow scoring.
-const HEARD_PRIOR: f64 = 24.0;
 
 /// Expectations of a drafter in an answer before it begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,12 +43,6 @@ pub struct Candidate {
     shares: f64,
     /// Yield of its rounds.
     pub(super) yields: Yield,
-    /// Yield of its rounds in this answer, for which something was expected of it.
-    pub(super) of_answer: Option<Yield>,
-    /// Forecast for it in this answer, and its shadow scores since, without having it draft: tokens it would have got
-    /// right, and all.
-    pub(super) forecast: Option<Forecast>,
-    pub(super) heard: [f64; 2],
     /// Calibration of its odds.
     pub(super) calibration: Calibration,
     /// Guessed cost of a drafted token before it is measured, in plain steps of the target.
@@ -65,6 +55,8 @@ pub struct Candidate {
     pub(super) tries: u32,
     /// Rounds since it was last asked.
     pub(super) idle: u32,
+    /// Answers in the making that know it.
+    pub(super) answers: usize,
 }
 
 impl Candidate {
@@ -76,15 +68,13 @@ impl Candidate {
             share: 1.0,
             shares: SHARE_PRIOR,
             yields: Yield::default(),
-            of_answer: None,
-            forecast: None,
-            heard: [0.0; 2],
             calibration: Calibration::default(),
             guess,
             bytes: 0,
             rounds: 0,
             tries: 0,
             idle: 0,
+            answers: 0,
         }
     }
 
@@ -122,43 +112,8 @@ impl Candidate {
         self.guess == 0.0
     }
 
-    /// True if it has yet to be tried. Of one that something is expected of, only the cost is to be found out.
-    pub(super) fn is_newcomer(&self) -> bool {
-        match self.of_answer {
-            Some(_) => !self.draft_cost.is_settled(),
-            None => self.rounds < INTRODUCTION,
-        }
-    }
-
-    pub(super) fn each_yield(&mut self, learn: impl FnMut(&mut Yield)) {
-        [Some(&mut self.yields), self.of_answer.as_mut()].into_iter().flatten().for_each(learn);
-    }
-
-    /// Yield of its rounds: in this answer, if something was expected of that, or on average.
-    pub(super) fn yields(&self) -> &Yield {
-        self.of_answer.as_ref().unwrap_or(&self.yields)
-    }
-
-    /// Learns what it would have picked, at places where it did not draft.
-    pub(super) fn hear(&mut self, heard: &Heard) {
-        for &(lead, is_right) in heard {
-            self.calibration.observe(lead, is_right);
-            self.heard[0] += f64::from(u8::from(is_right));
-            self.heard[1] += 1.0;
-        }
-        // The prediction is the prior of a beta distribution; its mean moves the effective acceptance along.
-        if let (Some(forecast), Some(yields)) = (self.forecast, &mut self.of_answer) {
-            let [right, all] = self.heard;
-            let mean = (right + HEARD_PRIOR * forecast.acceptance) / (all + HEARD_PRIOR);
-            let shift = log_odds(mean) - log_odds(forecast.acceptance);
-            yields.expect(sigmoid(log_odds(forecast.effective) + shift));
-        }
-    }
-
-    /// The share of tokens that it would have got right, of those at which it was looked in this answer without having it draft, and
-    /// all of these.
-    pub(super) fn overheard(&self) -> Option<(f64, f64)> {
-        let [right, all] = self.heard;
-        (all > 0.0).then(|| (right / all, all))
+    /// True if it has not drafted often enough to be known.
+    pub(super) fn is_untried(&self) -> bool {
+        self.rounds < INTRODUCTION
     }
 }

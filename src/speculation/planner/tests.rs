@@ -1,18 +1,21 @@
 //! The planner against machines whose costs and drafters are known.
 
+mod alone;
 mod pair;
 
+use super::super::planner;
 use super::trials::{INTRODUCTION_PACE, INTRODUCTION_SHARE, NAMED_PROBE_SHARE, PROBE_SHARE};
 use super::*;
+use alone::Planner;
 
 const SURE: f32 = 12.0;
 
 /// Draft for a plan from a drafter that gives its token at each position these log-odds.
 fn drafted(planner: &Planner, plan: Plan, odds: impl Fn(usize) -> f32) -> Draft {
-    let (mut draft, mut judge) = (Draft::default(), planner.judge(plan));
-    while judge.wants_another() && draft.declined.is_none() {
+    let (mut draft, mut rule) = (Draft::default(), planner.stop_rule(plan));
+    while rule.wants_another() && draft.declined.is_none() {
         let odds = odds(draft.tokens.len());
-        if judge.takes(odds) {
+        if rule.takes(odds) {
             draft.tokens.push(0);
             draft.log_odds.push(odds);
         } else {
@@ -95,7 +98,7 @@ impl Machine {
             self.tokens += accepted + 1;
             self.seconds += round.draft_seconds + round.verify_seconds;
         }
-        self.planner.current
+        self.planner.state.current
     }
 
     /// Tokens per second of the rounds since the last call, in units of plain decoding.
@@ -235,7 +238,7 @@ fn a_fixed_length_is_kept_whatever_it_costs_and_never_exceeds_the_room() {
         let mut length = |remaining| {
             let situation = Situation { usable: &[0], backlog: &|_| 0, remaining };
             let plan = *planner.plans(&situation, DraftLength::Fixed(8)).first()?;
-            let mut judge = planner.judge(plan);
+            let mut judge = planner.stop_rule(plan);
             Some((0..100).take_while(|_| judge.wants_another() && judge.takes(-9.0)).count())
         };
         assert_eq!((length(17), length(4), length(1)), (Some(8), Some(3), None));
@@ -259,6 +262,46 @@ fn a_drafter_that_is_admitted_keeps_what_was_learned_until_another_is() {
     assert_eq!((planner.candidates()[1].tries, planner.current), (7, Some(1)));
     planner.admit(Candidate::new(skip("4"), 0.5));
     assert_eq!((planner.candidates()[1].tries, planner.current.is_none()), (0, true));
+}
+
+#[test]
+fn a_drafter_that_an_answer_uses_is_not_replaced_by_another() {
+    let mut planner = planner::Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]);
+    let skip = |plan: &str| DrafterChoice::Skip(plan.parse().expect("a plan"));
+    planner.admit(Candidate::new(skip("1"), 0.5));
+    let first = planner.begin(64, 0.0);
+    planner.admit(Candidate::new(skip("2"), 0.5));
+    let second = planner.begin(64, 0.0);
+    let names = |planner: &planner::Planner| -> Vec<String> {
+        planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect()
+    };
+    assert_eq!(names(&planner), ["lookup", "skip:1", "skip:2"]);
+    planner.end(&first);
+    planner.admit(Candidate::new(skip("3"), 0.5));
+    assert_eq!(names(&planner), ["lookup", "skip:1", "skip:2", "skip:3"], "the second answer knows the first one's");
+    planner.end(&second);
+    planner.admit(Candidate::new(skip("4"), 0.5));
+    assert_eq!(names(&planner), ["lookup", "skip:4", "skip:2", "skip:3"]);
+}
+
+/// Steps of up to 17 rows cost the same and each row beyond as much as a tenth of one; every token is nearly sure.
+#[test]
+fn drafts_become_short_as_the_company_grows() {
+    let mut planner = planner::Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]);
+    for rows in (1..=17_usize).chain([24, 32, 48, 64, 128]) {
+        let seconds = 1.0 + 0.1 * rows.saturating_sub(17) as f64;
+        (0..5).for_each(|_| planner.observe_step(rows, seconds));
+    }
+    let length = |answers: usize, rows: usize| {
+        let mut state = RequestState::default();
+        state.keep_company(Company { answers, rows, shares_steps: answers > 0 });
+        let plan = Plan { candidate: 0, length: MAX_DRAFT, least: 0 };
+        let mut rule = planner.stop_rule(&state, plan);
+        (0..MAX_DRAFT).take_while(|_| rule.wants_another() && rule.takes(2.0)).count()
+    };
+    let lengths = [(0, 0), (3, 3), (7, 14), (15, 40)].map(|(answers, rows)| length(answers, rows));
+    assert!(lengths.windows(2).all(|pair| pair[0] >= pair[1]), "{lengths:?}");
+    assert!(lengths[0] == MAX_DRAFT && lengths[3] <= 1, "{lengths:?}");
 }
 
 #[test]
@@ -321,7 +364,7 @@ fn one_that_is_good_now_and_then_leaves_the_other_rounds_to_others() {
     let drafted = |who| machine.rounds[300..].iter().filter(|round| round.candidate == Some(who)).count();
     assert!(drafted(0) > 120 && drafted(1) > 120, "{} and {} of 300 rounds", drafted(0), drafted(1));
     // It drafts first, but what a token takes on average is not what it takes in the rounds of the first.
-    assert_eq!((machine.planner.current, machine.planner.pace), (Some(0), Some(1)));
+    assert_eq!((machine.planner.state.current, machine.planner.state.pace), (Some(0), Some(1)));
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! - *Probes* ask drafters again that were given up, within [`PROBE_SHARE`], reading included.
 
 use super::candidate::INTRODUCTION;
-use super::{Account, Candidate, HYSTERESIS, Plan, Planner, Round, Situation, best_first, unread};
+use super::{Account, Candidate, HYSTERESIS, Plan, Planner, RequestState, Round, Situation, best_first, unread};
 use crate::drafters::Draft;
 
 /// Tokens that introductions and probes draft in any case.
@@ -33,7 +33,7 @@ const PROBE_AFTER: u32 = 32;
 const HOPED: f64 = 0.97;
 
 /// Why a drafter is asked although it is not the choice.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Trial {
     Introduction,
     Probe,
@@ -41,23 +41,31 @@ pub(super) enum Trial {
 
 impl Planner {
     /// The plan of a drafter that was named, as long as it has not shown what its rounds bring.
-    pub(super) fn opening(&mut self, situation: &Situation<'_>, room: usize) -> Option<Plan> {
-        let candidate = situation.usable.first().copied().filter(|_| self.answer.named)?;
+    pub(super) fn opening(&self, state: &mut RequestState, situation: &Situation<'_>, room: usize) -> Option<Plan> {
+        let candidate = situation.usable.first().copied().filter(|_| state.named)?;
         let own = &self.candidates[candidate];
         if own.rounds >= INTRODUCTION {
             return None;
         }
         // It is the choice until plain steps turn out to be faster.
-        self.current = Some(candidate);
-        self.pace = self.current.filter(|_| !own.is_free());
+        state.current = Some(candidate);
+        state.pace = state.current.filter(|_| !own.is_free());
         Some(Plan { candidate, length: room.min(OPENING), least: room.min(SHORT) })
     }
 
     /// Of the newcomers that promise more than the best does, the one that promises most and may lose no more than is within
     /// bounds: most answers are short, and one good drafter is worth more in them than knowing all.
-    pub(super) fn introduction(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
-        let newcomers = situation.usable.iter().copied().filter(|&index| self.candidates[index].is_newcomer());
-        let speeds = newcomers.map(|candidate| (self.speed(candidate, situation), candidate));
+    pub(super) fn introduction(
+        &self,
+        state: &RequestState,
+        situation: &Situation<'_>,
+        room: usize,
+        plain: f64,
+        best: f64,
+    ) -> Option<Plan> {
+        let is_newcomer = |index: &usize| state.is_newcomer(*index, &self.candidates[*index]);
+        let newcomers = situation.usable.iter().copied().filter(is_newcomer);
+        let speeds = newcomers.map(|candidate| (self.speed(state, candidate, situation), candidate));
         // Those that were asked and found nothing to draft wait for the others.
         let silent = |&(_, candidate): &(f64, usize)| {
             let Candidate { tries, rounds, .. } = self.candidates[candidate];
@@ -65,44 +73,54 @@ impl Planner {
         };
         // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit, nor
         // one that has to read: its speed has that spread over the tokens to come, which are to return it.
-        let promise = |candidate: usize| match self.candidates[candidate].forecast {
+        let promise = |candidate: usize| match state.forecast(candidate) {
             Some(forecast) if forecast.trust >= 1.0 && unread(candidate, situation) == 0 => DOUBT,
             _ => 1.0,
         };
         let mut hopeful = best_first(speeds.filter(|&(speed, candidate)| speed * promise(candidate) > best));
         hopeful.sort_by_key(silent);
-        let most = (INTRODUCTION_SHARE * plain * self.answer.limit as f64).min(INTRODUCTION_PACE * self.answer.seconds);
-        let left = most - self.answer.introductions_lost;
-        hopeful.into_iter().find_map(|(_, candidate)| self.trial_within(left, candidate, room))
+        let most = (INTRODUCTION_SHARE * plain * state.limit as f64).min(INTRODUCTION_PACE * state.seconds);
+        let left = most - state.introductions_lost;
+        hopeful.into_iter().find_map(|(_, candidate)| self.trial_within(state, left, candidate, room))
     }
 
     /// Of the candidates that were not asked for long and could be better than the best, the one that waits longest and may lose
     /// no more than is within bounds.
-    pub(super) fn probe(&self, situation: &Situation<'_>, room: usize, plain: f64, best: f64) -> Option<Plan> {
+    pub(super) fn probe(
+        &self,
+        state: &RequestState,
+        situation: &Situation<'_>,
+        room: usize,
+        plain: f64,
+        best: f64,
+    ) -> Option<Plan> {
         let hopeful = |candidate: &usize| {
-            let (tokens, seconds) = self.prices(*candidate).map_or((0.0, 1.0), |prices| prices.best_round(HOPED));
-            self.fits(*candidate) && plain * tokens > seconds * best * HYSTERESIS
+            let (tokens, seconds) =
+                self.prices(state, *candidate).map_or((0.0, 1.0), |prices| prices.best_round(HOPED));
+            self.fits(state, *candidate) && plain * tokens > seconds * best * HYSTERESIS
         };
         let due = |candidate: &usize| {
-            Some(*candidate) != self.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
+            Some(*candidate) != state.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
         };
         let mut due: Vec<usize> = situation.usable.iter().copied().filter(due).collect();
         due.sort_by_key(|&candidate| std::cmp::Reverse(self.candidates[candidate].idle));
-        let Account { seconds, probes_lost, .. } = self.accounts[self.answer.account];
-        let share = if self.answer.named { NAMED_PROBE_SHARE } else { PROBE_SHARE };
+        let Account { seconds, probes_lost, .. } = self.accounts[state.account];
+        let share = if state.named { NAMED_PROBE_SHARE } else { PROBE_SHARE };
         let left = share * seconds - probes_lost;
-        due.into_iter()
-            .find_map(|candidate| self.trial_within(left - self.backlog_seconds(candidate, situation), candidate, room))
+        due.into_iter().find_map(|candidate| {
+            let left = left - self.backlog_seconds(state, candidate, situation);
+            self.trial_within(state, left, candidate, room)
+        })
     }
 
     /// A trial that loses at most so many seconds beside the tokens of the choice of the time, by what is expected of it, or even if
     /// nothing is accepted. What it has to read is not counted.
-    fn trial_within(&self, most: f64, candidate: usize, room: usize) -> Option<Plan> {
-        let prices = self.prices(candidate)?;
+    fn trial_within(&self, state: &RequestState, most: f64, candidate: usize, room: usize) -> Option<Plan> {
+        let prices = self.prices(state, candidate)?;
         // Where something is expected of it, its tokens are; else the target's own alone is sure.
-        let acceptance = self.candidates[candidate].forecast.map_or(0.0, |forecast| forecast.effective);
+        let acceptance = state.forecast(candidate).map_or(0.0, |forecast| forecast.effective);
         let (mut survival, mut tokens, mut longest) = (1.0, 1.0, None);
-        let token_seconds = self.token_seconds();
+        let token_seconds = self.token_seconds(state);
         for length in 1..=room {
             survival *= acceptance;
             tokens += survival;
@@ -116,13 +134,13 @@ impl Planner {
     }
 
     /// Charges a trial, if the round was one, with what it lost in so many seconds. Reading for an introduction is an investment.
-    pub(super) fn charge(&mut self, round: &Round, draft: &Draft, seconds: f64) {
-        let Some((_, why)) = self.trial.filter(|trial| Some(trial.0) == round.candidate) else { return };
-        let lost = seconds - self.token_seconds() * round.tokens as f64;
+    pub(super) fn charge(&mut self, state: &mut RequestState, round: &Round, draft: &Draft, seconds: f64) {
+        let Some((_, why)) = state.trial.filter(|trial| Some(trial.0) == round.candidate) else { return };
+        let lost = seconds - self.token_seconds(state) * round.tokens as f64;
         let invested = self.reading_seconds(round, draft).unwrap_or(0.0);
         let (account, lost) = match why {
-            Trial::Introduction => (&mut self.answer.introductions_lost, lost - invested),
-            Trial::Probe => (&mut self.accounts[self.answer.account].probes_lost, lost),
+            Trial::Introduction => (&mut state.introductions_lost, lost - invested),
+            Trial::Probe => (&mut self.accounts[state.account].probes_lost, lost),
         };
         *account = (*account + lost).max(0.0);
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use paceline::SkipPlan;
-use paceline::model::{Decoder, into_values};
+use paceline::model::{Decoder, KvPool, Rows, Step, Vocabulary, Want};
 use paceline::sampling::{Sampler, SamplingError};
 
 use crate::likelihood::entropy;
@@ -87,7 +87,7 @@ pub fn score(
         })
         .collect();
     let (states, last) = states(target, &text[..rows.end], rows.clone(), &depths, None);
-    let reference = target.logits(tensor(target, last));
+    let reference = target.logits(&target.hidden(last));
     let vocabulary = target.config().vocab_size;
     let entropy = reference.chunks_exact(vocabulary).map(|row| entropy(row) as f32).collect();
     let reference: Vec<Vec<f32>> = reference.chunks_exact(vocabulary).map(probabilities).collect();
@@ -97,17 +97,17 @@ pub fn score(
         let (mut logits, width) = match &source.kind {
             Kind::Exit { depth, temperature } => {
                 let state = exits.next().expect("a state for every exit");
-                let mut logits = target.exit_logits(*depth, tensor(target, state));
+                let mut logits = target.exit_logits(*depth, &target.hidden(state));
                 logits.iter_mut().for_each(|logit| *logit /= temperature);
                 (logits, vocabulary)
             }
             Kind::Model(decoder) => {
                 let (_, last) = self::states(decoder, &text[..rows.end], rows.clone(), &[], None);
-                (decoder.draft_logits(tensor(decoder, last)), decoder.config().vocab_size)
+                (decoder.draft_logits(&decoder.hidden(last)), decoder.config().vocab_size)
             }
             Kind::Skip(plan) => {
                 let (_, last) = self::states(target, &text[..rows.end], rows.clone(), &[], Some(plan));
-                (target.logits(tensor(target, last)), vocabulary)
+                (target.logits(&target.hidden(last)), vocabulary)
             }
         };
         let mut column = Column::default();
@@ -138,27 +138,24 @@ fn states(
     skip: Option<&SkipPlan>,
 ) -> (Vec<Vec<f32>>, Vec<f32>) {
     let (width, layers) = (decoder.config().hidden_size, decoder.layer_count());
-    let mut cache = decoder.new_cache(text.len());
+    let mut kv = decoder.new_pool(KvPool::pages_for(text.len()));
+    let slot = kv.open();
+    let taps: Vec<usize> = depths.iter().copied().chain([layers]).collect();
     let mut kept: Vec<Vec<f32>> = vec![Vec::new(); depths.len() + 1];
     for start in (0..text.len()).step_by(CHUNK) {
         let part = &text[start..text.len().min(start + CHUNK)];
         let wanted = rows.start.saturating_sub(start).min(part.len()) * width..part.len() * width;
-        let mut hidden = decoder.embed(part);
-        let mut from = 0;
-        for (depth, kept) in depths.iter().copied().chain([layers]).zip(&mut kept) {
-            hidden = decoder.forward_layers(from..depth, start, hidden, skip, &mut cache);
-            kept.extend_from_slice(&into_values(hidden.clone())[wanted.clone()]);
-            from = depth;
+        kv.reserve(slot, start + part.len()).expect("memory for a cache");
+        let rows = Rows { slot, position: start, tokens: part.to_vec(), early: None, want: Want::Nothing };
+        let step = Step { rows: vec![rows], depth: layers, skip, taps: &taps, vocabulary: Vocabulary::Whole };
+        let output = decoder.run(&step, &mut kv);
+        for (tap, kept) in kept.iter_mut().enumerate() {
+            let states = output.tapped(0, tap).expect("all rows run from the bottom").into_values();
+            kept.extend_from_slice(&states[wanted.clone()]);
         }
     }
     let last = kept.pop().unwrap_or_default();
     (kept, last)
-}
-
-fn tensor(decoder: &Decoder, values: Vec<f32>) -> burn::tensor::Tensor<2> {
-    let width = decoder.config().hidden_size;
-    let rows = values.len() / width;
-    burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [rows, width]), &decoder.compute().device())
 }
 
 /// The softmax of a row.

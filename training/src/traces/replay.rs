@@ -1,6 +1,6 @@
 //! Rounds of a drafter, replayed on what teacher forcing says, with the rule by which drafts stop in serving.
 
-use paceline::drafters::DraftJudge;
+use paceline::drafters::StopRule;
 use paceline::drafters::lookup::LookupDrafter;
 use paceline::speculation::calibration::Calibration;
 use paceline::speculation::costs::MAX_ROWS;
@@ -74,7 +74,7 @@ impl Rule<'_> {
         while place < tokens {
             let most = (tokens - place).min(MAX_ROWS - 1);
             let mut judge =
-                WhileItPays::new(self.calibration, self.acceptance, self.prices, self.token_seconds, (0, most));
+                WhileItPays::new(self.calibration.clone(), self.acceptance, self.prices, self.token_seconds, (0, most));
             let (mut verified, mut accepted, mut drafted, mut right) = (0, 0, 0, true);
             while judge.wants_another() {
                 let Some((matches, odds)) = drafts.token(place, verified) else { break };

@@ -1,4 +1,4 @@
-//! A target as it answers, with what drafts for it and what was learned about both.
+//! Variants: a target as it answers, with what drafts for it and what was learned about both.
 
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use crate::drafters::{Drafter, DrafterChoice};
 use crate::lossy::LossyPlan;
 use crate::model::{Decoder, Sequence, SkipPlan};
 use crate::routing::Advice;
-use crate::speculation::planner::{Candidate, Outlook, Planner, Situation};
+use crate::speculation::planner::{Candidate, Outlook, Planner, RequestState, Situation};
 
-/// A way to answer. Lossy plans that change the target have one of their own, as its steps cost something else.
-pub(super) struct Lane {
+/// A target as answers share it. Lossy plans that change the target have one of their own, as its steps cost something else.
+pub(super) struct Variant {
     pub(super) target: Arc<Decoder>,
     /// Parts that the target does without.
     pub(super) skip: Option<SkipPlan>,
     pub(super) catalog: Catalog,
     pub(super) planner: Planner,
+    /// Answers that run on it.
+    pub(super) running: usize,
 }
 
 /// Planner's initial knowledge of a drafter, before it was ever asked.
@@ -29,11 +31,11 @@ fn candidate(catalog: &Catalog, name: DrafterChoice) -> Candidate {
     Candidate::new(name, guess).needing(bytes).verified_in(share)
 }
 
-impl Lane {
-    /// The lane of a catalog's target, about which nothing was learned yet.
+impl Variant {
+    /// The variant of a catalog's target, about which nothing was learned yet.
     pub(super) fn new(catalog: Catalog, skip: Option<SkipPlan>) -> Self {
         let planner = Planner::new(catalog.all().into_iter().map(|name| candidate(&catalog, name)).collect());
-        Self { target: Arc::clone(catalog.target()), skip, catalog, planner }
+        Self { target: Arc::clone(catalog.target()), skip, catalog, planner, running: 0 }
     }
 
     /// The depths of the target's trained exits.
@@ -41,30 +43,34 @@ impl Lane {
         self.target.exits().map(|exit| exit.depth).collect()
     }
 
-    /// A sequence of the target with room for so many positions.
-    pub(super) fn sequence(&self, positions: usize) -> Result<Sequence, Error> {
-        let sequence = Sequence::try_new(Arc::clone(&self.target), positions)
-            .map_err(|bytes| Error::CacheTooLarge { bytes, positions })?;
-        Ok(sequence.without(self.skip.clone()))
+    /// Asks whether there is memory for an answer of so many positions.
+    pub(super) fn check_room(&self, positions: usize) -> Result<(), Error> {
+        Sequence::check_room(&self.target, positions).map_err(|bytes| Error::CacheTooLarge { bytes, positions })
     }
 
     /// Has the planner expect what the router does of the answer to a prompt of so many tokens, with room up to `limit`. Says it in
     /// words; `None` as long as no costs are known.
-    pub(super) fn expect(&mut self, advice: &Advice, prompt: usize, limit: usize) -> Option<String> {
+    pub(super) fn expect(
+        &self,
+        state: &mut RequestState,
+        advice: &Advice,
+        prompt: usize,
+        limit: usize,
+    ) -> Option<String> {
         // What a lookup brings depends on whether it finds something, which no acceptance of tokens says.
         let forecast = |candidate: &Candidate| match candidate.name {
             DrafterChoice::Lookup => None,
             _ => advice.of(&candidate.name.to_string()),
         };
         let forecasts = self.planner.candidates().iter().map(forecast).collect();
-        self.planner.expect(&Outlook { forecasts, tokens: Some(advice.prediction.length) });
+        self.planner.expect(state, &Outlook { forecasts, tokens: Some(advice.prediction.length) });
 
         let candidates = self.planner.candidates();
         let is_usable = |index: &usize| self.catalog.allows(&DrafterChoice::Auto, &candidates[*index].name);
         let usable: Vec<usize> = (0..candidates.len()).filter(is_usable).collect();
         let reads = |index: usize| if matches!(candidates[index].name, DrafterChoice::Model(_)) { prompt } else { 0 };
         let situation = Situation { usable: &usable, backlog: &reads, remaining: limit - prompt };
-        let choice = self.planner.decide(&situation)?;
+        let choice = self.planner.decide(state, &situation)?;
         let name =
             |plan: Option<usize>| plan.map_or("plain decoding".to_owned(), |index| candidates[index].name.to_string());
         let (level, sure) = (advice.difficulty(), 100.0 * advice.level.1);
@@ -96,20 +102,20 @@ impl Lane {
     }
 }
 
-/// The lane of the target as it was loaded, and those of the lossy plans of late.
-pub(super) struct Lanes {
-    whole: Lane,
-    /// A few, those of late last, so that what requests ask for takes no more and more memory.
-    others: Vec<(LossyPlan, Lane)>,
+/// The variant of the target as it was loaded, and those of recent lossy plans.
+pub(super) struct Variants {
+    whole: Variant,
+    /// A few, the recent ones last, so that what requests ask for takes no more and more memory.
+    others: Vec<(LossyPlan, Variant)>,
 }
 
-/// Lanes of lossy plans that are kept: a certificate has a plan for each level of difficulty.
-const MOST_LANES: usize = LEVELS.len();
+/// Variants of lossy plans that are kept while nothing runs on them: a certificate has a plan for each level of difficulty.
+const MOST_KEPT: usize = LEVELS.len();
 
-impl Lanes {
-    /// The lanes of a catalog's target.
+impl Variants {
+    /// The variants of a catalog's target.
     pub(super) fn new(catalog: Catalog) -> Self {
-        Self { whole: Lane::new(catalog, None), others: Vec::new() }
+        Self { whole: Variant::new(catalog, None), others: Vec::new() }
     }
 
     /// Takes up what work took in an earlier run.
@@ -117,22 +123,32 @@ impl Lanes {
         self.whole.planner.restore(known);
     }
 
-    /// The lane of the target as it was loaded.
-    pub(super) fn whole(&self) -> &Lane {
+    /// The variant of the target as it was loaded.
+    pub(super) fn whole(&self) -> &Variant {
         &self.whole
     }
 
-    /// The lane of a plan; `None` if its precision is not loaded.
-    pub(super) fn of(&mut self, plan: &LossyPlan) -> Option<&mut Lane> {
-        let lane = match (plan, self.others.iter().position(|(of, _)| of == plan)) {
+    /// The variant of a plan; `None` if its precision is not loaded.
+    pub(super) fn of(&mut self, plan: &LossyPlan) -> Option<&mut Variant> {
+        let variant = match (plan, self.others.iter().position(|(of, _)| of == plan)) {
             (LossyPlan::None | LossyPlan::Exit { .. }, _) => return Some(&mut self.whole),
             (_, Some(place)) => self.others.remove(place).1,
-            (LossyPlan::Skip(skip), None) => Lane::new(self.whole.catalog.clone(), Some(skip.clone())),
-            (LossyPlan::Precision(format), None) => Lane::new(self.whole.catalog.lowered(*format)?, None),
+            (LossyPlan::Skip(skip), None) => Variant::new(self.whole.catalog.clone(), Some(skip.clone())),
+            (LossyPlan::Precision(format), None) => Variant::new(self.whole.catalog.lowered(*format)?, None),
         };
-        let surplus = (self.others.len() + 1).saturating_sub(MOST_LANES);
-        self.others.drain(..surplus);
-        self.others.push((plan.clone(), lane));
-        self.others.last_mut().map(|(_, lane)| lane)
+        let mut surplus = (self.others.len() + 1).saturating_sub(MOST_KEPT);
+        self.others.retain(|(_, variant)| {
+            let goes = surplus > 0 && variant.running == 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
+        self.others.push((plan.clone(), variant));
+        self.others.last_mut().map(|(_, variant)| variant)
+    }
+
+    /// All variants, with the lossy plans that they are for.
+    pub(super) fn each(&mut self) -> impl Iterator<Item = (&LossyPlan, &mut Variant)> {
+        let others = self.others.iter_mut().map(|(plan, variant)| (&*plan, variant));
+        std::iter::once((&LossyPlan::None, &mut self.whole)).chain(others)
     }
 }

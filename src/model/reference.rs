@@ -1,7 +1,7 @@
-//! Reference computation of a Llama-family decoder, described once, in burn tensors.
+//! Reference model: the computation of a Llama-family decoder, described once, in burn tensors.
 //!
-//! Inference on devices other than the processor runs it over a cache ([`super::decoder`]), training runs it over
-//! batches of sequences under autodiff ([`super::trainable`]), and tests hold the processor's own body
+//! Inference on devices other than the processor runs it over a pool ([`Backend`]), training runs it over
+//! batches of sequences under autodiff ([`super::trainable`]), and tests hold the processor's own backend
 //! ([`super::executor`]) to it.
 
 use std::ops::Range;
@@ -9,22 +9,27 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor};
 
 use super::batch::{Batch, Masks};
-use super::cache::KvCache;
+use super::hidden::Hidden;
 use super::ops::{
     Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy,
-    gated_silu, soft_cross_entropy,
+    gated_silu, into_values, soft_cross_entropy,
 };
+use super::pool::{KvPool, SlotRun};
 use super::skip::{SkipPlan, Sublayer};
+use super::step::{Backend, Vocabulary};
 use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
 use crate::checkpoint::ModelConfig;
 
 /// A model in burn tensors.
-pub(super) struct Description {
+pub(super) struct Reference {
     embedding: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
     output: Linear,
     exits: ExitsByDepth<ExitHead>,
+    /// The tokens that drafts choose from; none for all of them.
+    drafted: Option<Vec<u32>>,
+    vocabulary: usize,
     inverse_frequencies: Vec<f32>,
     operations: Operations,
     device: Device,
@@ -62,13 +67,13 @@ impl ExitHead {
 
 /// Keys and values that rows attend to, beside their own.
 enum Past<'a> {
-    /// The cache of the one sequence they continue, to which they are appended.
-    Cache(&'a mut KvCache),
+    /// The sequences in a pool that they continue, to which they are appended.
+    Pool(&'a mut KvPool, &'a [SlotRun]),
     /// Rows of the same batch.
     Batch(&'a Batch, Masks),
 }
 
-impl Description {
+impl Reference {
     /// A model of `config`'s shape with weights on `device`.
     pub(super) fn new(
         config: &ModelConfig,
@@ -83,6 +88,8 @@ impl Description {
             norm: RmsNorm::new(head.norm, config.norm_eps),
             output: Linear::new(LinearWeights { matrix: head.output, bias: None }),
             exits: ExitsByDepth::new(),
+            drafted: None,
+            vocabulary: config.vocab_size,
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             operations,
             device: device.clone(),
@@ -94,44 +101,19 @@ impl Description {
         self.exits = exits;
     }
 
+    /// Has drafts choose from these tokens alone, in rising order.
+    pub(super) fn set_drafted(&mut self, tokens: Vec<u32>) {
+        self.drafted = Some(tokens);
+    }
+
     /// The tokens' embeddings, `[tokens, hidden]`.
-    pub(super) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
+    pub(super) fn embeddings(&self, tokens: &[u32]) -> Tensor<2> {
         self.embedding.forward(tokens, &self.operations)
     }
 
-    /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, whose first row is at `position`, and
-    /// appends their keys and values to `cache`.
-    pub(super) fn forward_cached(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: Tensor<2>,
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        let rows = hidden.dims()[0];
-        let rotation = Rotation::new(&self.inverse_frequencies, position..position + rows, &self.device);
-        self.forward(layers, &rotation, hidden, skip, &mut Past::Cache(cache))
-    }
-
-    /// Appends to the caches of `layers` what their norms and projections make of `hidden` `[rows, hidden]`, as if it were the
-    /// input of each of them. The first row is at `position`.
-    pub(super) fn propagate(
-        &self,
-        layers: Range<usize>,
-        position: usize,
-        hidden: &Tensor<2>,
-        skip: Option<&SkipPlan>,
-        cache: &mut KvCache,
-    ) {
-        let rows = hidden.dims()[0];
-        let rotation = Rotation::new(&self.inverse_frequencies, position..position + rows, &self.device);
-        for index in layers.filter(|index| Sublayer::Attention(*index).runs(skip)) {
-            let layer = &self.layers[index];
-            let normed = layer.attention_norm.forward(hidden.clone(), &self.operations);
-            let (keys, values) = layer.keys_and_values(normed, &rotation, &self.operations);
-            cache.device_mut(index).append(keys, values);
-        }
+    fn rotation(&self, runs: &[SlotRun]) -> Rotation {
+        let positions: Vec<usize> = runs.iter().flat_map(|run| run.start..run.start + run.rows).collect();
+        Rotation::new(&self.inverse_frequencies, &positions, &self.device)
     }
 
     /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, the rows of `batch`.
@@ -142,7 +124,7 @@ impl Description {
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
     ) -> Tensor<2> {
-        let rotation = Rotation::new(&self.inverse_frequencies, batch.positions(), &self.device);
+        let rotation = Rotation::new(&self.inverse_frequencies, &batch.positions().collect::<Vec<_>>(), &self.device);
         self.forward(layers, &rotation, hidden, skip, &mut Past::Batch(batch, Masks::default()))
     }
 
@@ -186,7 +168,7 @@ impl Description {
     }
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
-    pub(super) fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+    pub(super) fn output_logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.output.forward(self.norm.forward(hidden, &self.operations), &self.operations)
     }
 
@@ -195,7 +177,7 @@ impl Description {
     pub(super) fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Tensor<2> {
         match self.exits.get(&depth) {
             Some(head) => self.through_head(head, hidden).1,
-            None => self.logits(hidden),
+            None => self.output_logits(hidden),
         }
     }
 
@@ -207,6 +189,62 @@ impl Description {
         let states = hidden + residual;
         let logits = self.output.forward(head.norm.forward(states.clone(), with), with);
         (states, logits)
+    }
+}
+
+impl Backend for Reference {
+    fn embed(&self, tokens: &[u32]) -> Hidden {
+        Hidden::of_tensor(self.embeddings(tokens))
+    }
+
+    fn run(
+        &self,
+        layers: Range<usize>,
+        hidden: Hidden,
+        runs: &[SlotRun],
+        skip: Option<&SkipPlan>,
+        kv: &mut KvPool,
+    ) -> Hidden {
+        let past = &mut Past::Pool(kv, runs);
+        Hidden::of_tensor(self.forward(layers, &self.rotation(runs), hidden.into_tensor(), skip, past))
+    }
+
+    fn propagate(
+        &self,
+        layers: Range<usize>,
+        hidden: &Hidden,
+        runs: &[SlotRun],
+        skip: Option<&SkipPlan>,
+        kv: &mut KvPool,
+    ) {
+        let rotation = self.rotation(runs);
+        let hidden = hidden.clone().into_tensor();
+        for index in layers.filter(|index| Sublayer::Attention(*index).runs(skip)) {
+            let layer = &self.layers[index];
+            let normed = layer.attention_norm.forward(hidden.clone(), &self.operations);
+            let (keys, values) = layer.keys_and_values(normed, &rotation, &self.operations);
+            let mut first = 0;
+            for run in runs {
+                let part = |x: &Tensor<2>| x.clone().narrow(0, first, run.rows);
+                kv.device_mut(run.slot, index).write(run.start, part(&keys), part(&values));
+                first += run.rows;
+            }
+        }
+    }
+
+    fn logits(&self, hidden: &Hidden, exit: Option<usize>, vocabulary: Vocabulary) -> Vec<f32> {
+        let hidden = hidden.clone().into_tensor();
+        let mut logits = into_values(match exit {
+            Some(depth) => self.exit_logits(depth, hidden),
+            None => self.output_logits(hidden),
+        });
+        if let (Vocabulary::Drafted, Some(tokens)) = (vocabulary, &self.drafted) {
+            for row in logits.chunks_exact_mut(self.vocabulary) {
+                let left_out = row.iter_mut().zip(0_u32..).filter(|(_, token)| tokens.binary_search(token).is_err());
+                left_out.for_each(|(logit, _)| *logit = f32::NEG_INFINITY);
+            }
+        }
+        logits
     }
 }
 
@@ -247,7 +285,17 @@ impl Layer {
         let queries = rotation.apply(queries, with);
         let (keys, values) = self.keys_and_values(h, rotation, with);
         let attended = match past {
-            Past::Cache(cache) => attend(queries, keys, values, cache.device_mut(index), &self.attention),
+            Past::Pool(kv, runs) => {
+                let mut first = 0;
+                let of_run = |run: &SlotRun| {
+                    let part = |x: &Tensor<2>| x.clone().narrow(0, first, run.rows);
+                    let (queries, keys, values) = (part(&queries), part(&keys), part(&values));
+                    first += run.rows;
+                    let cache = kv.device_mut(run.slot, index);
+                    attend(queries, keys, values, cache, run.start, &self.attention)
+                };
+                Tensor::cat(runs.iter().map(of_run).collect(), 0)
+            }
             Past::Batch(batch, masks) => {
                 attend_in_sequences(queries, keys, values, batch, masks, &self.attention, with)
             }

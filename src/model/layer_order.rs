@@ -1,39 +1,39 @@
-//! The layers' caches for threads that each have some of a step's rows: every layer is theirs in turns, in the order of the
-//! rows, as a row looks at those before it.
+//! The layers' caches for threads that each have some of a step's rows: every layer is theirs one after the other, in the order
+//! of the rows, as a row looks at those before it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use paceline_kernels::LayerCache;
+use paceline_kernels::LayerPages;
 
 /// Looks for a turn after which a thread lets others run.
 const PATIENCE: u32 = 1 << 12;
 
 /// The caches of some layers.
-pub(super) struct Turns<'a> {
+pub(super) struct LayerOrder<'a> {
     layers: Vec<Layer<'a>>,
     /// True if a part ended early: those that wait for it would wait forever.
     abandoned: AtomicBool,
 }
 
-/// A layer's turn and cache, aligned so that what waiting threads poll lies apart from other layers' turns.
+/// A layer's turn and cache, aligned so that what waiting threads poll lies apart from other layers' order.
 #[repr(align(128))]
 struct Layer<'a> {
     /// The part whose turn it is.
     next: AtomicUsize,
-    cache: Mutex<&'a mut LayerCache>,
+    cache: Mutex<&'a mut LayerPages>,
 }
 
-impl<'a> Turns<'a> {
-    /// Turns with these caches; they begin with part 0.
-    pub(super) fn new(caches: impl Iterator<Item = &'a mut LayerCache>) -> Self {
+impl<'a> LayerOrder<'a> {
+    /// LayerOrder with these caches; they begin with part 0.
+    pub(super) fn new(caches: impl Iterator<Item = &'a mut LayerPages>) -> Self {
         let layer = |cache| Layer { next: AtomicUsize::new(0), cache: Mutex::new(cache) };
         Self { layers: caches.map(layer).collect(), abandoned: AtomicBool::new(false) }
     }
 
     /// Waits until all parts before `part` had the cache of layer number `layer`, and calls `f` with it. `None`, and `f` is not
     /// called, if one of them never will.
-    pub(super) fn take<R>(&self, layer: usize, part: usize, f: impl FnOnce(&mut LayerCache) -> R) -> Option<R> {
+    pub(super) fn take<R>(&self, layer: usize, part: usize, f: impl FnOnce(&mut LayerPages) -> R) -> Option<R> {
         let Layer { next, cache } = &self.layers[layer];
         let mut looks = 0_u32;
         while next.load(Ordering::Acquire) != part {
@@ -55,7 +55,7 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// See [`Turns::promise`].
+/// See [`LayerOrder::promise`].
 pub(super) struct Promise<'a> {
     abandoned: &'a AtomicBool,
 }
@@ -73,45 +73,49 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::thread;
 
-    use paceline_kernels::CacheFormat;
+    use paceline_kernels::{CacheFormat, Run};
 
     use super::*;
 
-    fn caches(layers: usize) -> Vec<LayerCache> {
-        (0..layers).map(|_| LayerCache::new(1, 2, 64, CacheFormat::F32)).collect()
+    fn caches(layers: usize) -> Vec<LayerPages> {
+        let mut caches: Vec<LayerPages> = (0..layers).map(|_| LayerPages::new(1, 2, CacheFormat::F32)).collect();
+        caches.iter_mut().for_each(|cache| cache.grow(1).expect("there is memory"));
+        caches
     }
 
     #[test]
     fn every_layer_is_had_in_the_order_of_the_parts() {
         let mut caches = caches(5);
-        let turns = Turns::new(caches.iter_mut());
+        let written: Vec<AtomicUsize> = (0..5).map(|_| AtomicUsize::new(0)).collect();
+        let order = LayerOrder::new(caches.iter_mut());
         thread::scope(|scope| {
             for part in (0..3).rev() {
-                let turns = &turns;
+                let (order, written) = (&order, &written);
                 scope.spawn(move || {
                     for layer in 0..5 {
-                        let len = turns.take(layer, part, |cache| {
-                            cache.append(&[0.0; 8], &[0.0; 8], 4);
-                            cache.len()
+                        let before = order.take(layer, part, |cache| {
+                            let runs = [Run { pages: &[0], start: 4 * part, rows: 4 }];
+                            cache.append(&[0.0; 8], &[0.0; 8], &runs);
+                            written[layer].fetch_add(1, Ordering::Relaxed)
                         });
-                        assert_eq!(len, Some(4 * (part + 1)));
+                        assert_eq!(before, Some(part));
                     }
                 });
             }
         });
-        drop(turns);
-        assert!(caches.iter().all(|cache| cache.len() == 12));
+        drop(order);
+        assert!(written.iter().all(|parts| parts.load(Ordering::Relaxed) == 3));
     }
 
     #[test]
     fn nobody_waits_for_a_part_that_panicked() {
         let mut caches = caches(1);
-        let turns = Turns::new(caches.iter_mut());
+        let order = LayerOrder::new(caches.iter_mut());
         let ended = thread::scope(|scope| {
-            let waiting = scope.spawn(|| turns.take(0, 1, |_| ()));
+            let waiting = scope.spawn(|| order.take(0, 1, |_| ()));
             let panicked = catch_unwind(AssertUnwindSafe(|| {
-                let _promise = turns.promise();
-                turns.take(0, 0, |_| panic!("on purpose"))
+                let _promise = order.promise();
+                order.take(0, 0, |_| panic!("on purpose"))
             }));
             assert!(panicked.is_err());
             waiting.join()

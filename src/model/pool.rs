@@ -1,0 +1,392 @@
+//! The keys and values of all sequences of a model, in pages.
+//!
+//! A page holds 64 positions of every layer. A sequence is a [`SlotId`]: a list of pages, and how far each layer has filled
+//! them, as early-exit drafting runs lower layers ahead of the upper ones and a draft that skips the attention of a layer fills
+//! nothing there. Sequences with the same beginning may share its pages ([`KvPool::fork`]); a page is copied before a sequence
+//! writes to one that it shares. Attention goes through positions in blocks of 64, so which pages they lie in changes no bit.
+//!
+//! Truncating only lowers a number: what lies beyond is stale and changes no result.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor};
+use paceline_kernels::{CacheFormat, LayerPages, OutOfMemory, PAGE_POSITIONS};
+
+use super::device::Compute;
+use super::skip::{SkipPlan, Sublayer};
+use crate::checkpoint::ModelConfig;
+
+/// A page that was dropped: nothing looks at it any more.
+const DROPPED: u32 = u32::MAX;
+
+/// A sequence of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(usize);
+
+/// Why a sequence cannot have more positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// All pages are in use.
+    #[error("all {pages} pages of the pool are in use")]
+    Full {
+        /// Pages that the pool may have.
+        pages: usize,
+    },
+    /// The system has no memory for another page.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+}
+
+/// Rows of a slot that go through layers together, at consecutive positions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotRun {
+    pub(super) slot: SlotId,
+    /// The position of the first row.
+    pub(super) start: usize,
+    pub(super) rows: usize,
+}
+
+/// Keys and values, where their computation needs them.
+enum Store {
+    /// By layer, for the CPU kernels.
+    Host(Vec<LayerPages>),
+    /// By slot and layer, for burn's operations: in one piece, as masks select what a row sees.
+    Device { device: Device, slots: Vec<Vec<DeviceLayer>> },
+}
+
+/// Keys and values of one layer of one slot as burn tensors `[kv_heads, capacity, head_dim]`.
+#[derive(Clone)]
+pub(super) struct DeviceLayer {
+    // `None` only while a write has taken the tensor out, so that burn sees a single owner and writes in place.
+    keys: Option<Tensor<3>>,
+    values: Option<Tensor<3>>,
+}
+
+impl DeviceLayer {
+    fn new(kv_heads: usize, head_dim: usize, capacity: usize, device: &Device) -> Self {
+        let zeros = || Some(Tensor::zeros([kv_heads, capacity, head_dim], device));
+        Self { keys: zeros(), values: zeros() }
+    }
+
+    /// Sees to it that there is room for so many positions.
+    fn grow(&mut self, capacity: usize, device: &Device) {
+        let widen = |cache: &mut Option<Tensor<3>>| {
+            let old = cache.take().expect("put back by every write");
+            let [kv_heads, before, head_dim] = old.dims();
+            *cache = Some(match capacity.checked_sub(before) {
+                None | Some(0) => old,
+                Some(more) => Tensor::cat(vec![old, Tensor::zeros([kv_heads, more, head_dim], device)], 1),
+            });
+        };
+        widen(&mut self.keys);
+        widen(&mut self.values);
+    }
+
+    /// Writes `[rows, kv_heads * head_dim]` each, from position `at` on.
+    pub(super) fn write(&mut self, at: usize, keys: Tensor<2>, values: Tensor<2>) {
+        let rows = keys.dims()[0];
+        let write = |cache: &mut Option<Tensor<3>>, new: Tensor<2>| {
+            let old = cache.take().expect("put back by every write");
+            let [kv_heads, _, head_dim] = old.dims();
+            let new = new.reshape([rows, kv_heads, head_dim]).swap_dims(0, 1);
+            *cache = Some(old.slice_assign([0..kv_heads, at..at + rows, 0..head_dim], new));
+        };
+        write(&mut self.keys, keys);
+        write(&mut self.values, values);
+    }
+
+    /// The first `len` keys and values, `[kv_heads, len, head_dim]` each.
+    pub(super) fn first(&self, len: usize) -> (Tensor<3>, Tensor<3>) {
+        let part = |cache: &Option<Tensor<3>>| cache.clone().expect("put back by every write").narrow(1, 0, len);
+        (part(&self.keys), part(&self.values))
+    }
+}
+
+/// A sequence's pages and how far they are filled.
+struct Slot {
+    pages: Vec<u32>,
+    /// Positions filled, by layer.
+    filled: Vec<usize>,
+}
+
+/// The keys and values of a model's sequences.
+pub struct KvPool {
+    store: Store,
+    config: ModelConfig,
+    format: CacheFormat,
+    slots: Vec<Option<Slot>>,
+    /// Slots that refer to each page.
+    references: Vec<u32>,
+    free: Vec<u32>,
+    most_pages: usize,
+}
+
+impl KvPool {
+    /// An empty pool of a model of `config`'s shape that may have so many pages. `format` is how the processor holds keys and
+    /// values; burn's tensors are f32. Memory is taken page by page.
+    pub fn new(config: &ModelConfig, format: CacheFormat, compute: &Compute, most_pages: usize) -> Self {
+        let layer = |_| LayerPages::new(config.kv_heads, config.head_dim, format);
+        let store = match compute {
+            Compute::Kernels(_) => Store::Host((0..config.layers).map(layer).collect()),
+            Compute::Burn(device) => Store::Device { device: device.clone(), slots: Vec::new() },
+        };
+        let config = config.clone();
+        // The last number means that a page was dropped.
+        let most_pages = most_pages.min(DROPPED as usize);
+        Self { store, config, format, slots: Vec::new(), references: Vec::new(), free: Vec::new(), most_pages }
+    }
+
+    /// Bytes that a position takes.
+    pub fn bytes_per_token(config: &ModelConfig, format: CacheFormat) -> u64 {
+        let sizes = [config.layers, config.kv_heads, config.head_dim, format.bytes()];
+        sizes.iter().fold(2, |product: u64, &size| product.saturating_mul(size as u64))
+    }
+
+    /// Pages that hold so many positions.
+    pub fn pages_for(positions: usize) -> usize {
+        positions.div_ceil(PAGE_POSITIONS)
+    }
+
+    /// Pages that it may have.
+    pub fn most_pages(&self) -> usize {
+        self.most_pages
+    }
+
+    /// Pages that slots refer to.
+    pub fn used_pages(&self) -> usize {
+        self.references.len() - self.free.len()
+    }
+
+    /// Opens an empty sequence.
+    pub fn open(&mut self) -> SlotId {
+        let empty = Slot { pages: Vec::new(), filled: vec![0; self.config.layers] };
+        self.place(empty, Vec::new())
+    }
+
+    /// Puts a slot where none is.
+    fn place(&mut self, slot: Slot, tensors: Vec<DeviceLayer>) -> SlotId {
+        let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if index == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[index] = Some(slot);
+        if let Store::Device { slots, .. } = &mut self.store {
+            slots.resize(self.slots.len(), Vec::new());
+            slots[index] = tensors;
+        }
+        SlotId(index)
+    }
+
+    /// Ends a sequence; pages that no other shares are free again.
+    ///
+    /// # Panics
+    /// If it is not open.
+    pub fn close(&mut self, slot: SlotId) {
+        let Slot { pages, .. } = self.slots[slot.0].take().expect("an open slot");
+        pages.into_iter().for_each(|page| self.release(page));
+        if let Store::Device { slots, .. } = &mut self.store {
+            slots[slot.0] = Vec::new();
+        }
+    }
+
+    /// Opens a sequence that begins as the first `positions` of another, whose pages it shares.
+    ///
+    /// # Panics
+    /// If a layer of the other has filled fewer, or some of them were dropped.
+    pub fn fork(&mut self, slot: SlotId, positions: usize) -> SlotId {
+        let of = self.slot(slot);
+        assert!(of.filled.iter().all(|&filled| filled >= positions), "every layer has what is to be shared");
+        let pages = of.pages[..Self::pages_for(positions)].to_vec();
+        assert!(!pages.contains(&DROPPED), "what was dropped cannot be shared");
+        pages.iter().for_each(|&page| self.references[page as usize] += 1);
+        let tensors = match &self.store {
+            Store::Device { slots, .. } => slots[slot.0].clone(),
+            Store::Host(_) => Vec::new(),
+        };
+        self.place(Slot { pages, filled: vec![positions; self.config.layers] }, tensors)
+    }
+
+    /// Sees to it that a sequence has pages of its own for what it writes next, up to so many positions. Pages that it shares and
+    /// may write to are copied.
+    ///
+    /// # Errors
+    /// If there are not enough; those that it got by then stay its own.
+    pub fn reserve(&mut self, slot: SlotId, positions: usize) -> Result<(), PoolError> {
+        let (first, last) = (self.least(slot) / PAGE_POSITIONS, Self::pages_for(positions));
+        for index in first..self.slot(slot).pages.len().min(last) {
+            let page = self.slot(slot).pages[index];
+            if self.references[page as usize] > 1 {
+                let own = self.take()?;
+                if let Store::Host(layers) = &mut self.store {
+                    layers.iter_mut().for_each(|layer| layer.copy(page, own));
+                }
+                self.references[page as usize] -= 1;
+                self.slot_mut(slot).pages[index] = own;
+            }
+        }
+        while self.slot(slot).pages.len() < last {
+            let page = self.take()?;
+            self.slot_mut(slot).pages.push(page);
+        }
+        self.grow_tensors(slot, last * PAGE_POSITIONS);
+        Ok(())
+    }
+
+    /// Sees to it that a slot's tensors have room for so many positions.
+    fn grow_tensors(&mut self, slot: SlotId, capacity: usize) {
+        let Store::Device { device, slots } = &mut self.store else { return };
+        let (layers, ModelConfig { kv_heads, head_dim, .. }) = (&mut slots[slot.0], &self.config);
+        if layers.is_empty() {
+            let layer = |_| DeviceLayer::new(*kv_heads, *head_dim, capacity, device);
+            *layers = (0..self.config.layers).map(layer).collect();
+        }
+        layers.iter_mut().for_each(|layer| layer.grow(capacity, device));
+    }
+
+    /// A free page.
+    fn take(&mut self) -> Result<u32, PoolError> {
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None => {
+                let pages = self.references.len();
+                if pages >= self.most_pages {
+                    return Err(PoolError::Full { pages: self.most_pages });
+                }
+                if let Store::Host(layers) = &mut self.store {
+                    layers.iter_mut().try_for_each(|layer| layer.grow(pages + 1))?;
+                }
+                self.references.push(0);
+                pages as u32
+            }
+        };
+        self.references[page as usize] = 1;
+        Ok(page)
+    }
+
+    fn release(&mut self, page: u32) {
+        if page == DROPPED {
+            return;
+        }
+        let references = &mut self.references[page as usize];
+        *references -= 1;
+        if *references == 0 {
+            self.free.push(page);
+        }
+    }
+
+    /// Forgets every position from `len` on, in every layer that has it.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    pub fn truncate(&mut self, slot: SlotId, len: usize) {
+        self.slot_mut(slot).filled.iter_mut().for_each(|filled| *filled = len.min(*filled));
+    }
+
+    /// Gives back the pages beyond the first `positions`.
+    ///
+    /// # Panics
+    /// If a layer has filled more.
+    pub fn shrink(&mut self, slot: SlotId, positions: usize) {
+        let Slot { pages, filled } = self.slot_mut(slot);
+        assert!(filled.iter().all(|&filled| filled <= positions), "what is filled is not given back");
+        let surplus = pages.split_off(Self::pages_for(positions).min(pages.len()));
+        surplus.into_iter().for_each(|page| self.release(page));
+    }
+
+    /// Gives back the pages of which every position is before `position`: no row will look at them any more, as all layers look
+    /// back through a window.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    pub fn drop_before(&mut self, slot: SlotId, position: usize) {
+        let whole = position / PAGE_POSITIONS;
+        let pages = &mut self.slot_mut(slot).pages;
+        let last = whole.min(pages.len());
+        // Those before were dropped earlier.
+        let kept = pages[..last].iter().rposition(|&page| page == DROPPED).map_or(0, |index| index + 1);
+        let dropped: Vec<u32> = pages[kept..last].iter_mut().map(|page| std::mem::replace(page, DROPPED)).collect();
+        dropped.into_iter().for_each(|page| self.release(page));
+    }
+
+    /// Gives memory back to the system, but that of the first `pages`, if no page is in use.
+    pub fn trim(&mut self, pages: usize) {
+        if self.used_pages() > 0 || self.references.len() <= pages {
+            return;
+        }
+        self.references.truncate(pages);
+        self.free = (0..pages as u32).rev().collect();
+        if let Store::Host(layers) = &mut self.store {
+            layers.iter_mut().for_each(|layer| layer.truncate(pages));
+        }
+    }
+
+    /// Positions that a layer of a sequence has filled.
+    ///
+    /// # Panics
+    /// If the slot is not open, or there is no such layer.
+    pub fn filled(&self, slot: SlotId, layer: usize) -> usize {
+        self.slot(slot).filled[layer]
+    }
+
+    /// Bytes of the keys and values that a sequence has filled.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    pub fn bytes(&self, slot: SlotId) -> u64 {
+        let positions: usize = self.slot(slot).filled.iter().sum();
+        Self::bytes_per_token(&self.config, self.format) / self.config.layers.max(1) as u64 * positions as u64
+    }
+
+    /// The least that a layer has filled.
+    fn least(&self, slot: SlotId) -> usize {
+        self.slot(slot).filled.iter().copied().min().unwrap_or(0)
+    }
+
+    /// Checks that these rows may go through these layers, but for attention that `skip` names: they are what comes next there,
+    /// and there are pages for them that nobody else reads.
+    pub(super) fn check(&self, runs: &[SlotRun], layers: Range<usize>, skip: Option<&SkipPlan>) {
+        for &SlotRun { slot, start, rows } in runs {
+            let Slot { pages, filled } = self.slot(slot);
+            for layer in layers.clone().filter(|layer| Sublayer::Attention(*layer).runs(skip)) {
+                assert_eq!(filled[layer], start, "layer {layer} has cached what comes before");
+            }
+            for page in &pages[start / PAGE_POSITIONS..Self::pages_for(start + rows)] {
+                assert_eq!(self.references[*page as usize], 1, "a sequence writes to its own pages");
+            }
+        }
+    }
+
+    /// Notes that these rows went through these layers.
+    pub(super) fn advance(&mut self, runs: &[SlotRun], layers: Range<usize>, skip: Option<&SkipPlan>) {
+        for &SlotRun { slot, rows, .. } in runs {
+            let filled = &mut self.slot_mut(slot).filled;
+            for layer in layers.clone().filter(|layer| Sublayer::Attention(*layer).runs(skip)) {
+                filled[layer] += rows;
+            }
+        }
+    }
+
+    /// The pages of some layers on the processor, and of each run's slot.
+    pub(super) fn host_mut(&mut self, layers: Range<usize>, runs: &[SlotRun]) -> (&mut [LayerPages], Vec<&[u32]>) {
+        let Self { store, slots, .. } = self;
+        let Store::Host(all) = store else { unreachable!("a pool is made for its decoder's computation") };
+        let pages = |run: &SlotRun| slots[run.slot.0].as_ref().expect("an open slot").pages.as_slice();
+        (&mut all[layers], runs.iter().map(pages).collect())
+    }
+
+    /// A layer's keys and values of a slot in tensors.
+    pub(super) fn device_mut(&mut self, slot: SlotId, layer: usize) -> &mut DeviceLayer {
+        match &mut self.store {
+            Store::Device { slots, .. } => &mut slots[slot.0][layer],
+            Store::Host(_) => unreachable!("a pool is made for its decoder's computation"),
+        }
+    }
+
+    fn slot(&self, slot: SlotId) -> &Slot {
+        self.slots[slot.0].as_ref().expect("an open slot")
+    }
+
+    fn slot_mut(&mut self, slot: SlotId) -> &mut Slot {
+        self.slots[slot.0].as_mut().expect("an open slot")
+    }
+}

@@ -1,0 +1,135 @@
+//! Knowledge of one answer, beside what all answers taught.
+
+use paceline_router::Objective;
+use paceline_router::router::{log_odds, sigmoid};
+
+use super::candidate::{Candidate, Forecast};
+use super::trials::Trial;
+use crate::speculation::watch::Heard;
+use crate::speculation::yields::Yield;
+
+/// Weight of a prediction, in tokens of shadow scoring.
+const HEARD_PRIOR: f64 = 24.0;
+
+/// Planner's state of one answer. It begins with [`Planner::begin`](super::Planner::begin) and ends with
+/// [`Planner::end`](super::Planner::end).
+#[derive(Debug, Default)]
+pub struct RequestState {
+    /// Tokens that the answer may have.
+    pub(super) limit: usize,
+    /// True if the user named the drafter.
+    pub(super) named: bool,
+    /// Its place among the planner's time accounts.
+    pub(super) account: usize,
+    pub(super) prefill_seconds_per_token: f64,
+    pub(super) seconds: f64,
+    pub(super) introductions_lost: f64,
+    /// Tokens so far, and how many there will be, if something was expected.
+    pub(super) tokens: usize,
+    pub(super) expected_tokens: Option<f64>,
+    /// The objective, and the bytes of the target's weights.
+    pub(super) objective: Objective,
+    pub(super) target_bytes: u64,
+    /// The candidate that drafts; `None` is plain decoding.
+    pub(super) current: Option<usize>,
+    /// The best of those that draft in every round, if they pay: what a token takes on average is what it takes with them. Of a
+    /// drafter that finds something now and then, only those rounds are known.
+    pub(super) pace: Option<usize>,
+    /// The candidate that is tried out in this round, and why.
+    pub(super) trial: Option<(usize, Trial)>,
+    /// Answers that share steps with this one, and the rows of these that are not its own.
+    pub(super) company: Company,
+    pub(super) candidates: Vec<OfAnswer>,
+}
+
+/// Other answers in the same steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Company {
+    /// Number of them.
+    pub answers: usize,
+    /// Their rows.
+    pub rows: usize,
+    /// True if steps are shared, with these or with prompts that are read: then they are not this answer's alone to measure.
+    pub shares_steps: bool,
+}
+
+/// Knowledge of a candidate in one answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfAnswer {
+    /// Yield of its rounds, if something was expected of it.
+    pub(super) yields: Option<Yield>,
+    /// Forecast for it.
+    pub(super) forecast: Option<Forecast>,
+    /// Its shadow scores since, without having it draft: tokens it would have got right, and all.
+    pub(super) heard: [f64; 2],
+}
+
+impl OfAnswer {
+    /// Learns what it would have picked, at places where it did not draft.
+    pub(super) fn hear(&mut self, heard: &Heard) {
+        for &(_, is_right) in heard {
+            self.heard[0] += f64::from(u8::from(is_right));
+            self.heard[1] += 1.0;
+        }
+        // The prediction is the prior of a beta distribution; its mean moves the effective acceptance along.
+        if let (Some(forecast), Some(yields)) = (self.forecast, &mut self.yields) {
+            let [right, all] = self.heard;
+            let mean = (right + HEARD_PRIOR * forecast.acceptance) / (all + HEARD_PRIOR);
+            let shift = log_odds(mean) - log_odds(forecast.acceptance);
+            yields.expect(sigmoid(log_odds(forecast.effective) + shift));
+        }
+    }
+
+    /// The share of tokens that it would have got right, of those at which it was looked in this answer without having it draft, and
+    /// all of these.
+    fn overheard(&self) -> Option<(f64, f64)> {
+        let [right, all] = self.heard;
+        (all > 0.0).then(|| (right / all, all))
+    }
+}
+
+impl RequestState {
+    /// What is known of a candidate; nothing of one that was admitted for another answer.
+    pub(super) fn of(&self, candidate: usize) -> Option<&OfAnswer> {
+        self.candidates.get(candidate)
+    }
+
+    /// Forecast for a candidate.
+    pub(super) fn forecast(&self, candidate: usize) -> Option<Forecast> {
+        self.of(candidate)?.forecast
+    }
+
+    /// Yield of a candidate's rounds: in this answer, if something was expected of that, or on average.
+    pub(super) fn yields<'a>(&'a self, index: usize, candidate: &'a Candidate) -> &'a Yield {
+        self.of(index).and_then(|of| of.yields.as_ref()).unwrap_or(&candidate.yields)
+    }
+
+    /// True if a candidate has yet to be tried. Of one that something is expected of, only the cost is to be found out.
+    pub(super) fn is_newcomer(&self, index: usize, candidate: &Candidate) -> bool {
+        match self.of(index).and_then(|of| of.yields.as_ref()) {
+            Some(_) => !candidate.draft_cost.is_settled(),
+            None => candidate.is_untried(),
+        }
+    }
+
+    /// Shadow scores of each candidate in this answer, without having it draft: the share of tokens that it would have
+    /// got right, and the number of all.
+    pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
+        self.candidates.iter().map(OfAnswer::overheard)
+    }
+
+    /// Says what matters in the answer, of a target of so many bytes: time alone otherwise.
+    pub fn aim(&mut self, objective: Objective, target_bytes: u64) {
+        (self.objective, self.target_bytes) = (objective, target_bytes);
+    }
+
+    /// Says that the user named the drafter of the answer: it drafts from the first round and is judged by its rounds.
+    pub fn insist(&mut self) {
+        self.named = true;
+    }
+
+    /// Says which other answers share the next step.
+    pub fn keep_company(&mut self, company: Company) {
+        self.company = company;
+    }
+}

@@ -1,0 +1,214 @@
+//! A round: draft, verify, accept, roll back, for all answers of a target at once.
+//!
+//! Why the output cannot depend on a draft, nor on other answers: row `i` of an answer's rows holds the logits that plain
+//! decoding would compute after the same tokens, bit for bit, whatever other rows are in the step and in whichever pages its keys
+//! and values lie (row-invariant kernels, blocks of positions counted from 0); and
+//! [`Sampler::pick`](crate::sampling::Sampler::pick) is a function of those logits, the answer's history and the token's index
+//! alone (Gumbel coupling). A drafted token is kept if and only if it is that pick. What is planned, measured or shared decides
+//! only how soon a token comes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::drafting::draft;
+use super::planner::{Company, Planner};
+use super::request::{End, Request};
+use super::{Listener, MAX_DRAFT};
+use crate::model::{Decoder, KvPool, Output, Pools, Rows, SkipPlan, Step, Vocabulary};
+
+/// Prompt tokens that go through the target in a step: an answer that is cancelled ends after at most one such part. Fewer, while
+/// others wait for their next token.
+const MOST_READ: usize = 256;
+const MOST_READ_BESIDE_OTHERS: usize = 64;
+
+/// A target as answers share it.
+pub struct Target<'a> {
+    /// The model.
+    pub decoder: &'a Arc<Decoder>,
+    /// Parts that it does without.
+    pub skip: Option<&'a SkipPlan>,
+    /// Decides what drafts and how far.
+    pub planner: &'a mut Planner,
+    /// Keys and values.
+    pub pools: &'a mut Pools,
+}
+
+/// A target while a step's results are taken.
+pub(super) struct Shared<'a> {
+    pub(super) decoder: &'a Arc<Decoder>,
+    pub(super) skip: Option<&'a SkipPlan>,
+    pub(super) planner: &'a mut Planner,
+    pub(super) kv: &'a mut KvPool,
+}
+
+impl Target<'_> {
+    fn shared(&mut self) -> Shared<'_> {
+        let kv = self.pools.of(self.decoder);
+        Shared { decoder: self.decoder, skip: self.skip, planner: self.planner, kv }
+    }
+}
+
+/// One round of requests, which are ordered by age, the oldest first. Every one of them gets on, reads some more of its prompt
+/// or gets a token or more, unless it waits for memory or for [`Request::decode`]. A panic ends the request that it came from, and
+/// no other.
+pub fn round<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
+    // After a step that panicked, those that shared it go on one by one: the guilty one ends alone.
+    let suspect = requests.iter().position(|request| request.is_suspect && request.end().is_none());
+    let requests = if let Some(suspect) = suspect { &mut requests[suspect..=suspect] } else { requests };
+
+    wake(target, requests);
+    each(requests, |request| request.begin_round(target.pools.of(target.decoder)));
+    introduce(requests);
+    each(requests, |request| request.plan(target.planner));
+    draft(target, requests);
+
+    // Verify: of every answer the newest token and the draft, or the next part of a prompt, go through the target together.
+    let (rows, parts) = gather(target, requests);
+    if rows.is_empty() {
+        return;
+    }
+    let taps = taps(target, requests, &parts);
+    let depth = target.decoder.layer_count();
+    let step = Step { rows, depth, skip: target.skip, taps: &taps, vocabulary: Vocabulary::Whole };
+    let started = Instant::now();
+    let kv = target.pools.of(target.decoder);
+    let output = catch_unwind(AssertUnwindSafe(|| target.decoder.run(&step, kv)));
+    let seconds = started.elapsed().as_secs_f64();
+    let Ok(output) = output else { return put_aside(target, requests, &parts) };
+
+    // Accept what each of them would have picked, roll back the rest, and learn.
+    learn(target.planner, requests, &step, &parts, seconds);
+    let mut shared = target.shared();
+    for (part, &index) in parts.iter().enumerate() {
+        let results: (&Step<'_>, &Output, usize) = (&step, &output, part);
+        guarded(requests[index], |request| request.take(results, seconds, parts.len() - 1, &mut shared));
+    }
+}
+
+/// Calls `f` with a request. If it panics, the request ends.
+pub(super) fn guarded<L: Listener, R>(request: &mut Request<L>, f: impl FnOnce(&mut Request<L>) -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(|| f(request)));
+    if result.is_err() {
+        request.finish(End::Panicked);
+    }
+    result.ok()
+}
+
+fn each<L: Listener>(requests: &mut [&mut Request<L>], mut f: impl FnMut(&mut Request<L>)) {
+    requests.iter_mut().for_each(|request| {
+        guarded(request, &mut f);
+    });
+}
+
+/// Has answers that wait for memory go on, the oldest first, as far as there are pages for what they held.
+fn wake<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
+    let kv = target.pools.of(target.decoder);
+    let mut free = kv.most_pages() - kv.used_pages();
+    let mut is_first = requests.iter().all(|request| !request.holds_memory());
+    for request in requests.iter_mut().filter(|request| request.is_waiting()) {
+        let needed = KvPool::pages_for(request.text_to_read() + 1 + MAX_DRAFT);
+        if needed > free && !is_first {
+            break;
+        }
+        request.resume();
+        (free, is_first) = (free.saturating_sub(needed), false);
+    }
+}
+
+/// Tells every answer that decodes with whom it shares the next step.
+fn introduce<L: Listener>(requests: &mut [&mut Request<L>]) {
+    let running = requests.iter().filter(|request| request.has_rows()).count();
+    let decoding = requests.iter().filter(|request| request.is_decoding());
+    let (answers, rows) = decoding.fold((0, 0), |(answers, rows), request| (answers + 1, rows + request.recent_rows));
+    for request in requests.iter_mut().filter(|request| request.is_decoding()) {
+        let others = rows - request.recent_rows;
+        let company = Company { answers: answers - 1, rows: others, shares_steps: running > 1 };
+        request.way.iter_mut().for_each(|way| way.state.keep_company(company));
+    }
+}
+
+/// The rows of the round's step, and whose they are. Where memory runs out, the youngest answers step aside.
+fn gather<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) -> (Vec<Rows>, Vec<usize>) {
+    let decodes = requests.iter().any(|request| request.is_decoding());
+    let mut most = if decodes { MOST_READ_BESIDE_OTHERS } else { MOST_READ };
+    let (mut rows, mut parts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+    for index in 0..requests.len() {
+        if let Some(part) = rows_of(index, most, target, requests) {
+            if !requests[index].is_decoding() {
+                most -= part.tokens.len().min(most);
+            }
+            requests[index].recent_rows = part.tokens.len();
+            rows.push(part);
+            parts.push(index);
+        }
+    }
+    (rows, parts)
+}
+
+/// The rows of one answer.
+fn rows_of<L: Listener>(
+    index: usize,
+    most: usize,
+    target: &mut Target<'_>,
+    requests: &mut [&mut Request<L>],
+) -> Option<Rows> {
+    loop {
+        let mut shared = target.shared();
+        let error = match guarded(requests[index], |request| request.rows(most, &mut shared))? {
+            Ok(rows) => return rows,
+            Err(error) => error,
+        };
+        let younger = (index + 1..requests.len()).rev().find(|&other| requests[other].holds_memory());
+        match younger {
+            Some(other) => requests[other].step_aside(target.decoder, target.pools),
+            None if requests[..index].iter().any(|other| other.holds_memory()) => {
+                requests[index].step_aside(target.decoder, target.pools);
+                return None;
+            }
+            None => {
+                requests[index].finish(End::NoRoom(error));
+                return None;
+            }
+        }
+    }
+}
+
+/// Layers after which somebody wants to see states.
+fn taps<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>], parts: &[usize]) -> Vec<usize> {
+    let planner = &*target.planner;
+    let tap = |&index: &usize| guarded(requests[index], |request| request.tap(planner)).flatten();
+    let mut taps: Vec<usize> = parts.iter().filter_map(tap).collect();
+    taps.sort_unstable();
+    taps.dedup();
+    taps
+}
+
+/// Learns what a step costs that several answers shared. That of one alone is a matter of its round.
+fn learn<L: Listener>(
+    planner: &mut Planner,
+    requests: &[&mut Request<L>],
+    step: &Step<'_>,
+    parts: &[usize],
+    seconds: f64,
+) {
+    let all_whole = step.rows.iter().all(|rows| rows.early.is_none());
+    let all_decode = parts.iter().all(|&index| requests[index].is_decoding());
+    if parts.len() > 1 && all_whole && all_decode {
+        planner.observe_step(step.rows.iter().map(|rows| rows.tokens.len()).sum(), seconds);
+    }
+}
+
+/// After a step that panicked: the answer whose step it was ends; of several, nobody knows whose fault it was, so each reads
+/// again what it has and goes on alone.
+fn put_aside<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>], parts: &[usize]) {
+    for &index in parts {
+        let request = &mut *requests[index];
+        if parts.len() == 1 {
+            request.finish(End::Panicked);
+        } else {
+            request.is_suspect = true;
+            request.step_aside(target.decoder, target.pools);
+        }
+    }
+}

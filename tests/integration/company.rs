@@ -1,0 +1,223 @@
+//! Answers in company: whoever shares a step, whenever they come and go, and whatever memory there is, each answer's tokens are
+//! those that it has alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use paceline::drafters::exit::ExitDrafter;
+use paceline::drafters::lookup::LookupDrafter;
+use paceline::drafters::model::ModelDrafter;
+use paceline::drafters::self_draft::SelfDrafter;
+use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
+use paceline::model::{Decoder, KvPool, Pools, SelfDraft};
+use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
+use paceline::speculation::planner::Candidate;
+use paceline::speculation::request::Way;
+use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
+use proptest::prelude::*;
+
+use crate::support::{Chaos, Numbers, Task, random_model, random_plan};
+
+/// Wants so many tokens, and panics at one of them if it is told to.
+struct Ear {
+    wanted: usize,
+    panics_at: Option<usize>,
+    heard: Vec<u32>,
+    company: usize,
+}
+
+impl Listener for Ear {
+    fn token(&mut self, token: u32) -> Flow {
+        assert!(Some(self.heard.len()) != self.panics_at, "on purpose");
+        self.heard.push(token);
+        Flow::Continue
+    }
+
+    fn round(&mut self, _: &Round, company: usize) {
+        self.company = self.company.max(company);
+    }
+
+    fn drafter_failed(&mut self, _: usize, error: &SamplingError) {
+        panic!("a drafter failed: {error}");
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.heard.len() >= self.wanted
+    }
+}
+
+/// Drafts a token that no vocabulary has: the step that verifies it panics.
+struct Absurd;
+
+impl Drafter for Absurd {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+        request.push(u32::MAX, 9.0);
+        Ok(Ask::Nothing)
+    }
+}
+
+/// An answer that is to be made: when it comes, and what it is alone.
+struct Wanted {
+    arrives: usize,
+    prompt: Vec<u32>,
+    sampling: SamplingConfig,
+    tokens: Vec<u32>,
+    cancelled_after: usize,
+    panics_at: Option<usize>,
+    is_absurd: bool,
+}
+
+/// The models of a case.
+struct Models {
+    plain: Arc<Decoder>,
+    other: Arc<Decoder>,
+    rounded: Arc<Decoder>,
+}
+
+fn drafter(numbers: &mut Numbers, models: &Models, wanted: &Wanted) -> Box<dyn Drafter> {
+    let Models { plain, other, rounded } = models;
+    let (vocabulary, layers) = (plain.config().vocab_size, plain.layer_count());
+    let way = |decoder: &Arc<Decoder>, skip| Box::new(SelfDrafter::new(SelfDraft::new(decoder.clone(), skip)));
+    let right = [&wanted.prompt[..], &wanted.tokens].concat();
+    match numbers.within(0..8) {
+        0 => Box::new(Chaos { numbers: Numbers(numbers.next()), right, vocabulary, layers, asked: 0 }),
+        1 => Box::new(ModelDrafter::new(plain.clone(), numbers.within(2..200))),
+        2 => way(rounded, None),
+        3 => way(other, Some(random_plan(numbers, layers))),
+        4 => Box::new(ExitDrafter::new(numbers.within(1..layers), 0.7)),
+        5 => way(plain, None),
+        _ => Box::new(LookupDrafter::new()),
+    }
+}
+
+fn wanted(numbers: &mut Numbers, models: &Models, texts: &[Vec<u32>]) -> Wanted {
+    let vocabulary = models.plain.config().vocab_size;
+    let mut prompt = if numbers.within(0..3) == 0 { texts[numbers.within(0..texts.len())].clone() } else { Vec::new() };
+    prompt.extend((0..numbers.within(1..60)).map(|_| numbers.within(0..vocabulary) as u32));
+    let temperature = numbers.choose(&[0.0, 1.0]);
+    let sampling = SamplingConfig { temperature, seed: numbers.next(), ..SamplingConfig::default() };
+    let task = Task { prompt: &prompt, new_tokens: numbers.within(1..50), sampling: sampling.clone() };
+    let tokens = task.plain(&models.plain);
+    let cancelled_after = if numbers.within(0..4) == 0 { numbers.within(0..50) } else { usize::MAX };
+    let arrives = numbers.within(0..30);
+    Wanted { arrives, prompt, sampling, tokens, cancelled_after, panics_at: None, is_absurd: false }
+}
+
+/// Answers them all together, in a pool of so many pages, and checks each.
+fn answer(numbers: &mut Numbers, models: &Models, all: &[Wanted], most_pages: usize) -> usize {
+    let (mut planner, mut pools) =
+        (Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]), Pools::new(most_pages));
+    let (mut requests, mut company): (Vec<(usize, Request<Ear>)>, _) = (Vec::new(), 0);
+    let mut open = all.len();
+    for now in 0.. {
+        assert!(now < 5000, "answers do not end");
+        for (index, wanted) in all.iter().enumerate().filter(|(_, wanted)| wanted.arrives == now) {
+            let ear = Ear { wanted: wanted.cancelled_after, panics_at: wanted.panics_at, heard: vec![], company: 0 };
+            let sampler = Sampler::new(&wanted.sampling).unwrap();
+            let limit = wanted.prompt.len() + wanted.tokens.len();
+            requests.push((index, Request::new(wanted.prompt.clone(), limit, sampler, None, ear)));
+        }
+        let mut together: Vec<&mut Request<Ear>> = requests.iter_mut().map(|(_, request)| request).collect();
+        let mut target = Target { decoder: &models.other, skip: None, planner: &mut planner, pools: &mut pools };
+        round(&mut target, &mut together);
+        for (index, request) in requests.iter_mut().filter(|(_, request)| request.is_read()) {
+            let wanted = &all[*index];
+            let own = if wanted.is_absurd { Box::new(Absurd) } else { drafter(numbers, models, wanted) };
+            let length = numbers.within(1..17);
+            let auto = if wanted.is_absurd { DraftLength::Fixed(length) } else { DraftLength::Auto };
+            let length = numbers.choose(&[DraftLength::Fixed(length), auto]);
+            // The planner has yet to see plain steps before it drafts by itself.
+            let state = planner.begin(wanted.tokens.len(), 0.0);
+            request.decode(Way { drafters: vec![Some(own)], length, early: None, state });
+        }
+        for (index, request) in requests.extract_if(.., |(_, request)| request.end().is_some()) {
+            let (mut request, wanted) = (request, &all[index]);
+            request.release(&models.other, &mut pools);
+            planner.end(request.state().unwrap_or(&Default::default()));
+            open -= 1;
+            company = company.max(request.listener.company);
+            let heard = &request.listener.heard;
+            let whole = wanted.tokens.len().min(wanted.cancelled_after);
+            match request.end() {
+                Some(End::Complete) => {
+                    assert!(wanted.panics_at.is_none_or(|at| at >= whole) && !wanted.is_absurd);
+                    assert!(
+                        heard.len() >= whole && *heard == wanted.tokens[..heard.len()],
+                        "{heard:?} of {:?}",
+                        wanted.tokens
+                    );
+                }
+                Some(End::Panicked) => {
+                    assert!(wanted.panics_at.is_some() || wanted.is_absurd, "an innocent answer ended");
+                    assert_eq!(*heard, wanted.tokens[..heard.len()]);
+                }
+                end => panic!("{end:?}"),
+            }
+        }
+        if open == 0 {
+            break;
+        }
+    }
+    assert_eq!(pools.of(&models.other).used_pages(), 0, "all pages are given back");
+    company
+}
+
+fn case(numbers: &mut Numbers) -> (Models, Vec<Wanted>, String) {
+    let (plain, other, rounded, description) = random_model(numbers);
+    let models = Models { plain, other, rounded };
+    let vocabulary = models.plain.config().vocab_size;
+    let texts: Vec<Vec<u32>> =
+        (0..2).map(|_| (0..numbers.within(1..150)).map(|_| numbers.within(0..vocabulary) as u32).collect()).collect();
+    let all = (0..numbers.within(1..17)).map(|_| wanted(numbers, &models, &texts)).collect();
+    (models, all, description)
+}
+
+/// Pages that the largest of some answers needs alone.
+fn needed(all: &[Wanted]) -> usize {
+    let positions = all.iter().map(|wanted| wanted.prompt.len() + wanted.tokens.len() + 17).max().unwrap();
+    KvPool::pages_for(positions)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn tokens_do_not_depend_on_the_company(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let (models, all, description) = case(&mut numbers);
+        println!("{} answers of {description}", all.len());
+        answer(&mut numbers, &models, &all, usize::MAX);
+    }
+
+    /// Where the pool is too small for all of them, the youngest wait and go on later.
+    #[test]
+    fn tokens_do_not_depend_on_how_much_memory_there_is(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let (models, all, _) = case(&mut numbers);
+        let pages = needed(&all) + numbers.within(0..3);
+        answer(&mut numbers, &models, &all, pages);
+    }
+
+    /// A listener that panics, and a draft with which the common step panics: the others go on.
+    #[test]
+    fn a_panic_ends_the_answer_that_it_came_from_alone(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let (models, mut all, _) = case(&mut numbers);
+        let (panics, absurd) = (numbers.within(0..all.len()), numbers.within(0..all.len()));
+        (all[panics].panics_at, all[panics].cancelled_after) = (Some(numbers.within(0..all[panics].tokens.len())), usize::MAX);
+        (all[absurd].is_absurd, all[absurd].cancelled_after) = (all[absurd].tokens.len() > 1, usize::MAX);
+        let quiet = catch_unwind(AssertUnwindSafe(|| answer(&mut numbers, &models, &all, usize::MAX)));
+        prop_assert!(quiet.is_ok());
+    }
+}
+
+#[test]
+fn steps_are_shared() {
+    let mut numbers = Numbers(7);
+    let (plain, other, rounded, _) = random_model(&mut numbers);
+    let models = Models { plain, other, rounded };
+    let all: Vec<Wanted> = (0..8)
+        .map(|_| Wanted { arrives: 0, cancelled_after: usize::MAX, ..wanted(&mut numbers, &models, &[vec![1]]) })
+        .collect();
+    assert!(answer(&mut numbers, &models, &all, usize::MAX) >= 4);
+}
