@@ -48,25 +48,27 @@ impl LossyPlan {
     }
 
     /// The plan of a router, if a target of such means can follow it.
-    pub fn of_router(lossy: &Lossy, means: &Means<'_>) -> Option<Self> {
+    pub fn of_router(lossy: &Lossy, capabilities: &Capabilities<'_>) -> Option<Self> {
         match lossy {
             Lossy::Exit { depth, threshold } => {
-                means.exits.contains(depth).then_some(Self::Exit { depth: *depth, threshold: *threshold })
+                capabilities.exits.contains(depth).then_some(Self::Exit { depth: *depth, threshold: *threshold })
             }
             Lossy::Skip(plan) => {
                 let plan: SkipPlan = plan.parse().ok()?;
-                plan.check(means.layers).is_ok().then_some(Self::Skip(plan))
+                plan.check(capabilities.layers).is_ok().then_some(Self::Skip(plan))
             }
-            Lossy::Precision(name) => {
-                means.lower.iter().find(|format| format.to_string() == *name).map(|format| Self::Precision(*format))
-            }
+            Lossy::Precision(name) => capabilities
+                .lower
+                .iter()
+                .find(|format| format.to_string() == *name)
+                .map(|format| Self::Precision(*format)),
         }
     }
 }
 
 /// Facts that decide which plans a loaded target can follow.
 #[derive(Clone, Copy, Debug)]
-pub struct Means<'a> {
+pub struct Capabilities<'a> {
     /// Layers of the target.
     pub layers: usize,
     /// Depths of its trained exits, rising.
@@ -109,14 +111,14 @@ fn trained_exits(trained: &[usize]) -> String {
     }
 }
 
-/// The plan that a request's settings name, for a target of such means. `influence` tells what each layer does to the hidden
+/// The plan that a request's settings name, for a target of such capabilities. `influence` tells what each layer does to the hidden
 /// state; it is asked where layers are to be chosen by that.
 ///
 /// # Errors
 /// If the target has not what the plan needs.
 pub fn resolve(
     config: &GenerationConfig,
-    means: Means<'_>,
+    capabilities: Capabilities<'_>,
     influence: &mut dyn FnMut() -> Vec<f64>,
 ) -> Result<LossyPlan, LossyError> {
     match config.quality {
@@ -126,17 +128,18 @@ pub fn resolve(
     }
     if let Some(threshold) = config.exit_threshold {
         let depth = match config.drafter {
-            DrafterChoice::Exit(depth) => Some(depth).filter(|depth| means.exits.contains(depth)),
-            _ => default_depth(means.exits),
+            DrafterChoice::Exit(depth) => Some(depth).filter(|depth| capabilities.exits.contains(depth)),
+            _ => default_depth(capabilities.exits),
         };
-        let untrained = || LossyError::UntrainedExit { asked: config.drafter.clone(), trained: means.exits.to_vec() };
+        let untrained =
+            || LossyError::UntrainedExit { asked: config.drafter.clone(), trained: capabilities.exits.to_vec() };
         return Ok(LossyPlan::Exit { depth: depth.ok_or_else(untrained)?, threshold });
     }
     if let Some(choice) = &config.skip_layers {
-        return Ok(LossyPlan::Skip(choice.plan(means.layers, influence)?));
+        return Ok(LossyPlan::Skip(choice.plan(capabilities.layers, influence)?));
     }
     let Some(format) = config.lower_precision.map(|precision| precision.format()) else { return Ok(LossyPlan::None) };
-    if !means.lower.contains(&format) {
+    if !capabilities.lower.contains(&format) {
         return Err(LossyError::NotLoadedLower(format));
     }
     let target = MatrixFormat::Quantized(format);

@@ -2,14 +2,14 @@
 //!
 //! It has the target answer calibration prompts in full and by every plan ([`measure`]), keeps what each plan loses in a file
 //! ([`losses`]), tests plans in a fixed order for each level of difficulty that the router predicts ([`sequence`], [`bounds`]),
-//! and writes a certificate for each quality floor, of those that are published together ([`goals`]). [`check`] holds certificates to other prompts, [`draws`] the procedure to random
+//! and writes a certificate for each quality floor, of those that are published together ([`claims`]). [`check`] holds certificates to other prompts, [`draws`] the procedure to random
 //! halves of the calibration prompts. The runtime's side is `paceline::certificate`.
 
 pub mod bounds;
 pub mod bundles;
 pub mod check;
+pub mod claims;
 pub mod draws;
-pub mod goals;
 pub mod losses;
 pub mod measure;
 mod page;
@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 use self::bundles::Bundle;
 use self::losses::{LOSSES, LossesError, LossesFile, made_of};
 use self::measure::Measured;
-use self::sequence::Goal;
+use self::sequence::Claim;
 
 const EXAMPLES: &str = "\
 Examples, from the repository's root:
@@ -154,17 +154,17 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
         loss: tasks::loss(&tasks),
     };
     // Before anything is measured, which may take hours.
-    let (goals, added) = goals_of(flags, &out, &conditions, &calibration)?;
+    let (claims, added) = goals_of(flags, &out, &conditions, &calibration)?;
     let mut file = LossesFile::open(&out, &made_of(&conditions, &calibration, &bundles), &bundles)?;
     tell_of(&added, &out);
     measure::measure(&engine, &tasks, &bundles, &answer, &mut file)?;
 
     let measured = Measured { conditions, calibration, bundles: &bundles, rows: &file.rows };
-    let mut page = publish(&out, &goals, &measured)?;
+    let mut page = publish(&out, &claims, &measured)?;
     if flags.draws > 0 {
         let bundles: Vec<Lossy> = bundles.iter().map(|bundle| bundle.0.clone()).collect();
-        let found = |goal: &Goal| (*goal, draws::draw(&bundles, &file.rows, *goal, flags.draws, SEED));
-        page += &page::draws(&goals.iter().map(found).collect::<Vec<_>>());
+        let found = |claim: &Claim| (*claim, draws::draw(&bundles, &file.rows, *claim, flags.draws, SEED));
+        page += &page::draws(&claims.iter().map(found).collect::<Vec<_>>());
     }
     output::print(&page)?;
     Ok(ExitCode::SUCCESS)
@@ -196,18 +196,18 @@ fn bundles_of(flags: &CertifyFlags, engine: &Engine) -> Result<Vec<Bundle>, anyh
     Ok(bundles)
 }
 
-/// The goals to reach: those asked for, and those of certificates in the folder that are made anew with them, whose floors
+/// The claims to reach: those asked for, and those of certificates in the folder that are made anew with them, whose floors
 /// come second.
 fn goals_of(
     flags: &CertifyFlags,
     out: &Path,
     conditions: &Conditions,
     calibration: &Calibration,
-) -> Result<(Vec<Goal>, Vec<f64>), anyhow::Error> {
+) -> Result<(Vec<Claim>, Vec<f64>), anyhow::Error> {
     let asked = if flags.floor.is_empty() { &FLOORS[..] } else { &flags.floor };
-    let (goals, added) = goals::goals(asked, flags.delta, out, conditions, &calibration.tasks)?;
-    goals.iter().try_for_each(|goal| must_be_free(&out.join(goals::file_name(goal.floor))))?;
-    Ok((goals, added))
+    let (claims, added) = claims::claims(asked, flags.delta, out, conditions, &calibration.tasks)?;
+    claims.iter().try_for_each(|claim| must_be_free(&out.join(claims::file_name(claim.floor))))?;
+    Ok((claims, added))
 }
 
 /// Says that certificates of these floors are made anew.
@@ -236,12 +236,12 @@ fn must_be_free(path: &Path) -> Result<(), anyhow::Error> {
 ///
 /// All of them are made before any is written, and what is replaced is gone by then: whatever ends this leaves none that
 /// knows of fewer claims than there are.
-fn publish(out: &Path, goals: &[Goal], measured: &Measured<'_>) -> Result<String, Failure> {
-    let certified: Vec<_> = goals
+fn publish(out: &Path, claims: &[Claim], measured: &Measured<'_>) -> Result<String, Failure> {
+    let certified: Vec<_> = claims
         .iter()
-        .map(|goal| measured.certificate(*goal).map_err(|error| anyhow!("{error}")))
+        .map(|claim| measured.certificate(*claim).map_err(|error| anyhow!("{error}")))
         .collect::<Result<_, _>>()?;
-    for path in goals.iter().map(|goal| out.join(goals::file_name(goal.floor))) {
+    for path in claims.iter().map(|claim| out.join(claims::file_name(claim.floor))) {
         // Measuring took long: something else may have come there.
         must_be_free(&path)?;
         // A link stays, and what it leads to is written anew.
@@ -257,7 +257,7 @@ fn publish(out: &Path, goals: &[Goal], measured: &Measured<'_>) -> Result<String
         for error in refused {
             output::note(&format!("{error} Until then such prompts are answered in full."));
         }
-        let path = out.join(goals::file_name(certificate.floor));
+        let path = out.join(claims::file_name(certificate.floor));
         write_file(&path, certificate.to_json()?.as_bytes())?;
         page += &format!("{}\n", page::certificate(&path, &certificate));
     }
@@ -314,7 +314,7 @@ fn one_a_floor(certificates: &[(PathBuf, Certificate)]) -> Result<(), Failure> {
 }
 
 /// Random halves of the prompts that a certificate was calibrated on, whose losses lie beside it.
-fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<(Goal, draws::Draws), Failure> {
+fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<(Claim, draws::Draws), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.join(losses::LOSSES).is_file() {
         return Err(anyhow!(
@@ -331,8 +331,8 @@ fn halves((path, certificate): &(PathBuf, Certificate), draws: usize) -> Result<
         let path = folder.join(losses::LOSSES);
         return Err(LossesError::Count { path, found: rows.len(), prompts: calibration.n }.into());
     }
-    let goal = Goal { floor: *floor, delta: *delta, claims: *claims };
-    Ok((goal, draws::draw(bundles, &rows, goal, draws, SEED)))
+    let claim = Claim { floor: *floor, delta: *delta, claims: *claims };
+    Ok((claim, draws::draw(bundles, &rows, claim, draws, SEED)))
 }
 
 /// Configuration of the engine. The router stays as it is: what it learns while serving is not certified.

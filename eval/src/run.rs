@@ -6,8 +6,8 @@
 //! A prompt's rows are written together. A run that was ended drops a block that is not whole and goes on behind the last that
 //! is; its rows are those of a run that was not, but for what was measured.
 
+mod environment;
 mod facts;
-mod surroundings;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,8 +29,8 @@ use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
+pub use self::environment::Environment;
 pub use self::facts::{Facts, PlanFacts};
-pub use self::surroundings::Surroundings;
 use crate::prompts::Case;
 use crate::rows::{Appender, LARGEST_ROWS, Row, header, read_rows, to_csv};
 use crate::suite::Suite;
@@ -124,7 +124,7 @@ fn plan_order(plans: usize, turn: Turn) -> Vec<usize> {
 /// A sentence that says what is wrong, where, and what to do.
 pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let suite = Suite::read(&flags.suite)?;
-    suite.complaints.iter().for_each(|complaint| note(complaint));
+    suite.complaints.iter().for_each(|problem| note(problem));
     let _lock = take(&flags.out, flags.shard)?;
     let rows_file = flags.out.join(flags.shard.file("rows", "csv"));
     let facts_file = flags.out.join(flags.shard.file("run", "json"));

@@ -158,7 +158,7 @@ struct Block<'a> {
     start: usize,
 }
 
-/// What queries taken together look at.
+/// Keys and values that queries taken together look at.
 struct Look<'a> {
     cache: &'a LayerPages,
     run: &'a Run<'a>,

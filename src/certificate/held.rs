@@ -11,7 +11,7 @@ use super::{Certificate, CertificateError, Conditions, Loss};
 use crate::answer::Prompt;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
-use crate::lossy::{LossyPlan, Means};
+use crate::lossy::{Capabilities, LossyPlan};
 use crate::model::MatrixFormat;
 
 /// The folder beside a target in which certificates are found by themselves.
@@ -41,11 +41,15 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// A certificate for a target under these conditions and with these means; `here` says why where no router judges prompts.
+    /// A certificate for a target under these conditions and with these capabilities; `here` says why where no router judges prompts.
     ///
     /// # Errors
     /// The first thing that does not fit.
-    pub fn new(path: &Path, here: Result<&Conditions, &NoRouter>, means: &Means<'_>) -> Result<Self, CertificateError> {
+    pub fn new(
+        path: &Path,
+        here: Result<&Conditions, &NoRouter>,
+        capabilities: &Capabilities<'_>,
+    ) -> Result<Self, CertificateError> {
         let certificate = Certificate::read(path)?;
         let path = path.to_owned();
         let here = match here {
@@ -58,7 +62,7 @@ impl Certified {
         }
         let plan = |lossy: Option<&Lossy>| match lossy {
             None => Ok(LossyPlan::None),
-            Some(lossy) => LossyPlan::of_router(lossy, means).ok_or_else(|| match lossy {
+            Some(lossy) => LossyPlan::of_router(lossy, capabilities).ok_or_else(|| match lossy {
                 Lossy::Precision(name) => CertificateError::NotLoaded { path: path.clone(), precision: name.clone() },
                 plan => CertificateError::Impossible { path: path.clone(), plan: plan.clone() },
             }),
@@ -159,7 +163,7 @@ impl Certificates {
     pub fn open(
         config: &EngineConfig,
         directory: &Path,
-        means: &Means<'_>,
+        capabilities: &Capabilities<'_>,
         here: impl FnOnce() -> Result<Result<Conditions, NoRouter>, CheckpointError>,
     ) -> Result<Self, CertificateError> {
         let are_named = !config.certificate.is_empty();
@@ -170,7 +174,7 @@ impl Certificates {
         let here = here()?;
         let mut all = Self::default();
         for path in paths {
-            match Certified::new(&path, here.as_ref(), means) {
+            match Certified::new(&path, here.as_ref(), capabilities) {
                 Ok(certified) => all.fitting.push(Arc::new(certified)),
                 Err(error) if are_named => return Err(error),
                 Err(error) => all.refused.push(error.to_string()),

@@ -5,7 +5,7 @@ use paceline_kernels::QuantizedFormat;
 
 use super::*;
 use crate::config::{EngineConfig, GenerationConfig, Precision, SelfDraft};
-use crate::lossy::Means;
+use crate::lossy::Capabilities;
 use crate::text::Message;
 
 fn tested(plan: Lossy, losses: f64, p_value: f64) -> Tested {
@@ -161,8 +161,8 @@ fn certified(change: impl Fn(&mut Certificate)) -> Certified {
     change(&mut certificate);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), certificate.to_json().unwrap()).unwrap();
-    let means = Means { layers: 12, exits: &[9], lower: &[QuantizedFormat::Int8] };
-    Certified::new(file.path(), Ok(&certificate.conditions), &means).unwrap()
+    let capabilities = Capabilities { layers: 12, exits: &[9], lower: &[QuantizedFormat::Int8] };
+    Certified::new(file.path(), Ok(&certificate.conditions), &capabilities).unwrap()
 }
 
 #[test]
@@ -211,14 +211,14 @@ fn answers_of_another_kind_than_was_calibrated_are_not_covered() {
 fn why_no_router_judges_is_told() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), certificate().to_json().unwrap()).unwrap();
-    let means = Means { layers: 12, exits: &[], lower: &[] };
+    let capabilities = Capabilities { layers: 12, exits: &[], lower: &[] };
     for (why, words) in [
         (NoRouter::LeftOut, "`--no-router` leaves it out"),
         (NoRouter::Absent, "paceline-train router"),
         (NoRouter::Refused("The router x is of another target.".into()), "cannot be used: The router x is of another"),
     ] {
         let is_left_out = matches!(why, NoRouter::LeftOut);
-        let error = Certified::new(file.path(), Err(&why), &means).unwrap_err().to_string();
+        let error = Certified::new(file.path(), Err(&why), &capabilities).unwrap_err().to_string();
         assert!(error.contains(words) && error.ends_with('.') && !error.ends_with(".."), "{error}");
         assert_eq!(error.contains("--no-router"), is_left_out, "{error}");
     }

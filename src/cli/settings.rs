@@ -203,6 +203,8 @@ mod tests {
             (&["--model", "m", "--top-p", "0"], "top-p"),
             (&["--model", "m", "--precision", "int3"], "precision"),
             (&["--model", "m", "--kv-cache", "int8"], "kv-cache"),
+            (&["--model", "m", "--kv-pool", "127"], "kv-pool"),
+            (&["--model", "m", "--parallel", "65"], "parallel"),
             (&["--model", "m", "--self-draft", "bf16"], "self-draft"),
             (&["--model", "m", "--skip-plan", "x"], "skip-plan"),
             (&["--model", "m", "--quality", "bounded"], "quality-floor"),

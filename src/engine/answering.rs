@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Error;
-use super::record::{Circumstances, KeptTokenizer, Record};
+use super::answer_report::{AnswerFacts, AnswerReport, KeptTokenizer};
 use super::stream::Event;
 use super::variant::Variant;
 use super::worker::{Job, Worker};
@@ -16,14 +16,16 @@ use crate::meters::{Energy, MeterError, Window};
 use crate::model::Decoder;
 use crate::routing::{Advice, Shown};
 use crate::sampling::Sampler;
-use crate::speculation::planner::{Candidate, Planner};
+use crate::speculation::drafter_stats::DrafterStats;
+use crate::speculation::machine::DrafterCosts;
+use crate::speculation::planner::Planner;
 use crate::speculation::request::Way;
 use crate::speculation::{EarlyExit, End, MAX_DRAFT, Request};
 use crate::text::stream::TextStream;
 
 /// An answer in the making.
 pub(super) struct Answering {
-    pub(super) request: Request<Record>,
+    pub(super) request: Request<AnswerReport>,
     pub(super) job: Job,
     /// The quality that is given up, which says on what it runs.
     plan: LossyPlan,
@@ -32,13 +34,13 @@ pub(super) struct Answering {
     limit: usize,
     /// Tokens that its sequences may have: with those of a last draft.
     positions: usize,
-    /// What the router says of the prompt, how long that took, and the prompt's level where the plan depends on it.
+    /// Advice of the router about the prompt, the seconds that it took, and the prompt's level where the plan depends on it.
     advice: Option<Advice>,
     routing: f64,
     level: Option<usize>,
-    /// Whether the plan is still to be settled by the prompt's level.
+    /// True if the plan is still to be settled by the prompt's level.
     is_judged: bool,
-    /// What the router expects, in words.
+    /// Expectation of the router, in words.
     expected: Option<String>,
 }
 
@@ -84,8 +86,8 @@ impl Worker {
         let advisor = self.advisor.as_ref().filter(|_| is_judged || is_routed);
         let (tap, reader) = (advisor.map(|advisor| advisor.layer()), advisor.map(|advisor| advisor.reader()));
         let ends = (job.events.clone(), job.canceller.clone());
-        let record = Record::new(ends, started, stream, stop_tokens.clone(), job.prompt.len(), reader);
-        let request = Request::new(job.prompt.clone(), limit, sampler, tap, record).stopping_at(stop_tokens);
+        let answer_report = AnswerReport::new(ends, started, stream, stop_tokens.clone(), job.prompt.len(), reader);
+        let request = Request::new(job.prompt.clone(), limit, sampler, tap, answer_report).stopping_at(stop_tokens);
         variant.running += 1;
         Ok(Some(Answering {
             request,
@@ -136,7 +138,7 @@ impl Worker {
         }
         let drafting = advice.as_ref().filter(|_| is_routed);
         answering.expected = drafting.and_then(|advice| variant.expect(&mut state, advice, prompt.len(), *limit));
-        let names = variant.planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect();
+        let names = variant.planner.names().map(ToString::to_string).collect();
         request.listener.name_drafters(names);
         request.decode(Way { drafters, length: config.draft_len, early, state });
         Ok(())
@@ -198,25 +200,25 @@ impl Worker {
         // What is learned is of the target as it was loaded.
         let learning = self.advisor.as_mut().filter(|advisor| plan == LossyPlan::None && !advisor.is_frozen());
         if let (Some(advisor), Some(advice), Some(state)) = (learning, drafting, request.state()) {
-            let seen = variant.planner.shown(state).into_iter().zip(state.overheard());
-            for (candidate, (shown, overheard)) in variant.planner.candidates().iter().zip(seen) {
+            let seen = variant.planner.shown(state).into_iter().zip(state.shadow_scores());
+            for (name, (shown, overheard)) in variant.planner.names().zip(seen) {
                 let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
-                shown.into_iter().for_each(|shown| advisor.learn(advice, &candidate.name.to_string(), shown));
+                shown.into_iter().for_each(|shown| advisor.learn(advice, &name.to_string(), shown));
             }
             advisor.end_answer(variant.planner.cost_table());
         }
 
         let (mut tokens, layer_evaluations) = (request.tokens().to_vec(), request.layer_evaluations());
         let kv_cache_bytes = request.cache_bytes();
-        let mut record = request.into_listener();
-        self.notes.iter().cloned().chain(job.warnings).for_each(|sentence| record.warn(sentence));
+        let mut answer_report = request.into_listener();
+        self.notes.iter().cloned().chain(job.warnings).for_each(|sentence| answer_report.warn(sentence));
         if let (true, Some(reason)) = (is_routed, &self.refused) {
-            record.warn(format!("Drafters were chosen by measurements alone. {reason}"));
+            answer_report.warn(format!("Drafters were chosen by measurements alone. {reason}"));
         }
         let warnings = self.advisor.as_mut().map(|advisor| advisor.take_warnings());
-        warnings.into_iter().flatten().for_each(|warning| record.warn(warning));
-        let energy = energy_of(window, &mut record);
-        let circumstances = Circumstances {
+        warnings.into_iter().flatten().for_each(|warning| answer_report.warn(warning));
+        let energy = energy_of(window, &mut answer_report);
+        let facts = AnswerFacts {
             tokens: tokens.split_off(job.prompt.len()),
             prompt_tokens: tokens,
             most_tokens: limit - job.prompt.len(),
@@ -226,7 +228,7 @@ impl Worker {
             precision: variant.target.format().to_string(),
             draft_precision: &|drafter| variant.catalog.precision(drafter),
             exact: variant.target.compute().is_row_invariant(),
-            prefill_ms: record.reading_seconds() * 1e3,
+            prefill_ms: answer_report.reading_seconds() * 1e3,
             energy,
             routing_ms: advice.is_some().then_some(routing * 1e3),
             difficulty: advice.as_ref().map(Advice::difficulty),
@@ -235,16 +237,14 @@ impl Worker {
             quality,
             expected_acceptance: drafting.map(Advice::expected),
             step_costs_ms: step_costs_ms(&variant.planner),
-            draft_costs_ms: by_candidate(variant, |candidate| Some(candidate.draft_cost.seconds()? * 1e3)),
-            verification_shares: by_candidate(variant, |candidate| {
-                candidate.shares_layers().then_some(candidate.share)
-            }),
+            draft_costs_ms: by_drafter(variant, |_, costs| Some(costs.token.seconds()? * 1e3)),
+            verification_shares: by_drafter(variant, |stats, costs| stats.shares_layers().then_some(costs.share)),
             layer_evaluations,
             kv_cache: variant.target.cache_format().to_string(),
             kv_cache_bytes,
             threads: self.threads,
         };
-        let mut event = record.finish(circumstances)?;
+        let mut event = answer_report.finish(facts)?;
         if let Event::Done { answer, .. } = &mut event {
             self.note(answer, &plan);
         }
@@ -255,7 +255,7 @@ impl Worker {
     fn note(&mut self, answer: &mut Answer, plan: &LossyPlan) {
         let Some(journal) = &self.journal else { return };
         // What an answer saved is measured against the target as it was loaded, whatever it was given by.
-        let mut costs = self.variants.whole().planner.costs().observed();
+        let mut costs = self.variants.whole().planner.machine().steps.observed();
         let plain_step = costs.find(|(rows, _)| *rows == 1).map(|(_, seconds)| seconds * 1e3);
         let result = journal.append(&Entry::now(answer, plan, plain_step));
         let failed = result.is_err();
@@ -265,15 +265,15 @@ impl Worker {
 }
 
 /// The energy of an answer: its share of what was counted, where others shared its steps.
-fn energy_of(window: Window, record: &mut Record) -> Option<Energy> {
+fn energy_of(window: Window, answer_report: &mut AnswerReport) -> Option<Energy> {
     match window.finish() {
-        Ok(energy) => Some(match record.company() {
+        Ok(energy) => Some(match answer_report.company() {
             0 => energy,
-            _ => energy.shared(record.own_share(), record.company() + 1),
+            _ => energy.shared(answer_report.own_share(), answer_report.company() + 1),
         }),
         Err(MeterError::Unavailable(_)) => None,
         Err(failed) => {
-            record.warn(failed.to_string());
+            answer_report.warn(failed.to_string());
             None
         }
     }
@@ -281,16 +281,16 @@ fn energy_of(window: Window, record: &mut Record) -> Option<Energy> {
 
 /// Milliseconds of the target's steps, by their rows.
 fn step_costs_ms(planner: &Planner) -> std::collections::BTreeMap<usize, f64> {
-    planner.costs().observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect()
+    planner.machine().steps.observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect()
 }
 
-/// A number of each candidate that has one.
-fn by_candidate(
+/// A number of each drafter that has one.
+fn by_drafter(
     variant: &Variant,
-    number: impl Fn(&Candidate) -> Option<f64>,
+    number: impl Fn(&DrafterStats, &DrafterCosts) -> Option<f64>,
 ) -> std::collections::BTreeMap<String, f64> {
-    let of = |candidate: &Candidate| Some((candidate.name.to_string(), number(candidate)?));
-    variant.planner.candidates().iter().filter_map(of).collect()
+    let of = |(stats, costs): (&DrafterStats, &DrafterCosts)| Some((stats.name.to_string(), number(stats, costs)?));
+    variant.planner.drafters().filter_map(of).collect()
 }
 
 /// When tokens leave the target early, if they do by this plan.

@@ -3,11 +3,11 @@
 //! One thread decodes ([`worker`]); requests reach it through a queue and answers come back through a channel
 //! ([`stream`]), so an engine serves blocking code and asynchronous code alike.
 
+mod answer_report;
 mod answering;
 mod error;
 mod importance;
 mod queue;
-mod record;
 mod stream;
 mod variant;
 mod worker;
@@ -31,7 +31,7 @@ use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::answer::Prompt;
 use crate::info::{EngineInfo, RouterState};
 use crate::journal::{self, AdaptationStats, JournalError, Period};
-use crate::lossy::{self, LossyError, Means};
+use crate::lossy::{self, Capabilities, LossyError};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, KvPool, MatrixFormat};
 use crate::routing::{Advisor, OpenError, RequestHints};
@@ -152,9 +152,9 @@ impl Engine {
         };
         let lower: Vec<QuantizedFormat> = quantized.iter().map(|(format, _)| *format).collect();
         let trained: Vec<usize> = target.exits().map(|exit| exit.depth).collect();
-        let means = Means { layers: target.layer_count(), exits: &trained, lower: &lower };
+        let capabilities = Capabilities { layers: target.layer_count(), exits: &trained, lower: &lower };
         let (format, cache) = (target.format(), target.cache_format());
-        let certificates = Certificates::open(config, directory, &means, || match &router {
+        let certificates = Certificates::open(config, directory, &capabilities, || match &router {
             Ok(Some(_)) => Conditions::at(&checkpoint, format, cache, &compute).map(Ok),
             Ok(None) if config.no_router => Ok(Err(NoRouter::LeftOut)),
             Ok(None) => Ok(Err(NoRouter::Absent)),
@@ -315,7 +315,7 @@ impl Engine {
         let EngineInfo { target, exits, lower_precisions, .. } = &self.info;
         // Which layers matter is measured by the decode thread; whether there are enough can be told here.
         let layers = target.layers;
-        lossy::resolve(&config, Means { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
+        lossy::resolve(&config, Capabilities { layers, exits, lower: lower_precisions }, &mut || vec![0.0; layers])?;
         let (prompt, warnings) = self.tokens(prompt, &config)?;
         self.check_pool(prompt.len(), &config)?;
         let (events, answer) = channel::unbounded_channel();

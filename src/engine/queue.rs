@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::config::GenerationConfig;
     use crate::engine::Canceller;
-    use crate::engine::record::Events;
+    use crate::engine::answer_report::Events;
 
     fn job(number: u32, events: Events) -> Job {
         let config = GenerationConfig::default();

@@ -11,6 +11,7 @@ use crate::drafters::{Drafter, DrafterChoice};
 use crate::lossy::LossyPlan;
 use crate::model::{Decoder, Sequence, SkipPlan};
 use crate::routing::Advice;
+use crate::speculation::machine::DrafterCosts;
 use crate::speculation::planner::{Candidate, Outlook, Planner, RequestState, Situation};
 
 /// A target as answers share it. Lossy plans that change the target have one of their own, as its steps cost something else.
@@ -28,7 +29,7 @@ pub(super) struct Variant {
 fn candidate(catalog: &Catalog, name: DrafterChoice) -> Candidate {
     let (guess, share) = (catalog.guess(&name), catalog.verification_share(&name));
     let bytes = catalog.bytes(&name, catalog.target().config().context);
-    Candidate::new(name, guess).needing(bytes).verified_in(share)
+    Candidate { name, costs: DrafterCosts::guessed(guess, share, bytes) }
 }
 
 impl Variant {
@@ -58,21 +59,20 @@ impl Variant {
         limit: usize,
     ) -> Option<String> {
         // What a lookup brings depends on whether it finds something, which no acceptance of tokens says.
-        let forecast = |candidate: &Candidate| match candidate.name {
+        let forecast = |name: &DrafterChoice| match name {
             DrafterChoice::Lookup => None,
-            _ => advice.of(&candidate.name.to_string()),
+            name => advice.of(&name.to_string()),
         };
-        let forecasts = self.planner.candidates().iter().map(forecast).collect();
+        let forecasts = self.planner.names().map(forecast).collect();
         self.planner.expect(state, &Outlook { forecasts, tokens: Some(advice.prediction.length) });
 
-        let candidates = self.planner.candidates();
-        let is_usable = |index: &usize| self.catalog.allows(&DrafterChoice::Auto, &candidates[*index].name);
-        let usable: Vec<usize> = (0..candidates.len()).filter(is_usable).collect();
-        let reads = |index: usize| if matches!(candidates[index].name, DrafterChoice::Model(_)) { prompt } else { 0 };
+        let names: Vec<&DrafterChoice> = self.planner.names().collect();
+        let is_usable = |index: &usize| self.catalog.allows(&DrafterChoice::Auto, names[*index]);
+        let usable: Vec<usize> = (0..names.len()).filter(is_usable).collect();
+        let reads = |index: usize| if matches!(names[index], DrafterChoice::Model(_)) { prompt } else { 0 };
         let situation = Situation { usable: &usable, backlog: &reads, remaining: limit - prompt };
         let choice = self.planner.decide(state, &situation)?;
-        let name =
-            |plan: Option<usize>| plan.map_or("plain decoding".to_owned(), |index| candidates[index].name.to_string());
+        let name = |plan: Option<usize>| plan.map_or("plain decoding".to_owned(), |index| names[index].to_string());
         let (level, sure) = (advice.difficulty(), 100.0 * advice.level.1);
         let runner_up = choice.runner_up.map_or(String::new(), |second| {
             format!("; next comes {}, {:.0}% dearer", name(second), 100.0 * choice.margin)
@@ -93,11 +93,11 @@ impl Variant {
         if let DrafterChoice::Skip(_) = asked {
             self.planner.admit(candidate(&self.catalog, asked.clone()));
         }
-        let make = |candidate: &Candidate| {
-            let allowed = self.catalog.allows(asked, &candidate.name);
-            allowed.then(|| self.catalog.make(&candidate.name, positions)).transpose()
+        let make = |name: &DrafterChoice| {
+            let allowed = self.catalog.allows(asked, name);
+            allowed.then(|| self.catalog.make(name, positions)).transpose()
         };
-        let drafters: Result<_, u64> = self.planner.candidates().iter().map(make).collect();
+        let drafters: Result<_, u64> = self.planner.names().map(make).collect();
         drafters.map_err(|bytes| Error::CacheTooLarge { bytes, positions })
     }
 }

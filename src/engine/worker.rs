@@ -6,10 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::answer_report::{AnswerReport, Events};
 use super::answering::Answering;
 use super::importance::{self, Texts};
 use super::queue::Queue;
-use super::record::{Events, Record};
 use super::stream::Canceller;
 use super::variant::Variants;
 use super::{EngineInfo, Error, RouterState, Settings};
@@ -19,7 +19,7 @@ use crate::config::{GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
 use crate::drafters::catalog::Catalog;
 use crate::journal::Journal;
-use crate::lossy::{self, LossyPlan, Means};
+use crate::lossy::{self, Capabilities, LossyPlan};
 use crate::meters::Meter;
 use crate::model::{KvPool, Pools};
 use crate::routing::Advisor;
@@ -45,7 +45,7 @@ pub(super) struct Job {
 pub(super) struct Worker {
     /// Answers in the making, the oldest first.
     answers: Vec<Answering>,
-    /// How many there may be.
+    /// The most that there may be.
     parallel: usize,
     pub(super) variants: Variants,
     pub(super) pools: Pools,
@@ -138,7 +138,7 @@ impl Worker {
             let events = job.events.clone();
             match shielded(|| self.begin(job)) {
                 Ok(answering) => self.answers.extend(answering),
-                Err(error) => Record::send(&events, Err(error)),
+                Err(error) => AnswerReport::send(&events, Err(error)),
             }
         }
         true
@@ -164,7 +164,7 @@ impl Worker {
             if answering.request.is_read() {
                 if let Err(error) = shielded(|| self.decode(&mut answering)) {
                     self.release(&mut answering);
-                    Record::send(&events, Err(error));
+                    AnswerReport::send(&events, Err(error));
                     continue;
                 }
             }
@@ -174,9 +174,9 @@ impl Worker {
             }
             self.release(&mut answering);
             match shielded(|| self.finish(answering)) {
-                Ok(Some(event)) => Record::send(&events, Ok(event)),
+                Ok(Some(event)) => AnswerReport::send(&events, Ok(event)),
                 Ok(None) => {}
-                Err(error) => Record::send(&events, Err(error)),
+                Err(error) => AnswerReport::send(&events, Err(error)),
             }
             // Who waits for an answer does not wait for the disk.
             if let Some(advisor) = &mut self.advisor {
@@ -190,7 +190,7 @@ impl Worker {
         let Self { variants, tokenizer, texts, influence, advisor, .. } = self;
         let (whole, mut failed) = (variants.whole(), None);
         let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
-        let means = Means { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
+        let capabilities = Capabilities { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
         let mut measure = || {
             let measured = influence.take().map_or_else(|| importance::influence(&whole.target, tokenizer, texts), Ok);
             match measured {
@@ -201,7 +201,7 @@ impl Worker {
                 }
             }
         };
-        let plan = lossy::resolve(config, means, &mut measure)?;
+        let plan = lossy::resolve(config, capabilities, &mut measure)?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -209,8 +209,8 @@ impl Worker {
         let may_choose =
             config.quality == Quality::BestEffort && plan == LossyPlan::None && config.drafter == DrafterChoice::Auto;
         let chosen = advisor.as_ref().filter(|_| may_choose).and_then(|advisor| {
-            let lossy = advisor.lossy(|lossy| LossyPlan::of_router(lossy, &means).is_some())?;
-            LossyPlan::of_router(lossy, &means)
+            let lossy = advisor.lossy(|lossy| LossyPlan::of_router(lossy, &capabilities).is_some())?;
+            LossyPlan::of_router(lossy, &capabilities)
         });
         Ok(chosen.unwrap_or(plan))
     }

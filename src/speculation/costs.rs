@@ -72,7 +72,7 @@ const SHARED: [usize; 9] = [24, 32, 48, 64, 96, 128, 192, 256, 320];
 
 /// Seconds of a target step by its number of rows.
 #[derive(Clone, Debug, Default)]
-pub struct VerifyCosts {
+pub struct StepCosts {
     rows: [RunningCost; MAX_ROWS],
     /// Seconds a row of steps with about as many rows as in [`SHARED`].
     shared: [RunningCost; SHARED.len()],
@@ -83,7 +83,7 @@ pub struct VerifyCosts {
     estimates: Option<[f64; MAX_ROWS]>,
 }
 
-impl VerifyCosts {
+impl StepCosts {
     /// Learns how long a step over `rows` rows took.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
         if rows > MAX_ROWS {
@@ -134,7 +134,7 @@ impl VerifyCosts {
         Some(low.1 + slope * (rows - low.0) as f64)
     }
 
-    /// [`VerifyCosts::seconds`] of every row count up to [`MAX_ROWS`].
+    /// [`StepCosts::seconds`] of every row count up to [`MAX_ROWS`].
     pub fn all(&self) -> Option<[f64; MAX_ROWS]> {
         self.estimates
     }
@@ -220,8 +220,8 @@ fn line(known: &[(usize, f64)]) -> Option<[f64; MAX_ROWS]> {
 mod tests {
     use super::*;
 
-    fn table(entries: &[(usize, f64)]) -> VerifyCosts {
-        let mut costs = VerifyCosts::default();
+    fn table(entries: &[(usize, f64)]) -> StepCosts {
+        let mut costs = StepCosts::default();
         entries.iter().for_each(|&(rows, seconds)| costs.observe(rows, seconds));
         costs
     }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn one_count_alone_gives_a_guess_and_none_gives_nothing() {
-        assert_eq!(VerifyCosts::default().seconds(1), None);
+        assert_eq!(StepCosts::default().seconds(1), None);
         assert_eq!(table(&[(1, 2.0)]).seconds(5), Some(4.0));
         assert_eq!(table(&[(5, 4.0)]).seconds(1), Some(2.0));
         assert_eq!(table(&[(5, 4.0), (9, 6.0)]).seconds(1), Some(2.0));

@@ -18,7 +18,7 @@ pub(super) struct Drafting {
     /// Plans that were not tried yet, the best last.
     plans: Vec<Plan>,
     active: Option<Active>,
-    /// What came of it.
+    /// Outcome of it.
     pub(super) drafted: Drafted,
 }
 

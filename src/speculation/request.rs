@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::drafting::{Drafted, Drafting};
 use super::planner::{Planner, RequestState, Round};
 use super::rounds::Shared;
-use super::{DraftLength, EarlyExit, Flow, Listener, watch};
+use super::{DraftLength, EarlyExit, Flow, Listener, shadow_scores};
 use crate::drafters::Drafter;
 use crate::model::{Decoder, KvPool, Output, PoolError, Pools, Rows, SkipPlan, Step, Track, Want, layer_evaluations};
 use crate::sampling::{Sampler, SamplingError};
@@ -48,7 +48,7 @@ pub struct Way {
     pub length: DraftLength,
     /// When tokens leave the target early, if they do: then nothing is drafted.
     pub early: Option<EarlyExit>,
-    /// What the planner knows of the answer.
+    /// Planner's knowledge of the answer.
     pub state: RequestState,
 }
 
@@ -75,11 +75,13 @@ pub struct Request<L> {
     tap: Option<usize>,
     pub(super) drafting: Drafting,
     /// The exit that is scored in this round, and its depth.
-    watched: Option<(usize, usize)>,
+    scored: Option<(usize, usize)>,
     /// Rows that it had in its recent step.
     pub(super) recent_rows: usize,
     /// True if a step that it shared panicked: it goes on alone.
     pub(super) is_suspect: bool,
+    /// True if it takes no part in this round.
+    pub(super) is_paused: bool,
     layer_evaluations: u64,
     cache_bytes: u64,
 }
@@ -101,9 +103,10 @@ impl<L: Listener> Request<L> {
             way: None,
             tap,
             drafting: Drafting::default(),
-            watched: None,
+            scored: None,
             recent_rows: 1,
             is_suspect: false,
+            is_paused: false,
             layer_evaluations: 0,
             cache_bytes: 0,
         }
@@ -155,7 +158,7 @@ impl<L: Listener> Request<L> {
         &self.tokens
     }
 
-    /// What the planner knows of the answer, once it decodes.
+    /// Planner's knowledge of the answer, once it decodes.
     pub fn state(&self) -> Option<&RequestState> {
         self.way.as_ref().map(|way| &way.state)
     }
@@ -183,7 +186,7 @@ impl<L: Listener> Request<L> {
     }
 
     pub(super) fn is_decoding(&self) -> bool {
-        matches!(self.phase, Phase::Decoding)
+        matches!(self.phase, Phase::Decoding) && !self.is_paused
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -192,12 +195,12 @@ impl<L: Listener> Request<L> {
 
     /// True if it is to have rows in the next step.
     pub(super) fn has_rows(&self) -> bool {
-        matches!(self.phase, Phase::Reading | Phase::Decoding)
+        matches!(self.phase, Phase::Reading | Phase::Decoding) && !self.is_paused
     }
 
     /// True if it holds memory that another answer could use.
     pub(super) fn holds_memory(&self) -> bool {
-        self.track.is_some() && self.end().is_none()
+        self.track.is_some()
     }
 
     /// Ends it.
@@ -229,11 +232,11 @@ impl<L: Listener> Request<L> {
     /// Ends it if nobody wants more of it, and opens its sequence.
     pub(super) fn begin_round(&mut self, kv: &mut KvPool) {
         self.drafting = Drafting::default();
-        self.watched = None;
+        self.scored = None;
         if self.listener.is_cancelled() || self.tokens.len() >= self.limit {
             self.finish(End::Complete);
         }
-        if self.end().is_none() && !self.is_waiting() {
+        if self.end().is_none() && !self.is_waiting() && !self.is_paused {
             let track = self.track.get_or_insert_with(|| Track::open(kv));
             if matches!(self.phase, Phase::Reading) && track.len() == self.tokens.len() - 1 {
                 self.end_reading();
@@ -255,7 +258,7 @@ impl<L: Listener> Request<L> {
         if self.way.as_ref().is_some_and(|way| way.early.is_some()) && self.listener.is_cancelled() {
             self.finish(End::Complete);
         }
-        let Some(track) = &mut self.track else { return Ok(None) };
+        let (Some(track), false) = (&mut self.track, self.is_paused) else { return Ok(None) };
         match self.phase {
             Phase::Reading if most > 0 => {
                 let done = track.len();
@@ -285,8 +288,9 @@ impl<L: Listener> Request<L> {
         match (&self.phase, &self.way) {
             (Phase::Reading, None) => self.tap,
             (Phase::Decoding, Some(way)) if way.early.is_none() => {
-                self.watched = planner.watch(&way.state, self.drafting.drafted.candidate, &usable(&way.drafters));
-                self.watched.map(|(_, depth)| depth)
+                self.scored =
+                    planner.exit_to_score(&way.state, self.drafting.drafted.candidate, &usable(&way.drafters));
+                self.scored.map(|(_, depth)| depth)
             }
             _ => None,
         }
@@ -331,7 +335,7 @@ impl<L: Listener> Request<L> {
         let (mut evaluated, mut accepted, mut flow) = (0, 0, Flow::Continue);
         while flow == Flow::Continue {
             match self.draw(output.logits(part, accepted)) {
-                Ok(heard) => flow = heard,
+                Ok(said) => flow = said,
                 Err(error) => return self.finish(End::Failed(error)),
             }
             let Some(&drafted) = draft.tokens.get(accepted) else { break };
@@ -361,7 +365,7 @@ impl<L: Listener> Request<L> {
         if way.early.is_none() {
             shared.planner.observe(&mut way.state, &round, &draft);
         }
-        self.score_watched((step, output, part), round.tokens, shared);
+        self.score_exit((step, output, part), round.tokens, shared);
         self.listener.round(&round, company);
         if flow == Flow::Stop {
             self.finish(End::Complete);
@@ -376,21 +380,16 @@ impl<L: Listener> Request<L> {
         Ok(self.listener.token(token))
     }
 
-    /// Scores the exit that was to be watched, on the states that the verification had there.
-    fn score_watched(
-        &mut self,
-        (step, output, part): (&Step<'_>, &Output, usize),
-        new: usize,
-        shared: &mut Shared<'_>,
-    ) {
-        let (Some((exit, depth)), Some(way)) = (self.watched.take(), &mut self.way) else { return };
+    /// Scores the exit that was chosen for it, on the states that the verification had there.
+    fn score_exit(&mut self, (step, output, part): (&Step<'_>, &Output, usize), new: usize, shared: &mut Shared<'_>) {
+        let (Some((exit, depth)), Some(way)) = (self.scored.take(), &mut self.way) else { return };
         let tap = step.taps.iter().position(|tap| *tap == depth);
         let Some(states) = tap.and_then(|tap| output.tapped(part, tap)) else { return };
         let started = Instant::now();
-        let text = watch::Verified { tokens: &self.tokens, prompt: self.prompt, new };
+        let text = shadow_scores::Verified { tokens: &self.tokens, prompt: self.prompt, new };
         // An exit whose logits are not finite is not scored.
-        let heard = watch::score(shared.decoder, depth, &states, text, &mut self.sampler).unwrap_or_default();
-        shared.planner.hear(&mut way.state, exit, &heard, started.elapsed().as_secs_f64());
+        let scores = shadow_scores::score(shared.decoder, depth, &states, text, &mut self.sampler).unwrap_or_default();
+        shared.planner.observe_shadow(&mut way.state, exit, &scores, started.elapsed().as_secs_f64());
     }
 
     /// Counts rows that ran for it through the target's lowest layers.

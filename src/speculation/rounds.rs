@@ -53,10 +53,7 @@ impl Target<'_> {
 /// or gets a token or more, unless it waits for memory or for [`Request::decode`]. A panic ends the request that it came from, and
 /// no other.
 pub fn round<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
-    // After a step that panicked, those that shared it go on one by one: the guilty one ends alone.
-    let suspect = requests.iter().position(|request| request.is_suspect && request.end().is_none());
-    let requests = if let Some(suspect) = suspect { &mut requests[suspect..=suspect] } else { requests };
-
+    pause(requests);
     wake(target, requests);
     each(requests, |request| request.begin_round(target.pools.of(target.decoder)));
     introduce(requests);
@@ -101,12 +98,20 @@ fn each<L: Listener>(requests: &mut [&mut Request<L>], mut f: impl FnMut(&mut Re
     });
 }
 
+/// After a step that panicked, those that shared it go on one by one, and all others pause: the guilty one ends alone.
+fn pause<L: Listener>(requests: &mut [&mut Request<L>]) {
+    let suspect = requests.iter().position(|request| request.is_suspect && request.end().is_none());
+    for (index, request) in requests.iter_mut().enumerate() {
+        request.is_paused = suspect.is_some_and(|suspect| suspect != index);
+    }
+}
+
 /// Has answers that wait for memory go on, the oldest first, as far as there are pages for what they held.
 fn wake<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
     let kv = target.pools.of(target.decoder);
     let mut free = kv.most_pages() - kv.used_pages();
-    let mut is_first = requests.iter().all(|request| !request.holds_memory());
-    for request in requests.iter_mut().filter(|request| request.is_waiting()) {
+    let mut is_first = requests.iter().all(|request| request.end().is_some() || !request.holds_memory());
+    for request in requests.iter_mut().filter(|request| request.is_waiting() && !request.is_paused) {
         let needed = KvPool::pages_for(request.text_to_read() + 1 + MAX_DRAFT);
         if needed > free && !is_first {
             break;
@@ -159,14 +164,18 @@ fn rows_of<L: Listener>(
             Ok(rows) => return rows,
             Err(error) => error,
         };
-        let younger = (index + 1..requests.len()).rev().find(|&other| requests[other].holds_memory());
-        match younger {
-            Some(other) => requests[other].step_aside(target.decoder, target.pools),
-            None if requests[..index].iter().any(|other| other.holds_memory()) => {
+        let holds = |other: &usize| *other != index && requests[*other].holds_memory();
+        let is_over = |other: &usize| holds(other) && requests[*other].end().is_some();
+        let is_next = |other: &usize| holds(other) && (*other > index || requests[*other].is_paused);
+        let all = || (0..requests.len()).rev();
+        match (all().find(is_over), all().find(is_next)) {
+            (Some(over), _) => requests[over].release(target.decoder, target.pools),
+            (None, Some(next)) => requests[next].step_aside(target.decoder, target.pools),
+            (None, None) if all().any(|other| holds(&other)) => {
                 requests[index].step_aside(target.decoder, target.pools);
                 return None;
             }
-            None => {
+            (None, None) => {
                 requests[index].finish(End::NoRoom(error));
                 return None;
             }

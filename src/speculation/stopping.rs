@@ -7,7 +7,7 @@
 
 use super::calibration::Calibration;
 use super::costs::MAX_ROWS;
-use super::yields::Prices;
+use super::drafter_stats::Prices;
 use crate::drafters::StopRule;
 
 /// A length that was asked for: it is kept, whatever it costs.

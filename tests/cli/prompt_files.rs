@@ -140,3 +140,37 @@ fn answers_can_be_asked_again_without_their_old_results() {
     assert_eq!(after[0]["tokens"], before[0]["tokens"]);
     assert!(before[1]["error"].is_string() && after[1].get("error").is_none() && after[1]["tokens"].is_array());
 }
+
+/// However many are made at once, answers come in the order of their rows, with the same tokens, and so do errors.
+#[test]
+fn answers_that_are_made_at_once_are_those_that_are_made_one_by_one() {
+    let prompts = ["A paceline is", "Each rider", "", "The wind", "What is a paceline?"];
+    let mut rows: Vec<Value> = (0..20).map(|index| json!({"id": index, "prompt": prompts[index % 5]})).collect();
+    rows[7] = json!({"id": 7});
+    for more in [&["--drafter", "lookup"][..], &["--temperature", "1"]] {
+        let alone = run(lines(&rows), &[&["--json"], more].concat());
+        let (expected, sentences) = (alone.objects(), alone.err.clone());
+        for settings in [&["--parallel", "3"][..], &["--parallel", "64"], &["--parallel", "5", "--kv-pool", "256"]] {
+            let together = run(lines(&rows), &[&["--json"], more, settings].concat());
+            assert_eq!(together.code, alone.code, "{settings:?}");
+            assert_eq!(together.err.contains("Line 8"), sentences.contains("Line 8"), "{settings:?}");
+            for (found, expected) in together.objects().iter().zip(&expected) {
+                for key in ["id", "prompt", "tokens", "text", "finish_reason"] {
+                    assert_eq!(found[key], expected[key], "{settings:?}");
+                }
+                assert_eq!(found["error"].is_null(), expected["error"].is_null(), "{settings:?}");
+            }
+            assert_eq!(together.objects().len(), rows.len());
+        }
+    }
+}
+
+#[test]
+fn what_the_pool_cannot_hold_is_refused_row_by_row() {
+    let rows = [json!({"prompt": "A paceline is"}), json!({"prompt": "A paceline is ".repeat(14)})];
+    let run = run(lines(&rows), &["--json", "--kv-pool", "128", "--parallel", "2"]);
+    let objects = run.objects();
+    assert_eq!(objects[0]["tokens"].as_array().unwrap().len(), 6);
+    let error = objects[1]["error"].as_str().unwrap();
+    assert!(error.contains("Line 2") && error.contains("the pool holds 128"), "{error}");
+}

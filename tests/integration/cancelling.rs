@@ -99,7 +99,9 @@ fn roomy_engine(journal: Option<&Path>) -> (tempfile::TempDir, Engine) {
     let config = std::fs::read_to_string(&place).unwrap();
     std::fs::write(&place, config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 200000"))
         .unwrap();
-    let config = EngineConfig { journal: journal.map(Path::to_owned), threads: 1, ..EngineConfig::new(folder.path()) };
+    let journal = journal.map(Path::to_owned);
+    // One answer at a time, so that others wait.
+    let config = EngineConfig { journal, threads: 1, parallel: 1, ..EngineConfig::new(folder.path()) };
     let engine = Engine::load(&config).unwrap();
     (folder, engine)
 }

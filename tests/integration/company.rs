@@ -14,9 +14,10 @@ use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::planner::Candidate;
 use paceline::speculation::request::Way;
 use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
+use paceline::{Answer, Engine, EngineConfig, FinishReason, GenerationConfig, Prompt};
 use proptest::prelude::*;
 
-use crate::support::{Chaos, Numbers, Task, random_model, random_plan};
+use crate::support::{Chaos, Numbers, Task, fixture, random_model, random_plan};
 
 /// Wants so many tokens, and panics at one of them if it is told to.
 struct Ear {
@@ -220,4 +221,90 @@ fn steps_are_shared() {
         .map(|_| Wanted { arrives: 0, cancelled_after: usize::MAX, ..wanted(&mut numbers, &models, &[vec![1]]) })
         .collect();
     assert!(answer(&mut numbers, &models, &all, usize::MAX) >= 4);
+}
+
+/// The everyday model with everything that can draft for it.
+fn engine(kv_pool: usize, parallel: usize, threads: usize) -> Engine {
+    let config = EngineConfig {
+        draft: vec![fixture("llama-draft")],
+        self_draft: vec![paceline::config::SelfDraft::Int8],
+        threads,
+        kv_pool,
+        parallel,
+        ..EngineConfig::new(fixture("llama-tied"))
+    };
+    Engine::load(&config).unwrap()
+}
+
+/// An answer from an engine, all in one: tokens, text and why it ended.
+fn told(answer: Answer) -> (Vec<u32>, String, FinishReason) {
+    (answer.tokens, answer.text, answer.finish_reason)
+}
+
+/// Many threads ask one engine; each gets what it gets from an engine that answers one at a time.
+#[test]
+fn threads_that_share_an_engine_get_the_answers_that_each_gets_alone() {
+    let alone = engine(0, 1, 1);
+    let drafters = ["none", "auto", "lookup", "model", "exit:1", "exit:2", "self:int8", "skip:a0,m1"];
+    let prompts = ["A paceline is", "Each rider", "The wind", "One two three one two three one two"];
+    let requests: Vec<(String, GenerationConfig)> = (0..32)
+        .map(|index| {
+            let drafter = drafters[index % drafters.len()].parse().unwrap();
+            let temperature = [0.0, 1.0][index / 4 % 2];
+            let sampling = SamplingConfig { temperature, seed: index as u64, ..SamplingConfig::default() };
+            let config = GenerationConfig { drafter, sampling, max_new_tokens: 60, ..GenerationConfig::default() };
+            (prompts[index % prompts.len()].repeat(1 + index % 3), config)
+        })
+        .collect();
+    let answer = |engine: &Engine, (prompt, config): &(String, GenerationConfig)| {
+        engine.generate(Prompt::Text(prompt.clone()), config).unwrap().finish().unwrap()
+    };
+    let expected: Vec<_> = requests.iter().map(|request| told(answer(&alone, request))).collect();
+    // With a pool for three answers, most of them wait for memory now and then.
+    for (kv_pool, parallel, threads) in [(0, 8, 2), (0, 3, 1), (512, 16, 2)] {
+        let engine = engine(kv_pool, parallel, threads);
+        let mut batch = 0;
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = requests.iter().map(|request| scope.spawn(|| answer(&engine, request))).collect();
+            for (asked, (expected, request)) in asked.into_iter().zip(expected.iter().zip(&requests)) {
+                let answer = asked.join().unwrap();
+                batch = batch.max(answer.report.adaptations.batch_size);
+                assert_eq!(&told(answer), expected, "{request:?}, a pool of {kv_pool}");
+            }
+        });
+        assert!((2..=parallel).contains(&batch), "{batch} answers at once");
+    }
+}
+
+/// Cancelled in every phase: before it begins, while its prompt is read, while it decodes, while it waits for memory.
+#[test]
+fn answers_that_are_cancelled_leave_the_others_alone() {
+    let engine = engine(512, 4, 1);
+    let config = GenerationConfig { max_new_tokens: 100, ignore_eos: true, ..GenerationConfig::default() };
+    let prompt = |index: u32| Prompt::Tokens((0..80).map(|place| (place * 7 + index) % 300).collect());
+    let expected: Vec<_> =
+        (0..4).map(|index| told(engine.generate(prompt(index), &config).unwrap().finish().unwrap())).collect();
+    for events in [0, 1, 2, 3, 5, 40, 90] {
+        let mut others: Vec<_> = (0..4).map(|index| engine.generate(prompt(index), &config).unwrap()).collect();
+        let mut cancelled = engine.generate(prompt(9), &config).unwrap();
+        let dropped = engine.generate(prompt(8), &config).unwrap();
+        (0..events).for_each(|_| drop(cancelled.next()));
+        cancelled.cancel();
+        drop(dropped);
+        let part = cancelled.finish().unwrap();
+        assert!(part.finish_reason == FinishReason::Cancelled || part.tokens.len() == 100);
+        for (other, expected) in others.drain(..).zip(&expected) {
+            assert_eq!(&told(other.finish().unwrap()), expected, "cancelled after {events} events");
+        }
+    }
+}
+
+#[test]
+fn what_the_pool_could_never_hold_is_refused_with_the_numbers() {
+    let engine = engine(128, 2, 1);
+    let config = GenerationConfig { max_new_tokens: 200, ..GenerationConfig::default() };
+    let error = engine.generate(Prompt::Tokens(vec![5; 9]), &config).err().unwrap().to_string();
+    assert!(error.contains("225 positions") && error.contains("holds 128"), "{error}");
+    let fits = GenerationConfig { max_new_tokens: 20, ..config };
+    assert_eq!(engine.generate(Prompt::Tokens(vec![5; 9]), &fits).unwrap().finish().unwrap().prompt_tokens.len(), 9);
 }

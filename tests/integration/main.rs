@@ -25,6 +25,6 @@ mod quantized;
 mod reduced;
 mod routing;
 mod sampling;
+mod self_drafts;
 mod support;
 mod tidy;
-mod views;

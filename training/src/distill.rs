@@ -65,8 +65,8 @@ pub fn draft(job: &Job, flags: &TrainingFlags, name: &str) -> Result<Outcome, Fa
 
     let place = flags.open()?;
     let folder = job.folder(&format!("drafts/{name}"))?;
-    let lessons = Lessons::make(job, flags, recipe, &target, &tokens, &folder)?;
-    let (train, validation) = lessons.sources(recipe, &tokens);
+    let examples = Examples::make(job, flags, recipe, &target, &tokens, &folder)?;
+    let (train, validation) = examples.sources(recipe, &tokens);
     let teacher = Trainable::open(&target.checkpoint, &place.compute)?;
     let teacher = teacher.with_products(recipe.model.training.products.into());
     let (temperature, hard_labels) = (recipe.temperature, recipe.hard_labels);
@@ -150,13 +150,13 @@ fn fingerprint(job: &Job, recipe: &DraftRecipe, target: &OpenTarget, tokens: &[S
 }
 
 /// The documents that a draft learns from, and those that it is measured with.
-struct Lessons {
+struct Examples {
     answers: Option<Shard>,
     continuations: Option<Shard>,
     held_out: Option<Shard>,
 }
 
-impl Lessons {
+impl Examples {
     /// Has the target answer what was not answered yet, and makes shards of it in `folder`.
     fn make(
         job: &Job,

@@ -38,13 +38,13 @@ pub struct Distillation {
 }
 
 /// A batch with what is to be learned of it.
-struct Lesson<'a> {
+struct Example<'a> {
     sample: &'a Sample,
     /// A distillation with the teacher's logits `[rows, vocabulary]`.
     taught: Option<(&'a Distillation, Tensor<2>)>,
 }
 
-impl<'a> Lesson<'a> {
+impl<'a> Example<'a> {
     fn new(objective: &'a Objective, sample: &'a Sample) -> Self {
         let taught = match objective {
             Objective::NextToken => None,
@@ -105,7 +105,7 @@ impl Exits {
 
 /// The sum over rows of weight times loss in nats, and its gradients, to which an exit's loss is added.
 pub fn gradients(model: &Trainable, objective: &Objective, sample: &Sample, exits: Option<&Exits>) -> (f64, Gradients) {
-    let lesson = Lesson::new(objective, sample);
+    let example = Example::new(objective, sample);
     let now = model.model(false);
     let layers = model.config().layers;
     let mut hidden = now.embed(&sample.batch);
@@ -113,10 +113,10 @@ pub fn gradients(model: &Trainable, objective: &Objective, sample: &Sample, exit
     let (exit, skipped) = (exits.map_or(0, |exits| exits.exit.0), exits.and_then(|exits| exits.skipped.as_ref()));
     if let Some(Exits { exit: (exit, weight), .. }) = exits {
         hidden = now.forward_layers(0..*exit, &sample.batch, hidden, skipped);
-        exit_loss = Some(lesson.loss(&now, now.logits(hidden.clone())) * *weight as f32);
+        exit_loss = Some(example.loss(&now, now.logits(hidden.clone())) * *weight as f32);
     }
     hidden = now.forward_layers(exit..layers, &sample.batch, hidden, skipped);
-    let loss = lesson.loss(&now, now.logits(hidden));
+    let loss = example.loss(&now, now.logits(hidden));
     let whole = exit_loss.map_or_else(|| loss.clone(), |exit_loss| loss.clone() + exit_loss);
     let gradients = model.parameters().gradients(&whole);
     (f64::from(into_values(loss.inner())[0]), gradients)
@@ -135,16 +135,16 @@ pub struct Measured {
 
 /// Measures a model on a batch.
 pub fn measure(model: &Trainable, objective: &Objective, sample: &Sample) -> Measured {
-    let lesson = Lesson::new(objective, sample);
+    let example = Example::new(objective, sample);
     let now = model.model(true);
     let hidden = now.forward_layers(0..model.config().layers, &sample.batch, now.embed(&sample.batch), None);
     let logits = now.logits(hidden);
-    let agreed = lesson.taught.as_ref().map(|(_, teacher)| {
+    let agreed = example.taught.as_ref().map(|(_, teacher)| {
         let picks = picks(&logits).zip(self::picks(teacher)).zip(&sample.weights);
         picks.filter(|((own, teacher), _)| own == teacher).map(|(_, weight)| f64::from(*weight)).sum()
     });
     let weight = sample.weights.iter().map(|weight| f64::from(*weight)).sum();
-    Measured { weight, loss: f64::from(into_values(lesson.loss(&now, logits).inner())[0]), agreed }
+    Measured { weight, loss: f64::from(into_values(example.loss(&now, logits).inner())[0]), agreed }
 }
 
 /// Every row's most likely token, the smallest of equals.

@@ -1,9 +1,9 @@
 //! The step `router`: learns from traces which plan suits a prompt ([`learn`]), judges that on prompts that were held out
 //! ([`judge`]), and leaves `router.safetensors` beside the target.
 
+pub mod examples;
 pub mod judge;
 pub mod learn;
-pub mod lessons;
 mod page;
 
 use anyhow::anyhow;
@@ -16,9 +16,9 @@ use paceline::text::Tokenizer;
 use paceline_router::router::{LossyFacts, ROUTER};
 use paceline_router::{CostTable, Description, Group, Plan, PlanSet, Router, Shape};
 
+use self::examples::Examples;
 use self::judge::Judged;
 use self::learn::{Learned, Learning};
-use self::lessons::Lessons;
 use crate::checksum::Checksum;
 use crate::job::{Job, Outcome, TrainingFlags};
 use crate::settings::TracesRecipe;
@@ -57,11 +57,11 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     }
 
     let place = flags.open()?;
-    let mut lessons = Lessons::of(traces, &heading, &costs)?;
-    lessons.leave_out(&recipe.leave_out);
+    let mut examples = Examples::of(traces, &heading, &costs)?;
+    examples.leave_out(&recipe.leave_out);
     let watched = watched(&checkpoint, &traced)?;
     let hashes = identities(&checkpoint, &models.drafts)?;
-    let drafting = lessons.drafters.iter().map(|name| {
+    let drafting = examples.drafters.iter().map(|name| {
         let identity = identity_of(&hashes, name).unwrap_or_default();
         let exit_depth = match name.parse() {
             Ok(DrafterChoice::Exit(depth)) => Some(depth),
@@ -69,7 +69,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         };
         Plan { identity, exit_depth, ..Plan::drafting(name) }
     });
-    let plans = PlanSet { drafting: drafting.collect(), lossy: lessons.lossy.clone() };
+    let plans = PlanSet { drafting: drafting.collect(), lossy: examples.lossy.clone() };
     let shape = Shape {
         width: heading.width,
         queries: recipe.queries,
@@ -80,7 +80,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let out = job.folder("router")?;
     let learning = |without: Option<Group>| Learning {
         recipe: &recipe,
-        lessons: &lessons,
+        examples: &examples,
         shape,
         without,
         place: &place,
@@ -89,13 +89,13 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         fingerprint: format!("{key:016x}"),
     };
     let Learned { network, stopping } = learning(None).run()?;
-    let judged = Judged::of(&lessons, &network, &stopping, None);
+    let judged = Judged::of(&examples, &network, &stopping, None);
     let description = Description {
         model: identity::written(checkpoint.fingerprint()),
         tokenizer: identity::written(tokenizer.fingerprint()),
         layer: watched.layer,
         most_states: watched.most_states,
-        exit: watched.exit.filter(|_| lessons.has(Group::Uncertainty)),
+        exit: watched.exit.filter(|_| examples.has(Group::Uncertainty)),
         shape,
         plans,
         stopping,
@@ -120,15 +120,15 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let mut without = Vec::new();
     if recipe.ablation {
         for group in Group::ALL {
-            if lessons.has(group) {
+            if examples.has(group) {
                 let Learned { network, stopping } = learning(Some(group)).run()?;
-                without.push((group, Judged::of(&lessons, &network, &stopping, Some(group))));
+                without.push((group, Judged::of(&examples, &network, &stopping, Some(group))));
             }
         }
     }
-    let page = page::page(&lessons, &judged, &without, &costs);
+    let page = page::page(&examples, &judged, &without, &costs);
     write_file(&out.join("router.md"), page.as_bytes())?;
-    write_file(&out.join("reliability.csv"), judged.reliability_table(&lessons).as_bytes())?;
+    write_file(&out.join("reliability.csv"), judged.reliability_table(&examples).as_bytes())?;
     output::print(&page)?;
     job.mark_done("router", key)?;
     Ok(Outcome::Made)

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::losses::Row;
 use super::measure::levels;
-use super::sequence::Goal;
+use super::sequence::Claim;
 
 /// Results of splits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,14 +43,14 @@ impl Draws {
 }
 
 /// Splits prompts so many times, the same for a seed.
-pub fn draw(bundles: &[Lossy], rows: &[Row], goal: Goal, draws: usize, seed: u64) -> Draws {
+pub fn draw(bundles: &[Lossy], rows: &[Row], claim: Claim, draws: usize, seed: u64) -> Draws {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<&Row> = rows.iter().collect();
     let mut all = Draws { draws, ..Draws::default() };
     for _ in 0..draws {
         order.shuffle(&mut random);
         let (half, other) = order.split_at(order.len() / 2);
-        let (certified, _) = levels(bundles, half.iter().copied(), goal);
+        let (certified, _) = levels(bundles, half.iter().copied(), claim);
         let deployed: Vec<Option<usize>> = certified
             .iter()
             .map(|level| bundles.iter().position(|bundle| Some(bundle) == level.plan.as_ref()))
@@ -63,8 +63,8 @@ pub fn draw(bundles: &[Lossy], rows: &[Row], goal: Goal, draws: usize, seed: u64
         }
         let risk = |(lost, n): (f64, f64)| lost / n.max(1.0);
         let whole = risk(sums.iter().fold((0.0, 0.0), |all, level| (all.0 + level.0, all.1 + level.1)));
-        all.violated += usize::from(whole > goal.eps());
-        all.violated_for_a_level += usize::from(sums.into_iter().any(|level| risk(level) > goal.eps()));
+        all.violated += usize::from(whole > claim.eps());
+        all.violated_for_a_level += usize::from(sums.into_iter().any(|level| risk(level) > claim.eps()));
         all.in_full += usize::from(deployed.iter().all(Option::is_none));
         all.plans += deployed.iter().flatten().count() as f64 / draws as f64;
         all.risk += whole / draws as f64;
@@ -90,12 +90,12 @@ mod tests {
         };
         let rows: Vec<Row> = (0..3000).map(row).collect();
         let bundles: Vec<Lossy> = (0..risks.len()).map(|place| Lossy::Skip(place.to_string())).collect();
-        let goal = Goal { floor: 0.95, delta: 0.05, claims: 3 };
-        let found = draw(&bundles, &rows, goal, 200, 0);
-        assert_eq!(found, draw(&bundles, &rows, goal, 200, 0));
+        let claim = Claim { floor: 0.95, delta: 0.05, claims: 3 };
+        let found = draw(&bundles, &rows, claim, 200, 0);
+        assert_eq!(found, draw(&bundles, &rows, claim, 200, 0));
         assert!(found.violated <= 10 && found.plans > 1.0 && found.risk > 0.0, "{found:?}");
         // Half of the prompts are too few for this, so all of them are answered in full.
-        let strict = draw(&bundles, &rows, Goal { floor: 0.995, ..goal }, 20, 0);
+        let strict = draw(&bundles, &rows, Claim { floor: 0.995, ..claim }, 20, 0);
         assert_eq!((strict.violated, strict.plans, strict.in_full, strict.risk), (0, 0.0, 20, 0.0));
         let warning = strict.warning().unwrap();
         assert!(["0.00 of 3 levels", "20 of 20 splits"].iter().all(|word| warning.contains(word)), "{warning}");

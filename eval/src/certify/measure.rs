@@ -10,7 +10,7 @@ use paceline_router::network::LEVELS;
 
 use super::bundles::Bundle;
 use super::losses::{LossesFile, Row};
-use super::sequence::{Goal, Sample, TooFew, certify_level, in_full};
+use super::sequence::{Claim, Sample, TooFew, certify_level, in_full};
 use super::tasks::Task;
 
 /// Measures what is not in the file yet.
@@ -94,7 +94,7 @@ pub struct Measured<'a> {
 pub fn levels<'a>(
     bundles: &[Lossy],
     rows: impl IntoIterator<Item = &'a Row>,
-    goal: Goal,
+    claim: Claim,
 ) -> (Vec<CertifiedLevel>, Vec<TooFew>) {
     let mut sums = vec![(0, vec![0.0; bundles.len()], true); LEVELS.len()];
     for row in rows {
@@ -106,7 +106,7 @@ pub fn levels<'a>(
     let mut refused = Vec::new();
     let certified = LEVELS.iter().zip(&sums).map(|(name, (n, losses, binary))| {
         let sample = Sample { n: *n, losses, binary: *binary };
-        certify_level(name, bundles, sample, goal).unwrap_or_else(|error| {
+        certify_level(name, bundles, sample, claim).unwrap_or_else(|error| {
             refused.push(error);
             in_full(name, *n)
         })
@@ -119,18 +119,18 @@ impl Measured<'_> {
     ///
     /// # Errors
     /// When every level has too few.
-    pub fn certificate(&self, goal: Goal) -> Result<(Certificate, Vec<TooFew>), TooFew> {
+    pub fn certificate(&self, claim: Claim) -> Result<(Certificate, Vec<TooFew>), TooFew> {
         let bundles: Vec<Lossy> = self.bundles.iter().map(|bundle| bundle.0.clone()).collect();
-        let (levels, mut refused) = levels(&bundles, self.rows, goal);
+        let (levels, mut refused) = levels(&bundles, self.rows, claim);
         if refused.len() == levels.len() {
             return Err(refused.swap_remove(0));
         }
         let certificate = Certificate {
             version: VERSION,
-            floor: goal.floor,
-            eps: goal.eps(),
-            delta: goal.delta,
-            claims: goal.claims,
+            floor: claim.floor,
+            eps: claim.eps(),
+            delta: claim.delta,
+            claims: claim.claims,
             bundles,
             levels,
             calibration: self.calibration.clone(),

@@ -10,7 +10,7 @@ use paceline_router::network::LEVELS;
 use super::bundles::Bundle;
 use super::check::Checked;
 use super::draws::Draws;
-use super::sequence::Goal;
+use super::sequence::Claim;
 use crate::statistics::{Interval, wilson_of_share};
 
 fn name(plan: Option<&Lossy>) -> String {
@@ -85,16 +85,16 @@ pub(super) fn checked(all: &[Checked]) -> String {
 }
 
 /// Results of random halves, by floor, and a note where they say little.
-pub(super) fn draws(all: &[(Goal, Draws)]) -> String {
+pub(super) fn draws(all: &[(Claim, Draws)]) -> String {
     let mut page = format!(
         "| floor | splits | violated | violated for a level | levels not in full, of {} | splits all in full | lost |\n|---|---|---|---|---|---|---|\n",
         LEVELS.len()
     );
-    for (goal, found) in all {
+    for (claim, found) in all {
         let _ = writeln!(
             page,
             "| {} | {} | {} | {} | {:.2} | {} | {} |",
-            goal.floor,
+            claim.floor,
             found.draws,
             found.violated,
             found.violated_for_a_level,
@@ -103,9 +103,9 @@ pub(super) fn draws(all: &[(Goal, Draws)]) -> String {
             percent(found.risk)
         );
     }
-    for (goal, found) in all {
+    for (claim, found) in all {
         if let Some(warning) = found.warning() {
-            let _ = writeln!(page, "\nFor a floor of {}: {warning}", goal.floor);
+            let _ = writeln!(page, "\nFor a floor of {}: {warning}", claim.floor);
         }
     }
     page

@@ -12,7 +12,7 @@ use super::bounds;
 
 /// The claim to be shown of every level.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Goal {
+pub struct Claim {
     /// The share of the target's quality to keep.
     pub floor: f64,
     /// The probability at most that any of the claims is wrong.
@@ -21,7 +21,7 @@ pub struct Goal {
     pub claims: usize,
 }
 
-impl Goal {
+impl Claim {
     /// The largest tolerated loss.
     pub fn eps(self) -> f64 {
         1.0 - self.floor
@@ -37,13 +37,13 @@ impl Goal {
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error(
     "Of the calibration prompts {n} are {level} by the router's judgement, and a floor of {} at delta {} over {} claims needs {fewest} even if nothing is lost: add prompts, or ask for a lower floor, fewer floors or a larger `--delta`.",
-    goal.floor, goal.delta, goal.claims
+    claim.floor, claim.delta, claim.claims
 )]
 pub struct TooFew {
     level: String,
     n: usize,
     fewest: u64,
-    goal: Goal,
+    claim: Claim,
 }
 
 /// The losses of one level's prompts.
@@ -75,17 +75,22 @@ pub fn fixed_sequence(p_values: impl IntoIterator<Item = f64>, delta: f64) -> (V
 ///
 /// # Errors
 /// When they are too few for any plan to pass.
-pub fn certify_level(level: &str, bundles: &[Lossy], sample: Sample<'_>, goal: Goal) -> Result<CertifiedLevel, TooFew> {
+pub fn certify_level(
+    level: &str,
+    bundles: &[Lossy],
+    sample: Sample<'_>,
+    claim: Claim,
+) -> Result<CertifiedLevel, TooFew> {
     let Sample { n, losses, binary } = sample;
-    let fewest = bounds::fewest(goal.eps(), goal.corrected());
+    let fewest = bounds::fewest(claim.eps(), claim.corrected());
     if (n as u64) < fewest {
-        return Err(TooFew { level: level.to_owned(), n, fewest, goal });
+        return Err(TooFew { level: level.to_owned(), n, fewest, claim });
     }
     let p_value = |sum: &f64| match binary {
-        true => bounds::binary(*sum as u64, n as u64, goal.eps()),
-        false => bounds::bounded(*sum, n as u64, goal.eps()),
+        true => bounds::binary(*sum as u64, n as u64, claim.eps()),
+        false => bounds::bounded(*sum, n as u64, claim.eps()),
     };
-    let (p_values, last) = fixed_sequence(losses.iter().map(p_value), goal.corrected());
+    let (p_values, last) = fixed_sequence(losses.iter().map(p_value), claim.corrected());
     let test = |((plan, losses), p_value): ((&Lossy, &f64), f64)| Tested {
         plan: plan.clone(),
         losses: *losses,
@@ -119,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    const GOAL: Goal = Goal { floor: 0.95, delta: 0.05, claims: 1 };
+    const GOAL: Claim = Claim { floor: 0.95, delta: 0.05, claims: 1 };
 
     fn bundles(count: usize) -> Vec<Lossy> {
         (0..count).map(|place| Lossy::Skip(place.to_string())).collect()
@@ -166,7 +171,7 @@ mod tests {
         let error = certify_level("complex", &bundles(1), sample, GOAL).unwrap_err().to_string();
         assert!(["58 are complex", "0.95", "needs 59", "--delta"].iter().all(|word| error.contains(word)), "{error}");
         // Nine claims at once need more.
-        let nine = Goal { claims: 9, ..GOAL };
+        let nine = Claim { claims: 9, ..GOAL };
         let enough = |n| certify_level("complex", &bundles(1), Sample { n, ..sample }, nine).is_ok();
         assert!(!enough(101) && enough(102));
     }
@@ -234,10 +239,10 @@ mod tests {
             let levels = LEVELS.map(|_| draw(&mut random, n, &risks));
             levels.iter().any(|losses| {
                 [0.99, 0.95, 0.9].into_iter().any(|floor| {
-                    let goal = Goal { floor, claims, ..GOAL };
-                    let level = certify_level("simple", &bundles, Sample { n, losses, binary: true }, goal).unwrap();
+                    let claim = Claim { floor, claims, ..GOAL };
+                    let level = certify_level("simple", &bundles, Sample { n, losses, binary: true }, claim).unwrap();
                     let deployed = bundles.iter().position(|bundle| Some(bundle) == level.plan.as_ref());
-                    deployed.is_some_and(|plan| risks[plan] > goal.eps())
+                    deployed.is_some_and(|plan| risks[plan] > claim.eps())
                 })
             })
         };

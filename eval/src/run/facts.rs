@@ -13,7 +13,7 @@ use paceline::{Engine, Report};
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
-use super::surroundings::Surroundings;
+use super::environment::Environment;
 use crate::suite::Suite;
 
 /// Metadata of a run.
@@ -65,9 +65,9 @@ pub struct Facts {
     /// See [`Facts::began`]; 0 as long as it has not.
     pub ended: u64,
     /// The machine before the first answer, and after the last: idle power is known by both.
-    pub before: Surroundings,
+    pub before: Environment,
     /// See [`Facts::before`]; empty as long as the run is not over.
-    pub after: Surroundings,
+    pub after: Environment,
     /// Milliseconds of a step by its rows, as known at the end.
     pub step_costs_ms: BTreeMap<usize, f64>,
     /// Milliseconds of a drafted token, by drafter.
@@ -129,7 +129,7 @@ impl Facts {
             machine: machine(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: command(),
-            before: Surroundings::look(engine, suite.engine.device),
+            before: Environment::look(engine, suite.engine.device),
             began: now(),
             complaints: suite.complaints.clone(),
             ..Self::default()
@@ -185,7 +185,7 @@ impl Facts {
     /// The run is over.
     pub fn finish(&mut self, engine: &Engine, suite: &Suite) {
         self.ended = now();
-        self.after = Surroundings::look(engine, suite.engine.device);
+        self.after = Environment::look(engine, suite.engine.device);
     }
 
     /// Watts of the idle machine: the mean of what was measured before and after.

@@ -3,13 +3,14 @@
 use paceline_router::Objective;
 use paceline_router::router::{log_odds, sigmoid};
 
-use super::candidate::{Candidate, Forecast};
+use super::Forecast;
 use super::trials::Trial;
-use crate::speculation::watch::Heard;
-use crate::speculation::yields::Yield;
+use crate::speculation::drafter_stats::{DrafterStats, RoundCounts};
+use crate::speculation::machine::DrafterCosts;
+use crate::speculation::shadow_scores::ShadowScores;
 
 /// Weight of a prediction, in tokens of shadow scoring.
-const HEARD_PRIOR: f64 = 24.0;
+const SHADOW_PRIOR: f64 = 24.0;
 
 /// Planner's state of one answer. It begins with [`Planner::begin`](super::Planner::begin) and ends with
 /// [`Planner::end`](super::Planner::end).
@@ -56,40 +57,40 @@ pub struct Company {
 /// Knowledge of a candidate in one answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OfAnswer {
-    /// Yield of its rounds, if something was expected of it.
-    pub(super) yields: Option<Yield>,
+    /// Counts of its rounds, if something was expected of it.
+    pub(super) counts: Option<RoundCounts>,
     /// Forecast for it.
     pub(super) forecast: Option<Forecast>,
     /// Its shadow scores since, without having it draft: tokens it would have got right, and all.
-    pub(super) heard: [f64; 2],
+    pub(super) shadow: [f64; 2],
 }
 
 impl OfAnswer {
     /// Learns what it would have picked, at places where it did not draft.
-    pub(super) fn hear(&mut self, heard: &Heard) {
-        for &(_, is_right) in heard {
-            self.heard[0] += f64::from(u8::from(is_right));
-            self.heard[1] += 1.0;
+    pub(super) fn observe_shadow(&mut self, scores: &ShadowScores) {
+        for &(_, is_right) in scores {
+            self.shadow[0] += f64::from(u8::from(is_right));
+            self.shadow[1] += 1.0;
         }
         // The prediction is the prior of a beta distribution; its mean moves the effective acceptance along.
-        if let (Some(forecast), Some(yields)) = (self.forecast, &mut self.yields) {
-            let [right, all] = self.heard;
-            let mean = (right + HEARD_PRIOR * forecast.acceptance) / (all + HEARD_PRIOR);
+        if let (Some(forecast), Some(counts)) = (self.forecast, &mut self.counts) {
+            let [right, all] = self.shadow;
+            let mean = (right + SHADOW_PRIOR * forecast.acceptance) / (all + SHADOW_PRIOR);
             let shift = log_odds(mean) - log_odds(forecast.acceptance);
-            yields.expect(sigmoid(log_odds(forecast.effective) + shift));
+            counts.expect(sigmoid(log_odds(forecast.effective) + shift));
         }
     }
 
     /// The share of tokens that it would have got right, of those at which it was looked in this answer without having it draft, and
     /// all of these.
-    fn overheard(&self) -> Option<(f64, f64)> {
-        let [right, all] = self.heard;
+    fn shadow_score(&self) -> Option<(f64, f64)> {
+        let [right, all] = self.shadow;
         (all > 0.0).then(|| (right / all, all))
     }
 }
 
 impl RequestState {
-    /// What is known of a candidate; nothing of one that was admitted for another answer.
+    /// Knowledge of a candidate; nothing of one that was admitted for another answer.
     pub(super) fn of(&self, candidate: usize) -> Option<&OfAnswer> {
         self.candidates.get(candidate)
     }
@@ -99,23 +100,23 @@ impl RequestState {
         self.of(candidate)?.forecast
     }
 
-    /// Yield of a candidate's rounds: in this answer, if something was expected of that, or on average.
-    pub(super) fn yields<'a>(&'a self, index: usize, candidate: &'a Candidate) -> &'a Yield {
-        self.of(index).and_then(|of| of.yields.as_ref()).unwrap_or(&candidate.yields)
+    /// Counts of a candidate's rounds: in this answer, if something was expected of that, or on average.
+    pub(super) fn counts<'a>(&'a self, index: usize, stats: &'a DrafterStats) -> &'a RoundCounts {
+        self.of(index).and_then(|of| of.counts.as_ref()).unwrap_or(&stats.counts)
     }
 
     /// True if a candidate has yet to be tried. Of one that something is expected of, only the cost is to be found out.
-    pub(super) fn is_newcomer(&self, index: usize, candidate: &Candidate) -> bool {
-        match self.of(index).and_then(|of| of.yields.as_ref()) {
-            Some(_) => !candidate.draft_cost.is_settled(),
-            None => candidate.is_untried(),
+    pub(super) fn is_newcomer(&self, index: usize, stats: &DrafterStats, costs: &DrafterCosts) -> bool {
+        match self.of(index).and_then(|of| of.counts.as_ref()) {
+            Some(_) => !costs.token.is_settled(),
+            None => stats.is_untried(),
         }
     }
 
     /// Shadow scores of each candidate in this answer, without having it draft: the share of tokens that it would have
     /// got right, and the number of all.
-    pub fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
-        self.candidates.iter().map(OfAnswer::overheard)
+    pub fn shadow_scores(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
+        self.candidates.iter().map(OfAnswer::shadow_score)
     }
 
     /// Says what matters in the answer, of a target of so many bytes: time alone otherwise.

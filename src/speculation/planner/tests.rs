@@ -6,6 +6,7 @@ mod pair;
 use super::super::planner;
 use super::trials::{INTRODUCTION_PACE, INTRODUCTION_SHARE, NAMED_PROBE_SHARE, PROBE_SHARE};
 use super::*;
+use crate::speculation::StepCosts;
 use alone::Planner;
 
 const SURE: f32 = 12.0;
@@ -213,7 +214,8 @@ fn a_long_backlog_is_not_run_for_a_short_gain() {
 
 #[test]
 fn what_an_exit_saves_in_verification_counts_for_it() {
-    let mut planner = Planner::new(vec![Candidate::new(DrafterChoice::Exit(2), 0.5).verified_in(0.5)]);
+    let mut planner =
+        Planner::new(vec![Candidate { name: DrafterChoice::Exit(2), costs: DrafterCosts::guessed(0.5, 0.5, 0) }]);
     (1..=MAX_DRAFT + 1).for_each(|rows| (0..3).for_each(|_| planner.observe(&plain(rows), &Draft::default())));
     // Half of the layers run while drafting, one token at a time; verification runs the others.
     let (draft_seconds, verify_seconds) = (2.0, 0.6);
@@ -225,7 +227,11 @@ fn what_an_exit_saves_in_verification_counts_for_it() {
     assert!((prices.verification(4) - 0.6).abs() < 0.02, "{prices:?}");
     // Steps over other rows were measured whole, so the share is known from them where they are near.
     assert!(prices.verification(8) > 0.5 && prices.verification(8) < 0.7, "{prices:?}");
-    assert_eq!(planner.costs().seconds(1), Some(1.0), "a shortened verification says nothing about plain steps");
+    assert_eq!(
+        planner.machine().steps.seconds(1),
+        Some(1.0),
+        "a shortened verification says nothing about plain steps"
+    );
 }
 
 #[test]
@@ -253,15 +259,15 @@ fn a_drafter_that_is_admitted_keeps_what_was_learned_until_another_is() {
     for plan in ["a1", "m2", "m2", "3"] {
         planner.admit(Candidate::new(skip(plan), 0.5));
         planner.admit(Candidate::new(DrafterChoice::Lookup, 0.0));
-        let names: Vec<&DrafterChoice> = planner.candidates().iter().map(|candidate| &candidate.name).collect();
+        let names: Vec<&DrafterChoice> = planner.names().collect();
         assert_eq!(names, [&DrafterChoice::Lookup, &skip(plan)]);
     }
-    planner.candidates[1].tries = 7;
+    planner.drafters[1].tries = 7;
     planner.current = Some(1);
     planner.admit(Candidate::new(skip("3"), 0.5));
-    assert_eq!((planner.candidates()[1].tries, planner.current), (7, Some(1)));
+    assert_eq!((planner.drafters[1].tries, planner.current), (7, Some(1)));
     planner.admit(Candidate::new(skip("4"), 0.5));
-    assert_eq!((planner.candidates()[1].tries, planner.current.is_none()), (0, true));
+    assert_eq!((planner.drafters[1].tries, planner.current.is_none()), (0, true));
 }
 
 #[test]
@@ -272,9 +278,7 @@ fn a_drafter_that_an_answer_uses_is_not_replaced_by_another() {
     let first = planner.begin(64, 0.0);
     planner.admit(Candidate::new(skip("2"), 0.5));
     let second = planner.begin(64, 0.0);
-    let names = |planner: &planner::Planner| -> Vec<String> {
-        planner.candidates().iter().map(|candidate| candidate.name.to_string()).collect()
-    };
+    let names = |planner: &planner::Planner| -> Vec<String> { planner.names().map(ToString::to_string).collect() };
     assert_eq!(names(&planner), ["lookup", "skip:1", "skip:2"]);
     planner.end(&first);
     planner.admit(Candidate::new(skip("3"), 0.5));
@@ -325,9 +329,9 @@ fn who_was_named_is_tried_whatever_is_guessed() {
 fn one_cold_step_does_not_decide_against_drafting() {
     let mut machine = Machine::new(0.1, &[(0.05, MAX_DRAFT)]);
     machine.play(20);
-    machine.planner.costs = VerifyCosts::default();
-    (0..3).for_each(|_| machine.planner.costs.observe(1, 1.0));
-    machine.planner.costs.observe(MAX_DRAFT + 1, 50.0);
+    machine.planner.machine.steps = StepCosts::default();
+    (0..3).for_each(|_| machine.planner.machine.steps.observe(1, 1.0));
+    machine.planner.machine.steps.observe(MAX_DRAFT + 1, 50.0);
     machine.speed();
     machine.play(20);
     assert!(machine.speed() > 2.0);
@@ -350,7 +354,7 @@ fn reading_the_prompt_is_no_part_of_what_a_draft_costs() {
     };
     (0..10).for_each(|_| planner.observe(&round(0, 0.4), &four()));
     planner.observe(&round(100, 20.0), &four());
-    assert!(planner.candidates()[0].draft_cost.seconds().is_some_and(|cost| (cost - 0.1).abs() < 1e-9));
+    assert!(planner.machine().drafters[0].token.seconds().is_some_and(|cost| (cost - 0.1).abs() < 1e-9));
     let speed = |backlog: usize| planner.speed(0, &Situation { usable: &[0], backlog: &|_| backlog, remaining: 1000 });
     assert!(speed(100) < 0.7 * speed(0), "what reading took is expected again: {} {}", speed(100), speed(0));
 }
@@ -450,22 +454,25 @@ fn an_exit_that_is_overheard_becomes_what_is_heard_of_it() {
     let mut planner = Planner::new(exits.to_vec());
     (0..10).for_each(|_| planner.observe(&plain(1), &Draft::default()));
     planner.begin_answer(256, 0.1);
-    assert_eq!(planner.watch(None, &[0, 1]), None, "nothing is expected, so nothing is to be corrected");
+    assert_eq!(planner.exit_to_score(None, &[0, 1]), None, "nothing is expected, so nothing is to be corrected");
     planner.expect(&outlook(&[Some(0.9), Some(0.9)]));
     let situation = Situation { usable: &[0, 1], backlog: &|_| 0, remaining: 100 };
     let before = planner.decide(&situation).unwrap();
     // Layers that ran ahead are not run again, so a shallower exit has no states.
-    assert_eq!((planner.watch(None, &[0, 1]), planner.watch(Some(0), &[0, 1])), (Some((0, 2)), Some((1, 6))));
-    assert_eq!(planner.watch(Some(1), &[0, 1]), None);
+    assert_eq!(
+        (planner.exit_to_score(None, &[0, 1]), planner.exit_to_score(Some(0), &[0, 1])),
+        (Some((0, 2)), Some((1, 6)))
+    );
+    assert_eq!(planner.exit_to_score(Some(1), &[0, 1]), None);
     for _ in 0..20 {
-        planner.hear(0, &vec![(2.0, false); 4], 0.0);
+        planner.observe_shadow(0, &vec![(2.0, false); 4], 0.0);
     }
-    assert_eq!(planner.overheard().collect::<Vec<_>>(), [Some((0.0, 80.0)), None]);
+    assert_eq!(planner.shadow_scores().collect::<Vec<_>>(), [Some((0.0, 80.0)), None]);
     let after = planner.decide(&situation).unwrap();
     assert!(before.margin < 1e-9 && after.plan == Some(1) && after.margin > 0.5, "{before:?} {after:?}");
     // Looking stops where it takes more than its share.
-    planner.hear(0, &Vec::new(), 1.0);
-    assert_eq!(planner.watch(None, &[0, 1]), None);
+    planner.observe_shadow(0, &Vec::new(), 1.0);
+    assert_eq!(planner.exit_to_score(None, &[0, 1]), None);
 }
 
 #[test]
@@ -473,7 +480,10 @@ fn memory_that_matters_more_than_time_is_never_asked_for() {
     let mut machine = Machine::new(0.1, &[(0.05, 8), (0.4, 3)]);
     machine.planner = {
         let name = |index: usize| DrafterChoice::Model(Some(index.to_string()));
-        Planner::new(vec![Candidate::new(name(0), 0.05).needing(500), Candidate::new(name(1), 0.4)])
+        Planner::new(vec![
+            Candidate { name: name(0), costs: DrafterCosts::guessed(0.05, 1.0, 500) },
+            Candidate::new(name(1), 0.4),
+        ])
     };
     let capacity = paceline_router::Profile::Capacity.objective();
     for _ in 0..20 {

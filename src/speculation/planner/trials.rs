@@ -9,9 +9,9 @@
 //!   turns out hopeless loses its reading once.
 //! - *Probes* ask drafters again that were given up, within [`PROBE_SHARE`], reading included.
 
-use super::candidate::INTRODUCTION;
-use super::{Account, Candidate, HYSTERESIS, Plan, Planner, RequestState, Round, Situation, best_first, unread};
+use super::{Account, HYSTERESIS, Plan, Planner, RequestState, Round, Situation, best_first, unread};
 use crate::drafters::Draft;
+use crate::speculation::drafter_stats::{DrafterStats, INTRODUCTION};
 
 /// Tokens that introductions and probes draft in any case.
 const SHORT: usize = 2;
@@ -43,13 +43,12 @@ impl Planner {
     /// The plan of a drafter that was named, as long as it has not shown what its rounds bring.
     pub(super) fn opening(&self, state: &mut RequestState, situation: &Situation<'_>, room: usize) -> Option<Plan> {
         let candidate = situation.usable.first().copied().filter(|_| state.named)?;
-        let own = &self.candidates[candidate];
-        if own.rounds >= INTRODUCTION {
+        if self.drafters[candidate].rounds >= INTRODUCTION {
             return None;
         }
         // It is the choice until plain steps turn out to be faster.
         state.current = Some(candidate);
-        state.pace = state.current.filter(|_| !own.is_free());
+        state.pace = state.current.filter(|_| !self.is_free(candidate));
         Some(Plan { candidate, length: room.min(OPENING), least: room.min(SHORT) })
     }
 
@@ -63,12 +62,12 @@ impl Planner {
         plain: f64,
         best: f64,
     ) -> Option<Plan> {
-        let is_newcomer = |index: &usize| state.is_newcomer(*index, &self.candidates[*index]);
+        let is_newcomer = |index: &usize| self.is_newcomer(state, *index);
         let newcomers = situation.usable.iter().copied().filter(is_newcomer);
         let speeds = newcomers.map(|candidate| (self.speed(state, candidate, situation), candidate));
         // Those that were asked and found nothing to draft wait for the others.
         let silent = |&(_, candidate): &(f64, usize)| {
-            let Candidate { tries, rounds, .. } = self.candidates[candidate];
+            let DrafterStats { tries, rounds, .. } = self.drafters[candidate];
             tries.saturating_sub(rounds)
         };
         // What it costs is a guess as well where its acceptance is not. One that is hardly ever the best gets no such credit, nor
@@ -100,10 +99,10 @@ impl Planner {
             self.fits(state, *candidate) && plain * tokens > seconds * best * HYSTERESIS
         };
         let due = |candidate: &usize| {
-            Some(*candidate) != state.current && self.candidates[*candidate].idle > PROBE_AFTER && hopeful(candidate)
+            Some(*candidate) != state.current && self.drafters[*candidate].idle > PROBE_AFTER && hopeful(candidate)
         };
         let mut due: Vec<usize> = situation.usable.iter().copied().filter(due).collect();
-        due.sort_by_key(|&candidate| std::cmp::Reverse(self.candidates[candidate].idle));
+        due.sort_by_key(|&candidate| std::cmp::Reverse(self.drafters[candidate].idle));
         let Account { seconds, probes_lost, .. } = self.accounts[state.account];
         let share = if state.named { NAMED_PROBE_SHARE } else { PROBE_SHARE };
         let left = share * seconds - probes_lost;

@@ -8,7 +8,7 @@ use paceline_router::network::{Batch, LEVELS, Network};
 use paceline_router::router::sigmoid;
 use paceline_router::{Features, Group};
 
-use super::lessons::{Lesson, Lessons, without};
+use super::examples::{Example, Examples, without};
 use crate::optimizer::into_values;
 
 /// Bins of the reliability curve.
@@ -57,34 +57,34 @@ pub struct Judged {
 
 impl Judged {
     /// Judges a network, without a group of features where it learned without.
-    pub fn of(lessons: &Lessons, network: &Network, stopping: &[[f64; 2]], group: Option<Group>) -> Self {
-        let drafters = lessons.drafters.len();
-        let machine = &lessons.machines[0];
+    pub fn of(examples: &Examples, network: &Network, stopping: &[[f64; 2]], group: Option<Group>) -> Self {
+        let drafters = examples.drafters.len();
+        let machine = &examples.machines[0];
         let plain = machine.steps.first().copied().unwrap_or(1.0);
         let mut judged = Self {
             chosen: vec![0; drafters + 1],
             reliability: vec![vec![[0.0; 3]; BINS]; drafters],
-            lossy: vec![JudgedLossy::default(); lessons.lossy.len()],
+            lossy: vec![JudgedLossy::default(); examples.lossy.len()],
             ..Self::default()
         };
-        let mean_cost = |prompts: &[Lesson], place: usize| {
-            prompts.iter().map(|lesson| lesson.cost[0][place]).sum::<f64>() / prompts.len() as f64
+        let mean_cost = |prompts: &[Example], place: usize| {
+            prompts.iter().map(|example| example.cost[0][place]).sum::<f64>() / prompts.len() as f64
         };
         let fixed =
-            (0..drafters).min_by(|a, b| mean_cost(&lessons.train, *a).total_cmp(&mean_cost(&lessons.train, *b)));
-        judged.fixed_plan = fixed.filter(|place| mean_cost(&lessons.train, *place) < 1.0);
-        judged.fixed = judged.fixed_plan.map_or(1.0, |place| mean_cost(&lessons.held_out, place));
-        let count = lessons.held_out.len() as f64;
+            (0..drafters).min_by(|a, b| mean_cost(&examples.train, *a).total_cmp(&mean_cost(&examples.train, *b)));
+        judged.fixed_plan = fixed.filter(|place| mean_cost(&examples.train, *place) < 1.0);
+        judged.fixed = judged.fixed_plan.map_or(1.0, |place| mean_cost(&examples.held_out, place));
+        let count = examples.held_out.len() as f64;
         let mut estimates: Vec<(f64, f64)> = Vec::new();
-        for lesson in &lessons.held_out {
-            let features: Features = without(&lesson.trace.features, group);
+        for example in &examples.held_out {
+            let features: Features = without(&example.trace.features, group);
             let outputs = network.forward(Batch::new(&[&features], &Device::flex()));
             let odds = into_values(outputs.acceptance);
             let length = f64::from(into_values(outputs.length)[0]).exp();
-            let expected = lessons.drafters.iter().zip(&odds).zip(stopping).map(|((name, odds), [offset, factor])| {
+            let expected = examples.drafters.iter().zip(&odds).zip(stopping).map(|((name, odds), [offset, factor])| {
                 let effective = sigmoid(offset + factor * f64::from(*odds));
                 let reading = machine.drafters.get(name).map_or(0.0, |cost| cost.reading)
-                    * lesson.trace.asked.tokens as f64
+                    * example.trace.asked.tokens as f64
                     / length;
                 machine
                     .prices(name)
@@ -93,10 +93,10 @@ impl Judged {
             let best = expected.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, cost)| *cost < 1.0);
             let place = best.map_or(drafters, |(place, _)| place);
             judged.chosen[place] += 1;
-            judged.routed += lesson.cost[0].get(place).copied().unwrap_or(1.0) / count;
-            judged.oracle += lesson.cost[0].iter().copied().fold(1.0, f64::min) / count;
-            judged.random += (lesson.cost[0].iter().sum::<f64>() + 1.0) / (drafters + 1) as f64 / count;
-            for ((bins, odds), [all, right]) in judged.reliability.iter_mut().zip(&odds).zip(&lesson.counts) {
+            judged.routed += example.cost[0].get(place).copied().unwrap_or(1.0) / count;
+            judged.oracle += example.cost[0].iter().copied().fold(1.0, f64::min) / count;
+            judged.random += (example.cost[0].iter().sum::<f64>() + 1.0) / (drafters + 1) as f64 / count;
+            for ((bins, odds), [all, right]) in judged.reliability.iter_mut().zip(&odds).zip(&example.counts) {
                 let predicted = sigmoid(f64::from(*odds));
                 let bin = &mut bins[((predicted * BINS as f64) as usize).min(BINS - 1)];
                 let terms = [*all, predicted * all, *right];
@@ -104,11 +104,11 @@ impl Judged {
             }
             let classes = into_values(outputs.difficulty);
             let predicted = (0..LEVELS.len()).max_by(|a, b| classes[*a].total_cmp(&classes[*b])).unwrap_or(0);
-            judged.confusion[lesson.level][predicted] += 1.0;
-            if !lessons.lossy.is_empty() {
+            judged.confusion[example.level][predicted] += 1.0;
+            if !examples.lossy.is_empty() {
                 let odds = into_values(outputs.loss);
                 let predicted = odds.iter().map(|odds| sigmoid(f64::from(*odds)));
-                let known = lesson.lost.iter().zip(&lesson.lossy);
+                let known = example.lost.iter().zip(&example.lossy);
                 for ((sums, predicted), (lost, [perplexity, work])) in judged.lossy.iter_mut().zip(predicted).zip(known)
                 {
                     sums.predicted += predicted / count;
@@ -118,7 +118,7 @@ impl Judged {
                     estimates.push((predicted, *perplexity));
                 }
             }
-            let tokens = lesson.trace.places() as f64;
+            let tokens = example.trace.places() as f64;
             judged.length += (length - tokens).abs() / tokens / count;
         }
         for row in &mut judged.confusion {
@@ -158,9 +158,9 @@ impl Judged {
     }
 
     /// The reliability curve as a table.
-    pub fn reliability_table(&self, lessons: &Lessons) -> String {
+    pub fn reliability_table(&self, examples: &Examples) -> String {
         let mut text = "drafter,tokens,predicted,accepted\n".to_owned();
-        for (drafter, bins) in lessons.drafters.iter().zip(&self.reliability) {
+        for (drafter, bins) in examples.drafters.iter().zip(&self.reliability) {
             for [count, predicted, found] in bins.iter().filter(|bin| bin[0] > 0.0) {
                 // Writing into a string cannot fail.
                 let _ = writeln!(text, "{drafter},{count},{predicted:.4},{found:.4}");

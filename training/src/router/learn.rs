@@ -19,7 +19,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::lessons::{Lesson, Lessons, without};
+use super::examples::{Example, Examples, without};
 use crate::curve::{Curve, Picture};
 use crate::device::Place;
 use crate::optimizer::{Optimizer, into_values};
@@ -45,7 +45,7 @@ pub struct Learning<'a> {
     /// The recipe of the training.
     pub recipe: &'a RouterRecipe,
     /// From what.
-    pub lessons: &'a Lessons,
+    pub examples: &'a Examples,
     /// The network's sizes.
     pub shape: Shape,
     /// The group of features that it does not get.
@@ -115,7 +115,7 @@ impl Learning<'_> {
             }
         };
         let train: Vec<Features> =
-            self.lessons.train.iter().map(|lesson| without(&lesson.trace.features, self.without)).collect();
+            self.examples.train.iter().map(|example| without(&example.trace.features, self.without)).collect();
         let (mean, scale) = standard(&train);
         let fixed = |device: &Device| {
             [(MEAN, &mean), (SCALE, &scale)].map(|(name, values)| {
@@ -146,15 +146,15 @@ impl Learning<'_> {
             let done = step as f64 / (self.recipe.curriculum * self.recipe.steps as f64).max(1.0);
             let known = ((train.len() as f64 * (0.3 + 0.7 * done)) as usize).clamp(1, train.len());
             let drawn: Vec<usize> = (0..self.recipe.batch).map(|_| random.random_range(0..known)).collect();
-            let machine = *(0..self.lessons.machines.len()).collect::<Vec<_>>().choose(&mut random).unwrap_or(&0);
+            let machine = *(0..self.examples.machines.len()).collect::<Vec<_>>().choose(&mut random).unwrap_or(&0);
             let features: Vec<&Features> = drawn.iter().map(|place| &train[*place]).collect();
-            let lessons: Vec<&Lesson> = drawn.iter().map(|place| &self.lessons.train[*place]).collect();
+            let examples: Vec<&Example> = drawn.iter().map(|place| &self.examples.train[*place]).collect();
             let outputs = network(&parameters).forward(Batch::new(&features, parameters.device()));
             let decision = decides.then(|| {
                 let stopping = parameters.get(STOPPING).cloned().expect("it is among the parameters");
-                self.decision(&outputs, &stopping, &lessons, machine, &tables)
+                self.decision(&outputs, &stopping, &examples, machine, &tables)
             });
-            let parts = self.losses(outputs, &lessons);
+            let parts = self.losses(outputs, &examples);
             let mut named =
                 vec![("acceptance", parts[0].clone()), ("difficulty", parts[1].clone()), ("length", parts[3].clone())];
             named.push(("lossy", parts[2].clone()));
@@ -208,9 +208,9 @@ impl Learning<'_> {
     }
 
     /// Acceptance, difficulty, lossy plans and length, `[1, 1]` each.
-    fn losses(&self, outputs: Outputs, lessons: &[&Lesson]) -> [Tensor<2>; 4] {
+    fn losses(&self, outputs: Outputs, examples: &[&Example]) -> [Tensor<2>; 4] {
         let device = outputs.difficulty.device();
-        let prompts = lessons.len();
+        let prompts = examples.len();
         let matrix = |width: usize, values: &mut dyn Iterator<Item = f64>| {
             let values: Vec<f32> = values.map(|value| value as f32).collect();
             Tensor::<2>::from_data(TensorData::new(values, [prompts, width]), &device)
@@ -219,30 +219,30 @@ impl Learning<'_> {
         let drafters = self.shape.drafters;
         let shares = matrix(
             drafters,
-            &mut lessons.iter().flat_map(|lesson| lesson.counts.iter().map(|[all, right]| right / all.max(1.0))),
+            &mut examples.iter().flat_map(|example| example.counts.iter().map(|[all, right]| right / all.max(1.0))),
         );
         let weights = matrix(
             drafters,
-            &mut lessons
+            &mut examples
                 .iter()
-                .flat_map(|lesson| lesson.counts.iter().map(|[all, _]| all / (1.0 + (all - 1.0) * ALIKE) * ALIKE)),
+                .flat_map(|example| example.counts.iter().map(|[all, _]| all / (1.0 + (all - 1.0) * ALIKE) * ALIKE)),
         );
         let acceptance = mean((softplus(outputs.acceptance.clone(), 1.0) - outputs.acceptance * shares) * weights);
         let classes = matrix(
             LEVELS.len(),
-            &mut lessons
+            &mut examples
                 .iter()
-                .flat_map(|lesson| (0..LEVELS.len()).map(|class| f64::from(u8::from(class == lesson.level)))),
+                .flat_map(|example| (0..LEVELS.len()).map(|class| f64::from(u8::from(class == example.level)))),
         );
         let difficulty = mean(log_softmax(outputs.difficulty, 1).mul(classes).sum_dim(1).neg());
         let lossy = match self.shape.lossy {
             0 => Tensor::zeros([1, 1], &device),
             plans => {
-                let lost = matrix(plans, &mut lessons.iter().flat_map(|lesson| lesson.lost.iter().copied()));
+                let lost = matrix(plans, &mut examples.iter().flat_map(|example| example.lost.iter().copied()));
                 mean(softplus(outputs.loss.clone(), 1.0) - outputs.loss * lost)
             }
         };
-        let lengths = matrix(1, &mut lessons.iter().map(|lesson| (lesson.trace.places() as f64).ln()));
+        let lengths = matrix(1, &mut examples.iter().map(|example| (example.trace.places() as f64).ln()));
         let missed = outputs.length - lengths;
         [acceptance, difficulty, lossy, mean(missed.clone() * missed)]
     }
@@ -259,8 +259,8 @@ impl Learning<'_> {
             let values: Vec<f32> = points.iter().map(cost).collect();
             Tensor::from_data(TensorData::new(values, [points.len(), 1]), device)
         };
-        let of = |machine| self.lessons.drafters.iter().map(|drafter| table(machine, drafter)).collect();
-        self.lessons.machines.iter().map(of).collect()
+        let of = |machine| self.examples.drafters.iter().map(|drafter| table(machine, drafter)).collect();
+        self.examples.machines.iter().map(of).collect()
     }
 
     /// The expected cost of decisions, and the mean squared error of the costs they go by, `[1, 1]` each.
@@ -268,32 +268,32 @@ impl Learning<'_> {
         &self,
         outputs: &Outputs,
         stopping: &Tensor<2>,
-        lessons: &[&Lesson],
+        examples: &[&Example],
         machine: usize,
         tables: &[Vec<Tensor<2>>],
     ) -> [Tensor<2>; 2] {
         let device = outputs.acceptance.device();
-        let (prompts, drafters) = (lessons.len(), self.shape.drafters);
+        let (prompts, drafters) = (examples.len(), self.shape.drafters);
         let first = |row: i64| stopping.clone().select(0, Tensor::<1, Int>::from_data([row], &device));
         let odds = first(0) + first(1) * outputs.acceptance.clone();
         let odds = odds.clamp(GRID.0 + 0.01, GRID.1 - 0.01);
         let points: Vec<f32> = grid().map(|point| point as f32).collect();
         let points = Tensor::<2>::from_data(TensorData::new(points.clone(), [1, points.len()]), &device);
-        let own = &self.lessons.machines[machine];
+        let own = &self.examples.machines[machine];
         let plain = own.steps.first().copied().unwrap_or(1.0);
         let mut costs = Vec::with_capacity(drafters + 1);
-        for (place, drafter) in self.lessons.drafters.iter().enumerate() {
+        for (place, drafter) in self.examples.drafters.iter().enumerate() {
             let odds = odds.clone().select(1, Tensor::<1, Int>::from_data([place as i64], &device));
             // Between two points of the table, the line through them.
             let near = relu(((odds - points.clone()).abs() / GRID.2 as f32).neg() + 1.0);
             let reading = own.drafters.get(drafter).map_or(0.0, |cost| cost.reading);
-            let reading = lessons.iter().map(|lesson| {
-                (reading * lesson.trace.asked.tokens as f64 / lesson.trace.places() as f64 / plain) as f32
+            let reading = examples.iter().map(|example| {
+                (reading * example.trace.asked.tokens as f64 / example.trace.places() as f64 / plain) as f32
             });
             let reading = Tensor::<2>::from_data(TensorData::new(reading.collect::<Vec<f32>>(), [prompts, 1]), &device);
             costs.push(near.matmul(tables[machine][place].clone()) + reading);
         }
-        let known = lessons.iter().flat_map(|lesson| lesson.cost[machine].iter().map(|cost| *cost as f32));
+        let known = examples.iter().flat_map(|example| example.cost[machine].iter().map(|cost| *cost as f32));
         let known = Tensor::<2>::from_data(TensorData::new(known.collect::<Vec<f32>>(), [prompts, drafters]), &device);
         let drafting = Tensor::cat(costs, 1);
         let missed = drafting.clone() - known.clone();
@@ -310,12 +310,12 @@ impl Learning<'_> {
         let drafters = self.shape.drafters;
         let device = parameters.device().clone();
         let mut sums = vec![[0.0_f64; 5]; drafters];
-        for (chunk, lessons) in train.chunks(256).zip(self.lessons.train.chunks(256)) {
+        for (chunk, examples) in train.chunks(256).zip(self.examples.train.chunks(256)) {
             let odds =
                 into_values(network.forward(Batch::new(&chunk.iter().collect::<Vec<_>>(), &device)).acceptance.inner());
-            for (odds, lesson) in odds.chunks_exact(drafters).zip(lessons) {
-                let weight = lesson.trace.places() as f64;
-                for ((sums, odds), effective) in sums.iter_mut().zip(odds).zip(&lesson.effective[0]) {
+            for (odds, example) in odds.chunks_exact(drafters).zip(examples) {
+                let weight = example.trace.places() as f64;
+                for ((sums, odds), effective) in sums.iter_mut().zip(odds).zip(&example.effective[0]) {
                     let (x, y) = (f64::from(*odds), effective.clamp(-5.0, 6.0));
                     let terms = [1.0, x, y, x * x, x * y];
                     sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += weight * term);

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use paceline_router::network::LEVELS;
 use paceline_router::{CostTable, Group};
 
+use super::examples::Examples;
 use super::judge::Judged;
-use super::lessons::Lessons;
 
 /// The page.
-pub(super) fn page(lessons: &Lessons, judged: &Judged, without: &[(Group, Judged)], costs: &CostTable) -> String {
-    let name = |place: Option<usize>| place.map_or("none", |place| &lessons.drafters[place]);
+pub(super) fn page(examples: &Examples, judged: &Judged, without: &[(Group, Judged)], costs: &CostTable) -> String {
+    let name = |place: Option<usize>| place.map_or("none", |place| &examples.drafters[place]);
     let mut text = format!(
         "Learned from {} prompts, judged on {} that were held out, by replay at the costs of {}. Costs are times of a token in units of plain decoding.\n\n",
-        lessons.train.len(),
-        lessons.held_out.len(),
+        examples.train.len(),
+        examples.held_out.len(),
         costs.machine
     );
     // Writing into a string cannot fail.
@@ -40,12 +40,12 @@ pub(super) fn page(lessons: &Lessons, judged: &Judged, without: &[(Group, Judged
         text,
         "\n| drafter | chosen | predicted acceptance off by (expected calibration error) |\n|---|---|---|"
     );
-    for (place, drafter) in lessons.drafters.iter().enumerate() {
+    for (place, drafter) in examples.drafters.iter().enumerate() {
         let _ = writeln!(text, "| {drafter} | {} | {:.3} |", judged.chosen[place], judged.calibration_error(place));
     }
-    let _ = writeln!(text, "| none | {} | |", judged.chosen[lessons.drafters.len()]);
+    let _ = writeln!(text, "| none | {} | |", judged.chosen[examples.drafters.len()]);
     let known =
-        if lessons.levels_known { "as the prompts are labelled" } else { "thirds of how fast the fastest plan is" };
+        if examples.levels_known { "as the prompts are labelled" } else { "thirds of how fast the fastest plan is" };
     let _ = writeln!(
         text,
         "\nDifficulty ({known}), rows true, columns predicted:\n\n| | {} |\n|---|{}",
@@ -56,12 +56,12 @@ pub(super) fn page(lessons: &Lessons, judged: &Judged, without: &[(Group, Judged
         let shares: Vec<String> = row.iter().map(|share| format!("{:.0}%", 100.0 * share)).collect();
         let _ = writeln!(text, "| {level} | {} |", shares.join(" | "));
     }
-    if !lessons.lossy.is_empty() {
+    if !examples.lossy.is_empty() {
         let _ = writeln!(
             text,
             "\n| lossy plan | other answers | predicted | perplexity | its estimate by prompt is off by | work |\n|---|---|---|---|---|---|"
         );
-        for (plan, found) in lessons.lossy.iter().zip(&judged.lossy) {
+        for (plan, found) in examples.lossy.iter().zip(&judged.lossy) {
             let percent = |share: f64| 100.0 * share;
             let _ = writeln!(
                 text,

@@ -4,8 +4,8 @@ use paceline::drafters::StopRule;
 use paceline::drafters::lookup::LookupDrafter;
 use paceline::speculation::calibration::Calibration;
 use paceline::speculation::costs::MAX_ROWS;
+use paceline::speculation::drafter_stats::Prices;
 use paceline::speculation::stopping::WhileItPays;
-use paceline::speculation::yields::Prices;
 
 use super::forced::Column;
 

@@ -8,7 +8,7 @@ use paceline::drafters::DrafterChoice;
 use paceline::files::write_file;
 use paceline::speculation::calibration::Calibration;
 use paceline::speculation::costs::MAX_ROWS;
-use paceline::speculation::yields::{PRIOR, PRIOR_TOKENS, Prices};
+use paceline::speculation::drafter_stats::{PRIOR, PRIOR_TOKENS, Prices};
 use paceline_router::{CostTable, TraceRow};
 
 use super::replay::{Drafts, Replayed, Rule};

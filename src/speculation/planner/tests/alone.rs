@@ -3,6 +3,8 @@
 use std::ops::{Deref, DerefMut};
 
 use super::super::{self as planner, *};
+use crate::speculation::drafter_stats::Prices;
+use crate::speculation::shadow_scores::ShadowScores;
 
 /// The planner and the state of the answer that is made.
 pub(super) struct Planner {
@@ -71,15 +73,15 @@ impl Planner {
         self.shared.decide(&self.state, situation)
     }
 
-    pub(super) fn watch(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
-        self.shared.watch(&self.state, drafting, usable)
+    pub(super) fn exit_to_score(&self, drafting: Option<usize>, usable: &[usize]) -> Option<(usize, usize)> {
+        self.shared.exit_to_score(&self.state, drafting, usable)
     }
 
-    pub(super) fn hear(&mut self, exit: usize, heard: &Heard, seconds: f64) {
-        self.shared.hear(&mut self.state, exit, heard, seconds);
+    pub(super) fn observe_shadow(&mut self, exit: usize, scores: &ShadowScores, seconds: f64) {
+        self.shared.observe_shadow(&mut self.state, exit, scores, seconds);
     }
 
-    pub(super) fn overheard(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
-        self.state.overheard()
+    pub(super) fn shadow_scores(&self) -> impl Iterator<Item = Option<(f64, f64)>> + '_ {
+        self.state.shadow_scores()
     }
 }

@@ -11,7 +11,7 @@ use crate::traces::store::{Heading, Trace};
 use crate::traces::table::{lossy, replay_all};
 
 /// One prompt.
-pub struct Lesson {
+pub struct Example {
     /// The trace: name, category, level, tokens.
     pub trace: Trace,
     /// The class of difficulty.
@@ -29,15 +29,15 @@ pub struct Lesson {
 }
 
 /// All of them.
-pub struct Lessons {
+pub struct Examples {
     /// The drafters, in the order of everything here.
     pub drafters: Vec<String>,
     /// The lossy plans.
     pub lossy: Vec<Plan>,
     /// Examples to learn from, easy and short prompts first.
-    pub train: Vec<Lesson>,
+    pub train: Vec<Example>,
     /// Examples to judge by.
-    pub held_out: Vec<Lesson>,
+    pub held_out: Vec<Example>,
     /// The machine that traces were made on, then others, made up of it.
     pub machines: Vec<CostTable>,
     /// True if levels were known; else they are thirds of the measured values.
@@ -48,7 +48,7 @@ pub struct Lessons {
 /// the processor makes rows cheap, small caches make drafts dear.
 const MACHINES: [[f64; 2]; 4] = [[1.0, 1.0], [0.5, 1.0], [1.0, 1.6], [0.6, 0.6]];
 
-impl Lessons {
+impl Examples {
     /// Replays all drafters on all traces.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Lessons {
         }
         let replays: Vec<_> = machines.iter().map(|machine| replay_all(&traces, &heading.sources, machine)).collect();
         let drafters = replays[0].drafters.clone();
-        let mut lessons: Vec<Lesson> = Vec::with_capacity(traces.len());
+        let mut examples: Vec<Example> = Vec::with_capacity(traces.len());
         let levels_known = traces.iter().all(|trace| LEVELS.contains(&trace.asked.level.as_str()));
         let best = |place: usize| replays[0].seconds.iter().map(|seconds| seconds[place]).fold(f64::INFINITY, f64::min);
         let mut ranked: Vec<f64> = (0..traces.len()).map(best).collect();
@@ -99,21 +99,21 @@ impl Lessons {
             let plans = lossy(&trace, &heading.sources, work);
             let lost = plans.iter().map(|plan| f64::from(u8::from(!plan.exact))).collect();
             let lossy = plans.iter().map(|plan| [plan.perplexity, plan.work]).collect();
-            lessons.push(Lesson { trace, level, counts, effective, cost, lost, lossy });
+            examples.push(Example { trace, level, counts, effective, cost, lost, lossy });
         }
         let lossy =
-            lossy(&lessons[0].trace, &heading.sources, work).into_iter().map(|plan| plan_of(&plan.plan)).collect();
+            lossy(&examples[0].trace, &heading.sources, work).into_iter().map(|plan| plan_of(&plan.plan)).collect();
         let (held_out, mut train): (Vec<_>, Vec<_>) =
-            lessons.into_iter().partition(|lesson| lesson.trace.asked.held_out);
-        train.sort_by_key(|lesson| (lesson.level, lesson.trace.places()));
+            examples.into_iter().partition(|example| example.trace.asked.held_out);
+        train.sort_by_key(|example| (example.level, example.trace.places()));
         Ok(Self { drafters, lossy, train, held_out, machines, levels_known })
     }
 
-    /// Has no lesson tell these groups of features.
+    /// Has no example tell these groups of features.
     pub fn leave_out(&mut self, groups: &[Group]) {
-        for lesson in self.train.iter_mut().chain(&mut self.held_out) {
+        for example in self.train.iter_mut().chain(&mut self.held_out) {
             for &group in groups {
-                lesson.trace.features = without(&lesson.trace.features, Some(group));
+                example.trace.features = without(&example.trace.features, Some(group));
             }
         }
     }
@@ -124,7 +124,7 @@ impl Lessons {
             Group::Attention => features.rows() > 0,
             group => NUMBERS.iter().zip(features.numbers).any(|((_, of), value)| *of == group && value.is_finite()),
         };
-        self.train.iter().any(|lesson| is_there(&lesson.trace.features))
+        self.train.iter().any(|example| is_there(&example.trace.features))
     }
 }
 

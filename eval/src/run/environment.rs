@@ -13,7 +13,7 @@ const IDLE: Duration = Duration::from_secs(3);
 /// State of the machine while the loaded engine had nothing to do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Surroundings {
+pub struct Environment {
     /// Watts of what the meter counts; `None` where nothing measures power.
     pub idle_watts: Option<f64>,
     /// The highest temperature in degrees Celsius and its sensor, where one tells.
@@ -22,7 +22,7 @@ pub struct Surroundings {
     pub throttling: Vec<String>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Looks at them, for an engine that computes on `device`. Where power is measured this takes [`IDLE`].
     pub fn look(engine: &Engine, device: DeviceName) -> Self {
         let meter = &engine.info().meter;

@@ -1,4 +1,4 @@
-//! Exits that did not draft, scored all the same.
+//! Shadow scores: exits that did not draft, scored all the same.
 //!
 //! Verification runs every layer anyway, so what an exit would have picked costs its head alone (full information: DEL, Zarch
 //! et al. 2025; HedgeSpec, Liu et al. 2025). One exit is looked at in a round, now and then, within a share of the time.
@@ -7,7 +7,7 @@ use crate::model::{Decoder, Hidden};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Picks of an exit that did not draft: the lead of each, and whether it is the token that came out.
-pub type Heard = Vec<(f32, bool)>;
+pub type ShadowScores = Vec<(f32, bool)>;
 
 /// Text whose last tokens came out of a verification.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ pub fn score(
     states: &Hidden,
     text: Verified<'_>,
     sampler: &mut Sampler,
-) -> Result<Heard, SamplingError> {
+) -> Result<ShadowScores, SamplingError> {
     let rows = text.new.min(states.rows());
     let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
     let mut logits = target.exit_logits(depth, &states.slice(0..rows));

@@ -1,4 +1,4 @@
-//! Yield of a drafter's rounds: tokens, against the time they take.
+//! Statistics of a drafter: what its rounds brought, and what its odds are worth.
 //!
 //! Draft lengths are decided token by token ([`super::stopping`]), so they are counted as they come, and the time of a
 //! round of each length is asked of the tables of this machine's costs: those move with the machine, the counts with
@@ -7,7 +7,9 @@
 use paceline_router::costs;
 
 use super::MAX_DRAFT;
+use super::calibration::Calibration;
 use super::costs::MAX_ROWS;
+use crate::drafters::DrafterChoice;
 
 /// The acceptance of a newcomer's tokens: high, so that it gets its chance.
 pub const PRIOR: f64 = 0.8;
@@ -53,9 +55,49 @@ impl Prices {
     }
 }
 
+/// Rounds after which a drafter is no newcomer any more.
+pub(super) const INTRODUCTION: u32 = 4;
+
+/// Statistics of a drafter on recent text, of all answers together.
+#[derive(Clone, Debug)]
+pub struct DrafterStats {
+    /// Its name.
+    pub name: DrafterChoice,
+    /// Counts of its rounds.
+    pub(super) counts: RoundCounts,
+    /// Calibration of its odds.
+    pub(super) calibration: Calibration,
+    /// Rounds in which it worked on a draft.
+    pub(super) rounds: u32,
+    /// Rounds for which it was tried out.
+    pub(super) tries: u32,
+    /// Rounds since it was last asked.
+    pub(super) idle: u32,
+    /// Answers in the making that know it.
+    pub(super) answers: usize,
+}
+
+impl DrafterStats {
+    /// A drafter about which nothing is known.
+    pub fn new(name: DrafterChoice) -> Self {
+        let (counts, calibration) = (RoundCounts::default(), Calibration::default());
+        Self { name, counts, calibration, rounds: 0, tries: 0, idle: 0, answers: 0 }
+    }
+
+    /// True if its work is part of the verification's.
+    pub fn shares_layers(&self) -> bool {
+        matches!(self.name, DrafterChoice::Exit(_))
+    }
+
+    /// True if it has not drafted often enough to be known.
+    pub(super) fn is_untried(&self) -> bool {
+        self.rounds < INTRODUCTION
+    }
+}
+
 /// Counts of a drafter's rounds, old ones fading.
 #[derive(Clone, Debug)]
-pub struct Yield {
+pub struct RoundCounts {
     /// Rounds by the length of their verified draft.
     lengths: [f64; MAX_DRAFT + 1],
     /// Tokens that were drafted and not verified.
@@ -73,13 +115,13 @@ pub struct Yield {
     prior: f64,
 }
 
-impl Default for Yield {
+impl Default for RoundCounts {
     fn default() -> Self {
         Self::expecting(PRIOR, NEWCOMER_ROUNDS)
     }
 }
 
-impl Yield {
+impl RoundCounts {
     /// Nothing known but that such an acceptance is expected, which weighs as much as so many rounds.
     pub fn expecting(acceptance: f64, rounds: f64) -> Self {
         Self {
@@ -180,13 +222,13 @@ mod tests {
         let (tokens, seconds) = prices().best_round(PRIOR);
         // 1 + 0.8 + 0.64 + 0.512 in 1.75 + 0.3 is better than one token less or more.
         assert!((tokens - 2.952).abs() < 1e-9 && (seconds - 2.05).abs() < 1e-9, "{tokens} in {seconds}");
-        assert!((Yield::default().seconds_per_token(&prices(), 0) - seconds / tokens).abs() < 1e-12);
-        assert_eq!(Yield::default().acceptance(), PRIOR);
+        assert!((RoundCounts::default().seconds_per_token(&prices(), 0) - seconds / tokens).abs() < 1e-12);
+        assert_eq!(RoundCounts::default().acceptance(), PRIOR);
     }
 
     #[test]
     fn rounds_speak_for_themselves_and_fade() {
-        let mut counts = Yield::default();
+        let mut counts = RoundCounts::default();
         // Six tokens drafted, five verified and kept.
         (0..2000).for_each(|_| {
             counts.observe(5, 5, 5, 6);
@@ -201,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_was_declined_counts_for_what_the_next_token_is_expected_to_be() {
-        let mut counts = Yield::default();
+        let mut counts = RoundCounts::default();
         (0..2000).for_each(|_| {
             counts.observe(3, 3, 3, 4);
             counts.observe_declined(Some(0.2));
@@ -211,7 +253,7 @@ mod tests {
 
     #[test]
     fn reading_counts_for_those_who_have_it_before_them_by_its_length() {
-        let mut counts = Yield::default();
+        let mut counts = RoundCounts::default();
         // Answers of ten rounds of two tokens, each after a prompt of 100 tokens.
         for round in 0..2000 {
             counts.observe(1, 1, 1, 2);

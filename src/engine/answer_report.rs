@@ -35,7 +35,7 @@ impl Borrow<tokenizers::Tokenizer> for KeptTokenizer {
 }
 
 /// Listens to an answer's rounds and writes down what it hears.
-pub(super) struct Record {
+pub(super) struct AnswerReport {
     events: Events,
     canceller: Canceller,
     started: Instant,
@@ -64,7 +64,7 @@ pub(super) struct Record {
 }
 
 /// Facts that the decode thread adds to a record to make a report.
-pub(super) struct Circumstances<'a> {
+pub(super) struct AnswerFacts<'a> {
     pub(super) prompt_tokens: Vec<u32>,
     pub(super) tokens: Vec<u32>,
     /// Tokens that the answer could have had.
@@ -101,7 +101,7 @@ pub(super) struct Circumstances<'a> {
     pub(super) threads: usize,
 }
 
-impl Record {
+impl AnswerReport {
     /// A record of an answer to a prompt of so many tokens, that began at `started`.
     pub(super) fn new(
         (events, canceller): (Events, Canceller),
@@ -189,7 +189,7 @@ impl Record {
     ///
     /// # Errors
     /// If the tokens could not be turned into text.
-    pub(super) fn finish(mut self, circumstances: Circumstances<'_>) -> Result<Event, Error> {
+    pub(super) fn finish(mut self, facts: AnswerFacts<'_>) -> Result<Event, Error> {
         if let Some(error) = self.text_error {
             return Err(error.into());
         }
@@ -197,61 +197,56 @@ impl Record {
         let rest = self.stream.finish()?;
         self.stopped |= self.stream.stopped().is_some();
         self.text.push_str(&rest);
-        let Circumstances { prompt_tokens, tokens, precision, energy, .. } = &circumstances;
+        let AnswerFacts { prompt_tokens, tokens, precision, energy, .. } = &facts;
         let energy = energy.as_ref();
         self.speculation.tokens_per_step = tokens.len() as f64 / self.speculation.steps.max(1) as f64;
         let report = Report {
             latency_ms,
             time_to_first_token_ms: self.time_to_first_token_ms,
-            prefill_ms: circumstances.prefill_ms,
-            routing_ms: circumstances.routing_ms,
+            prefill_ms: facts.prefill_ms,
+            routing_ms: facts.routing_ms,
             draft_ms: self.draft_ms,
             verify_ms: self.verify_ms,
             energy_wh: energy.map(Energy::watt_hours),
             energy_net_wh: energy.and_then(Energy::net_watt_hours),
             energy_source: energy.map_or(UNAVAILABLE, |energy| &energy.source).to_owned(),
             energy_doubt: energy.and_then(|energy| energy.doubt.clone()),
-            exactness: exactness(&self.speculation, tokens.len(), &circumstances),
-            plan: plan_report(&self.speculation, &circumstances),
+            exactness: exactness(&self.speculation, tokens.len(), &facts),
+            plan: plan_report(&self.speculation, &facts),
             speculation: self.speculation,
             adaptations: Adaptations {
                 precision: precision.clone(),
-                layers_skipped: layers_skipped(circumstances.lossy),
+                layers_skipped: layers_skipped(facts.lossy),
                 context_used: prompt_tokens.len() + tokens.len(),
                 batch_size: self.company + 1,
-                certificate: circumstances.certified.map(|(certified, _)| certified.path().display().to_string()),
+                certificate: facts.certified.map(|(certified, _)| certified.path().display().to_string()),
             },
             quality_metrics: QualityMetrics {
-                estimated_perplexity_delta: circumstances.quality.map(|quality| quality.perplexity_delta),
-                confidence: circumstances.quality.map(|quality| quality.confidence),
+                estimated_perplexity_delta: facts.quality.map(|quality| quality.perplexity_delta),
+                confidence: facts.quality.map(|quality| quality.confidence),
             },
-            step_costs_ms: circumstances.step_costs_ms,
-            draft_costs_ms: circumstances.draft_costs_ms,
-            verification_shares: circumstances.verification_shares,
-            layer_evaluations: circumstances.layer_evaluations,
-            kv_cache: circumstances.kv_cache,
-            kv_cache_bytes: circumstances.kv_cache_bytes,
-            threads: circumstances.threads,
+            step_costs_ms: facts.step_costs_ms,
+            draft_costs_ms: facts.draft_costs_ms,
+            verification_shares: facts.verification_shares,
+            layer_evaluations: facts.layer_evaluations,
+            kv_cache: facts.kv_cache,
+            kv_cache_bytes: facts.kv_cache_bytes,
+            threads: facts.threads,
             warnings: self.warnings,
         };
-        let finish_reason = match (self.stopped, circumstances.tokens.len() < circumstances.most_tokens) {
+        let finish_reason = match (self.stopped, facts.tokens.len() < facts.most_tokens) {
             (true, _) => FinishReason::Stop,
             (false, false) => FinishReason::Length,
             // Nothing else ends an answer before its limit.
             (false, true) => FinishReason::Cancelled,
         };
-        let answer = Answer {
-            prompt_tokens: circumstances.prompt_tokens,
-            tokens: circumstances.tokens,
-            text: self.text,
-            finish_reason,
-            report,
-        };
+        let answer =
+            Answer { prompt_tokens: facts.prompt_tokens, tokens: facts.tokens, text: self.text, finish_reason, report };
         Ok(Event::Done { text: rest, answer: Box::new(answer) })
     }
 }
 
-impl Listener for Record {
+impl Listener for AnswerReport {
     fn reading(&mut self, done: usize) {
         // Nobody listens to an answer that was dropped; the next round asks.
         let _ = self.events.send(Ok(Event::Prefill { done, total: self.prompt_tokens }));
@@ -318,9 +313,9 @@ impl Listener for Record {
 
 /// Statement that the tokens are those of plain decoding with the target as it was loaded, or of what was given up and
 /// on what grounds.
-fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
-    let kept = given_up(speculation, tokens, circumstances);
-    match circumstances.certified {
+fn exactness(speculation: &Speculation, tokens: usize, facts: &AnswerFacts<'_>) -> String {
+    let kept = given_up(speculation, tokens, facts);
+    match facts.certified {
         Some((certified, _)) if kept.starts_with(LOSSY) => {
             let floor = certified.certificate().floor;
             format!("{kept}, within a quality floor of {floor} by the certificate {}", certified.path().display())
@@ -332,20 +327,17 @@ fn exactness(speculation: &Speculation, tokens: usize, circumstances: &Circumsta
 /// Beginning of sentences about answers in which something was given up.
 const LOSSY: &str = "lossy: ";
 
-fn given_up(speculation: &Speculation, tokens: usize, circumstances: &Circumstances<'_>) -> String {
-    match circumstances.lossy {
+fn given_up(speculation: &Speculation, tokens: usize, facts: &AnswerFacts<'_>) -> String {
+    match facts.lossy {
         LossyPlan::Exit { depth, threshold } if speculation.unverified > 0 => format!(
             "{LOSSY}{} of {tokens} tokens left the target after layer {depth} without verification, at a confidence of at least {threshold}",
             speculation.unverified
         ),
         LossyPlan::Skip(plan) => format!("{LOSSY}the target did without {plan}"),
         LossyPlan::Precision(_) => {
-            format!(
-                "{LOSSY}the target answered in {} instead of {}",
-                circumstances.precision, circumstances.whole_precision
-            )
+            format!("{LOSSY}the target answered in {} instead of {}", facts.precision, facts.whole_precision)
         }
-        _ if circumstances.exact => BIT_IDENTICAL.to_owned(),
+        _ if facts.exact => BIT_IDENTICAL.to_owned(),
         _ => "unverified on this device".to_owned(),
     }
 }
@@ -356,16 +348,16 @@ fn layers_skipped(plan: &LossyPlan) -> usize {
 }
 
 /// Which way was taken and why, in plain words.
-fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> PlanReport {
-    let asked = circumstances.asked;
-    let target_precision = circumstances.precision.clone();
-    let difficulty = circumstances.difficulty.map(str::to_owned);
-    let expected_acceptance = circumstances.expected_acceptance.clone();
-    let certified = circumstances.certified.map(|(certified, level)| certified.sentence(level));
-    let expected: String = certified.iter().chain(&circumstances.expected).map(|said| format!(" {said}")).collect();
+fn plan_report(speculation: &Speculation, facts: &AnswerFacts<'_>) -> PlanReport {
+    let asked = facts.asked;
+    let target_precision = facts.precision.clone();
+    let difficulty = facts.difficulty.map(str::to_owned);
+    let expected_acceptance = facts.expected_acceptance.clone();
+    let certified = facts.certified.map(|(certified, level)| certified.sentence(level));
+    let expected: String = certified.iter().chain(&facts.expected).map(|said| format!(" {said}")).collect();
     let Some((drafter, counts)) = speculation.main_drafter() else {
-        let skipped = layers_skipped(circumstances.lossy);
-        if let LossyPlan::Exit { depth, threshold } = circumstances.lossy {
+        let skipped = layers_skipped(facts.lossy);
+        if let LossyPlan::Exit { depth, threshold } = facts.lossy {
             let (left, steps) = (speculation.unverified, speculation.steps);
             return PlanReport {
                 drafter: "none".into(),
@@ -405,9 +397,9 @@ fn plan_report(speculation: &Speculation, circumstances: &Circumstances<'_>) -> 
         drafter: drafter.to_owned(),
         draft_length: counts.drafted as f64 / rounds.max(1) as f64,
         exit_depth: if let DrafterChoice::Exit(depth) = name { Some(depth) } else { None },
-        draft_precision: (circumstances.draft_precision)(&name),
+        draft_precision: (facts.draft_precision)(&name),
         target_precision,
-        layers_skipped: match (&name, circumstances.lossy) {
+        layers_skipped: match (&name, facts.lossy) {
             // The draft does without both.
             (DrafterChoice::Skip(plan), LossyPlan::Skip(own)) => plan.and(own).whole_layers(),
             (DrafterChoice::Skip(plan), _) => plan.whole_layers(),

@@ -1,4 +1,4 @@
-//! Goals that are to be shown together.
+//! Claims that are to be shown together.
 //!
 //! Claims that are published together share one correction. So whoever adds a floor to a folder of certificates has
 //! those of the same prompts that are there made anew with it.
@@ -9,7 +9,7 @@ use std::{fs, io};
 use paceline::certificate::{Certificate, Conditions};
 use paceline_router::network::LEVELS;
 
-use super::sequence::Goal;
+use super::sequence::Claim;
 
 /// Floors that are no further apart are one, by rounding.
 const ROUNDING: f64 = 1e-9;
@@ -69,18 +69,18 @@ pub fn file_name(floor: f64) -> String {
     format!("floor-{floor}.json")
 }
 
-/// The goals, the highest floor first: the floors that are asked for, and those of the certificates in a folder that
+/// The claims, the highest floor first: the floors that are asked for, and those of the certificates in a folder that
 /// were made of these prompts under these conditions. The latter that were not asked for are returned too.
 ///
 /// # Errors
 /// When one that is there cannot be made anew with the others.
-pub fn goals(
+pub fn claims(
     asked: &[f64],
     delta: f64,
     folder: &Path,
     conditions: &Conditions,
     tasks: &str,
-) -> Result<(Vec<Goal>, Vec<f64>), GoalsError> {
+) -> Result<(Vec<Claim>, Vec<f64>), GoalsError> {
     let mut floors = asked.to_vec();
     let mut added = Vec::new();
     let all = there(folder)?;
@@ -114,7 +114,7 @@ pub fn goals(
         return Err(GoalsError::Elsewhere { path, there: place(&there.conditions), here: place(conditions) });
     }
     let claims = floors.len() * LEVELS.len();
-    Ok((floors.into_iter().map(|floor| Goal { floor, delta, claims }).collect(), added))
+    Ok((floors.into_iter().map(|floor| Claim { floor, delta, claims }).collect(), added))
 }
 
 /// True if a certificate is of the same model as here, but for another machine or precision.
@@ -183,11 +183,11 @@ mod tests {
         let write = |name: &str, certificate: &Certificate| {
             fs::write(folder.path().join(name), certificate.to_json().unwrap()).unwrap();
         };
-        let found = |asked: &[f64]| goals(asked, 0.05, folder.path(), &conditions("01"), "0a");
+        let found = |asked: &[f64]| claims(asked, 0.05, folder.path(), &conditions("01"), "0a");
         let floors = |asked: &[f64]| {
-            let (goals, added) = found(asked).unwrap();
-            assert!(goals.iter().all(|goal| goal.claims == 3 * goals.len() && goal.delta == 0.05), "{goals:?}");
-            (goals.iter().map(|goal| goal.floor).collect::<Vec<_>>(), added)
+            let (claims, added) = found(asked).unwrap();
+            assert!(claims.iter().all(|claim| claim.claims == 3 * claims.len() && claim.delta == 0.05), "{claims:?}");
+            (claims.iter().map(|claim| claim.floor).collect::<Vec<_>>(), added)
         };
         assert_eq!(floors(&[0.9, 0.99, 0.9]), (vec![0.99, 0.9], vec![]));
         write("floor-0.99.json", &certificate(0.99, 0.05, "01", "0a"));
@@ -210,7 +210,7 @@ mod tests {
             let there = certificate(0.99, delta, "01", "0a");
             fs::write(folder.path().join(name), there.to_json().unwrap()).unwrap();
             for asked in [0.99, 0.95] {
-                let error = goals(&[asked], 0.05, folder.path(), &conditions("01"), "0a").unwrap_err().to_string();
+                let error = claims(&[asked], 0.05, folder.path(), &conditions("01"), "0a").unwrap_err().to_string();
                 assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{error}");
             }
         }
@@ -218,12 +218,12 @@ mod tests {
         let mut there = certificate(0.9, 0.05, "01", "0b");
         there.conditions.instruction_set = "avx2".into();
         fs::write(folder.path().join("floor-0.9.json"), there.to_json().unwrap()).unwrap();
-        let asked = |floor| goals(&[floor], 0.05, folder.path(), &conditions("01"), "0a");
+        let asked = |floor| claims(&[floor], 0.05, folder.path(), &conditions("01"), "0a");
         let error = asked(0.9).unwrap_err().to_string();
         let words = ["floor-0.9.json", "avx2, bf16", "avx512, bf16", "--out"];
         assert!(words.iter().all(|word| error.contains(word)) && error.ends_with('.'), "{error}");
         assert!(asked(0.95).is_ok());
-        let error = goals(&[0.9], 0.05, Path::new("/nowhere"), &conditions("01"), "0a").unwrap_err().to_string();
+        let error = claims(&[0.9], 0.05, Path::new("/nowhere"), &conditions("01"), "0a").unwrap_err().to_string();
         assert!(error.contains("/nowhere") && error.contains("--out"), "{error}");
     }
 }
