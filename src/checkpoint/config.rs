@@ -7,14 +7,17 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::directory;
 use super::error::CheckpointError;
 use super::key_table;
 use super::keys::Keys;
+use super::layer_spec::{LayerSpec, LayerSpecs};
 use super::rope::{Rope, RopeScaling};
+use super::windows::{Windows, windows};
 use crate::files::of_model::{FileError, read_json, read_json_if_there};
 use crate::visible::shown;
 
@@ -46,75 +49,88 @@ impl fmt::Display for Family {
     }
 }
 
-/// Which layers attend within a sliding window. A window of `w` lets position `p` see `p - w + 1 ..= p`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Windows {
-    /// None: every position sees all before it.
-    None,
-    /// All, in positions.
-    All(usize),
-    /// Those from a layer on.
-    From {
-        /// The first layer with a window.
-        first: usize,
-        /// The window in positions.
-        window: usize,
-    },
-    /// Those marked.
-    Listed {
-        /// For every layer, whether it has a window.
-        layers: Vec<bool>,
-        /// The window in positions.
-        window: usize,
-    },
-}
-
-/// A model's description. Every count is above zero, `heads` is a multiple of `kv_heads`, `head_dim` is even,
-/// and the sizes of all matrices, their sum in bytes, and a cache of `context` positions fit `usize`.
+/// A model's description. What its layers compute is said by [`layer`](Self::layer) alone; the sizes beside it that a layer has
+/// too are for what is the same in all layers, for display and for fingerprints. Every count is above zero, and the sizes of
+/// all matrices, their sum in bytes, and a cache of `context` positions fit `usize`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
-    /// The architecture.
+    /// The architecture, for messages and fingerprints: nothing is computed by it.
     pub family: Family,
     /// Rows of the embedding: token ids are below it.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream, in all layers.
     pub hidden_size: usize,
-    /// Inner width of the MLP.
+    /// Inner width of the first layer's MLP.
     pub intermediate_size: usize,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub layers: usize,
-    /// Query heads.
+    /// Query heads of the first layer.
     pub heads: usize,
-    /// Key and value heads.
+    /// Key and value heads of all layers: they share the pages of a pool.
     pub kv_heads: usize,
-    /// Width of a head; `heads * head_dim` need not be `hidden_size`.
+    /// Width of a head in all layers: they share pages and the angles of the rotation.
     pub head_dim: usize,
-    /// Added to the mean square by the RMS norms.
+    /// Number added to the mean square by the norms behind the layers: the final one, and those of exit heads.
     pub norm_eps: f32,
     /// The position embedding.
     pub rope: Rope,
-    /// The sliding windows.
+    /// The sliding windows as `config.json` words them, which fingerprints repeat.
     pub windows: Windows,
     /// Positions the model was made for (`max_position_embeddings`).
     pub context: usize,
     /// True if the output matrix is the embedding.
     pub tied_embeddings: bool,
-    /// True if the query, key and value projections have biases.
-    pub qkv_bias: bool,
-    /// True if the attention's output projection has a bias.
-    pub output_bias: bool,
-    /// True if the three projections of the MLP have biases.
-    pub mlp_bias: bool,
-    /// True if queries and keys are normalized per head.
-    pub qk_norm: bool,
+    /// The layers.
+    #[serde(flatten, serialize_with = "flags_of_layers")]
+    pub specs: LayerSpecs,
     /// Tokens that end a text: those of `generation_config.json`, or of `config.json` where that names none.
     pub stop_tokens: Vec<u32>,
     /// The token that begins a text.
     pub bos_token: Option<u32>,
 }
 
+/// Biases and norms of the first layer, by the keys that `inspect --json` prints.
+fn flags_of_layers<S: Serializer>(specs: &LayerSpecs, serializer: S) -> Result<S::Ok, S::Error> {
+    let LayerSpec { qkv_bias, output_bias, mlp_bias, qk_norm, .. } = specs.get(0);
+    let mut map = serializer.serialize_map(Some(4))?;
+    map.serialize_entry("qkv_bias", qkv_bias)?;
+    map.serialize_entry("output_bias", output_bias)?;
+    map.serialize_entry("mlp_bias", mlp_bias)?;
+    map.serialize_entry("qk_norm", qk_norm)?;
+    map.end()
+}
+
 impl ModelConfig {
+    /// A model of `layers` layers that are `specs`, with an output matrix of its own and no special tokens.
+    pub fn new(
+        family: Family,
+        vocab_size: usize,
+        layers: usize,
+        specs: LayerSpecs,
+        rope: Rope,
+        context: usize,
+    ) -> Self {
+        let first = specs.get(0);
+        Self {
+            family,
+            vocab_size,
+            hidden_size: first.hidden_size,
+            intermediate_size: first.intermediate_size,
+            layers,
+            heads: first.heads,
+            kv_heads: first.kv_heads,
+            head_dim: first.head_dim,
+            norm_eps: first.norm_eps,
+            rope,
+            windows: Windows::None,
+            context,
+            tied_embeddings: false,
+            specs,
+            stop_tokens: Vec::new(),
+            bos_token: None,
+        }
+    }
+
     /// Reads `config.json`, and the stop tokens of `generation_config.json` if there is one.
     ///
     /// # Errors
@@ -142,29 +158,44 @@ impl ModelConfig {
     /// Reads the configuration from `map`, the object in the file at `path`.
     pub(super) fn from_map(path: &Path, map: &Map<String, Value>) -> Result<Self, CheckpointError> {
         let config = Self::from_keys(Keys::new(path, map))?;
-        config.check_sizes().ok_or_else(|| CheckpointError::Contradiction {
-            path: path.to_owned(),
-            reason: "describes a model that is larger than this machine can address; repair its sizes".to_owned(),
-        })?;
+        config.check(path)?;
         Ok(config)
     }
 
-    /// The sliding window of a layer in positions, `None` if it sees everything (and for a layer that does not exist).
-    pub fn window(&self, layer: usize) -> Option<usize> {
-        match &self.windows {
-            Windows::None => None,
-            Windows::All(window) => Some(*window),
-            Windows::From { first, window } => (layer >= *first).then_some(*window),
-            Windows::Listed { layers, window } => layers.get(layer).copied().unwrap_or(false).then_some(*window),
+    /// Checks what the type's description promises. It is the one place that holds layers to the sizes that they share.
+    pub(super) fn check(&self, path: &Path) -> Result<(), CheckpointError> {
+        let contradiction =
+            |reason: &str| Err(CheckpointError::Contradiction { path: path.to_owned(), reason: reason.to_owned() });
+        if self.check_sizes().is_none() {
+            return contradiction("describes a model that is larger than this machine can address; repair its sizes");
         }
+        let shared = (self.hidden_size, self.kv_heads, self.head_dim);
+        let shares = |spec: &LayerSpec| (spec.hidden_size, spec.kv_heads, spec.head_dim) == shared;
+        if self.layers == 0 || !self.specs.runs(self.layers).all(|(_, spec)| spec.is_possible() && shares(spec)) {
+            return contradiction(
+                "describes a layer that is impossible, or that differs from the others in its width or its key and value heads; repair its sizes",
+            );
+        }
+        Ok(())
+    }
+
+    /// The layer of an index.
+    pub fn layer(&self, index: usize) -> &LayerSpec {
+        self.specs.get(index)
+    }
+
+    /// The sliding window of a layer in positions, `None` if it sees everything.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.layer(layer).window
     }
 
     /// The widest of the layers' windows; `None` if a layer sees all.
     pub fn widest_window(&self) -> Option<usize> {
-        let windows: Option<Vec<usize>> = (0..self.layers).map(|layer| self.window(layer)).collect();
+        let windows: Option<Vec<usize>> = self.specs.runs(self.layers).map(|(_, spec)| spec.window).collect();
         windows?.into_iter().max()
     }
 
+    /// Reads the model that a file describes: a family's rules become layers here, and nothing behind it knows families.
     fn from_keys(keys: Keys<'_>) -> Result<Self, CheckpointError> {
         let family = family(&keys)?;
         key_table::check(&keys, family, "")?;
@@ -175,50 +206,55 @@ impl ModelConfig {
         let vocab_size = keys.required_size("vocab_size")?;
         let context = keys.required_size("max_position_embeddings")?;
         refuse_padding_beyond(&keys, vocab_size)?;
-        let has_bias = matches!(family, Family::Llama | Family::Qwen3);
-        let attention_bias = has_bias && keys.flag("attention_bias")?.unwrap_or(false);
+        let windows = windows(&keys, family, layers, context)?;
+        let specs = windows.layers(&layer(&keys, family, hidden_size, heads)?);
         Ok(Self {
-            family,
-            vocab_size,
-            hidden_size,
-            intermediate_size: keys.required_size("intermediate_size")?,
-            layers,
-            heads,
-            kv_heads: kv_heads(&keys, family, heads)?,
-            head_dim: head_dim(&keys, family, hidden_size, heads)?,
-            norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-            rope: rope(&keys, family, context)?,
-            windows: windows(&keys, family, layers, context)?,
-            context,
+            windows,
             tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-            qkv_bias: attention_bias || family == Family::Qwen2,
-            output_bias: attention_bias,
-            mlp_bias: family == Family::Llama && keys.flag("mlp_bias")?.unwrap_or(false),
-            qk_norm: family == Family::Qwen3,
             stop_tokens: distinct(special_tokens(&keys, "eos_token_id", family, 2)?),
             bos_token: match *special_tokens(&keys, "bos_token_id", family, 1)?.as_slice() {
                 [] => None,
                 [id] => Some(id),
                 _ => return Err(keys.error("bos_token_id", "must be one token id or null")),
             },
+            ..Self::new(family, vocab_size, layers, specs, rope(&keys, family, context)?, context)
         })
     }
 
     /// `None` if the size in bytes of the weights as float32, or of a full cache, does not fit.
     fn check_sizes(&self) -> Option<()> {
-        let queries = self.heads.checked_mul(self.head_dim)?;
-        let keys = self.kv_heads.checked_mul(self.head_dim)?;
-        let attention = queries.checked_add(keys)?.checked_mul(self.hidden_size)?.checked_mul(2)?;
-        let mlp = self.intermediate_size.checked_mul(self.hidden_size)?.checked_mul(3)?;
-        // Norms and biases: at most each of these widths a few times.
-        let widths = queries.checked_add(keys)?.checked_add(self.intermediate_size)?.checked_add(self.hidden_size)?;
-        let layer = attention.checked_add(mlp)?.checked_add(widths.checked_mul(4)?)?;
+        let (mut layers, mut keys) = (0_usize, 0_usize);
+        for (range, spec) in self.specs.runs(self.layers) {
+            layers = layers.checked_add(spec.most_values()?.checked_mul(range.len())?)?;
+            keys = keys.checked_add(spec.key_width().checked_mul(range.len())?)?;
+        }
         let matrices = self.vocab_size.checked_add(1)?.checked_mul(self.hidden_size)?.checked_mul(2)?;
-        let weights = layer.checked_mul(self.layers)?.checked_add(matrices)?.checked_mul(4)?;
-        let cache = keys.checked_mul(self.layers)?.checked_mul(self.context)?.checked_mul(8)?;
+        let weights = layers.checked_add(matrices)?.checked_mul(4)?;
+        let cache = keys.checked_mul(self.context)?.checked_mul(8)?;
         let largest = isize::MAX.unsigned_abs();
         (weights <= largest && cache <= largest).then_some(())
     }
+}
+
+/// A layer by the rules of its family, but for its window.
+fn layer(keys: &Keys<'_>, family: Family, hidden_size: usize, heads: usize) -> Result<LayerSpec, CheckpointError> {
+    let head_dim = head_dim(keys, family, hidden_size, heads)?;
+    let has_bias = matches!(family, Family::Llama | Family::Qwen3);
+    let attention_bias = has_bias && keys.flag("attention_bias")?.unwrap_or(false);
+    Ok(LayerSpec {
+        hidden_size,
+        intermediate_size: keys.required_size("intermediate_size")?,
+        heads,
+        kv_heads: kv_heads(keys, family, heads)?,
+        head_dim,
+        norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+        qkv_bias: attention_bias || family == Family::Qwen2,
+        output_bias: attention_bias,
+        mlp_bias: family == Family::Llama && keys.flag("mlp_bias")?.unwrap_or(false),
+        qk_norm: family == Family::Qwen3,
+        window: None,
+        score_factor: LayerSpec::usual_score_factor(head_dim),
+    })
 }
 
 fn family(keys: &Keys<'_>) -> Result<Family, CheckpointError> {
@@ -382,81 +418,4 @@ fn rope_scaling(keys: &Keys<'_>, inner: &Keys<'_>, context: usize) -> Result<Rop
             Err(inner.error(key, reason))
         }
     }
-}
-
-const FULL: &str = "full_attention";
-const SLIDING: &str = "sliding_attention";
-
-fn windows(keys: &Keys<'_>, family: Family, layers: usize, context: usize) -> Result<Windows, CheckpointError> {
-    let types = layer_types(keys, layers)?;
-    match family {
-        Family::Llama => {
-            let all_full = types.as_ref().is_some_and(|types| !types.contains(&true));
-            if types.is_some() && !all_full {
-                return Err(keys.error("layer_types", format!("has {SLIDING}, which llama does not have; {FULL} is")));
-            }
-            let window = keys.size("sliding_window")?;
-            if let Some(window) = window.filter(|window| *window < context && !all_full) {
-                let reason =
-                    format!("is {window}, but llama has no window; leave it out, or take a mistral checkpoint");
-                return Err(keys.error("sliding_window", reason));
-            }
-            Ok(Windows::None)
-        }
-        Family::Mistral => {
-            let window = match window_size(keys)? {
-                None if !keys.has("sliding_window") => Some(4096),
-                window => window,
-            };
-            if types.is_some_and(|types| window.is_none() || types.contains(&false)) {
-                let reason = format!("must be {SLIDING} for every layer, with a sliding_window; leave it out");
-                return Err(keys.error("layer_types", reason));
-            }
-            Ok(window.map_or(Windows::None, Windows::All))
-        }
-        Family::Qwen2 | Family::Qwen3 => qwen_windows(keys, types),
-    }
-}
-
-/// A window of more than the token itself: where it is alone, versions of transformers keep the whole cache.
-fn window_size(keys: &Keys<'_>) -> Result<Option<usize>, CheckpointError> {
-    match keys.size("sliding_window")? {
-        Some(1) => {
-            Err(keys.error("sliding_window", "is 1, by which a token sees itself alone; take 2 at least, or null"))
-        }
-        window => Ok(window),
-    }
-}
-
-fn qwen_windows(keys: &Keys<'_>, types: Option<Vec<bool>>) -> Result<Windows, CheckpointError> {
-    let used = keys.flag("use_sliding_window")?.unwrap_or(false);
-    let first = keys.count("max_window_layers")?.unwrap_or(28);
-    let window = match used.then(|| window_size(keys)).transpose()?.flatten() {
-        None if used && !keys.has("sliding_window") => Some(4096),
-        window => window,
-    };
-    match (window, types) {
-        (None, Some(types)) if types.contains(&true) => {
-            let reason = format!("has {SLIDING}, but use_sliding_window and sliding_window give no window");
-            Err(keys.error("layer_types", reason))
-        }
-        (None, _) => Ok(Windows::None),
-        (Some(window), Some(layers)) => Ok(Windows::Listed { layers, window }),
-        (Some(window), None) => Ok(Windows::From { first, window }),
-    }
-}
-
-/// For every layer whether it has a window, where the file lists them.
-fn layer_types(keys: &Keys<'_>, layers: usize) -> Result<Option<Vec<bool>>, CheckpointError> {
-    let Some(types) = keys.list("layer_types")? else { return Ok(None) };
-    if types.len() != layers {
-        let reason = format!("has {} entries for the {layers} of num_hidden_layers", types.len());
-        return Err(keys.error("layer_types", reason));
-    }
-    let sliding = |kind: &Value| match kind.as_str() {
-        Some(SLIDING) => Ok(true),
-        Some(FULL) => Ok(false),
-        _ => Err(keys.error("layer_types", format!("may hold {FULL} and {SLIDING} only"))),
-    };
-    types.iter().map(sliding).collect::<Result<_, _>>().map(Some)
 }

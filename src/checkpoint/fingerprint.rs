@@ -1,6 +1,6 @@
 //! A hash by which a model is told from another.
 
-use super::Checkpoint;
+use super::{Checkpoint, LayerSpec, ModelConfig};
 use crate::checksum::Checksum;
 
 impl Checkpoint {
@@ -16,6 +16,10 @@ impl Checkpoint {
         let config = self.config();
         let sizes = [config.layers, config.heads, config.kv_heads, config.head_dim, config.vocab_size];
         hash.text(&format!("{} {sizes:?} {} {:?} {:?}", config.family, config.norm_eps, config.rope, config.windows));
+        // Shipped routers, exits and certificates know their models by this line. Beyond it, only what it cannot say is added.
+        if !is_told_by_sizes(config) {
+            hash.text(&format!("{:?}", config.specs));
+        }
         let mut tensors: Vec<_> = self.tensors().collect();
         tensors.sort_unstable_by_key(|(name, _)| *name);
         for (name, tensor) in tensors {
@@ -27,4 +31,12 @@ impl Checkpoint {
         }
         hash.finish()
     }
+}
+
+/// True if the model's sizes, its windows as they are worded, and the names and shapes of its tensors say all of its layers.
+pub(super) fn is_told_by_sizes(config: &ModelConfig) -> bool {
+    let ModelConfig { heads, kv_heads, head_dim, norm_eps, .. } = *config;
+    let score_factor = LayerSpec::usual_score_factor(head_dim);
+    let told = LayerSpec { heads, kv_heads, head_dim, norm_eps, score_factor, ..config.layer(0).clone() };
+    config.specs == config.windows.layers(&told)
 }

@@ -1,6 +1,7 @@
-//! Which tensors a configuration implies, by the names of Hugging Face files, and with which shapes.
+//! Tensors that a configuration implies: their names as in Hugging Face files, and their shapes.
 
 use super::config::ModelConfig;
+use super::layer_spec::LayerSpec;
 
 /// The embedding, `[vocab_size, hidden_size]`.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -16,9 +17,9 @@ pub(crate) fn outer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usiz
 }
 
 /// Name within its layer (after `model.layers.N.`) and shape of every tensor of a layer.
-pub(crate) fn layer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+pub(crate) fn layer_tensors(spec: &LayerSpec) -> Vec<(&'static str, Vec<usize>)> {
+    let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
+    let (queries, keys) = (spec.query_width(), spec.key_width());
     let mut tensors = vec![
         ("input_layernorm.weight", vec![hidden]),
         ("self_attn.q_proj.weight", vec![queries, hidden]),
@@ -30,22 +31,22 @@ pub(crate) fn layer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usiz
         ("mlp.up_proj.weight", vec![inner, hidden]),
         ("mlp.down_proj.weight", vec![hidden, inner]),
     ];
-    if config.qkv_bias {
+    if spec.qkv_bias {
         tensors.push(("self_attn.q_proj.bias", vec![queries]));
         tensors.push(("self_attn.k_proj.bias", vec![keys]));
         tensors.push(("self_attn.v_proj.bias", vec![keys]));
     }
-    if config.output_bias {
+    if spec.output_bias {
         tensors.push(("self_attn.o_proj.bias", vec![hidden]));
     }
-    if config.mlp_bias {
+    if spec.mlp_bias {
         tensors.push(("mlp.gate_proj.bias", vec![inner]));
         tensors.push(("mlp.up_proj.bias", vec![inner]));
         tensors.push(("mlp.down_proj.bias", vec![hidden]));
     }
-    if config.qk_norm {
-        tensors.push(("self_attn.q_norm.weight", vec![config.head_dim]));
-        tensors.push(("self_attn.k_norm.weight", vec![config.head_dim]));
+    if spec.qk_norm {
+        tensors.push(("self_attn.q_norm.weight", vec![spec.head_dim]));
+        tensors.push(("self_attn.k_norm.weight", vec![spec.head_dim]));
     }
     tensors
 }
@@ -63,9 +64,9 @@ pub fn tensors_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
         tensors.push((OUTPUT.to_owned(), matrix));
     }
     tensors.extend(outer_tensors(config).into_iter().map(|(name, shape)| (name.to_owned(), shape)));
-    let of_layer = layer_tensors(config);
     for layer in 0..config.layers {
-        tensors.extend(of_layer.iter().map(|(name, shape)| (layer_name(layer, name), shape.clone())));
+        let of_layer = layer_tensors(config.layer(layer));
+        tensors.extend(of_layer.into_iter().map(|(name, shape)| (layer_name(layer, name), shape)));
     }
     tensors
 }

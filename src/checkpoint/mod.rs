@@ -14,6 +14,7 @@ mod fingerprint;
 mod header;
 mod key_table;
 mod keys;
+mod layer_spec;
 mod layout;
 mod mapped;
 mod rope;
@@ -21,6 +22,7 @@ mod shards;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,10 +33,11 @@ use std::sync::{Arc, OnceLock};
 use paceline_kernels::{FloatFormat, Weights};
 use safetensors::Dtype;
 
-pub use self::config::{Family, ModelConfig, Windows};
+pub use self::config::{Family, ModelConfig};
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
+pub use self::layer_spec::{LayerSpec, LayerSpecs};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
 pub use self::layout::{FINAL_NORM, tensors_of};
 use self::layout::{is_stored_buffer, layer_tensors, outer_tensors};
@@ -43,6 +46,7 @@ pub use self::rope::{Rope, RopeScaling};
 use self::shards::Shards;
 pub use self::shards::WeightsFile;
 pub use self::tensor::StoredTensor;
+pub use self::windows::Windows;
 pub use crate::files::of_model::FileError;
 use crate::visible::shown;
 
@@ -66,16 +70,21 @@ impl Checkpoint {
     /// supported, a tensor that is missing, surplus, of another shape, or stored in something other than F32,
     /// F16 or BF16.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let metadata = fs::metadata(dir).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => directory::absent(dir),
-            io::ErrorKind::NotADirectory => directory::not_a_directory(dir),
-            _ => CheckpointError::Directory { path: dir.to_owned(), source },
-        })?;
-        if !metadata.is_dir() {
-            return Err(directory::not_a_directory(dir));
-        }
-        directory::check(dir)?;
-        let mut config = ModelConfig::read(dir)?;
+        check_directory(dir)?;
+        Self::with_weights(dir, ModelConfig::read(dir)?)
+    }
+
+    /// Maps the weights in `dir` as those of the model that `config` describes, whatever its `config.json` says.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the description contradicts itself.
+    pub fn open_as(dir: &Path, config: ModelConfig) -> Result<Self, CheckpointError> {
+        check_directory(dir)?;
+        config.check(dir)?;
+        Self::with_weights(dir, config)
+    }
+
+    fn with_weights(dir: &Path, mut config: ModelConfig) -> Result<Self, CheckpointError> {
         let mut matching = Matching { dir, shards: Shards::open(dir)?, taken: HashMap::new(), notes: Vec::new() };
         matching.take_all(&mut config)?;
         matching.check_rest()?;
@@ -141,6 +150,19 @@ impl Checkpoint {
     }
 }
 
+/// Refuses what is not the directory of a model.
+fn check_directory(dir: &Path) -> Result<(), CheckpointError> {
+    let metadata = fs::metadata(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => directory::absent(dir),
+        io::ErrorKind::NotADirectory => directory::not_a_directory(dir),
+        _ => CheckpointError::Directory { path: dir.to_owned(), source },
+    })?;
+    if !metadata.is_dir() {
+        return Err(directory::not_a_directory(dir));
+    }
+    directory::check(dir)
+}
+
 /// True if two matrices of one shape hold the same numbers, whatever their formats.
 fn are_equal(left: &StoredTensor, right: &StoredTensor) -> bool {
     if left.format == right.format {
@@ -196,11 +218,10 @@ impl Matching<'_> {
         for (name, shape) in outer_tensors(config) {
             self.require(name.to_owned(), &shape)?;
         }
-        let tensors = layer_tensors(config);
         // Ends at the first layer that is not in the files, however many the configuration claims.
         for layer in 0..config.layers {
-            for (name, shape) in &tensors {
-                self.require(layer_name(layer, name), shape)?;
+            for (name, shape) in layer_tensors(config.layer(layer)) {
+                self.require(layer_name(layer, name), &shape)?;
             }
         }
         Ok(())

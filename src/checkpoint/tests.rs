@@ -49,7 +49,9 @@ fn tensors(config: &ModelConfig) -> Listed {
     }
     names.extend(outer_tensors(config).into_iter().map(|(name, shape)| (name.to_owned(), shape)));
     for layer in 0..config.layers {
-        names.extend(layer_tensors(config).into_iter().map(|(name, shape)| (layer_name(layer, name), shape)));
+        names.extend(
+            layer_tensors(config.layer(layer)).into_iter().map(|(name, shape)| (layer_name(layer, name), shape)),
+        );
     }
     names.into_iter().map(|(name, shape)| (name, Dtype::BF16, shape)).collect()
 }
@@ -260,6 +262,32 @@ fn windows_follow_each_family() {
     assert_eq!(windows(&listed), [Some(5), None, None]);
     assert!(refused(&with(used.clone(), "layer_types", json!(["full_attention"]))).contains("has 1 entries for the 2"));
     assert!(refused(&with(used, "layer_types", json!(["x", "y"]))).contains("sliding_attention only"));
+}
+
+/// Fingerprints of the families that have shipped stay as they are: their sizes and windows say all of their layers.
+#[test]
+fn fingerprints_add_nothing_for_known_families() {
+    let windowed = |family: &str| with(config(family), "sliding_window", json!(5));
+    let used = with(windowed("qwen2"), "use_sliding_window", json!(true));
+    let biased = with(with(config("llama"), "attention_bias", json!(true)), "mlp_bias", json!(true));
+    for config in [
+        config("llama"),
+        biased,
+        config("mistral"),
+        windowed("mistral"),
+        config("qwen2"),
+        used.clone(),
+        with(used.clone(), "max_window_layers", json!(0)),
+        with(used.clone(), "max_window_layers", json!(1)),
+        with(used.clone(), "layer_types", json!(["sliding_attention", "full_attention"])),
+        with(used, "layer_types", json!(["full_attention", "sliding_attention"])),
+        with(config("qwen3"), "head_dim", json!(6)),
+    ] {
+        assert!(fingerprint::is_told_by_sizes(&parse(&config).unwrap()), "{config}");
+    }
+    let mut other = parse(&config("llama")).unwrap();
+    other.specs = LayerSpecs::alike(LayerSpec { score_factor: 0.3, ..other.layer(0).clone() });
+    assert!(!fingerprint::is_told_by_sizes(&other));
 }
 
 #[test]

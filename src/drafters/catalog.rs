@@ -51,6 +51,11 @@ impl Catalog {
         &self.target
     }
 
+    /// The names of the draft models.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(|model| model.name.as_str())
+    }
+
     /// The precisions that the target was loaded in to draft for itself.
     pub fn lower_precisions(&self) -> Vec<QuantizedFormat> {
         self.quantized.iter().map(|(format, _)| *format).collect()

@@ -19,7 +19,7 @@ use crate::sampling::Sampler;
 use crate::speculation::drafter_stats::DrafterStats;
 use crate::speculation::machine::DrafterCosts;
 use crate::speculation::planner::Planner;
-use crate::speculation::request::Way;
+use crate::speculation::request::DecodeSetup;
 use crate::speculation::{EarlyExit, End, MAX_DRAFT, Request};
 use crate::text::stream::TextStream;
 
@@ -140,7 +140,7 @@ impl Worker {
         answering.expected = drafting.and_then(|advice| variant.expect(&mut state, advice, prompt.len(), *limit));
         let names = variant.planner.names().map(ToString::to_string).collect();
         request.listener.name_drafters(names);
-        request.decode(Way { drafters, length: config.draft_len, early, state });
+        request.decode(DecodeSetup { drafters, length: config.draft_len, early, state });
         Ok(())
     }
 
@@ -175,39 +175,20 @@ impl Worker {
     pub(super) fn finish(&mut self, mut answering: Answering) -> Result<Option<Event>, Error> {
         // Where a round ended early, what came before is certain nevertheless.
         answering.request.listener.send_tokens();
-        match answering.request.take_end() {
-            Some(End::Complete) => {}
-            Some(End::Failed(error)) => return Err(error.into()),
-            Some(End::NoRoom(_)) => {
-                let positions = answering.positions;
-                let bytes = self.variants.whole().target.cache_bytes_per_token().saturating_mul(positions as u64);
-                return Err(Error::CacheTooLarge { bytes, positions });
-            }
-            Some(End::Panicked) | None => return Err(Error::Internal),
-        }
+        self.check_end(&mut answering)?;
         // Nobody vouches for an answer, and nothing is learned from it, if the weights changed meanwhile.
         self.files.check()?;
         if answering.request.listener.is_dropped() {
             return Ok(None);
         }
         let is_routed = answering.is_routed();
+        self.learn(&answering)?;
         let whole_precision = self.variants.whole().target.format().to_string();
         let Answering { request, job, plan, window, limit, advice, routing, level, expected, .. } = answering;
         let variant = self.variants.of(&plan).ok_or(Error::Internal)?;
         let drafting = advice.as_ref().filter(|_| is_routed);
         let quality = advice.as_ref().zip(self.advisor.as_ref());
         let quality = quality.and_then(|(advice, advisor)| advisor.quality(advice, &plan.routed()?));
-        // What is learned is of the target as it was loaded.
-        let learning = self.advisor.as_mut().filter(|advisor| plan == LossyPlan::None && !advisor.is_frozen());
-        if let (Some(advisor), Some(advice), Some(state)) = (learning, drafting, request.state()) {
-            let seen = variant.planner.shown(state).into_iter().zip(state.shadow_scores());
-            for (name, (shown, overheard)) in variant.planner.names().zip(seen) {
-                let shown = shown.map(Shown::Drafting).or(overheard.map(Shown::Overheard));
-                shown.into_iter().for_each(|shown| advisor.learn(advice, &name.to_string(), shown));
-            }
-            advisor.end_answer(variant.planner.cost_table());
-        }
-
         let (mut tokens, layer_evaluations) = (request.tokens().to_vec(), request.layer_evaluations());
         let kv_cache_bytes = request.cache_bytes();
         let mut answer_report = request.into_listener();
@@ -249,6 +230,41 @@ impl Worker {
             self.note(answer, &plan);
         }
         Ok(Some(event))
+    }
+
+    /// The error of an answer that did not end well.
+    fn check_end(&self, answering: &mut Answering) -> Result<(), Error> {
+        match answering.request.take_end() {
+            Some(End::Complete) => Ok(()),
+            Some(End::Failed(error)) => Err(error.into()),
+            Some(End::NoRoom(_)) => {
+                let positions = answering.positions;
+                let bytes = self.variants.whole().target.cache_bytes_per_token().saturating_mul(positions as u64);
+                Err(Error::CacheTooLarge { bytes, positions })
+            }
+            Some(End::Panicked) | None => Err(Error::Internal),
+        }
+    }
+
+    /// Has the router's state learn from an answer. What is learned is of the target as it was loaded.
+    fn learn(&mut self, answering: &Answering) -> Result<(), Error> {
+        let (true, true, Some(advice), Some(state), Some(advisor)) = (
+            answering.plan == LossyPlan::None,
+            answering.is_routed(),
+            &answering.advice,
+            answering.request.state(),
+            self.advisor.as_mut().filter(|advisor| !advisor.is_frozen()),
+        ) else {
+            return Ok(());
+        };
+        let planner = &self.variants.of(&answering.plan).ok_or(Error::Internal)?.planner;
+        for (name, (shown, scored)) in planner.names().zip(planner.shown(state).into_iter().zip(state.shadow_scores()))
+        {
+            let shown = shown.map(Shown::Drafting).or(scored.map(Shown::Shadow));
+            shown.into_iter().for_each(|shown| advisor.learn(advice, &name.to_string(), shown));
+        }
+        advisor.end_answer(planner.cost_table());
+        Ok(())
     }
 
     /// Adds an answer to the journal. What goes wrong is told in its report.

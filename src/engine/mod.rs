@@ -7,6 +7,7 @@ mod answer_report;
 mod answering;
 mod error;
 mod importance;
+mod loading;
 mod queue;
 mod stream;
 mod variant;
@@ -16,29 +17,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use paceline_kernels::{PAGE_POSITIONS, QuantizedFormat};
+use paceline_kernels::PAGE_POSITIONS;
 use tokio::sync::mpsc as channel;
 
 pub use error::Error;
 pub use stream::{Canceller, Event, Generation};
 
-use crate::certificate::{Certificates, Conditions, NoRouter};
-use crate::checkpoint::{Checkpoint, Exits};
+use crate::certificate::Certificates;
 use crate::config::{EngineConfig, GenerationConfig, Quality};
 use crate::drafters::DrafterChoice;
-use crate::drafters::catalog::{Catalog, DraftModel};
 
 use crate::answer::Prompt;
 use crate::info::{EngineInfo, RouterState};
 use crate::journal::{self, AdaptationStats, JournalError, Period};
-use crate::lossy::{self, Capabilities, LossyError};
-use crate::meters::Meter;
-use crate::model::{Compute, Decoder, KvPool, MatrixFormat};
-use crate::routing::{Advisor, OpenError, RequestHints};
+use crate::lossy::{self, Capabilities};
+use crate::model::KvPool;
+use crate::routing::RequestHints;
 use crate::speculation::MAX_DRAFT;
 use crate::text::{ChatTemplate, Tokenizer};
+use loading::Loaded;
 use queue::Queue;
-use worker::{Job, Worker};
+use worker::Job;
 
 /// A stage of loading, for showing progress.
 #[derive(Clone, Debug)]
@@ -62,14 +61,6 @@ pub struct Engine {
     /// The way to the thread that decodes, and the thread; `None` while it is being dropped.
     queue: Arc<Queue>,
     thread: Option<JoinHandle<Vec<String>>>,
-    /// Pages that a model's pool may have.
-    pool_pages: usize,
-}
-
-/// Settings of the decode thread.
-struct Settings {
-    /// Answers that are made at once.
-    parallel: usize,
     /// Pages that a model's pool may have.
     pool_pages: usize,
 }
@@ -107,130 +98,14 @@ impl Engine {
         config: &EngineConfig,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
-        let directory = config.model.as_deref().ok_or(Error::NoModel)?;
-        config.validate()?;
-        let meter = Meter::open(&config.energy, config.device)?;
-        let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
-        let compute = open(config.device, config.resolved_threads())?;
-        let checkpoint = Checkpoint::open(directory)?;
-        let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
-        let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());
-        let template = template.map(|template| template.map(Arc::new));
-        let mut place = |directory: &Path, checkpoint: &Checkpoint, format| {
-            let mut progress = |done, total| progress(LoadProgress { directory, done, total });
-            Decoder::load(checkpoint, format, &compute, &mut progress)?.with_cache_format(config.kv_cache.format())
-        };
-        let exits = checkpoint.exits()?;
-        let target = place(directory, &checkpoint, config.precision.format())?;
-        let target = match &exits {
-            Some(exits) => target.with_exits(&checkpoint, exits)?,
-            None => target,
-        };
-        let target = Arc::new(with_draft_vocabulary(target, &checkpoint, config.precision.format())?);
-        if let Some(plan) = &config.skip_plan {
-            plan.check(target.layer_count())?;
-        }
-        let mut quantized: Vec<(QuantizedFormat, Arc<Decoder>)> = Vec::new();
-        for draft in config.self_draft.iter().map(|draft| draft.format()) {
-            if quantized.iter().any(|(loaded, _)| *loaded == draft) {
-                continue;
-            }
-            let format = MatrixFormat::Quantized(draft);
-            if format.bits() >= target.format().bits() {
-                return Err(LossyError::NotLower { draft, target: target.format() }.into());
-            }
-            let lower = place(directory, &checkpoint, Some(format))?;
-            let lower = match &exits {
-                Some(exits) => lower.with_exits(&checkpoint, exits)?,
-                None => lower,
-            };
-            quantized.push((draft, Arc::new(with_draft_vocabulary(lower, &checkpoint, Some(format))?)));
-        }
-        let router = match config.no_router {
-            true => Ok(None),
-            false => Advisor::open(directory, &checkpoint, &tokenizer, &config.draft),
-        };
-        let lower: Vec<QuantizedFormat> = quantized.iter().map(|(format, _)| *format).collect();
-        let trained: Vec<usize> = target.exits().map(|exit| exit.depth).collect();
-        let capabilities = Capabilities { layers: target.layer_count(), exits: &trained, lower: &lower };
-        let (format, cache) = (target.format(), target.cache_format());
-        let certificates = Certificates::open(config, directory, &capabilities, || match &router {
-            Ok(Some(_)) => Conditions::at(&checkpoint, format, cache, &compute).map(Ok),
-            Ok(None) if config.no_router => Ok(Err(NoRouter::LeftOut)),
-            Ok(None) => Ok(Err(NoRouter::Absent)),
-            Err(error) => Ok(Err(NoRouter::Refused(error.to_string()))),
-        })?;
-        let mut files = checkpoint.mapped();
-        files.extend(exits.as_ref().map(Exits::mapped).unwrap_or_default());
-        files.check()?;
-        let mut notes = checkpoint.notes().to_vec();
-        drop((checkpoint, exits));
-
-        let mut drafts: Vec<DraftModel> = Vec::new();
-        for draft_directory in &config.draft {
-            let name =
-                draft_directory.file_name().unwrap_or(draft_directory.as_os_str()).to_string_lossy().into_owned();
-            if drafts.iter().any(|draft| draft.name == name) {
-                return Err(Error::SameName(name));
-            }
-            let checkpoint = Checkpoint::open(draft_directory)?;
-            notes.extend_from_slice(checkpoint.notes());
-            if !Tokenizer::from_dir(draft_directory)?.same_vocabulary(&tokenizer) {
-                return Err(Error::OtherVocabulary { draft: draft_directory.clone(), target: directory.to_owned() });
-            }
-            let format = config.draft_precision.format();
-            let decoder = with_draft_vocabulary(place(draft_directory, &checkpoint, format)?, &checkpoint, format)?;
-            let decoder = Arc::new(decoder);
-            let mapped = checkpoint.mapped();
-            mapped.check()?;
-            files.extend(mapped);
-            drafts.push(DraftModel { name, decoder });
-        }
-
-        // Without its router a target answers as rightly, and says so.
-        let (advisor, router) = match router {
-            Ok(advisor) => {
-                let state = if advisor.is_some() { RouterState::Used } else { RouterState::Absent };
-                (advisor.map(|advisor| advisor.with_state(config.online_state.as_deref(), config.frozen)), state)
-            }
-            Err(OpenError::Router(error)) => (None, RouterState::Refused(error.to_string())),
-            Err(OpenError::Checkpoint(error)) => return Err(error.into()),
-        };
-        let draft_names = drafts.iter().map(|draft| draft.name.clone()).collect();
-        let catalog = Catalog::new(Arc::clone(&target), drafts, quantized, config.skip_plan.clone());
-        let info = EngineInfo {
-            directory: directory.to_owned(),
-            notes,
-            target: target.config().clone(),
-            format: target.format(),
-            weight_bytes: target.weight_bytes(),
-            cache_format: target.cache_format(),
-            cache_bytes_per_token: target.cache_bytes_per_token(),
-            drafts: draft_names,
-            drafters: catalog.all(),
-            exits: trained,
-            lower_precisions: lower,
-            instruction_set: compute.instruction_set(),
-            threads: config.resolved_threads(),
-            exact: compute.is_row_invariant(),
-            router,
-            meter,
-            journal: config.journal.clone().filter(|_| !config.no_journal),
-        };
-        let (context, vocabulary) = (info.target.context, info.target.vocab_size);
-        let texts = match &config.importance_text {
-            Some(path) => importance::read(path, &tokenizer, context, vocabulary)?,
-            None => importance::Texts::Written(template.as_ref().ok().cloned().flatten()),
-        };
-        let settings = Settings { parallel: config.resolved_parallel(), pool_pages: config.pool_pages() };
-        let worker = Worker::new(catalog, Arc::clone(&tokenizer), texts, advisor, files, &info, &settings);
+        let Loaded { info, certificates, tokenizer, template, worker } = loading::load(config, progress)?;
         let queue = Arc::new(Queue::new());
         let jobs = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name("paceline-decode".into())
             .spawn(move || worker.serve(&jobs))
             .map_err(crate::model::DeviceError::Threads)?;
-        let pool_pages = settings.pool_pages;
+        let pool_pages = config.pool_pages();
         Ok(Self { info, certificates, tokenizer, template, queue, thread: Some(thread), pool_pages })
     }
 
@@ -393,16 +268,4 @@ impl Engine {
             _ => Ok(()),
         }
     }
-}
-
-/// The decoder with the draft vocabulary that lies beside its weights, if one does.
-fn with_draft_vocabulary(
-    decoder: Decoder,
-    checkpoint: &Checkpoint,
-    format: Option<MatrixFormat>,
-) -> Result<Decoder, Error> {
-    Ok(match checkpoint.draft_vocabulary()? {
-        Some(tokens) => decoder.with_draft_vocabulary(checkpoint, format, tokens)?,
-        None => decoder,
-    })
 }

@@ -12,7 +12,7 @@ use super::importance::{self, Texts};
 use super::queue::Queue;
 use super::stream::Canceller;
 use super::variant::Variants;
-use super::{EngineInfo, Error, RouterState, Settings};
+use super::{EngineInfo, Error, RouterState};
 use crate::certificate::Certified;
 use crate::checkpoint::MappedFiles;
 use crate::config::{GenerationConfig, Quality};
@@ -39,6 +39,14 @@ pub(super) struct Job {
     pub(super) warnings: Vec<String>,
     pub(super) events: Events,
     pub(super) canceller: Canceller,
+}
+
+/// Settings of the decode thread.
+pub(super) struct Settings {
+    /// Answers that are made at once.
+    pub(super) parallel: usize,
+    /// Pages that a model's pool may have.
+    pub(super) pool_pages: usize,
 }
 
 /// State owned by the decode thread.

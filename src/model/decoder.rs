@@ -1,5 +1,5 @@
-//! A Llama-family decoder ready to run: Llama, Mistral, Qwen2 and Qwen3 differ by biases, by norms on queries and keys,
-//! by attention windows and by rotary frequencies, all of them settings here and not separate models.
+//! A Llama-family decoder ready to run. Its layers are data ([`LayerSpec`](crate::checkpoint::LayerSpec)): families differ by
+//! biases, norms on queries and keys, windows, scores and rotary frequencies, and no family is known by name here.
 //!
 //! [`Reference`] says what it computes, in burn tensors, and runs so on every device that burn knows. On the processor
 //! [`Executor`] takes its place, which computes the same without tensors. Both are made of the same weights.
@@ -376,7 +376,7 @@ fn read_layers<S: Source>(
 ) -> Result<Vec<LayerOf<S>>, S::Error> {
     let mut layer = |index| {
         progress(index, config.layers);
-        let layer = LayerWeights::read(source, config, index)?;
+        let layer = LayerWeights::read(source, config.layer(index), index)?;
         let attention = layer.attention().into_iter().map(&bytes).sum();
         sizes.push([attention, layer.mlp().into_iter().map(&bytes).sum()]);
         Ok(layer)

@@ -16,7 +16,7 @@ use super::pool::{KvPool, SlotRun};
 use super::skip::{SkipPlan, Sublayer};
 use super::step::{Backend, Vocabulary};
 use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
-use crate::checkpoint::ModelConfig;
+use crate::checkpoint::{LayerSpec, ModelConfig};
 
 /// A model's weights, and buffers to run them with.
 pub(super) struct Executor {
@@ -30,22 +30,32 @@ pub(super) struct Executor {
     /// The tokens that drafts choose from, with their rows of the output matrix; none for all of them.
     drafted: Option<(Vec<u32>, LinearWeights)>,
     inverse_frequencies: Vec<f32>,
+    /// Number added to the mean square by the norms behind the layers.
     norm_eps: f32,
-    head_dim: usize,
-    /// Factor that scores are multiplied by.
-    scale: f32,
     widths: Widths,
     /// Memory that no call uses at the moment.
     spare: Mutex<Vec<Vec<f32>>>,
 }
 
-/// Values of a row in the buffers of a layer.
+/// Values of a row in the buffers of layers.
 #[derive(Clone, Copy)]
 struct Widths {
     hidden: usize,
     queries: usize,
     keys: usize,
     inner: usize,
+}
+
+impl Widths {
+    /// Widths with room for each of these layers, whose hidden states are `hidden` wide.
+    fn of<'a>(hidden: usize, layers: impl Iterator<Item = &'a LayerSpec>) -> Self {
+        layers.fold(Self { hidden, queries: 0, keys: 0, inner: 0 }, |widths, spec| Self {
+            hidden,
+            queries: widths.queries.max(spec.query_width()),
+            keys: widths.keys.max(spec.key_width()),
+            inner: widths.inner.max(spec.intermediate_size),
+        })
+    }
 }
 
 /// Working buffers of a layer, one row after the other.
@@ -80,6 +90,24 @@ impl<'a> Buffers<'a> {
         let [delta, queries, keys, values, attended, gate, up] = carve(memory, lengths);
         Self { x, rows, delta, has_delta: false, queries, keys, values, attended, gate, up }
     }
+
+    /// The same buffers in the widths of a layer, of which they are the largest of all layers.
+    fn of(&mut self, spec: &LayerSpec) -> Buffers<'_> {
+        let (queries, keys, inner) =
+            (self.rows * spec.query_width(), self.rows * spec.key_width(), self.rows * spec.intermediate_size);
+        Buffers {
+            x: self.x,
+            rows: self.rows,
+            delta: self.delta,
+            has_delta: self.has_delta,
+            queries: &mut self.queries[..queries],
+            keys: &mut self.keys[..keys],
+            values: &mut self.values[..keys],
+            attended: &mut self.attended[..queries],
+            gate: &mut self.gate[..inner],
+            up: &mut self.up[..inner],
+        }
+    }
 }
 
 /// Buffers of these lengths carved out of `memory`, which grows where it is too small. What they hold is left from before.
@@ -109,21 +137,14 @@ impl Executor {
         Self {
             kernels,
             embedding: head.embedding,
-            layers,
             norm: head.norm,
             output: LinearWeights { matrix: head.output, bias: None },
             exits: ExitsByDepth::new(),
             drafted: None,
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             norm_eps: config.norm_eps,
-            head_dim: config.head_dim,
-            scale: (config.head_dim as f32).powf(-0.5),
-            widths: Widths {
-                hidden: config.hidden_size,
-                queries: config.heads * config.head_dim,
-                keys: config.kv_heads * config.head_dim,
-                inner: config.intermediate_size,
-            },
+            widths: Widths::of(config.hidden_size, layers.iter().map(|layer| &layer.spec)),
+            layers,
             spare: Mutex::default(),
         }
     }
@@ -136,15 +157,6 @@ impl Executor {
     /// Has drafts choose from these tokens alone, whose rows of the output matrix are given.
     pub(super) fn set_drafted(&mut self, tokens: Vec<u32>, rows: PackedWeights) {
         self.drafted = Some((tokens, LinearWeights { matrix: rows, bias: None }));
-    }
-
-    fn head_transform<'a>(&self, layer: &'a LayerWeights, angles: &'a Angles) -> HeadTransform<'a> {
-        let norms = layer.head_norms.as_ref();
-        HeadTransform {
-            norms: norms.map(|(query, key)| HeadNorms { query, key, eps: self.norm_eps }),
-            cos: &angles.cos,
-            sin: &angles.sin,
-        }
     }
 
     /// Into how many parts the rows of a step are cut, each for a thread of its own. Mostly into one, with threads that share
@@ -174,18 +186,19 @@ impl Executor {
             for (place, index) in layers.enumerate() {
                 let layer = &self.layers[index];
                 if Sublayer::Attention(index).runs(skip) {
-                    self.project(layer, &mut buffers);
-                    let attended =
-                        order.take(place, part, |cache| self.attend(layer, &angles, runs, cache, &mut buffers));
+                    let mut b = buffers.of(&layer.spec);
+                    self.project(layer, &mut b);
+                    let attended = order.take(place, part, |cache| self.attend(layer, &angles, runs, cache, &mut b));
                     if attended.is_none() {
                         return;
                     }
-                    let jobs = [(&layer.attention_output, &mut *buffers.delta)];
-                    products(&self.kernels, Input::Rows(buffers.attended), rows, jobs);
+                    let jobs = [(&layer.attention_output, b.delta)];
+                    products(&self.kernels, Input::Rows(b.attended), rows, jobs);
                     buffers.has_delta = true;
                 }
                 if Sublayer::Mlp(index).runs(skip) {
-                    self.feed_forward(layer, &mut buffers);
+                    self.feed_forward(layer, &mut buffers.of(&layer.spec));
+                    buffers.has_delta = true;
                 }
             }
             let Buffers { x, delta, has_delta: true, .. } = buffers else { return };
@@ -196,7 +209,7 @@ impl Executor {
     /// The queries, keys and values of a layer.
     fn project(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
         let jobs = [(&layer.query, &mut *b.queries), (&layer.key, &mut *b.keys), (&layer.value, &mut *b.values)];
-        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.attention_norm, self.norm_eps);
+        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.attention_norm, layer.spec.norm_eps);
         products(&self.kernels, input, b.rows, jobs);
     }
 
@@ -209,20 +222,18 @@ impl Executor {
         cache: &mut LayerPages,
         b: &mut Buffers<'_>,
     ) {
-        let transform = self.head_transform(layer, angles);
-        self.kernels.append_rotated(b.queries, b.keys, b.values, runs, transform, cache);
-        let heads = self.widths.queries / self.head_dim;
-        self.kernels.attention(b.queries, heads, runs, cache, layer.window, self.scale, b.attended);
+        let LayerSpec { heads, window, score_factor, .. } = layer.spec;
+        self.kernels.append_rotated(b.queries, b.keys, b.values, runs, head_transform(layer, angles), cache);
+        self.kernels.attention(b.queries, heads, runs, cache, window, score_factor, b.attended);
     }
 
     /// The feed-forward part of a layer, up to its residual sum.
     fn feed_forward(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
         let jobs = [(&layer.gate, &mut *b.gate), (&layer.up, &mut *b.up)];
-        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.mlp_norm, self.norm_eps);
+        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.mlp_norm, layer.spec.norm_eps);
         products(&self.kernels, input, b.rows, jobs);
         let input = Input::GatedSilu { gate: b.gate, up: b.up };
         products(&self.kernels, input, b.rows, [(&layer.down, &mut *b.delta)]);
-        b.has_delta = true;
     }
 
     /// Applies `outputs` to hidden states that left layer `depth - 1`, after the exit's head before the output matrix
@@ -347,9 +358,9 @@ impl Backend for Executor {
                 }
                 let layer = &self.layers[index];
                 let jobs = [(&layer.key, &mut *keys), (&layer.value, &mut *values)];
-                let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: self.norm_eps };
+                let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: layer.spec.norm_eps };
                 products(&self.kernels, input, rows, jobs);
-                let transform = self.head_transform(layer, &angles);
+                let transform = head_transform(layer, &angles);
                 self.kernels.append_rotated(&mut [], keys, values, &runs, transform, cache);
             }
         });
@@ -372,6 +383,16 @@ impl SlotRun {
     /// As the kernels know it, with the slot's pages.
     fn at<'a>(&self, pages: &'a [u32]) -> Run<'a> {
         Run { pages, start: self.start, rows: self.rows }
+    }
+}
+
+/// Transformation of a layer's heads, of rows at these angles.
+fn head_transform<'a>(layer: &'a LayerWeights, angles: &'a Angles) -> HeadTransform<'a> {
+    let norms = layer.head_norms.as_ref();
+    HeadTransform {
+        norms: norms.map(|(query, key)| HeadNorms { query, key, eps: layer.spec.norm_eps }),
+        cos: &angles.cos,
+        sin: &angles.sin,
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A page holds 64 positions of every layer. A sequence is a [`SlotId`]: a list of pages, and how far each layer has filled
 //! them, as early-exit drafting runs lower layers ahead of the upper ones and a draft that skips the attention of a layer fills
-//! nothing there. Sequences with the same beginning may share its pages ([`KvPool::fork`]); a page is copied before a sequence
-//! writes to one that it shares. Attention goes through positions in blocks of 64, so which pages they lie in changes no bit.
+//! nothing there. All layers have the same key and value heads, as the check of a model's config demands.
+//!
+//! Sequences with the same beginning may share its pages ([`KvPool::fork`]); a page is copied before a sequence writes to one
+//! that it shares. Attention goes through positions in blocks of 64, so which pages they lie in changes no bit.
 //!
 //! Truncating only lowers a number: what lies beyond is stale and changes no result.
 

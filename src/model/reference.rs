@@ -18,7 +18,7 @@ use super::pool::{KvPool, SlotRun};
 use super::skip::{SkipPlan, Sublayer};
 use super::step::{Backend, Vocabulary};
 use super::weights::{ExitWeights, ExitsByDepth, HeadWeights, LayerWeights, LinearWeights};
-use crate::checkpoint::ModelConfig;
+use crate::checkpoint::{LayerSpec, ModelConfig};
 
 /// A model in burn tensors.
 pub(super) struct Reference {
@@ -40,7 +40,7 @@ struct Layer {
     query: Linear,
     key: Linear,
     value: Linear,
-    /// Norms on the heads of queries and keys (Qwen3).
+    /// Norms on the heads of queries and keys, where the layer has them.
     head_norms: Option<(RmsNorm, RmsNorm)>,
     attention_output: Linear,
     mlp_norm: RmsNorm,
@@ -84,7 +84,7 @@ impl Reference {
     ) -> Self {
         Self {
             embedding: Embedding::new(head.embedding.unwrap_or_else(|| head.output.clone())),
-            layers: layers.into_iter().map(|weights| Layer::new(weights, config)).collect(),
+            layers: layers.into_iter().map(Layer::new).collect(),
             norm: RmsNorm::new(head.norm, config.norm_eps),
             output: Linear::new(LinearWeights { matrix: head.output, bias: None }),
             exits: ExitsByDepth::new(),
@@ -249,8 +249,9 @@ impl Backend for Reference {
 }
 
 impl Layer {
-    fn new(weights: LayerWeights<Tensor<2>, Tensor<2>>, config: &ModelConfig) -> Self {
-        let norm = |weight| RmsNorm::new(weight, config.norm_eps);
+    fn new(weights: LayerWeights<Tensor<2>, Tensor<2>>) -> Self {
+        let LayerSpec { head_dim, norm_eps, window, score_factor, .. } = weights.spec;
+        let norm = |weight| RmsNorm::new(weight, norm_eps);
         Self {
             attention_norm: norm(weights.attention_norm),
             query: Linear::new(weights.query),
@@ -262,11 +263,7 @@ impl Layer {
             gate: Linear::new(weights.gate),
             up: Linear::new(weights.up),
             down: Linear::new(weights.down),
-            attention: Attention {
-                head_dim: config.head_dim,
-                window: weights.window,
-                scale: (config.head_dim as f32).powf(-0.5),
-            },
+            attention: Attention { head_dim, window, scale: score_factor },
         }
     }
 

@@ -86,7 +86,7 @@ impl Trainable {
     pub fn model(&self, frozen: bool) -> Model {
         let mut source = WeightsOf { parameters: &self.parameters, frozen };
         let layers = (0..self.config.layers).map(|index| {
-            let Ok(layer) = LayerWeights::read(&mut source, &self.config, index);
+            let Ok(layer) = LayerWeights::read(&mut source, self.config.layer(index), index);
             layer
         });
         let layers = layers.collect();

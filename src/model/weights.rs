@@ -11,7 +11,7 @@ use super::ModelError;
 use super::ops::from_values;
 use super::precision::matrix_format;
 use crate::checkpoint::{
-    Checkpoint, EMBEDDING, Exits, FINAL_NORM, ModelConfig, OUTPUT, StoredTensor, exit_tensors, layer_name,
+    Checkpoint, EMBEDDING, Exits, FINAL_NORM, LayerSpec, OUTPUT, StoredTensor, exit_tensors, layer_name,
 };
 
 /// The weights of `y = x W^T + b`.
@@ -22,8 +22,10 @@ pub(super) struct LinearWeights<M = PackedWeights, V = Vec<f32>> {
     pub(super) bias: Option<V>,
 }
 
-/// The weights of a layer, and its window.
+/// The weights of a layer, and how it computes with them.
 pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
+    /// Sizes and settings.
+    pub(super) spec: LayerSpec,
     /// The norm before attention.
     pub(super) attention_norm: V,
     /// The product that makes queries.
@@ -32,7 +34,7 @@ pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
     pub(super) key: LinearWeights<M, V>,
     /// The product that makes values.
     pub(super) value: LinearWeights<M, V>,
-    /// Norms on the heads of queries and keys (Qwen3).
+    /// Norms on the heads of queries and keys, where the layer has them.
     pub(super) head_norms: Option<(V, V)>,
     /// The product after attention.
     pub(super) attention_output: LinearWeights<M, V>,
@@ -44,8 +46,6 @@ pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
     pub(super) up: LinearWeights<M, V>,
     /// The product back to the layer's width.
     pub(super) down: LinearWeights<M, V>,
-    /// Positions that attention sees at most, if not all.
-    pub(super) window: Option<usize>,
 }
 
 /// A layer as a source's weights.
@@ -78,34 +78,34 @@ fn linear<S: Source>(
 }
 
 impl<M, V> LayerWeights<M, V> {
-    /// The weights of layer `index` of a model of `config`'s shape.
+    /// The weights of layer `index`, which is as `spec` says.
     ///
     /// # Errors
     /// The source's.
     pub(super) fn read<S: Source<Matrix = M, Vector = V>>(
         source: &mut S,
-        config: &ModelConfig,
+        spec: &LayerSpec,
         index: usize,
     ) -> Result<Self, S::Error> {
         let norm = |part: &str| layer_name(index, &format!("{part}.weight"));
         let attention = |part: &str| layer_name(index, &format!("self_attn.{part}"));
         let mlp = |part: &str| layer_name(index, &format!("mlp.{part}"));
         Ok(Self {
+            spec: spec.clone(),
             attention_norm: source.vector(&norm("input_layernorm"))?,
-            query: linear(source, &attention("q_proj"), config.qkv_bias)?,
-            key: linear(source, &attention("k_proj"), config.qkv_bias)?,
-            value: linear(source, &attention("v_proj"), config.qkv_bias)?,
-            head_norms: if config.qk_norm {
+            query: linear(source, &attention("q_proj"), spec.qkv_bias)?,
+            key: linear(source, &attention("k_proj"), spec.qkv_bias)?,
+            value: linear(source, &attention("v_proj"), spec.qkv_bias)?,
+            head_norms: if spec.qk_norm {
                 Some((source.vector(&norm("self_attn.q_norm"))?, source.vector(&norm("self_attn.k_norm"))?))
             } else {
                 None
             },
-            attention_output: linear(source, &attention("o_proj"), config.output_bias)?,
+            attention_output: linear(source, &attention("o_proj"), spec.output_bias)?,
             mlp_norm: source.vector(&norm("post_attention_layernorm"))?,
-            gate: linear(source, &mlp("gate_proj"), config.mlp_bias)?,
-            up: linear(source, &mlp("up_proj"), config.mlp_bias)?,
-            down: linear(source, &mlp("down_proj"), config.mlp_bias)?,
-            window: config.window(index),
+            gate: linear(source, &mlp("gate_proj"), spec.mlp_bias)?,
+            up: linear(source, &mlp("up_proj"), spec.mlp_bias)?,
+            down: linear(source, &mlp("down_proj"), spec.mlp_bias)?,
         })
     }
 

@@ -78,7 +78,7 @@ pub enum Shown {
     /// Its effective acceptance, by the rounds in which it drafted.
     Drafting((f64, f64)),
     /// The share of tokens that it would have got right.
-    Overheard((f64, f64)),
+    Shadow((f64, f64)),
 }
 
 impl Advice {
@@ -289,7 +289,7 @@ impl Advisor {
         // Against what the network says, without corrections: these are what is learned.
         let (expected, (acceptance, tokens)) = match shown {
             Shown::Drafting(shown) => (&advice.prediction.effective, shown),
-            Shown::Overheard(shown) => (&advice.prediction.acceptance, shown),
+            Shown::Shadow(shown) => (&advice.prediction.acceptance, shown),
         };
         if let Some(expected) = expected.get(place) {
             self.online.observe(drafter, advice.level.0, tokens, acceptance, *expected);

@@ -45,21 +45,21 @@ struct Active {
 impl<L: Listener> Request<L> {
     /// Asks who is to draft in this round.
     pub(super) fn plan(&mut self, planner: &mut Planner) {
-        let (true, Some(way)) = (self.is_decoding(), &mut self.way) else { return };
-        if way.early.is_some() {
+        let (true, Some(setup)) = (self.is_decoding(), &mut self.setup) else { return };
+        if setup.early.is_some() {
             return;
         }
-        let (usable, known) = (usable(&way.drafters), self.tokens.len());
-        let backlog = |index: usize| way.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
+        let (usable, known) = (usable(&setup.drafters), self.tokens.len());
+        let backlog = |index: usize| setup.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
         let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };
-        self.drafting.plans = planner.plans(&mut way.state, &situation, way.length);
+        self.drafting.plans = planner.plans(&mut setup.state, &situation, setup.length);
         self.drafting.plans.reverse();
     }
 
     /// Goes on with the draft, after `logits` if something was computed for it, in so many seconds. Says what is to be computed
     /// next.
     fn go_on(&mut self, planner: &Planner, mut logits: Option<&[f32]>, seconds: f64, vocabulary: usize) -> Ask {
-        if self.way.as_ref().is_some_and(|way| way.early.is_some()) {
+        if self.setup.as_ref().is_some_and(|setup| setup.early.is_some()) {
             return self.go_on_early(logits, seconds);
         }
         loop {
@@ -69,7 +69,7 @@ impl<L: Listener> Request<L> {
                     false => return Ask::Nothing,
                 }
             };
-            let Some(way) = &mut self.way else { return Ask::Nothing };
+            let Some(setup) = &mut self.setup else { return Ask::Nothing };
             let started = Instant::now();
             let text = DraftText {
                 history: &mut self.tokens,
@@ -78,14 +78,14 @@ impl<L: Listener> Request<L> {
                 vocabulary,
             };
             let mut request = DraftRequest::new(&mut active.progress, &mut self.sampler, text);
-            let drafter = way.drafters[active.plan.candidate].as_mut();
+            let drafter = setup.drafters[active.plan.candidate].as_mut();
             let ask = drafter.map_or(Ok(Ask::Nothing), |drafter| drafter.go_on(&mut request, logits));
             active.seconds += started.elapsed().as_secs_f64() + if logits.take().is_some() { seconds } else { 0.0 };
             match ask {
                 Ok(Ask::Nothing) => {}
                 Ok(ask) => return ask,
                 Err(error) => {
-                    way.drafters[active.plan.candidate] = None;
+                    setup.drafters[active.plan.candidate] = None;
                     self.listener.drafter_failed(active.plan.candidate, &error);
                 }
             }
@@ -95,9 +95,9 @@ impl<L: Listener> Request<L> {
 
     /// Begins with the next plan; false if there is none.
     fn begin_draft(&mut self, planner: &Planner) -> bool {
-        let (Some(plan), Some(way)) = (self.drafting.plans.pop(), &self.way) else { return false };
-        if let Some(drafter) = &way.drafters[plan.candidate] {
-            let progress = DraftInProgress::new(planner.stop_rule(&way.state, plan));
+        let (Some(plan), Some(setup)) = (self.drafting.plans.pop(), &self.setup) else { return false };
+        if let Some(drafter) = &setup.drafters[plan.candidate] {
+            let progress = DraftInProgress::new(planner.stop_rule(&setup.state, plan));
             let backlog = drafter.backlog(self.tokens.len());
             self.drafting.active = Some(Active { plan, progress, backlog, seconds: 0.0 });
         }
@@ -121,8 +121,8 @@ impl<L: Listener> Request<L> {
     /// Ends the draft, as there is no room for what its drafter wants computed.
     fn refuse(&mut self, planner: &Planner, pools: &mut Pools) {
         let candidate = self.drafting.active.as_ref().map(|active| active.plan.candidate);
-        if let (Some(candidate), Some(way)) = (candidate, &mut self.way) {
-            way.drafters[candidate].iter_mut().for_each(|drafter| drafter.forget());
+        if let (Some(candidate), Some(setup)) = (candidate, &mut self.setup) {
+            setup.drafters[candidate].iter_mut().for_each(|drafter| drafter.forget());
             if let Some((decoder, track)) = self.draft_tracks[candidate].take() {
                 track.close(pools.of(&decoder));
             }
@@ -132,7 +132,7 @@ impl<L: Listener> Request<L> {
 
     /// [`Request::go_on`] of an answer whose tokens may leave early: one that the exit is sure of comes out.
     fn go_on_early(&mut self, logits: Option<&[f32]>, seconds: f64) -> Ask {
-        let (Some(exit), true) = (self.way.as_ref().and_then(|way| way.early), self.is_decoding()) else {
+        let (Some(exit), true) = (self.setup.as_ref().and_then(|setup| setup.early), self.is_decoding()) else {
             return Ask::Nothing;
         };
         if let Some(logits) = logits {
@@ -199,7 +199,7 @@ pub(super) fn draft<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut R
         asks.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
     }
     while let Some((first, ask)) = asks.first() {
-        let leaves_early = |index: usize| requests[index].way.as_ref().is_some_and(|way| way.early.is_some());
+        let leaves_early = |index: usize| requests[index].setup.as_ref().is_some_and(|setup| setup.early.is_some());
         let Some(work) = Work::of(ask, leaves_early(*first)) else { break };
         let is_part =
             |(index, ask): &(usize, Ask)| Work::of(ask, leaves_early(*index)).is_some_and(|other| work.is(&other));

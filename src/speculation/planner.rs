@@ -1,9 +1,9 @@
 //! Who drafts.
 //!
-//! Before every round the planner takes the drafter whose rounds bring the most tokens per second: their yields
-//! ([`Yield`], learned from what was accepted), at the prices of this machine ([`VerifyCosts`], measured). Plain decoding is a
-//! choice like any other. How far a draft goes is decided while it is made ([`super::stopping`]). Estimates move all the time,
-//! so the choice changes only for a gain worth having.
+//! Before every round of an answer the planner takes the drafter whose rounds bring the most tokens per second: by what they
+//! brought so far ([`DrafterStats`]), at the measured costs of this machine ([`MachineCosts`]), and by what is known of this answer
+//! alone ([`RequestState`]). Plain decoding is a choice like any other. How far a draft goes is decided while it is made
+//! ([`super::stopping`]). Estimates move all the time, so the choice changes only for a gain worth having.
 //!
 //! Drafters about which nothing is known have to be tried, and trying may lose time: [`trials`] bounds how much. A drafter that
 //! the user named drafts from the first round and is judged by its rounds.

@@ -1,4 +1,4 @@
-//! One answer on its way: a state machine that rounds move on ([`super::rounds`]).
+//! One answer on its setup: a state machine that rounds move on ([`super::rounds`]).
 //!
 //! It reads its prompt, waits for what is to draft for it, and decodes until a token, its limit or its listener ends it. Where
 //! memory runs out it gives back its own and waits; later it reads its text again and goes on, with the same tokens.
@@ -40,8 +40,8 @@ pub enum End {
     Panicked,
 }
 
-/// A way to decode, which is settled once the prompt was read.
-pub struct Way {
+/// How an answer decodes, which is settled once the prompt was read.
+pub struct DecodeSetup {
     /// Drafters by the planner's candidate index; `None` where a candidate does not apply to this answer.
     pub drafters: Vec<Option<Box<dyn Drafter>>>,
     /// Tokens to draft ahead.
@@ -70,7 +70,7 @@ pub struct Request<L> {
     pub(super) track: Option<Track>,
     /// Its sequences in draft models' pools, by candidate.
     pub(super) draft_tracks: Vec<Option<(Arc<Decoder>, Track)>>,
-    pub(super) way: Option<Way>,
+    pub(super) setup: Option<DecodeSetup>,
     /// Layers after which the prompt's states are wanted.
     tap: Option<usize>,
     pub(super) drafting: Drafting,
@@ -100,7 +100,7 @@ impl<L: Listener> Request<L> {
             sampler,
             track: None,
             draft_tracks: Vec::new(),
-            way: None,
+            setup: None,
             tap,
             drafting: Drafting::default(),
             scored: None,
@@ -124,9 +124,9 @@ impl<L: Listener> Request<L> {
     }
 
     /// Begins to decode.
-    pub fn decode(&mut self, way: Way) {
-        self.draft_tracks = way.drafters.iter().map(|_| None).collect();
-        self.way = Some(way);
+    pub fn decode(&mut self, setup: DecodeSetup) {
+        self.draft_tracks = setup.drafters.iter().map(|_| None).collect();
+        self.setup = Some(setup);
         self.phase = Phase::Decoding;
     }
 
@@ -160,7 +160,7 @@ impl<L: Listener> Request<L> {
 
     /// Planner's knowledge of the answer, once it decodes.
     pub fn state(&self) -> Option<&RequestState> {
-        self.way.as_ref().map(|way| &way.state)
+        self.setup.as_ref().map(|setup| &setup.state)
     }
 
     /// Layers of the target run for it so far, each counted once per row.
@@ -182,7 +182,10 @@ impl<L: Listener> Request<L> {
         for (decoder, track) in self.draft_tracks.iter_mut().filter_map(Option::take) {
             track.close(pools.of(&decoder));
         }
-        self.way.iter_mut().flat_map(|way| way.drafters.iter_mut().flatten()).for_each(|drafter| drafter.forget());
+        self.setup
+            .iter_mut()
+            .flat_map(|setup| setup.drafters.iter_mut().flatten())
+            .for_each(|drafter| drafter.forget());
     }
 
     pub(super) fn is_decoding(&self) -> bool {
@@ -213,7 +216,7 @@ impl<L: Listener> Request<L> {
     /// Gives its memory to another answer and waits.
     pub(super) fn step_aside(&mut self, target: &Arc<Decoder>, pools: &mut Pools) {
         self.release(target, pools);
-        if self.way.is_none() {
+        if self.setup.is_none() {
             self.listener.reading_again();
         }
         self.phase = Phase::Waiting;
@@ -245,7 +248,7 @@ impl<L: Listener> Request<L> {
     }
 
     fn end_reading(&mut self) {
-        self.phase = if self.way.is_some() { Phase::Decoding } else { Phase::Read };
+        self.phase = if self.setup.is_some() { Phase::Decoding } else { Phase::Read };
     }
 
     /// Rows for the round's step: the newest token with the draft behind it, or the next part of what is to be read, at most
@@ -255,7 +258,7 @@ impl<L: Listener> Request<L> {
     /// If the pool has no pages for them.
     pub(super) fn rows(&mut self, most: usize, shared: &mut Shared<'_>) -> Result<Option<Rows>, PoolError> {
         let kv = &mut *shared.kv;
-        if self.way.as_ref().is_some_and(|way| way.early.is_some()) && self.listener.is_cancelled() {
+        if self.setup.as_ref().is_some_and(|setup| setup.early.is_some()) && self.listener.is_cancelled() {
             self.finish(End::Complete);
         }
         let (Some(track), false) = (&mut self.track, self.is_paused) else { return Ok(None) };
@@ -264,7 +267,7 @@ impl<L: Listener> Request<L> {
                 let done = track.len();
                 let part = self.tokens[done..(done + most).min(self.tokens.len() - 1)].to_vec();
                 let rows = track.rows(part, Want::Nothing, kv)?;
-                if self.way.is_none() {
+                if self.setup.is_none() {
                     self.listener.reading(done);
                 }
                 Ok(Some(rows))
@@ -285,11 +288,11 @@ impl<L: Listener> Request<L> {
 
     /// The number of layers after which states of its rows are wanted in the round's step.
     pub(super) fn tap(&mut self, planner: &Planner) -> Option<usize> {
-        match (&self.phase, &self.way) {
+        match (&self.phase, &self.setup) {
             (Phase::Reading, None) => self.tap,
-            (Phase::Decoding, Some(way)) if way.early.is_none() => {
+            (Phase::Decoding, Some(setup)) if setup.early.is_none() => {
                 self.scored =
-                    planner.exit_to_score(&way.state, self.drafting.drafted.candidate, &usable(&way.drafters));
+                    planner.exit_to_score(&setup.state, self.drafting.drafted.candidate, &usable(&setup.drafters));
                 self.scored.map(|(_, depth)| depth)
             }
             _ => None,
@@ -312,7 +315,8 @@ impl<L: Listener> Request<L> {
         let Some(track) = &mut self.track else { return };
         track.commit(rows.tokens.len());
         self.listener.read(seconds);
-        let tap = self.tap.filter(|_| self.way.is_none()).and_then(|tap| step.taps.iter().position(|own| *own == tap));
+        let tap =
+            self.tap.filter(|_| self.setup.is_none()).and_then(|tap| step.taps.iter().position(|own| *own == tap));
         if let Some(states) = tap.and_then(|tap| output.tapped(part, tap)) {
             self.listener.states(states);
         }
@@ -345,7 +349,7 @@ impl<L: Listener> Request<L> {
             }
             accepted += 1;
         }
-        let (Some(track), Some(way)) = (&mut self.track, &mut self.way) else { return };
+        let (Some(track), Some(setup)) = (&mut self.track, &mut self.setup) else { return };
         track.commit(step.rows[part].tokens.len());
         track.truncate(newest + 1 + accepted, shared.kv);
         if let Some(window) = shared.decoder.config().widest_window() {
@@ -362,8 +366,8 @@ impl<L: Listener> Request<L> {
             asking_seconds,
             verify_seconds,
         };
-        if way.early.is_none() {
-            shared.planner.observe(&mut way.state, &round, &draft);
+        if setup.early.is_none() {
+            shared.planner.observe(&mut setup.state, &round, &draft);
         }
         self.score_exit((step, output, part), round.tokens, shared);
         self.listener.round(&round, company);
@@ -382,14 +386,14 @@ impl<L: Listener> Request<L> {
 
     /// Scores the exit that was chosen for it, on the states that the verification had there.
     fn score_exit(&mut self, (step, output, part): (&Step<'_>, &Output, usize), new: usize, shared: &mut Shared<'_>) {
-        let (Some((exit, depth)), Some(way)) = (self.scored.take(), &mut self.way) else { return };
+        let (Some((exit, depth)), Some(setup)) = (self.scored.take(), &mut self.setup) else { return };
         let tap = step.taps.iter().position(|tap| *tap == depth);
         let Some(states) = tap.and_then(|tap| output.tapped(part, tap)) else { return };
         let started = Instant::now();
         let text = shadow_scores::Verified { tokens: &self.tokens, prompt: self.prompt, new };
         // An exit whose logits are not finite is not scored.
         let scores = shadow_scores::score(shared.decoder, depth, &states, text, &mut self.sampler).unwrap_or_default();
-        shared.planner.observe_shadow(&mut way.state, exit, &scores, started.elapsed().as_secs_f64());
+        shared.planner.observe_shadow(&mut setup.state, exit, &scores, started.elapsed().as_secs_f64());
     }
 
     /// Counts rows that ran for it through the target's lowest layers.

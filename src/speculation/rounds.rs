@@ -129,7 +129,7 @@ fn introduce<L: Listener>(requests: &mut [&mut Request<L>]) {
     for request in requests.iter_mut().filter(|request| request.is_decoding()) {
         let others = rows - request.recent_rows;
         let company = Company { answers: answers - 1, rows: others, shares_steps: running > 1 };
-        request.way.iter_mut().for_each(|way| way.state.keep_company(company));
+        request.setup.iter_mut().for_each(|setup| setup.state.keep_company(company));
     }
 }
 

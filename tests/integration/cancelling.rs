@@ -8,7 +8,7 @@ use paceline::journal::Period;
 use paceline::model::{Pools, Sequence};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::request::Way;
+use paceline::speculation::request::DecodeSetup;
 use paceline::speculation::{DraftLength, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline::text::Tokenizer;
 use paceline::{Engine, EngineConfig, Error, Event, FinishReason, GenerationConfig, Prompt};
@@ -63,7 +63,7 @@ fn decoding_ends_with_the_step_in_which_it_is_cancelled() {
         while request.end().is_none() {
             if request.is_read() {
                 let (drafters, state) = (vec![Some(Box::new(Asking) as Box<dyn Drafter>)], planner.begin(99, 0.0));
-                request.decode(Way { drafters, length: DraftLength::Fixed(1), early: None, state });
+                request.decode(DecodeSetup { drafters, length: DraftLength::Fixed(1), early: None, state });
             }
             let mut target = Target { decoder: &decoder, skip: None, planner: &mut planner, pools: &mut pools };
             round(&mut target, &mut [&mut request]);

@@ -12,7 +12,7 @@ use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
 use paceline::model::{Decoder, KvPool, Pools, SelfDraft};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::request::Way;
+use paceline::speculation::request::DecodeSetup;
 use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline::{Answer, Engine, EngineConfig, FinishReason, GenerationConfig, Prompt};
 use proptest::prelude::*;
@@ -129,7 +129,7 @@ fn answer(numbers: &mut Numbers, models: &Models, all: &[Wanted], most_pages: us
             let length = numbers.choose(&[DraftLength::Fixed(length), auto]);
             // The planner has yet to see plain steps before it drafts by itself.
             let state = planner.begin(wanted.tokens.len(), 0.0);
-            request.decode(Way { drafters: vec![Some(own)], length, early: None, state });
+            request.decode(DecodeSetup { drafters: vec![Some(own)], length, early: None, state });
         }
         for (index, request) in requests.extract_if(.., |(_, request)| request.end().is_some()) {
             let (mut request, wanted) = (request, &all[index]);
@@ -201,7 +201,7 @@ proptest! {
 
     /// A listener that panics, and a draft with which the common step panics: the others go on.
     #[test]
-    fn a_panic_ends_the_answer_that_it_came_from_alone(seed: u64) {
+    fn a_panic_ends_only_the_answer_that_caused_it(seed: u64) {
         let mut numbers = Numbers(seed);
         let (models, mut all, _) = case(&mut numbers);
         let (panics, absurd) = (numbers.within(0..all.len()), numbers.within(0..all.len()));

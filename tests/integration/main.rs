@@ -17,6 +17,7 @@ mod exactness;
 mod exits;
 mod goldens;
 mod journal;
+mod layers;
 mod lossy;
 mod parity;
 mod pool;

@@ -129,7 +129,7 @@ fn a_pool_has_no_more_pages_than_it_may_and_gives_them_again() {
 
 /// What lies before a window is given back, and what comes later does not change.
 #[test]
-fn pages_before_a_window_are_given_back() {
+fn pages_before_a_window_are_given_back_and_no_bit_changes() {
     let directory = tempfile::tempdir().unwrap();
     let (seed, _) = (0..)
         .map(|seed| (seed, random_checkpoint(directory.path(), &mut Numbers(seed))))

@@ -9,7 +9,7 @@ use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
 use paceline::model::{Compute, Decoder, DeviceName, MatrixFormat, Pools, Sequence, SkipPlan};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::planner::Candidate;
-use paceline::speculation::request::Way;
+use paceline::speculation::request::DecodeSetup;
 use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline_kernels::{CacheFormat, FloatFormat, QuantizedFormat};
 use safetensors::Dtype;
@@ -274,7 +274,7 @@ impl Task<'_> {
         while request.end().is_none() {
             if request.is_read() {
                 let state = planner.begin(self.new_tokens, 0.0);
-                request.decode(Way { drafters: drafters.take().unwrap(), length, early: None, state });
+                request.decode(DecodeSetup { drafters: drafters.take().unwrap(), length, early: None, state });
             }
             let mut target = Target { decoder: target, skip, planner: &mut planner, pools: &mut pools };
             round(&mut target, &mut [&mut request]);

@@ -11,31 +11,53 @@ use super::super::batch::Batch;
 use super::super::device::Compute;
 use super::super::ops::{Operations, from_values, into_values, soft_cross_entropy};
 use super::super::trainable::{Model, Trainable};
-use crate::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
+use crate::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling};
 
-/// A model of two layers with everything that a family may have.
-fn config(family: Family, tied: bool, window: Option<usize>) -> ModelConfig {
-    ModelConfig {
-        family,
-        vocab_size: 37,
-        hidden_size: 24,
-        intermediate_size: 40,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8,
-        norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        windows: window.map_or(Windows::None, Windows::All),
-        context: 64,
-        tied_embeddings: tied,
-        qkv_bias: family == Family::Qwen2,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: family == Family::Qwen3,
-        stop_tokens: Vec::new(),
-        bos_token: None,
-    }
+/// A layer without biases, head norms and window.
+const PLAIN: LayerSpec = LayerSpec {
+    hidden_size: 24,
+    intermediate_size: 40,
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 8,
+    norm_eps: 1e-5,
+    qkv_bias: false,
+    output_bias: false,
+    mlp_bias: false,
+    qk_norm: false,
+    window: None,
+    score_factor: 0.35,
+};
+
+/// A model of these two layers.
+fn config(layers: [LayerSpec; 2], tied: bool) -> ModelConfig {
+    let [first, second] = layers;
+    let specs = LayerSpecs::alike(first).from_layer(1, second);
+    let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
+    ModelConfig { tied_embeddings: tied, ..ModelConfig::new(Family::Llama, 37, 2, specs, rope, 64) }
+}
+
+/// Layers with everything that one may have.
+fn layer() -> impl Strategy<Value = LayerSpec> {
+    let window = prop_oneof![Just(None), (1..6usize).prop_map(Some)];
+    let inner = prop_oneof![Just(40), Just(24)];
+    let (heads, score_factor) = (prop_oneof![Just(4usize), Just(2)], prop_oneof![Just(0.35f32), Just(0.1)]);
+    (any::<[bool; 4]>(), window, inner, heads, score_factor).prop_map(
+        |(has, window, intermediate_size, heads, score_factor)| {
+            let [qkv_bias, output_bias, mlp_bias, qk_norm] = has;
+            LayerSpec {
+                intermediate_size,
+                heads,
+                qkv_bias,
+                output_bias,
+                mlp_bias,
+                qk_norm,
+                window,
+                score_factor,
+                ..PLAIN
+            }
+        },
+    )
 }
 
 /// Values that are the same for a name however often they are asked for.
@@ -86,9 +108,8 @@ proptest! {
 
     #[test]
     fn gradients_are_those_of_burns_operations(
-        family in prop_oneof![Just(Family::Llama), Just(Family::Qwen2), Just(Family::Qwen3)],
+        layers in [layer(), layer()],
         tied: bool,
-        window in prop_oneof![Just(None), (1..6usize).prop_map(Some)],
         sequences in 1..4usize,
         length in 1..20usize,
         documents in prop::collection::vec(any::<u32>(), 80),
@@ -109,7 +130,7 @@ proptest! {
         let batch = Batch::new(tokens, length, starts);
         let kernels = Compute::Kernels(Arc::new(Kernels::new(threads).expect("threads start")));
         let of = |compute: &Compute| {
-            let make = |seed| Trainable::new(config(family, tied, window), compute, initial(seed));
+            let make = |seed| Trainable::new(config(layers.clone(), tied), compute, initial(seed));
             let teacher = make(!seed);
             let loss = temperature.map_or(Loss::Targets(&targets), |temperature| Loss::Teacher(&teacher, temperature));
             step(&make(seed), &batch, &loss, &weights)
@@ -132,7 +153,7 @@ fn products_in_bf16_are_near_those_in_f32() {
     let batch = Batch::whole((0..24).collect(), 12);
     let targets: Vec<u32> = (1..25).collect();
     let of = |precision| {
-        let model = Trainable::new(config(Family::Llama, true, None), &compute, initial(1)).with_products(precision);
+        let model = Trainable::new(config([PLAIN, PLAIN], true), &compute, initial(1)).with_products(precision);
         step(&model, &batch, &Loss::Targets(&targets), &[0.1; 24])
     };
     let ((exact_loss, exact), (loss, rounded)) = (of(TrainingPrecision::F32), of(TrainingPrecision::Bf16));
@@ -148,7 +169,7 @@ fn products_in_bf16_are_near_those_in_f32() {
 #[test]
 fn a_frozen_model_records_nothing() {
     let compute = Compute::Kernels(Arc::new(Kernels::new(1).expect("threads start")));
-    let model = Trainable::new(config(Family::Llama, true, None), &compute, initial(1));
+    let model = Trainable::new(config([PLAIN, PLAIN], true), &compute, initial(1));
     let batch = Batch::whole((0..12).collect(), 6);
     let loss = |frozen| {
         let now = model.model(frozen);

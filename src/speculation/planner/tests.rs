@@ -449,7 +449,7 @@ fn what_was_wrongly_expected_costs_little() {
 }
 
 #[test]
-fn an_exit_that_is_overheard_becomes_what_is_heard_of_it() {
+fn an_exit_that_is_scored_becomes_what_its_scores_say() {
     let exits = [2, 6].map(|depth| Candidate::new(DrafterChoice::Exit(depth), 0.1));
     let mut planner = Planner::new(exits.to_vec());
     (0..10).for_each(|_| planner.observe(&plain(1), &Draft::default()));

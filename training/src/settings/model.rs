@@ -1,6 +1,6 @@
 //! A model in a recipe: its shape, with its training.
 
-use paceline::checkpoint::{Family, ModelConfig, Rope, RopeScaling, Windows};
+use paceline::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling};
 use serde::{Deserialize, Serialize};
 
 use super::training::TrainingRecipe;
@@ -34,26 +34,26 @@ fn rope_theta() -> f64 {
 impl ModelRecipe {
     /// The config of a model of this shape with `vocab_size` tokens, none of them special, and a context of `context`.
     pub fn shape(&self, vocab_size: usize, context: usize) -> ModelConfig {
-        ModelConfig {
-            family: Family::Llama,
-            vocab_size,
+        let head_dim = self.hidden / self.heads;
+        let layer = LayerSpec {
             hidden_size: self.hidden,
             intermediate_size: self.intermediate,
-            layers: self.layers,
             heads: self.heads,
             kv_heads: self.kv_heads.unwrap_or(self.heads),
-            head_dim: self.hidden / self.heads,
+            head_dim,
             norm_eps: 1e-5,
-            rope: Rope { theta: self.rope_theta, scaling: RopeScaling::None },
-            windows: Windows::None,
-            context,
-            tied_embeddings: true,
             qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
             qk_norm: false,
-            stop_tokens: Vec::new(),
-            bos_token: None,
+            window: None,
+            score_factor: LayerSpec::usual_score_factor(head_dim),
+        };
+        let rope = Rope { theta: self.rope_theta, scaling: RopeScaling::None };
+        let specs = LayerSpecs::alike(layer);
+        ModelConfig {
+            tied_embeddings: true,
+            ..ModelConfig::new(Family::Llama, vocab_size, self.layers, specs, rope, context)
         }
     }
 
