@@ -169,12 +169,12 @@ impl Worker {
     fn end_answers(&mut self) {
         for mut answering in std::mem::take(&mut self.answers) {
             let events = answering.job.events.clone();
-            if answering.request.is_read() {
-                if let Err(error) = shielded(|| self.decode(&mut answering)) {
-                    self.release(&mut answering);
-                    AnswerReport::send(&events, Err(error));
-                    continue;
-                }
+            if answering.request.is_read()
+                && let Err(error) = shielded(|| self.decode(&mut answering))
+            {
+                self.release(&mut answering);
+                AnswerReport::send(&events, Err(error));
+                continue;
             }
             if answering.request.end().is_none() {
                 self.answers.push(answering);

@@ -13,7 +13,7 @@ pub struct Hidden(States);
 #[derive(Clone, Debug)]
 enum States {
     Host { values: Vec<f32>, width: usize },
-    Device(Tensor<2>),
+    Device(Box<Tensor<2>>),
 }
 
 impl Hidden {
@@ -24,7 +24,7 @@ impl Hidden {
 
     /// States in a tensor `[rows, hidden]`.
     pub(super) fn of_tensor(tensor: Tensor<2>) -> Self {
-        Self(States::Device(tensor))
+        Self(States::Device(Box::new(tensor)))
     }
 
     /// Number of rows.
@@ -45,7 +45,9 @@ impl Hidden {
             States::Host { values, width } => {
                 States::Host { values: values[rows.start * width..rows.end * width].to_vec(), width: *width }
             }
-            States::Device(tensor) => States::Device(tensor.clone().narrow(0, rows.start, rows.len())),
+            States::Device(tensor) => {
+                return Self::of_tensor(Tensor::clone(tensor).narrow(0, rows.start, rows.len()));
+            }
         })
     }
 
@@ -66,7 +68,7 @@ impl Hidden {
     pub fn into_values(self) -> Vec<f32> {
         match self.0 {
             States::Host { values, .. } => values,
-            States::Device(tensor) => into_values(tensor),
+            States::Device(tensor) => into_values(*tensor),
         }
     }
 
@@ -81,7 +83,7 @@ impl Hidden {
     /// The tensor of states on a device.
     pub(super) fn into_tensor(self) -> Tensor<2> {
         match self.0 {
-            States::Device(tensor) => tensor,
+            States::Device(tensor) => *tensor,
             States::Host { .. } => unreachable!("states stay with the backend that made them"),
         }
     }

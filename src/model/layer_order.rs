@@ -92,11 +92,11 @@ mod tests {
             for part in (0..3).rev() {
                 let (order, written) = (&order, &written);
                 scope.spawn(move || {
-                    for layer in 0..5 {
+                    for (layer, written) in written.iter().enumerate() {
                         let before = order.take(layer, part, |cache| {
                             let runs = [Run { pages: &[0], start: 4 * part, rows: 4 }];
                             cache.append(&[0.0; 8], &[0.0; 8], &runs);
-                            written[layer].fetch_add(1, Ordering::Relaxed)
+                            written.fetch_add(1, Ordering::Relaxed)
                         });
                         assert_eq!(before, Some(part));
                     }

@@ -67,15 +67,10 @@ impl RunningCost {
     }
 }
 
-/// Row counts above [`MAX_ROWS`] that stand for those near them: steps that answers share.
-const SHARED: [usize; 9] = [24, 32, 48, 64, 96, 128, 192, 256, 320];
-
 /// Seconds of a target step by its number of rows.
 #[derive(Clone, Debug, Default)]
 pub struct StepCosts {
     rows: [RunningCost; MAX_ROWS],
-    /// Seconds a row of steps with about as many rows as in [`SHARED`].
-    shared: [RunningCost; SHARED.len()],
     /// Steps so far, and after how many of them each row count was last observed.
     steps: u64,
     observed_at: [u64; MAX_ROWS],
@@ -86,11 +81,6 @@ pub struct StepCosts {
 impl StepCosts {
     /// Learns how long a step over `rows` rows took.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
-        if rows > MAX_ROWS {
-            let nearest = (0..SHARED.len()).min_by_key(|&place| SHARED[place].abs_diff(rows)).unwrap_or(0);
-            self.shared[nearest].observe(seconds / rows as f64);
-            return;
-        }
         let Some(cost) = self.rows.get_mut(rows.wrapping_sub(1)) else { return };
         cost.observe(seconds);
         self.steps += 1;
@@ -113,28 +103,12 @@ impl StepCosts {
     }
 
     /// The cost of a step over `rows` rows: as observed, or on a line through observed counts. `None` as long as
-    /// nothing was observed, and for no rows.
+    /// nothing was observed, and for more rows than a step of one answer has.
     pub fn seconds(&self, rows: usize) -> Option<f64> {
-        let estimates = self.estimates?;
-        if rows <= MAX_ROWS {
-            return estimates.get(rows.wrapping_sub(1)).copied();
-        }
-        // Beyond the table: between two known counts, or on from the last of them as steeply as up to it.
-        let mut low = (MAX_ROWS, estimates[MAX_ROWS - 1]);
-        let mut slope = (low.1 - estimates[0]).max(0.0) / (MAX_ROWS - 1) as f64;
-        for (count, cost) in SHARED.into_iter().zip(self.shared) {
-            let Some(row) = cost.seconds() else { continue };
-            let high = (count, row * count as f64);
-            slope = (high.1 - low.1).max(0.0) / (high.0 - low.0) as f64;
-            if rows <= count {
-                break;
-            }
-            low = high;
-        }
-        Some(low.1 + slope * (rows - low.0) as f64)
+        self.estimates?.get(rows.wrapping_sub(1)).copied()
     }
 
-    /// [`StepCosts::seconds`] of every row count up to [`MAX_ROWS`].
+    /// [`StepCosts::seconds`] of every row count.
     pub fn all(&self) -> Option<[f64; MAX_ROWS]> {
         self.estimates
     }
@@ -328,18 +302,5 @@ mod tests {
     #[test]
     fn row_counts_that_no_step_has_are_ignored() {
         assert_eq!(table(&[(0, 1.0), (MAX_ROWS + 1, 1.0)]).observed().count(), 0);
-    }
-
-    #[test]
-    fn shared_steps_cost_what_was_observed_near_them_and_go_on_as_steeply() {
-        let mut costs = table(&[(1, 1.0), (MAX_ROWS, 3.0)]);
-        // An eighth a row, as up to there.
-        assert_eq!(costs.seconds(MAX_ROWS + 8), Some(4.0));
-        costs.observe(64, 12.8);
-        assert!((costs.seconds(64).unwrap() - 12.8).abs() < 1e-9);
-        let between = costs.seconds(40).unwrap();
-        assert!((between - (3.0 + 9.8 * 23.0 / 47.0)).abs() < 1e-9, "{between}");
-        assert!((costs.seconds(111).unwrap() - (12.8 + 9.8)).abs() < 1e-9);
-        assert_eq!(costs.seconds(1), Some(1.0));
     }
 }

@@ -6,6 +6,7 @@ use paceline_router::costs::DrafterCost;
 
 use super::MAX_DRAFT;
 use super::costs::{RunningCost, StepCosts};
+use super::shared_steps::SharedSteps;
 
 /// Weight of the guess at [`DrafterCosts::share`], in rounds, and the most rounds that count: the share is a matter of how
 /// the target is made, so it hardly moves.
@@ -17,8 +18,10 @@ const LEAST_SHARE: f64 = 0.01;
 /// Costs of a target's steps, and of its drafters by their index.
 #[derive(Clone, Debug, Default)]
 pub struct MachineCosts {
-    /// The target's steps.
+    /// The target's steps for one answer.
     pub steps: StepCosts,
+    /// Its steps that answers share.
+    pub shared: SharedSteps,
     /// The drafters' work.
     pub drafters: Vec<DrafterCosts>,
 }
@@ -59,6 +62,12 @@ impl DrafterCosts {
 }
 
 impl MachineCosts {
+    /// Guess at what a further row adds to a step: what it adds to steps of one answer.
+    pub(super) fn row_guess(&self) -> Option<f64> {
+        let all = self.steps.all()?;
+        Some((all[MAX_DRAFT] - all[0]).max(0.0) / MAX_DRAFT as f64)
+    }
+
     /// Table of the costs, as far as they are known, of the first drafters, which have these names.
     pub fn table<'a>(&self, names: impl Iterator<Item = &'a str>) -> CostTable {
         let mut steps = vec![0.0; MAX_DRAFT + 1];

@@ -19,6 +19,7 @@ pub mod planner;
 pub mod request;
 pub mod rounds;
 pub mod shadow_scores;
+pub mod shared_steps;
 pub mod stopping;
 
 pub use costs::StepCosts;

@@ -76,8 +76,6 @@ pub struct Request<L> {
     pub(super) drafting: Drafting,
     /// The exit that is scored in this round, and its depth.
     scored: Option<(usize, usize)>,
-    /// Rows that it had in its recent step.
-    pub(super) recent_rows: usize,
     /// True if a step that it shared panicked: it goes on alone.
     pub(super) is_suspect: bool,
     /// True if it takes no part in this round.
@@ -104,7 +102,6 @@ impl<L: Listener> Request<L> {
             tap,
             drafting: Drafting::default(),
             scored: None,
-            recent_rows: 1,
             is_suspect: false,
             is_paused: false,
             layer_evaluations: 0,

@@ -124,11 +124,9 @@ fn wake<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) 
 /// Tells every answer that decodes with whom it shares the next step.
 fn introduce<L: Listener>(requests: &mut [&mut Request<L>]) {
     let running = requests.iter().filter(|request| request.has_rows()).count();
-    let decoding = requests.iter().filter(|request| request.is_decoding());
-    let (answers, rows) = decoding.fold((0, 0), |(answers, rows), request| (answers + 1, rows + request.recent_rows));
+    let decoding = requests.iter().filter(|request| request.is_decoding()).count();
+    let company = Company { answers: decoding.saturating_sub(1), shares_steps: running > 1 };
     for request in requests.iter_mut().filter(|request| request.is_decoding()) {
-        let others = rows - request.recent_rows;
-        let company = Company { answers: answers - 1, rows: others, shares_steps: running > 1 };
         request.setup.iter_mut().for_each(|setup| setup.state.keep_company(company));
     }
 }
@@ -143,7 +141,6 @@ fn gather<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]
             if !requests[index].is_decoding() {
                 most -= part.tokens.len().min(most);
             }
-            requests[index].recent_rows = part.tokens.len();
             rows.push(part);
             parts.push(index);
         }

@@ -108,8 +108,8 @@ mod tests {
     ) -> usize {
         let calibration = Calibration::default();
         let prices = Prices { steps: std::array::from_fn(|row| steps(row + 1)), share: 1.0, token };
-        let mut judge = WhileItPays::new(calibration.clone(), 0.8, prices, token_seconds, bounds);
-        (0..100).take_while(|_| judge.wants_another() && judge.takes(log_odds)).count()
+        let mut rule = WhileItPays::new(calibration, 0.8, prices, token_seconds, bounds);
+        (0..100).take_while(|_| rule.wants_another() && rule.takes(log_odds)).count()
     }
 
     fn line(rows: usize) -> f64 {
@@ -147,17 +147,17 @@ mod tests {
         let calibration = Calibration::default();
         let prices = Prices { steps: std::array::from_fn(|row| line(row + 1)), share: 1.0, token: 0.1 };
         for (odds, pays) in [(SURE, true), (-3.0, false)] {
-            let mut judge = WhileItPays::new(calibration.clone(), 0.1, prices, 0.6, (0, 16));
-            assert!(judge.wants_another());
-            assert_eq!(judge.takes(odds), pays);
+            let mut rule = WhileItPays::new(calibration.clone(), 0.1, prices, 0.6, (0, 16));
+            assert!(rule.wants_another());
+            assert_eq!(rule.takes(odds), pays);
             // The next one is a matter of what is expected.
-            assert!(!pays || !judge.wants_another());
+            assert!(!pays || !rule.wants_another());
         }
     }
 
     #[test]
     fn a_length_that_was_asked_for_is_kept() {
-        let mut judge = FixedLength::new(3);
-        assert_eq!((0..10).take_while(|_| judge.wants_another() && judge.takes(-9.0)).count(), 3);
+        let mut rule = FixedLength::new(3);
+        assert_eq!((0..10).take_while(|_| rule.wants_another() && rule.takes(-9.0)).count(), 3);
     }
 }

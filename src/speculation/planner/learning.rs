@@ -19,7 +19,10 @@ impl Planner {
 
     /// Learns how long a step took that several answers shared, over so many rows.
     pub fn observe_step(&mut self, rows: usize, seconds: f64) {
+        // A step of a few plain rows says what a step of one answer with as many costs.
         self.machine.steps.observe(rows, seconds);
+        let guess = self.machine.row_guess().unwrap_or(0.0);
+        self.machine.shared.observe(rows, seconds, guess);
     }
 
     /// Learns from a round and its draft.

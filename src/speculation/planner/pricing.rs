@@ -27,17 +27,17 @@ impl Planner {
     /// stops a draft gives a further row to the answer in which its survival is worth most, and drafts become short as the
     /// company grows: draft length and batch size are one decision.
     pub(super) fn shared_prices(&self, state: &RequestState) -> Option<Prices> {
-        let Company { answers, rows, .. } = state.company;
+        let Company { answers, .. } = state.company;
         let own = |steps| Prices { steps, share: 1.0, token: 0.0 };
         if answers == 0 {
             return self.machine.steps.all().map(own);
         }
-        let (all, first) = (answers + 1, self.machine.steps.seconds(rows + 1)?);
-        let token = self.machine.steps.seconds(all)? / all as f64;
-        let mut steps = [token; MAX_DRAFT + 1];
-        for (drafted, step) in steps.iter_mut().enumerate() {
-            *step += (self.machine.steps.seconds(rows + 1 + drafted)? - first).max(0.0);
-        }
+        let guess = self.machine.row_guess()?;
+        let all = (answers + 1) as f64;
+        let row = self.machine.shared.row(guess);
+        let plain = self.machine.shared.seconds(all, guess).or_else(|| self.machine.steps.seconds(answers + 1))?;
+        let mut steps = [plain / all; MAX_DRAFT + 1];
+        steps.iter_mut().enumerate().for_each(|(drafted, step)| *step += row * drafted as f64);
         Some(own(steps))
     }
 

@@ -48,8 +48,6 @@ pub struct RequestState {
 pub struct Company {
     /// Number of them.
     pub answers: usize,
-    /// Their rows.
-    pub rows: usize,
     /// True if steps are shared, with these or with prompts that are read: then they are not this answer's alone to measure.
     pub shares_steps: bool,
 }
