@@ -50,7 +50,7 @@ pub enum JournalError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("The journal {} cannot be read: it has more than {MOST_READ} bytes, and journals are smaller; name another file with `--journal`.", shown_path(.path))]
     TooLarge { path: PathBuf },
-    #[error("{} cannot be a journal: it is no file; name one with `--journal`.", shown_path(.path))]
+    #[error("{} cannot be a journal: it is not a file; name one with `--journal`.", shown_path(.path))]
     NoFile { path: PathBuf },
     #[error(
         "The answer is not in the journal: {} cannot be written ({source}); make room there, name a file that you may write with `--journal`, or do without by `--no-journal`.",
@@ -62,7 +62,7 @@ pub enum JournalError {
         shown_path(.path)
     )]
     Locked { path: PathBuf },
-    #[error("{} is no journal: no line of it is an answer's; name another file with `--journal`.", shown_path(.path))]
+    #[error("{} is not a journal: no line of it is an answer's; name another file with `--journal`.", shown_path(.path))]
     NoEntries { path: PathBuf },
     #[error(
         "The answer is not in the journal: {} begins like none and was left alone; name another file with `--journal`.",
@@ -123,7 +123,7 @@ impl Journal {
     /// Adds an answer. Makes file and folder where there are none.
     ///
     /// # Errors
-    /// When it cannot be written, or the file is no journal, and is then as it was; and when the journal became too large and
+    /// When it cannot be written, or the file is not a journal, and is then as it was; and when the journal became too large and
     /// cannot be shortened.
     pub fn append(&self, entry: &Entry) -> Result<(), JournalError> {
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };

@@ -222,14 +222,14 @@ fn tell_of(added: &[f64], out: &Path) {
     }
 }
 
-/// Refuses to replace what is no certificate.
+/// Refuses to replace what is not a certificate.
 fn must_be_free(path: &Path) -> Result<(), anyhow::Error> {
     let is_free = Certificate::may_replace(path)
         .with_context(|| format!("{} cannot be read; name another folder with `--out`", path.display()))?;
     if is_free {
         return Ok(());
     }
-    Err(anyhow!("{} is no certificate and was left alone: name another folder with `--out`.", path.display()))
+    Err(anyhow!("{} is not a certificate and was left alone: name another folder with `--out`.", path.display()))
 }
 
 /// Writes the certificates and gives the page that shows them.

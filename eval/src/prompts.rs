@@ -116,7 +116,7 @@ pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(V
 fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
     let text =
         std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-    let row = fields::read(text).map_err(|error| format!("it is no JSON object ({error})"))?;
+    let row = fields::read(text).map_err(|error| format!("it is not a JSON object ({error})"))?;
     // A number is taken as it is written: two ids of more than 64 bits would be one as a float.
     let text_of = |key: &str| match row.text(key).ok().flatten() {
         Some(text) if text.starts_with('"') => serde_json::from_str::<String>(text).ok(),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["rows-1", "rows-5"]);
         assert_eq!(cases[1].check, Some(Check::Words("4".into())));
         assert!(
-            complaints[0].contains("line 2: it is no JSON object") && complaints[1].contains("line 4: it has neither")
+            complaints[0].contains("line 2: it is not a JSON object") && complaints[1].contains("line 4: it has neither")
         );
         let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
         assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");

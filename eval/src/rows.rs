@@ -292,7 +292,7 @@ impl Appender {
         let bytes = to_csv(rows, false)?;
         self.file.write_all(&bytes).with_context(|| {
             format!(
-                "{} cannot be written any more; free some space and call the command again, which goes on from here",
+                "{} can no longer be written; free some space and call the command again, which goes on from here",
                 self.path.display()
             )
         })

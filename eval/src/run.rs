@@ -156,7 +156,7 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     if let Some(before) = before {
         facts.go_on(before).map_err(|reason| {
             anyhow!(
-                "The run in {} cannot be gone on with, as {reason}; name another folder with --out.",
+                "The run in {} cannot be resumed, as {reason}; name another folder with --out.",
                 flags.out.display()
             )
         })?;

@@ -224,7 +224,7 @@ fn links_to_certificates_stay_and_other_files_too() {
         "0.4",
     ];
     let arguments = [&[rows.as_str()][..], &settings, &["--bundle", "int8", "--threads", "1"]].concat();
-    fails(&arguments, 1, &["floor-0.5.json is no certificate and was left alone"]);
+    fails(&arguments, 1, &["floor-0.5.json is not a certificate and was left alone"]);
     fs::remove_file(out.join("floor-0.5.json")).unwrap();
     fs::write(folder.path().join("real.json"), "").unwrap();
     std::os::unix::fs::symlink("../real.json", out.join("floor-0.5.json")).unwrap();

@@ -388,7 +388,7 @@ fn on_a_full_disk_what_is_measured_stays_and_is_gone_on_with() {
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(
         done.status.code() == Some(1)
-            && said.contains("rows.csv cannot be written any more")
+            && said.contains("rows.csv can no longer be written")
             && said.contains("goes on"),
         "{said}"
     );

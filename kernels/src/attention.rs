@@ -403,7 +403,7 @@ impl Look<'_> {
         }
         for h in 0..HEADS {
             if !SEEN_BY_ALL && position >= self.end(h) {
-                continue; // 0 times what is no number would be none
+                continue; // 0 times what is not a number would be none
             }
             let weight = s.splat(weights[h][(position - block.start) % BLOCK]);
             for v in 0..WIDTH {

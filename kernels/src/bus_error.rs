@@ -88,7 +88,7 @@ mod linux {
             .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
             .collect();
         let sentence = format!(
-            "The file {name} cannot be read any more, as it was cut short while it was in use or its disk failed: put the whole file back and run the command again.\n"
+            "The file {name} can no longer be read, as it was cut short while it was in use or its disk failed: put the whole file back and run the command again.\n"
         );
         sentence.into_bytes().into_boxed_slice()
     }

@@ -57,7 +57,7 @@ impl FromStr for Profile {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|profile| profile.name() == text);
-        known.ok_or_else(|| format!("`{text}` is no profile: choose {}", Self::ALL.map(Self::name).join(", ")))
+        known.ok_or_else(|| format!("`{text}` is not a profile: choose {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 
@@ -151,7 +151,7 @@ pub fn named_numbers(text: &str) -> Result<Vec<(&str, f64)>, String> {
         let named = part.split_once('=').map(|(name, value)| (name.trim(), value.trim().parse::<f64>()));
         match named {
             Some((name, Ok(value))) if value.is_finite() => Ok((name, value)),
-            _ => Err(format!("`{part}` is no name with a number, as in NAME=0.5")),
+            _ => Err(format!("`{part}` is not a name with a number, as in NAME=0.5")),
         }
     }
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(number).collect()
@@ -167,7 +167,7 @@ impl FromStr for Objective {
                 "time" => objective.time = value,
                 "energy" => objective.energy = value,
                 "memory" => objective.memory = value,
-                _ => return Err(format!("`{name}` is no weight: there are time, energy and memory")),
+                _ => return Err(format!("`{name}` is not a weight: there are time, energy and memory")),
             }
         }
         objective.check()?;
@@ -218,7 +218,7 @@ mod tests {
         assert!(Profile::ALL.into_iter().all(|profile| profile.objective().check().is_ok()));
         assert_eq!("time=1, memory=0.5".parse(), Ok(Objective { time: 1.0, energy: 0.0, memory: 0.5 }));
         for (text, said) in
-            [("time", "`time` is no name"), ("speed=1", "`speed` is no weight"), ("time=inf", "is no name")]
+            [("time", "`time` is not a name"), ("speed=1", "`speed` is not a weight"), ("time=inf", "is not a name")]
         {
             assert!(text.parse::<Objective>().unwrap_err().contains(said), "{text}");
         }

@@ -16,7 +16,7 @@ impl Checkpoint {
     /// The ids of the tokens that drafts choose from, rising; `None` for all of them.
     ///
     /// # Errors
-    /// When the file cannot be read, or is no list of ids of the model's that rise.
+    /// When the file cannot be read, or is not a list of ids of the model's that rise.
     pub fn draft_vocabulary(&self) -> Result<Option<Vec<u32>>, CheckpointError> {
         let path = self.dir().join(DRAFT_VOCABULARY);
         let Some(tokens) = read_json_if_there::<Vec<u32>>(&path, LARGEST)? else { return Ok(None) };

@@ -190,7 +190,7 @@ pub(super) fn finish(
     }
     match serde_json::to_value(answer)? {
         Value::Object(map) => Ok(print_json(&fields.object_with(&map))?),
-        _ => anyhow::bail!("An answer is no JSON object; please report this."),
+        _ => anyhow::bail!("An answer is not a JSON object; please report this."),
     }
 }
 

@@ -187,7 +187,7 @@ fn prompt_of(fields: &Fields, chat: bool) -> Result<Prompt, anyhow::Error> {
             Err(_) if text.starts_with('"') => {
                 bail!("`prompt` is not text that Unicode allows: half of a surrogate pair is not a character.")
             }
-            Err(_) => bail!("`prompt` is no text: write it in quotes."),
+            Err(_) => bail!("`prompt` is not text: write it in quotes."),
         },
         (None, Some(_)) => match fields.value::<Vec<Message>>("messages") {
             Ok(Some(messages)) if !messages.is_empty() => Ok(Prompt::Messages(messages)),

@@ -81,7 +81,7 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
         let place = error.span().map_or_else(String::new, |span| format!(" at line {}", line_of(&text, &span)));
         let reason = error.message().replace('\n', " ");
         let reason = reason.trim_end_matches('.');
-        anyhow!("The config file {shown} is no TOML{place}: {reason}; write lines like `max-new-tokens = 100`.").into()
+        anyhow!("The config file {shown} is not TOML{place}: {reason}; write lines like `max-new-tokens = 100`.").into()
     })
 }
 

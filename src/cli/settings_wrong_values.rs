@@ -68,7 +68,7 @@ fn a_file_takes_what_a_flag_takes() {
     assert_eq!((settings.generation.hints.turn, settings.generation.stop.len()), (Some(3.0), 2));
     for (text, said) in [
         ("hints = 5", "write a text like \"turn=3\", or a table like { turn = 3 }"),
-        ("hints = \"x=1\"", "`x` is no hint"),
+        ("hints = \"x=1\"", "`x` is not a hint"),
         ("hints = { turn = \"x\" }", "write a number, like 0.7"),
         ("hints = { x = 1 }", "there is no `x`; there are turn, past-acceptance"),
         ("weights = true", "write a text like \"time=1,energy=0.5\""),

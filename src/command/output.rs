@@ -11,7 +11,7 @@ use crate::visible;
 /// Nobody takes the output any more: the reader has gone, or the disk is full.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "Standard output cannot be written to any more ({0}), so the work was ended early: give it a reader or a place with room."
+    "Standard output can no longer be written to ({0}), so the work was ended early: give it a reader or a place with room."
 )]
 pub struct OutputFailed(#[from] io::Error);
 

@@ -100,7 +100,7 @@ fn kind(expected: &str) -> String {
 pub fn odd_value(value: &Value) -> Option<&'static str> {
     match value {
         // serde makes null of numbers that JSON lacks.
-        Value::Null => Some("is no finite number: write one, like 0.7"),
+        Value::Null => Some("is not a finite number: write one, like 0.7"),
         Value::Object(map) if map.contains_key("$__toml_private_datetime") => {
             Some("is a date, which no setting is: write a text in quotes, or a number")
         }

@@ -35,14 +35,14 @@ pub enum DrafterChoice {
 pub enum ChoiceError {
     /// No drafter has this name.
     #[error(
-        "`{0}` names no drafter: choose auto, none, lookup, model, model:NAME, exit:E (E layers of the target run), self:int8, self:int4 or skip:PLAN."
+        "`{0}` is not a drafter: choose auto, none, lookup, model, model:NAME, exit:E (E layers of the target run), self:int8, self:int4 or skip:PLAN."
     )]
     Unknown(String),
     /// The depth is not a number.
     #[error("`exit:{0}` needs a number of layers after the colon, as in exit:4.")]
     Depth(String),
     /// The target cannot draft for itself in this precision.
-    #[error("`self:{0}` names no lower precision of the target: write self:int8 or self:int4.")]
+    #[error("`self:{0}` is not a lower precision of the target: write self:int8 or self:int4.")]
     Precision(String),
     /// The text after `skip:` is not a plan.
     #[error(transparent)]

@@ -13,10 +13,10 @@ pub enum Period {
     Last(Duration),
 }
 
-/// Why a text is no period.
+/// Why a text is not a period.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no period; write a whole number from 1 on and s, m, h or d behind it, as in 90s, 15m, 24h or 7d, or `all`"
+    "`{0}` is not a period; write a whole number from 1 on and s, m, h or d behind it, as in 90s, 15m, 24h or 7d, or `all`"
 )]
 pub struct PeriodError(String);
 

@@ -165,7 +165,7 @@ fn a_file_of_something_else_is_no_journal() {
     for other in ["{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n", "text", "[1]\n"] {
         fs::write(journal.path(), other).unwrap();
         let message = journal.stats(Period::All, DAY).unwrap_err().to_string();
-        assert!(message.contains("journal.jsonl is no journal") && message.contains("--journal"), "{message}");
+        assert!(message.contains("journal.jsonl is not a journal") && message.contains("--journal"), "{message}");
     }
     // One that was begun, and ended before its first line did.
     for begun in ["", "{\"a", "{\"at\":17900"] {
@@ -246,7 +246,7 @@ fn what_cannot_be_written_is_told_and_left_alone() {
     for (path, words) in [
         (notes.clone(), "begins like none and was left alone"),
         (notes.join("journal.jsonl"), "cannot be written"),
-        (folder.path().to_owned(), "it is no file"),
+        (folder.path().to_owned(), "it is not a file"),
     ] {
         let message = Journal::new(&path).append(&entry(1)).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("--journal") && message.ends_with('.'), "{message}");
@@ -280,7 +280,7 @@ fn what_cannot_be_read_is_told() {
     let (folder, journal) = journal(&[entry(1)]);
     let error = |path: &Path| adaptation_stats(path, Period::All).unwrap_err().to_string();
     assert!(error(&folder.path().join("no")).starts_with("There is no journal at "));
-    assert!(error(folder.path()).contains("it is no file"));
+    assert!(error(folder.path()).contains("it is not a file"));
     assert!(error(&journal.path().join("in/it")).contains("cannot be read"));
     File::options().append(true).open(journal.path()).unwrap().set_len(MOST_READ + 1).unwrap();
     assert!(error(journal.path()).contains("more than 16777216 bytes"));

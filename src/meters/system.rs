@@ -27,7 +27,7 @@ pub(super) fn number<T: std::str::FromStr>(read: Read, path: &Path) -> Result<T,
     let text = read(path).map_err(|error| format!("{} cannot be read ({error})", shown_path(path)))?;
     let text = text.trim();
     text.parse()
-        .map_err(|_| format!("{} holds `{}`, which is no number that is expected there", shown_path(path), shown(text)))
+        .map_err(|_| format!("{} holds `{}`, which is not a number expected there", shown_path(path), shown(text)))
 }
 
 /// The folders in `parent` that are called `prefix` and a number, by that number. None where the parent cannot be read.

@@ -38,7 +38,7 @@ pub enum ModelError {
     },
     /// A value that nothing can be computed with.
     #[error(
-        "Tensor `{name}` is infinite or no number at row {row}, column {column}, when it is held in {format}: repair the checkpoint, or name another precision if the value is only too large for this one."
+        "Tensor `{name}` is infinite or NaN at row {row}, column {column}, when it is held in {format}: repair the checkpoint, or name another precision if the value is only too large for this one."
     )]
     NotFinite {
         /// The tensor's name in the checkpoint.

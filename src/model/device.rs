@@ -29,7 +29,7 @@ const MOST_THREADS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The name is not one of a device.
-    #[error("`{0}` names no device: write `cpu` or `cuda:0` (the index of the GPU after the colon).")]
+    #[error("`{0}` is not a device: write `cpu` or `cuda:0` (the index of the GPU after the colon).")]
     Unknown(String),
     /// This build cannot drive the device.
     #[error(

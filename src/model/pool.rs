@@ -284,17 +284,6 @@ impl KvPool {
         self.slot_mut(slot).filled.iter_mut().for_each(|filled| *filled = len.min(*filled));
     }
 
-    /// Gives back the pages beyond the first `positions`.
-    ///
-    /// # Panics
-    /// If a layer has filled more.
-    pub fn shrink(&mut self, slot: SlotId, positions: usize) {
-        let Slot { pages, filled } = self.slot_mut(slot);
-        assert!(filled.iter().all(|&filled| filled <= positions), "what is filled is not given back");
-        let surplus = pages.split_off(Self::pages_for(positions).min(pages.len()));
-        surplus.into_iter().for_each(|page| self.release(page));
-    }
-
     /// Gives back the pages of which every position is before `position`: no row will look at them any more, as all layers look
     /// back through a window.
     ///

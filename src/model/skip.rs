@@ -63,7 +63,7 @@ pub enum SkipError {
     },
     /// A part of the list names no sublayer.
     #[error(
-        "`{0}` in the skip plan names no sublayer: write a3 for the attention of layer 3, m3 for its MLP, 3 for both."
+        "`{0}` in the skip plan is not a sublayer: write a3 for the attention of layer 3, m3 for its MLP, 3 for both."
     )]
     Unknown(String),
     /// A sublayer is named twice.

@@ -26,9 +26,9 @@ enum LengthText {
     Text(String),
 }
 
-/// Text that is no draft length.
+/// Text that is not a draft length.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no draft length: write auto or a number from 1 to {MAX_DRAFT} (`--drafter none` drafts nothing).")]
+#[error("`{0}` is not a draft length: write auto or a number from 1 to {MAX_DRAFT} (`--drafter none` drafts nothing).")]
 pub struct DraftLengthError(String);
 
 impl FromStr for DraftLength {

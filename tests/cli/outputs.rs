@@ -18,7 +18,7 @@ pub(crate) fn are_told(program: &str, arguments: &[&str], folder: &Path) {
     for (kind, words) in OUTPUTS {
         let Some(Output { status, stderr, .. }) = run(kind, program, arguments, folder) else { continue };
         let said = String::from_utf8(stderr).unwrap();
-        let begins = format!("{name}: Standard output cannot be written to any more (");
+        let begins = format!("{name}: Standard output can no longer be written to (");
         let told: Vec<&str> = said.lines().filter(|line| line.contains("Standard output")).collect();
         let is_sentence = |line: &&str| line.starts_with(&begins) && line.contains(words) && line.ends_with('.');
         let context = format!("{kind}: {arguments:?}: {said}");

@@ -164,7 +164,7 @@ fn files_that_do_not_fit_are_refused_with_a_sentence() {
         (|file| file.config.exits[0].temperature = 0.0, "the temperature of depth 1 is 0"),
         (|file| drop(file.tensors.remove("exits.1.up.weight")), "\"exits.1.up.weight\" is missing"),
         (|file| drop(file.tensors.insert("other".to_owned(), (vec![1], vec![0.0]))), "\"other\" belongs to no head"),
-        (|file| file.tensors.get_mut("exits.1.up.weight").unwrap().1[2] = f32::NAN, "no number at row 0, column 2"),
+        (|file| file.tensors.get_mut("exits.1.up.weight").unwrap().1[2] = f32::NAN, "NaN at row 0, column 2"),
         (|file| file.tensors.get_mut("exits.1.norm.weight").unwrap().1[1] = f32::INFINITY, "is infinite"),
         (|file| file.metadata = Some("{\"rank\": 3}".to_owned()), "`paceline.exits` in the metadata: missing field"),
     ];

@@ -123,7 +123,7 @@ fn a_pool_has_no_more_pages_than_it_may_and_gives_them_again() {
     assert_eq!(kv.used_pages(), 3);
     kv.close(first);
     kv.reserve(second, 65).unwrap();
-    kv.shrink(second, 0);
+    kv.close(second);
     assert_eq!(kv.used_pages(), 0);
 }
 

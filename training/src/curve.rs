@@ -16,7 +16,7 @@ pub use self::picture::Picture;
 pub enum CurveError {
     /// The table of an earlier run could not be understood.
     #[error(
-        "The curve {} cannot be gone on with: {reason}; move it away, and the curve begins at the checkpoint.",
+        "The curve {} cannot be resumed: {reason}; move it away, and the curve begins at the checkpoint.",
         path.display()
     )]
     Table {
@@ -85,7 +85,7 @@ impl Curve {
         for record in reader.records() {
             let record = record.map_err(|error| error.to_string())?;
             let line = record.position().map_or(0, csv::Position::line);
-            let wrong = |text: &str| format!("`{text}` in line {line} is no number");
+            let wrong = |text: &str| format!("`{text}` in line {line} is not a number");
             let first = record.get(0).unwrap_or_default();
             let step: u64 = first.parse().map_err(|_| wrong(first))?;
             if self.rows.last().is_some_and(|row| row.step >= step) {
@@ -234,8 +234,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (text, said) in [
             ("loss\n1\n", "first column is not `step`"),
-            ("step,loss\n1,x\n", "`x` in line 2 is no number"),
-            ("step,loss\n-1,2\n", "`-1` in line 2 is no number"),
+            ("step,loss\n1,x\n", "`x` in line 2 is not a number"),
+            ("step,loss\n-1,2\n", "`-1` in line 2 is not a number"),
             ("step,loss\n2,2\n2,2\n", "step 2 in line 3 does not come after"),
             ("step,loss\n2\n", "record"),
         ] {

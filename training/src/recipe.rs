@@ -150,7 +150,7 @@ fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)
         if let Some(unknown) = weights.keys().find(|name| sources.iter().all(|(known, _)| known != name)) {
             let known: Vec<_> = sources.iter().map(|(name, _)| *name).collect();
             let known = known.join(", ");
-            return Err(format!("`{unknown}` in the weights of [[{section}.phases]] is no source; there are {known}"));
+            return Err(format!("`{unknown}` in the weights of [[{section}.phases]] is not a source; there are {known}"));
         }
         if sources.iter().all(|(name, weight)| weights.get(*name).unwrap_or(weight) == &0.0) {
             return Err(format!("[[{section}.phases]] gives every source the weight 0: leave one above it"));
@@ -230,8 +230,8 @@ mod tests {
             ("[[data.text]]\nweight = 3\n", "line 1: [[data.text]] lacks the setting `path`"),
             ("seed = \"x\"", "line 1: `seed` cannot be used: write a whole number from 0 to 2^64 - 1"),
             ("seed = -1", "line 1: `seed` cannot be used: write a whole number from 0 to 2^64 - 1"),
-            ("seed = ", "line 1: this is no TOML: "),
-            ("seed 3", "line 1: this is no TOML: "),
+            ("seed = ", "line 1: this is not TOML: "),
+            ("seed 3", "line 1: this is not TOML: "),
             ("[data]\ndocument_tokens = 2", "`document_tokens` of [data] must be at least 8"),
             ("[[data.text]]\npath = \"a.txt\"\nweight = 0", "the `weight` of a.txt must be a number above 0"),
             ("[[data.text]]\npath = \"a.txt\"\nweight = nan", "the `weight` of a.txt must be a number above 0"),
@@ -275,7 +275,7 @@ mod tests {
             ),
             (
                 &with("[[target.training.phases]]\nsteps = 1\nweights = { task = 1 }\n[data.tasks]\ntrain = 9"),
-                "`task` in the weights of [[target.training.phases]] is no source; there are tasks",
+                "`task` in the weights of [[target.training.phases]] is not a source; there are tasks",
             ),
             (
                 &with("[[target.training.phases]]\nsteps = 1\nweights = { tasks = 0 }\n[data.tasks]\ntrain = 9"),

@@ -18,7 +18,7 @@ pub enum StateError {
     Write(#[from] WriteError),
     /// It has values that are not finite.
     #[error(
-        "The weights are no numbers any more after step {steps}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good ones.",
+        "The weights are no longer finite after step {steps}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good ones.",
         path.display()
     )]
     NotFinite {

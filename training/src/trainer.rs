@@ -108,7 +108,7 @@ impl Training<'_> {
             let norm = optimizer.step(model.parameters_mut(), &gradients, rate);
             if !loss.is_finite() || !norm.is_finite() {
                 bail!(
-                    "The loss of {} is no number any more at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good weights.",
+                    "The loss of {} is no longer finite at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good weights.",
                     self.name,
                     step + 1,
                     path.display()

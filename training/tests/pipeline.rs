@@ -199,7 +199,7 @@ fn a_training_that_a_signal_ends_leaves_a_checkpoint_and_goes_on() {
 fn a_loss_that_is_no_number_stops_at_its_step_and_leaves_the_checkpoint() {
     let wild = [("learning_rate = 4e-3", "learning_rate = 1e9"), ("save_every = 5", "save_every = 1")];
     let place = Place::tiny(&[&wild[..], &[("steps = 4", "steps = 50")]].concat());
-    let words = ["The loss of target is no number any more at step ", "lower `learning_rate`", "last good weights"];
+    let words = ["The loss of target is no longer finite at step ", "lower `learning_rate`", "last good weights"];
     let first = place.step(&["pretrain"]);
     first.fails(1, &words);
     let checkpoint = place.read("target/checkpoint.safetensors");

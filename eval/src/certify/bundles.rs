@@ -19,7 +19,7 @@ impl FromStr for Bundle {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("`{text}` names no plan: write int8, int4, exit:9@0.99 or skip:a3,m3");
+        let unknown = || format!("`{text}` is not a plan: write int8, int4, exit:9@0.99 or skip:a3,m3");
         let exit = |rest: &str| {
             let (depth, threshold) = rest.split_once('@')?;
             let threshold = threshold.parse().ok().filter(|threshold| (0.5..=1.0).contains(threshold))?;
@@ -59,13 +59,13 @@ impl Bundle {
                 GenerationConfig { drafter: DrafterChoice::Exit(*depth), exit_threshold: Some(*threshold), ..free }
             }
             Lossy::Skip(plan) => GenerationConfig {
-                skip_layers: Some(plan.parse().map_err(|_| format!("`{plan}` is no list of layers"))?),
+                skip_layers: Some(plan.parse().map_err(|_| format!("`{plan}` is not a list of layers"))?),
                 ..free
             },
             Lossy::Precision(name) => GenerationConfig {
                 lower_precision: Some(
                     serde_json::from_value(name.as_str().into())
-                        .map_err(|_| format!("`{name}` is no lower precision"))?,
+                        .map_err(|_| format!("`{name}` is not a lower precision"))?,
                 ),
                 ..free
             },

@@ -399,7 +399,7 @@ fn marked(text: &str) -> String {
     let parts = escape(text);
     let parts: Vec<&str> = parts.split('`').collect();
     let last = parts.len() - 1;
-    // An open end is no name.
+    // An open end is not a name.
     parts
         .iter()
         .enumerate()

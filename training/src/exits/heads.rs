@@ -72,7 +72,7 @@ impl HeadTraining<'_> {
             let sum: f64 = losses.iter().sum();
             if !sum.is_finite() || !norm.is_finite() {
                 bail!(
-                    "The loss of the exits is no number any more at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good heads.",
+                    "The loss of the exits is no longer finite at step {}: lower `learning_rate`, or `clip`; the checkpoint {} holds the last good heads.",
                     step + 1,
                     path.display()
                 );

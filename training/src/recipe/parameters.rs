@@ -19,7 +19,7 @@ impl FromStr for Parameter {
         };
         let plain = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !plain(name) {
-            return Err(format!("`{name}` is no name of a parameter: use letters, digits and `_`"));
+            return Err(format!("`{name}` is not a parameter's name: use letters, digits and `_`"));
         }
         // It is put into TOML, mostly between quotes.
         if let Some(c) = value.chars().find(|c| c.is_control() || matches!(c, '"' | '\\')) {

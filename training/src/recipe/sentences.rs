@@ -23,7 +23,7 @@ pub(super) fn explain(text: &str, message: &str, span: Option<Range<usize>>) -> 
         let named = if section.is_empty() { "the recipe" } else { &section };
         format!("{named} lacks the setting `{}`", quoted.next().unwrap_or_default())
     } else {
-        format!("this is no TOML: {message}")
+        format!("this is not TOML: {message}")
     };
     (line, reason.trim_end_matches('.').to_owned())
 }

@@ -170,7 +170,7 @@ impl Learning<'_> {
             let loss = value(loss);
             if !loss.is_finite() || !norm.is_finite() {
                 bail!(
-                    "The loss of the router is no number any more at step {}: lower `learning_rate` of [router].",
+                    "The loss of the router is no longer finite at step {}: lower `learning_rate` of [router].",
                     step + 1
                 );
             }

@@ -99,13 +99,13 @@ fn row(line: &str, fields: &Fields) -> Result<Row, String> {
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
         let (column, message) = (error.column(), error.to_string());
         let reason = message.strip_suffix(&format!(" at line 1 column {column}")).unwrap_or(&message);
-        format!("is no JSON object ({reason}, column {column}); write one object a line")
+        format!("is not a JSON object ({reason}, column {column}); write one object a line")
     })?;
     let mut text = |key: &str| match object.remove(key) {
         None | Some(Value::Null) => Ok(None),
         // As in plain text.
         Some(Value::String(text)) => Ok(Some(text.replace("\r\n", "\n"))),
-        Some(other) => Err(format!("has a `{key}` that is no text ({}); write it in quotes", kind(&other))),
+        Some(other) => Err(format!("has a `{key}` that is not text ({}); write it in quotes", kind(&other))),
     };
     let (whole, answer) = (text(&fields.text), text(&fields.answer));
     let prompt = text(&fields.prompt);
@@ -184,12 +184,12 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_used_are_told_with_their_line() {
         for (line, said) in [
-            ("{", "is no JSON object (EOF while parsing an object, column 1)"),
-            ("[]", "is no JSON object"),
+            ("{", "is not a JSON object (EOF while parsing an object, column 1)"),
+            ("[]", "is not a JSON object"),
             ("{}", "has neither `messages` or `prompt` with `answer`, nor `text`"),
             ("{\"prompt\": \"p\"}", "has neither"),
             ("{\"answer\": \"p\", \"text\": \"t\"}", "has neither"),
-            ("{\"prompt\": 3, \"answer\": \"a\"}", "has a `prompt` that is no text (a number)"),
+            ("{\"prompt\": 3, \"answer\": \"a\"}", "has a `prompt` that is not text (a number)"),
             ("{\"messages\": \"m\", \"answer\": \"a\"}", "has `messages` that cannot be used"),
             ("{\"messages\": [], \"answer\": \"a\"}", "has empty `messages`"),
             ("{\"messages\": [], \"prompt\": \"p\", \"answer\": \"a\"}", "has both `messages` and `prompt`"),

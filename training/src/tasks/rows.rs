@@ -47,9 +47,9 @@ pub enum RowsError {
         /// The system's error.
         reason: io::Error,
     },
-    /// A row is no task.
+    /// A row is not a task.
     #[error(
-        "Line {line} of the tasks {path} is no task ({reason}): a row needs `id`, `category`, `level`, `messages` and `answer`."
+        "Line {line} of the tasks {path} is not a task ({reason}): a row needs `id`, `category`, `level`, `messages` and `answer`."
     )]
     BadRow {
         /// The file.
@@ -124,7 +124,7 @@ const LONGEST_TASK: u64 = 1 << 20;
 /// Reads tasks from JSON lines; empty lines are passed over.
 ///
 /// # Errors
-/// When the file cannot be read, has no row, or has one that is no task with a prompt and an answer.
+/// When the file cannot be read, has no row, or has one that is not a task with a prompt and an answer.
 pub fn read_rows(path: &Path) -> Result<Vec<Task>, RowsError> {
     let text = files::read_input_text(path, LARGEST)
         .map_err(|error| RowsError::Unreadable { path: path.to_owned(), reason: error.into() })?;
