@@ -106,7 +106,7 @@ impl EngineConfig {
         }
         if (1..2 * PAGE_POSITIONS).contains(&self.kv_pool) {
             return Err(ConfigError::Setting(format!(
-                "`kv-pool` is {}, and an answer needs {} tokens at least: write a larger number, or 0 for as many as there is memory for.",
+                "`kv-pool` is {}, which holds hardly any answer: write {} or more tokens, or 0 for as many as there is memory for.",
                 self.kv_pool,
                 2 * PAGE_POSITIONS
             )));

@@ -47,7 +47,7 @@ impl LossyPlan {
         })
     }
 
-    /// The plan of a router, if a target of such means can follow it.
+    /// The plan of a router, if a target with such capabilities can follow it.
     pub fn of_router(lossy: &Lossy, capabilities: &Capabilities<'_>) -> Option<Self> {
         match lossy {
             Lossy::Exit { depth, threshold } => {

@@ -213,7 +213,8 @@ mod tests {
         assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["rows-1", "rows-5"]);
         assert_eq!(cases[1].check, Some(Check::Words("4".into())));
         assert!(
-            complaints[0].contains("line 2: it is not a JSON object") && complaints[1].contains("line 4: it has neither")
+            complaints[0].contains("line 2: it is not a JSON object")
+                && complaints[1].contains("line 4: it has neither")
         );
         let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
         assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");

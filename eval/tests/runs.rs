@@ -387,9 +387,7 @@ fn on_a_full_disk_what_is_measured_stays_and_is_gone_on_with() {
     let done = Command::new("sh").current_dir(place.folder.path()).args(["-c", &limited]).output().unwrap();
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(
-        done.status.code() == Some(1)
-            && said.contains("rows.csv can no longer be written")
-            && said.contains("goes on"),
+        done.status.code() == Some(1) && said.contains("rows.csv can no longer be written") && said.contains("goes on"),
         "{said}"
     );
     place.succeeds(&["run", "suite.toml", "--out", "full"]);

@@ -168,7 +168,9 @@ fn take(
                 Dtype::F32 => FloatFormat::F32,
                 Dtype::F16 => FloatFormat::F16,
                 Dtype::BF16 => FloatFormat::Bf16,
-                other => return Err(format!("the tensor \"{name}\" is stored as {other}, which is not a float format")),
+                other => {
+                    return Err(format!("the tensor \"{name}\" is stored as {other}, which is not a float format"));
+                }
             };
             tensors.insert(name, StoredTensor { file: Arc::clone(map), bytes: entry.bytes, format, shape });
         }

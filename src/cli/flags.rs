@@ -77,8 +77,8 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Model", value_name = "TOKENS", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_pool: Option<usize>,
-    /// Answers of `--prompts` that are made at once, sharing steps; the tokens are the same, and answers come in the order of
-    /// the prompts [default: 1]
+    /// Answers of `--prompts` that are made at once, at most 64, sharing steps; the tokens are the same, and answers come in the
+    /// order of the prompts [default: 1]
     #[arg(long, help_heading = "Prompt", value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel: Option<usize>,

@@ -11,7 +11,7 @@ use paceline::command::engine::{CommandEngine, ended_by_signals};
 use paceline::command::fields::Fields;
 use paceline::command::output::{OutputFailed, note, print, print_json, print_line, say};
 use paceline::command::progress::{self, Progress};
-use paceline::command::signals::{Keeping, received};
+use paceline::command::signals::{Keeping, OnSignal, received};
 use paceline::{Answer, Engine, EngineConfig, Error, Event, Generation, GenerationConfig, Prompt, Quality};
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
     }
     let asked = Asked::of(flags, chat)?;
     // Twice as many as are made at once: when one is done, the next has its prompt here already.
-    let ahead = if engine.parallel > 1 { 2 * engine.parallel } else { 1 };
+    let ahead = if engine.parallel > 1 { (2 * engine.parallel).min(MOST_AHEAD) } else { 1 };
     let engine = load(&engine)?;
     if let (Quality::Bounded, Some(floor), false) = (generation.quality, generation.quality_floor, names_limit) {
         // Who names no limit gets the one that was calibrated.
@@ -63,6 +63,9 @@ pub(super) fn generate(flags: &GenerateFlags) -> Result<ExitCode, Failure> {
         (None, false) => ExitCode::FAILURE,
     })
 }
+
+/// Answers that are asked for at once, at most: no more may wait in an engine.
+const MOST_AHEAD: usize = 64;
 
 /// Where prompts come from.
 enum Asked {
@@ -116,9 +119,6 @@ fn answer_all(
         let Some(next) = begun.pop_front() else { break };
         answered &= next.end(engine, json)?;
         left -= 1;
-        if received().is_some() {
-            break;
-        }
     }
     if left > 0 {
         note(&format!("{left} of {total} prompts were not answered."));
@@ -129,7 +129,8 @@ fn answer_all(
 /// A prompt whose answer was asked for.
 struct Begun {
     config: GenerationConfig,
-    generation: Result<Generation, anyhow::Error>,
+    /// The answer, which a signal ends early.
+    generation: Result<(Generation, OnSignal), anyhow::Error>,
     warnings: Vec<String>,
     fields: Fields,
     place: Option<String>,
@@ -140,7 +141,11 @@ impl Begun {
         let Task { prompt, settings, warnings, fields, place } = task;
         let mut config = generation.clone();
         settings.lay_over(&mut config);
-        let generation = prompt.and_then(|prompt| Ok(engine.generate(prompt, &config)?));
+        let generation = prompt.and_then(|prompt| {
+            let generation = engine.generate(prompt, &config)?;
+            let on_signal = ended_by_signals(&generation);
+            Ok((generation, on_signal))
+        });
         Self { config, generation, warnings, fields, place }
     }
 
@@ -148,7 +153,7 @@ impl Begun {
     /// in its place.
     fn end(self, engine: &Engine, json: bool) -> Result<bool, anyhow::Error> {
         let Self { config, generation, warnings, fields, place } = self;
-        let answer = generation.and_then(|generation| match follow(generation, &config, !json) {
+        let answer = generation.and_then(|(generation, _on_signal)| match follow(generation, &config, !json) {
             Ok(answer) => Ok(answer),
             Err(AnswerError::Output(error)) => Err(error.into()),
             Err(AnswerError::Engine(error)) => Err(error.into()),
@@ -208,13 +213,14 @@ pub(super) fn answer(
     config: &GenerationConfig,
     stream: bool,
 ) -> Result<Answer, AnswerError> {
-    follow(engine.generate(prompt, config).map_err(AnswerError::Engine)?, config, stream)
+    let generation = engine.generate(prompt, config).map_err(AnswerError::Engine)?;
+    let _on_signal = ended_by_signals(&generation);
+    follow(generation, config, stream)
 }
 
 /// Follows an answer to its end, as [`answer`].
 fn follow(mut generation: Generation, config: &GenerationConfig, stream: bool) -> Result<Answer, AnswerError> {
     let mut progress = Progress::new();
-    let _on_signal = ended_by_signals(&generation);
     let (mut begun, mut tokens) = (false, 0);
     while let Some(event) = generation.next() {
         let (text, answer) = match event.map_err(|error| broken_off(error, begun))? {

@@ -61,8 +61,10 @@ struct State {
     keeping: bool,
     /// The signal that asked.
     received: Option<Signal>,
-    /// Ends the piece of work that goes on.
-    cancel: Option<Action>,
+    /// Each ends a piece of work that goes on.
+    cancel: Vec<(u64, Action)>,
+    /// Pieces of work so far.
+    begun: u64,
     /// The terminal's mode, while it is one of the program's own.
     mode: Option<Mode>,
 }
@@ -74,7 +76,8 @@ struct Mode {
     leave: fn(),
 }
 
-static STATE: Mutex<State> = Mutex::new(State { keeping: false, received: None, cancel: None, mode: None });
+static STATE: Mutex<State> =
+    Mutex::new(State { keeping: false, received: None, cancel: Vec::new(), begun: 0, mode: None });
 
 fn state() -> MutexGuard<'static, State> {
     // Nothing that runs under the lock leaves it half-changed.
@@ -120,7 +123,7 @@ impl Drop for Keeping {
 
 /// A signal calls an action while this lives.
 #[must_use = "the action is forgotten when it is dropped"]
-pub struct OnSignal(());
+pub struct OnSignal(u64);
 
 /// Has the first signal call `cancel`, from another thread; at once if one came already.
 pub fn on_signal(cancel: impl Fn() + Send + 'static) -> OnSignal {
@@ -128,13 +131,15 @@ pub fn on_signal(cancel: impl Fn() + Send + 'static) -> OnSignal {
     if state.received.is_some() {
         cancel();
     }
-    state.cancel = Some(Box::new(cancel));
-    OnSignal(())
+    state.begun += 1;
+    let number = state.begun;
+    state.cancel.push((number, Box::new(cancel)));
+    OnSignal(number)
 }
 
 impl Drop for OnSignal {
     fn drop(&mut self) {
-        state().cancel = None;
+        state().cancel.retain(|(number, _)| *number != self.0);
     }
 }
 
@@ -241,7 +246,7 @@ mod thread {
         let is_second = state.received.is_some();
         if state.keeping && !is_second {
             state.received = Some(signal);
-            state.cancel.iter().for_each(|cancel| cancel());
+            state.cancel.iter().for_each(|(_, cancel)| cancel());
             return;
         }
         state.mode.iter().for_each(|mode| (mode.leave)());

@@ -132,6 +132,8 @@ pub struct DraftText<'a> {
     pub stop_tokens: &'a [u32],
     /// Tokens of the target's vocabulary.
     pub vocabulary: usize,
+    /// True if a drafter that has much to read before it drafts may go on reading now; else it goes on in its next draft.
+    pub may_read_on: bool,
 }
 
 impl<'a> DraftRequest<'a> {
@@ -154,6 +156,11 @@ impl<'a> DraftRequest<'a> {
     /// The newest token, drafted or not.
     pub fn last(&self) -> u32 {
         self.history().last().copied().unwrap_or(0)
+    }
+
+    /// True if a drafter that has much to read before it drafts may go on reading now.
+    pub fn may_read_on(&self) -> bool {
+        self.text.may_read_on
     }
 
     /// True if a further token is wanted.

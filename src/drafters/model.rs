@@ -9,7 +9,7 @@ use super::{Ask, DraftRequest, Drafter};
 use crate::model::Decoder;
 use crate::sampling::SamplingError;
 
-/// Tokens caught up with at a time: bounds how long a cancelled request keeps running.
+/// Tokens caught up with at a time: bounds how long a cancelled answer, or another one, waits for that.
 const CATCH_UP_CHUNK: usize = 256;
 
 /// Drafts with another decoder.
@@ -66,7 +66,12 @@ impl Drafter for ModelDrafter {
                 self.committed = self.committed.max(request.accepted().len());
                 request.propose(logits)?;
             }
-            Some(_) => self.committed = self.cached.len().min(request.accepted().len() - 1),
+            Some(_) => {
+                self.committed = self.cached.len().min(request.accepted().len() - 1);
+                if !request.may_read_on() {
+                    return Ok(Ask::Nothing);
+                }
+            }
         }
         let has_room = request.history().len() <= self.positions;
         Ok(if has_room && request.wants_another() { self.run(request) } else { Ask::Nothing })

@@ -1,4 +1,4 @@
-//! The record of one answer: its tokens and text as they become certain, what the rounds did, and the report
+//! The report of one answer as it is made: its tokens and text as they become certain, what the rounds did, and the report
 //! made of it.
 
 use std::borrow::Borrow;
@@ -53,12 +53,16 @@ pub(super) struct AnswerReport {
     time_to_first_token_ms: Option<f64>,
     /// Seconds of the steps that read the prompt, the first time.
     reading: f64,
+    /// Its share of these, for the reading that counts.
+    own_reading: f64,
+    /// Tokens of the prompt that were told to be read.
+    told_read: Option<usize>,
     draft_ms: f64,
     verify_ms: f64,
     /// The most answers that shared a step with this one.
     company: usize,
-    /// Seconds of its steps, and of these what is left if each is divided among those that shared it.
-    shared_seconds: (f64, f64),
+    /// Seconds of all its steps, each divided among the answers that shared it.
+    own_seconds: f64,
     speculation: Speculation,
     warnings: Vec<String>,
 }
@@ -102,7 +106,7 @@ pub(super) struct AnswerFacts<'a> {
 }
 
 impl AnswerReport {
-    /// A record of an answer to a prompt of so many tokens, that began at `started`.
+    /// A report of an answer to a prompt of so many tokens, that began at `started`.
     pub(super) fn new(
         (events, canceller): (Events, Canceller),
         started: Instant,
@@ -126,10 +130,12 @@ impl AnswerReport {
             text_error: None,
             time_to_first_token_ms: None,
             reading: 0.0,
+            own_reading: 0.0,
+            told_read: None,
             draft_ms: 0.0,
             verify_ms: 0.0,
             company: 0,
-            shared_seconds: (0.0, 0.0),
+            own_seconds: 0.0,
             speculation: Speculation::default(),
             warnings: Vec::new(),
         }
@@ -155,10 +161,14 @@ impl AnswerReport {
         self.company
     }
 
-    /// The share of its steps' time that is its own.
-    pub(super) fn own_share(&self) -> f64 {
-        let (all, own) = self.shared_seconds;
-        if all > 0.0 { own / all } else { 1.0 }
+    /// Its share of the seconds that reading the prompt took.
+    pub(super) fn own_reading_seconds(&self) -> f64 {
+        self.own_reading
+    }
+
+    /// Seconds of all its steps, each divided among the answers that shared it.
+    pub(super) fn own_seconds(&self) -> f64 {
+        self.own_seconds
     }
 
     /// True if there is nobody to hand the answer to.
@@ -248,20 +258,33 @@ impl AnswerReport {
 
 impl Listener for AnswerReport {
     fn reading(&mut self, done: usize) {
-        // Nobody listens to an answer that was dropped; the next round asks.
-        let _ = self.events.send(Ok(Event::Prefill { done, total: self.prompt_tokens }));
+        // What is read again was told before.
+        if self.told_read.is_none_or(|told| done > told) {
+            self.told_read = Some(done);
+            // Nobody listens to an answer that was dropped; the next round asks.
+            let _ = self.events.send(Ok(Event::Prefill { done, total: self.prompt_tokens }));
+        }
     }
 
     fn states(&mut self, states: Hidden) {
-        self.reader.iter_mut().for_each(|reader| reader.see(states.clone()));
+        if let Some(reader) = &mut self.reader {
+            reader.see(states);
+        }
     }
 
     fn reading_again(&mut self) {
         self.reader.iter_mut().for_each(Reader::forget);
+        self.own_reading = 0.0;
     }
 
-    fn read(&mut self, seconds: f64) {
-        self.reading += seconds;
+    fn read(&mut self, seconds: f64, company: usize, again: bool) {
+        let own = seconds / (company + 1) as f64;
+        self.own_seconds += own;
+        self.company = self.company.max(company);
+        if !again {
+            self.reading += seconds;
+            self.own_reading += own;
+        }
     }
 
     fn token(&mut self, token: u32) -> Flow {
@@ -287,8 +310,8 @@ impl Listener for AnswerReport {
     fn round(&mut self, round: &Round, company: usize) {
         self.send_tokens();
         self.company = self.company.max(company);
-        self.shared_seconds.0 += round.verify_seconds;
-        self.shared_seconds.1 += round.verify_seconds / (company + 1) as f64;
+        // Its drafting is its own share already.
+        self.own_seconds += round.asking_seconds + round.draft_seconds + round.verify_seconds / (company + 1) as f64;
         let drafter = round.candidate.filter(|_| round.drafted > 0).map(|index| self.names[index].as_str());
         self.speculation.add(drafter, round.drafted, round.evaluated, round.accepted);
         self.draft_ms += (round.asking_seconds + round.draft_seconds) * 1e3;
@@ -299,6 +322,7 @@ impl Listener for AnswerReport {
         self.send_tokens();
         self.speculation.unverified += tokens as u64;
         self.draft_ms += seconds * 1e3;
+        self.own_seconds += seconds;
     }
 
     fn drafter_failed(&mut self, candidate: usize, error: &crate::sampling::SamplingError) {

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use paceline_kernels::PAGE_POSITIONS;
+
 use super::Error;
 use super::answer_report::{AnswerFacts, AnswerReport, KeptTokenizer};
 use super::stream::Event;
@@ -13,7 +15,7 @@ use crate::drafters::DrafterChoice;
 use crate::journal::Entry;
 use crate::lossy::LossyPlan;
 use crate::meters::{Energy, MeterError, Window};
-use crate::model::Decoder;
+use crate::model::{Decoder, PoolError};
 use crate::routing::{Advice, Shown};
 use crate::sampling::Sampler;
 use crate::speculation::drafter_stats::DrafterStats;
@@ -130,7 +132,7 @@ impl Worker {
             Some(_) => Vec::new(),
             None => variant.drafters(&config.drafter, *positions)?,
         };
-        let per_token = request.listener.reading_seconds() / (prompt.len() - 1).max(1) as f64;
+        let per_token = request.listener.own_reading_seconds() / (prompt.len() - 1).max(1) as f64;
         let mut state = variant.planner.begin(*limit - prompt.len(), per_token);
         state.aim(config.objective(), variant.target.weight_bytes());
         if !matches!(config.drafter, DrafterChoice::Auto | DrafterChoice::None) {
@@ -237,10 +239,11 @@ impl Worker {
         match answering.request.take_end() {
             Some(End::Complete) => Ok(()),
             Some(End::Failed(error)) => Err(error.into()),
-            Some(End::NoRoom(_)) => {
-                let positions = answering.positions;
-                let bytes = self.variants.whole().target.cache_bytes_per_token().saturating_mul(positions as u64);
-                Err(Error::CacheTooLarge { bytes, positions })
+            Some(End::NoRoom(PoolError::Full { pages })) => {
+                Err(Error::LargerThanPool { positions: answering.positions, pool: pages * PAGE_POSITIONS })
+            }
+            Some(End::NoRoom(PoolError::Memory(none))) => {
+                Err(Error::CacheTooLarge { bytes: none.bytes as u64, positions: answering.positions })
             }
             Some(End::Panicked) | None => Err(Error::Internal),
         }
@@ -273,6 +276,8 @@ impl Worker {
         // What an answer saved is measured against the target as it was loaded, whatever it was given by.
         let mut costs = self.variants.whole().planner.machine().steps.observed();
         let plain_step = costs.find(|(rows, _)| *rows == 1).map(|(_, seconds)| seconds * 1e3);
+        // The time of steps that answers shared is not comparable.
+        let plain_step = plain_step.filter(|_| answer.report.adaptations.batch_size == 1);
         let result = journal.append(&Entry::now(answer, plan, plain_step));
         let failed = result.is_err();
         answer.report.warnings.extend(result.err().filter(|_| !self.journal_failed).map(|error| error.to_string()));
@@ -285,7 +290,7 @@ fn energy_of(window: Window, answer_report: &mut AnswerReport) -> Option<Energy>
     match window.finish() {
         Ok(energy) => Some(match answer_report.company() {
             0 => energy,
-            _ => energy.shared(answer_report.own_share(), answer_report.company() + 1),
+            _ => energy.shared(answer_report.own_seconds()),
         }),
         Err(MeterError::Unavailable(_)) => None,
         Err(failed) => {

@@ -89,11 +89,11 @@ pub enum Error {
     #[error("{0}")]
     ChatTemplate(String),
     #[error(
-        "The answer takes too much memory: {bytes} bytes for the cache of {positions} positions cannot be had; ask for fewer new tokens."
+        "The answer takes too much memory: {bytes} bytes for the cache of {positions} positions cannot be had; ask for fewer new tokens, or shorten the prompt."
     )]
     CacheTooLarge { bytes: u64, positions: usize },
     #[error(
-        "The answer may take {positions} positions of key-value cache, and the pool holds {pool}: ask for fewer new tokens, or raise `kv-pool`."
+        "The answer may take {positions} positions of key-value cache, and the pool holds {pool}: ask for fewer new tokens, shorten the prompt, or raise `kv-pool`."
     )]
     LargerThanPool { positions: usize, pool: usize },
     #[error(

@@ -26,8 +26,8 @@ use crate::routing::Advisor;
 use crate::speculation::{MAX_DRAFT, Target, round};
 use crate::text::Tokenizer;
 
-/// Pages of each pool whose memory is kept while there is nothing to answer.
-const KEPT_PAGES: usize = 64;
+/// Bytes of each pool that are kept while there is nothing to answer.
+const KEPT_BYTES: u64 = 64 << 20;
 
 /// A request on its way to the decode thread.
 pub(super) struct Job {
@@ -129,11 +129,14 @@ impl Worker {
     fn take_requests(&mut self, queue: &Queue) -> bool {
         while self.answers.len() < self.parallel {
             let job = if self.answers.is_empty() {
-                self.pools.trim(KEPT_PAGES);
+                self.pools.trim(KEPT_BYTES);
                 match queue.pop() {
                     Some(job) => job,
                     None => return false,
                 }
+            } else if self.answers.iter().any(|answering| answering.request.is_waiting()) {
+                // Who waits for memory comes first.
+                break;
             } else {
                 let kv = self.pools.of(&self.variants.whole().target);
                 let free = kv.most_pages() - kv.used_pages();
@@ -160,7 +163,11 @@ impl Worker {
             let mut requests: Vec<_> = of_variant.map(|answering| &mut answering.request).collect();
             if !requests.is_empty() {
                 let (decoder, skip) = (&variant.target, variant.skip.as_ref());
-                round(&mut Target { decoder, skip, planner: &mut variant.planner, pools: &mut *pools }, &mut requests);
+                let mut target = Target { decoder, skip, planner: &mut variant.planner, pools: &mut *pools };
+                // What goes wrong in one answer ends it alone. Should anything else go wrong, those of this target end.
+                if catch_unwind(AssertUnwindSafe(|| round(&mut target, &mut requests))).is_err() {
+                    requests.iter_mut().for_each(|request| request.fail());
+                }
             }
         }
     }

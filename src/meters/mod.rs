@@ -115,14 +115,13 @@ pub struct Energy {
 const WATT_HOUR: f64 = 3600.0;
 
 impl Energy {
-    /// The energy of one of the answers that were made together, up to so many at once, to which such a share of the time of its
-    /// steps belongs.
+    /// The energy of one of several answers that were made together, whose share of the common work took so many of its seconds.
     #[must_use]
-    pub fn shared(self, share: f64, answers: usize) -> Self {
-        let sentence = format!(
-            "Up to {answers} answers shared their steps: this is the energy meanwhile, times the answer's share of its steps' time, {share:.2}."
-        );
-        let doubts: Vec<String> = self.doubt.into_iter().chain([sentence]).collect();
+    pub fn shared(self, own_seconds: f64) -> Self {
+        let share = if self.seconds > 0.0 { (own_seconds / self.seconds).clamp(0.0, 1.0) } else { 1.0 };
+        let sentence =
+            "Answers shared their steps: this is the energy meanwhile, by the share of the time that was the answer's.";
+        let doubts: Vec<String> = self.doubt.into_iter().chain([sentence.to_owned()]).collect();
         Self {
             joules: self.joules * share,
             net_joules: self.net_joules.map(|joules| joules * share),

@@ -127,7 +127,7 @@ fn carve<const N: usize>(memory: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f
 }
 
 impl Executor {
-    /// A body for a model of `config`'s shape.
+    /// A backend for a model of `config`'s shape.
     pub(super) fn new(
         kernels: Arc<Kernels>,
         config: &ModelConfig,

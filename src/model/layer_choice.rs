@@ -42,7 +42,9 @@ impl LayerRule {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LayerChoiceError {
     /// No rule has this name.
-    #[error("`{0}` is not a choice of layers: write importance:N, uniform:N, early:N or late:N, or a plan like a3,m3,5.")]
+    #[error(
+        "`{0}` is not a choice of layers: write importance:N, uniform:N, early:N or late:N, or a plan like a3,m3,5."
+    )]
     Unknown(String),
     /// The number of layers is none.
     #[error("`{0}` needs a number of layers from 1 on after the colon, as in importance:2.")]

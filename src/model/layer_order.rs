@@ -25,7 +25,7 @@ struct Layer<'a> {
 }
 
 impl<'a> LayerOrder<'a> {
-    /// LayerOrder with these caches; they begin with part 0.
+    /// An order over these caches; they begin with part 0.
     pub(super) fn new(caches: impl Iterator<Item = &'a mut LayerPages>) -> Self {
         let layer = |cache| Layer { next: AtomicUsize::new(0), cache: Mutex::new(cache) };
         Self { layers: caches.map(layer).collect(), abandoned: AtomicBool::new(false) }

@@ -1,5 +1,4 @@
-//! The model: one description of the Llama-family decoder, in burn tensors, and the state of one sequence
-//! running through it.
+//! The model: a Llama-family decoder, and the sequences that run through it.
 //!
 //! A forward pass is data in, data out ([`step`]): rows of any sequences, whose keys and values lie in the pages of a pool
 //! ([`pool`]). Two backends compute it: [`reference`] says what a decoder computes, in the dozen operations of [`ops`], and runs

@@ -120,7 +120,9 @@ pub struct KvPool {
     /// Slots that refer to each page.
     references: Vec<u32>,
     free: Vec<u32>,
+    /// Pages that it may have, by what was asked for and by what the system has memory for.
     most_pages: usize,
+    asked_pages: usize,
 }
 
 impl KvPool {
@@ -135,7 +137,8 @@ impl KvPool {
         let config = config.clone();
         // The last number means that a page was dropped.
         let most_pages = most_pages.min(DROPPED as usize);
-        Self { store, config, format, slots: Vec::new(), references: Vec::new(), free: Vec::new(), most_pages }
+        let (slots, references, free) = (Vec::new(), Vec::new(), Vec::new());
+        Self { store, config, format, slots, references, free, most_pages, asked_pages: most_pages }
     }
 
     /// Bytes that a position takes.
@@ -157,6 +160,14 @@ impl KvPool {
     /// Pages that slots refer to.
     pub fn used_pages(&self) -> usize {
         self.references.len() - self.free.len()
+    }
+
+    /// Pages that a sequence refers to.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    pub fn pages(&self, slot: SlotId) -> usize {
+        self.slot(slot).pages.iter().filter(|&&page| page != DROPPED).count()
     }
 
     /// Opens an empty sequence.
@@ -217,7 +228,8 @@ impl KvPool {
         let (first, last) = (self.least(slot) / PAGE_POSITIONS, Self::pages_for(positions));
         for index in first..self.slot(slot).pages.len().min(last) {
             let page = self.slot(slot).pages[index];
-            if self.references[page as usize] > 1 {
+            // What was dropped is written no more; a layer that is left out has filled nothing.
+            if page != DROPPED && self.references[page as usize] > 1 {
                 let own = self.take()?;
                 if let Store::Host(layers) = &mut self.store {
                     layers.iter_mut().for_each(|layer| layer.copy(page, own));
@@ -254,8 +266,12 @@ impl KvPool {
                 if pages >= self.most_pages {
                     return Err(PoolError::Full { pages: self.most_pages });
                 }
-                if let Store::Host(layers) = &mut self.store {
-                    layers.iter_mut().try_for_each(|layer| layer.grow(pages + 1))?;
+                if let Store::Host(layers) = &mut self.store
+                    && let Err(none) = layers.iter_mut().try_for_each(|layer| layer.grow(pages + 1))
+                {
+                    // There are as many as there can be, until memory is given back.
+                    self.most_pages = pages;
+                    return Err(none.into());
                 }
                 self.references.push(0);
                 pages as u32
@@ -299,9 +315,15 @@ impl KvPool {
         dropped.into_iter().for_each(|page| self.release(page));
     }
 
-    /// Gives memory back to the system, but that of the first `pages`, if no page is in use.
-    pub fn trim(&mut self, pages: usize) {
-        if self.used_pages() > 0 || self.references.len() <= pages {
+    /// Gives memory back to the system, but so many bytes, if no page is in use.
+    pub fn trim(&mut self, bytes: u64) {
+        let of_page = Self::bytes_per_token(&self.config, self.format).saturating_mul(PAGE_POSITIONS as u64);
+        let pages = usize::try_from(bytes / of_page.max(1)).unwrap_or(usize::MAX);
+        if self.used_pages() > 0 {
+            return;
+        }
+        self.most_pages = self.asked_pages;
+        if self.references.len() <= pages {
             return;
         }
         self.references.truncate(pages);
@@ -311,20 +333,14 @@ impl KvPool {
         }
     }
 
-    /// Positions that a layer of a sequence has filled.
-    ///
-    /// # Panics
-    /// If the slot is not open, or there is no such layer.
-    pub fn filled(&self, slot: SlotId, layer: usize) -> usize {
-        self.slot(slot).filled[layer]
-    }
-
-    /// Bytes of the keys and values that a sequence has filled.
+    /// Bytes of the keys and values that a sequence holds: what was dropped is not counted.
     ///
     /// # Panics
     /// If the slot is not open.
     pub fn bytes(&self, slot: SlotId) -> u64 {
-        let positions: usize = self.slot(slot).filled.iter().sum();
+        let Slot { pages, filled } = self.slot(slot);
+        let dropped = PAGE_POSITIONS * pages.iter().filter(|&&page| page == DROPPED).count();
+        let positions: usize = filled.iter().map(|filled| filled.saturating_sub(dropped)).sum();
         Self::bytes_per_token(&self.config, self.format) / self.config.layers.max(1) as u64 * positions as u64
     }
 

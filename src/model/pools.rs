@@ -27,8 +27,8 @@ impl Pools {
         &mut self.pools[index].1
     }
 
-    /// Gives memory back of pools of which no page is in use, but for so many pages of each.
-    pub fn trim(&mut self, pages: usize) {
-        self.pools.iter_mut().for_each(|(_, kv)| kv.trim(pages));
+    /// Gives memory back of pools of which no page is in use, but for so many bytes of each.
+    pub fn trim(&mut self, bytes: u64) {
+        self.pools.iter_mut().for_each(|(_, kv)| kv.trim(bytes));
     }
 }

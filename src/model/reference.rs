@@ -172,7 +172,7 @@ impl Reference {
         self.output.forward(self.norm.forward(hidden, &self.operations), &self.operations)
     }
 
-    /// As [`Self::logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
+    /// As [`Self::output_logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
     /// the model's own.
     pub(super) fn exit_logits(&self, depth: usize, hidden: Tensor<2>) -> Tensor<2> {
         match self.exits.get(&depth) {

@@ -264,16 +264,6 @@ impl Verified {
     pub fn into_logits(self) -> Vec<f32> {
         self.0.into_logits()
     }
-
-    /// The last layer's output before the final norm, `[rows, hidden]`.
-    pub fn states(&self) -> Hidden {
-        self.0.states(0)
-    }
-
-    /// The states after so many layers as were to be watched, `[rows, hidden]`, if those were run for all rows.
-    pub fn tapped(&self) -> Option<Hidden> {
-        self.0.tapped(0, 0)
-    }
 }
 
 impl Sequence {
@@ -369,7 +359,7 @@ impl Sequence {
     /// shown the hidden states `[rows, hidden]` of every chunk, in order.
     ///
     /// # Panics
-    /// As there, and if the model has fewer layers.
+    /// As [`Sequence::prefill`], and if the model has fewer layers.
     pub fn prefill_tapping(
         &mut self,
         tokens: &[u32],
@@ -456,15 +446,7 @@ impl Sequence {
     /// # Panics
     /// If the sequence has no room for them, or one is not in the vocabulary.
     pub fn verify(&mut self, tokens: &[u32]) -> Verified {
-        self.verify_tapping(tokens, None)
-    }
-
-    /// As [`Sequence::verify`], and keeps the states after so many layers, if they are run: layers that ran ahead are not.
-    ///
-    /// # Panics
-    /// As there, and if the model has fewer layers.
-    pub fn verify_tapping(&mut self, tokens: &[u32], depth: Option<usize>) -> Verified {
-        Verified(self.advance(tokens, Want::All, depth, Vocabulary::Whole))
+        Verified(self.advance(tokens, Want::All, None, Vocabulary::Whole))
     }
 
     /// Runs tokens through all layers and returns the logits after the last of them, `[vocabulary]`:

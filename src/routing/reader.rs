@@ -38,7 +38,9 @@ impl FromStr for RequestHints {
                 "past-acceptance" => &mut hints.past_acceptance,
                 "relevance" => &mut hints.relevance,
                 "load" => &mut hints.load,
-                _ => return Err(format!("`{name}` is not a hint: there are turn, past-acceptance, relevance and load")),
+                _ => {
+                    return Err(format!("`{name}` is not a hint: there are turn, past-acceptance, relevance and load"));
+                }
             };
             *hint = Some(value as f32);
         }

@@ -1,13 +1,14 @@
 //! The drafts of a round: every answer's drafter goes on until it wants no more, and what they have computed meanwhile shares
 //! steps.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::early::MOST_IN_A_ROW;
 use super::planner::{Plan, Planner, Situation};
 use super::request::{End, Request, usable};
-use super::rounds::{Target, guarded};
+use super::rounds::{Target, guarded, put_aside};
 use super::{Flow, Listener};
 use crate::drafters::{Ask, Draft, DraftInProgress, DraftRequest, DraftText};
 use crate::model::{Decoder, Output, PoolError, Pools, Rows, SelfDraft, SkipPlan, Step, Track, Vocabulary, Want};
@@ -71,11 +72,14 @@ impl<L: Listener> Request<L> {
             };
             let Some(setup) = &mut self.setup else { return Ask::Nothing };
             let started = Instant::now();
+            // Reading a long text into a draft model keeps others waiting, and is of no use to who has cancelled.
+            let may_read_on = !setup.state.is_in_company() && !self.listener.is_cancelled();
             let text = DraftText {
                 history: &mut self.tokens,
                 prompt: self.prompt,
                 stop_tokens: &self.stop_tokens,
                 vocabulary,
+                may_read_on,
             };
             let mut request = DraftRequest::new(&mut active.progress, &mut self.sampler, text);
             let drafter = setup.drafters[active.plan.candidate].as_mut();
@@ -107,7 +111,8 @@ impl<L: Listener> Request<L> {
     /// Takes the draft, or leaves the round to the next plan.
     fn end_draft(&mut self, planner: &Planner) {
         let Some(Active { plan, mut progress, backlog, seconds }) = self.drafting.active.take() else { return };
-        let text = DraftText { history: &mut self.tokens, prompt: self.prompt, stop_tokens: &[], vocabulary: 0 };
+        let (history, prompt) = (&mut self.tokens, self.prompt);
+        let text = DraftText { history, prompt, stop_tokens: &[], vocabulary: 0, may_read_on: false };
         let draft = DraftRequest::new(&mut progress, &mut self.sampler, text).take();
         let Drafting { plans, drafted, .. } = &mut self.drafting;
         if draft.tokens.is_empty() && planner.passes_on(plan, &draft) {
@@ -220,17 +225,20 @@ fn compute<L: Listener>(
     let vocabulary = target.decoder.config().vocab_size;
     let (mut rows, mut parts, mut next) = (Vec::new(), Vec::new(), Vec::new());
     for (index, ask) in asks {
-        match rows_for(&ask, requests[index], target) {
-            Ok(part) => {
+        match guarded(requests[index], |request| rows_for(&ask, request, target)) {
+            Some(Ok(part)) => {
                 rows.push(part);
                 parts.push((index, ask));
             }
-            Err(_) => {
-                let request = &mut *requests[index];
-                request.refuse(target.planner, target.pools);
-                let ask = guarded(request, |request| request.go_on(target.planner, None, 0.0, vocabulary));
+            // It goes on with the draft that it has, or with the next plan.
+            Some(Err(_)) => {
+                let ask = guarded(requests[index], |request| {
+                    request.refuse(target.planner, target.pools);
+                    request.go_on(target.planner, None, 0.0, vocabulary)
+                });
                 next.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
             }
+            None => {}
         }
     }
     if rows.is_empty() {
@@ -242,13 +250,20 @@ fn compute<L: Listener>(
         Work::Model(decoder) => target.pools.of(decoder),
         _ => target.pools.of(target.decoder),
     };
-    let output = decoder.run(&step, kv);
+    let output = catch_unwind(AssertUnwindSafe(|| decoder.run(&step, kv)));
+    let Ok(output) = output else {
+        let parts: Vec<usize> = parts.into_iter().map(|(index, _)| index).collect();
+        parts.iter().for_each(|&index| requests[index].end_draft(target.planner));
+        put_aside(target, requests, &parts);
+        return next;
+    };
     let seconds = started.elapsed().as_secs_f64() / parts.len() as f64;
     for (part, (index, ask)) in parts.into_iter().enumerate() {
-        let request = &mut *requests[index];
-        let wants_logits = request.keep(&ask, &step, &output, part);
-        let logits = if wants_logits { output.logits(part, 0) } else { &[] };
-        let ask = guarded(request, |request| request.go_on(target.planner, Some(logits), seconds, vocabulary));
+        let ask = guarded(requests[index], |request| {
+            let wants_logits = request.keep(&ask, &step, &output, part);
+            let logits = if wants_logits { output.logits(part, 0) } else { &[] };
+            request.go_on(target.planner, Some(logits), seconds, vocabulary)
+        });
         next.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
     }
     next

@@ -25,9 +25,10 @@ pub trait Listener {
     }
     /// The prompt is read again from its beginning: states that came so far come again.
     fn reading_again(&mut self) {}
-    /// A step in which some of the prompt was read took so many seconds.
-    fn read(&mut self, seconds: f64) {
-        let _ = seconds;
+    /// A step took so many seconds in which some of the prompt was read, for the first time or `again`, beside rows of so many
+    /// other answers.
+    fn read(&mut self, seconds: f64, company: usize, again: bool) {
+        let _ = (seconds, company, again);
     }
     /// A token is certain.
     fn token(&mut self, token: u32) -> Flow;

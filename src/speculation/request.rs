@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::drafting::{Drafted, Drafting};
 use super::planner::{Planner, RequestState, Round};
 use super::rounds::Shared;
-use super::{DraftLength, EarlyExit, Flow, Listener, shadow_scores};
+use super::{DraftLength, EarlyExit, Flow, Listener, MAX_DRAFT, shadow_scores};
 use crate::drafters::Drafter;
 use crate::model::{Decoder, KvPool, Output, PoolError, Pools, Rows, SkipPlan, Step, Track, Want, layer_evaluations};
 use crate::sampling::{Sampler, SamplingError};
@@ -132,6 +132,11 @@ impl<L: Listener> Request<L> {
         if let Phase::Over(end) = &self.phase { Some(end) } else { None }
     }
 
+    /// Ends it after a bug.
+    pub fn fail(&mut self) {
+        self.finish(End::Panicked);
+    }
+
     /// Takes the reason why it ended.
     pub fn take_end(&mut self) -> Option<End> {
         match std::mem::replace(&mut self.phase, Phase::Over(End::Complete)) {
@@ -147,6 +152,7 @@ impl<L: Listener> Request<L> {
 
     /// Reads the prompt again, on a target of another kind: without showing its states.
     pub fn read_again(&mut self) {
+        self.listener.reading_again();
         (self.phase, self.tap) = (Phase::Reading, None);
     }
 
@@ -189,7 +195,8 @@ impl<L: Listener> Request<L> {
         matches!(self.phase, Phase::Decoding) && !self.is_paused
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    /// True if it waits for memory.
+    pub fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting)
     }
 
@@ -208,6 +215,55 @@ impl<L: Listener> Request<L> {
         if self.end().is_none() {
             self.phase = Phase::Over(end);
         }
+    }
+
+    /// True if it can give its memory to another answer: it reads its text again later, with the same bits. Keys and values of
+    /// tokens that left early are no function of the text, so an answer with such tokens holds all of its pages from its first
+    /// token on, and keeps them.
+    pub(super) fn can_step_aside(&self) -> bool {
+        self.holds_memory() && self.end().is_none() && !self.leaves_early()
+    }
+
+    /// True if its tokens may leave early from now on.
+    fn leaves_early(&self) -> bool {
+        matches!(self.phase, Phase::Decoding) && self.setup.as_ref().is_some_and(|setup| setup.early.is_some())
+    }
+
+    /// Takes all pages that an answer whose tokens may leave early will ever need, before its first token.
+    ///
+    /// # Errors
+    /// If the pool does not have them.
+    pub(super) fn reserve_all(&mut self, kv: &mut KvPool) -> Result<(), PoolError> {
+        match &self.track {
+            Some(track) if self.leaves_early() && !self.is_paused => kv.reserve(track.slot(), self.limit + MAX_DRAFT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets what a step that panicked may have left behind; what was committed before it is whole.
+    pub(super) fn roll_back(&mut self, target: &Arc<Decoder>, pools: &mut Pools) {
+        if let Some(track) = &mut self.track {
+            track.truncate(track.len(), pools.of(target));
+        }
+        for (candidate, track) in self.draft_tracks.iter_mut().enumerate() {
+            if let Some((decoder, track)) = track.take() {
+                track.close(pools.of(&decoder));
+                let drafters = self.setup.iter_mut().filter_map(|setup| setup.drafters[candidate].as_mut());
+                drafters.for_each(|drafter| drafter.forget());
+            }
+        }
+    }
+
+    /// Pages of its own in the target's pool.
+    pub(super) fn pages(&self, kv: &KvPool) -> usize {
+        self.track.as_ref().map_or(0, |track| kv.pages(track.slot()))
+    }
+
+    /// Cuts the draft to so many tokens.
+    pub(super) fn trim_draft(&mut self, most: usize) {
+        let draft = &mut self.drafting.drafted.draft;
+        draft.tokens.truncate(most);
+        draft.log_odds.truncate(most);
     }
 
     /// Gives its memory to another answer and waits.
@@ -306,12 +362,18 @@ impl<L: Listener> Request<L> {
     ) {
         let rows = &step.rows[part];
         self.layer_evaluations += layer_evaluations(rows, step.depth, step.skip);
+        // Alone, nothing went wrong: whose fault it was, it was another's.
+        self.is_suspect &= company > 0;
+        if self.end().is_some() {
+            return;
+        }
         if self.is_decoding() {
             return self.verify((step, output, part), seconds, company, shared);
         }
         let Some(track) = &mut self.track else { return };
         track.commit(rows.tokens.len());
-        self.listener.read(seconds);
+        drop_unseen(track, shared);
+        self.listener.read(seconds, company, self.setup.is_some());
         let tap =
             self.tap.filter(|_| self.setup.is_none()).and_then(|tap| step.taps.iter().position(|own| *own == tap));
         if let Some(states) = tap.and_then(|tap| output.tapped(part, tap)) {
@@ -349,9 +411,7 @@ impl<L: Listener> Request<L> {
         let (Some(track), Some(setup)) = (&mut self.track, &mut self.setup) else { return };
         track.commit(step.rows[part].tokens.len());
         track.truncate(newest + 1 + accepted, shared.kv);
-        if let Some(window) = shared.decoder.config().widest_window() {
-            shared.kv.drop_before(track.slot(), (track.len() + 1).saturating_sub(window));
-        }
+        drop_unseen(track, shared);
         let round = Round {
             candidate,
             drafted: draft.tokens.len(),
@@ -396,6 +456,13 @@ impl<L: Listener> Request<L> {
     /// Counts rows that ran for it through the target's lowest layers.
     pub(super) fn count(&mut self, rows: &Rows, depth: usize, skip: Option<&SkipPlan>) {
         self.layer_evaluations += layer_evaluations(rows, depth, skip);
+    }
+}
+
+/// Gives back the pages that no layer looks at any more, if all look back through a window.
+fn drop_unseen(track: &Track, shared: &mut Shared<'_>) {
+    if let Some(window) = shared.decoder.config().widest_window() {
+        shared.kv.drop_before(track.slot(), (track.len() + 1).saturating_sub(window));
     }
 }
 

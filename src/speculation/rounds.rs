@@ -15,12 +15,15 @@ use super::drafting::draft;
 use super::planner::{Company, Planner};
 use super::request::{End, Request};
 use super::{Listener, MAX_DRAFT};
-use crate::model::{Decoder, KvPool, Output, Pools, Rows, SkipPlan, Step, Vocabulary};
+use crate::model::{Decoder, KvPool, Output, PoolError, Pools, Rows, SkipPlan, Step, Vocabulary};
 
 /// Prompt tokens that go through the target in a step: an answer that is cancelled ends after at most one such part. Fewer, while
 /// others wait for their next token.
 const MOST_READ: usize = 256;
 const MOST_READ_BESIDE_OTHERS: usize = 64;
+
+/// Rows of a step beyond which drafts are cut: each has the logits of a whole vocabulary.
+const MOST_ROWS: usize = 256;
 
 /// A target as answers share it.
 pub struct Target<'a> {
@@ -49,13 +52,16 @@ impl Target<'_> {
     }
 }
 
-/// One round of requests, which are ordered by age, the oldest first. Every one of them gets on, reads some more of its prompt
-/// or gets a token or more, unless it waits for memory or for [`Request::decode`]. A panic ends the request that it came from, and
-/// no other.
+/// One round of requests, which are ordered by age, the oldest first. An answer reads some more of its prompt or gets a token or
+/// more, unless it waits: for memory, for [`Request::decode`], for the prompts before its own, or for an answer that goes on alone
+/// after a panic. A panic ends only the request that caused it.
 pub fn round<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
     pause(requests);
     wake(target, requests);
     each(requests, |request| request.begin_round(target.pools.of(target.decoder)));
+    for index in 0..requests.len() {
+        with_room(index, target, requests, |request, shared| request.reserve_all(shared.kv));
+    }
     introduce(requests);
     each(requests, |request| request.plan(target.planner));
     draft(target, requests);
@@ -110,7 +116,9 @@ fn pause<L: Listener>(requests: &mut [&mut Request<L>]) {
 fn wake<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
     let kv = target.pools.of(target.decoder);
     let mut free = kv.most_pages() - kv.used_pages();
-    let mut is_first = requests.iter().all(|request| request.end().is_some() || !request.holds_memory());
+    // Where nobody holds any, or only those that pause and give theirs, the oldest goes on in any case.
+    let mut is_first =
+        kv.used_pages() == 0 || requests.iter().any(|request| request.is_suspect && request.is_waiting());
     for request in requests.iter_mut().filter(|request| request.is_waiting() && !request.is_paused) {
         let needed = KvPool::pages_for(request.text_to_read() + 1 + MAX_DRAFT);
         if needed > free && !is_first {
@@ -135,12 +143,18 @@ fn introduce<L: Listener>(requests: &mut [&mut Request<L>]) {
 fn gather<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) -> (Vec<Rows>, Vec<usize>) {
     let decodes = requests.iter().any(|request| request.is_decoding());
     let mut most = if decodes { MOST_READ_BESIDE_OTHERS } else { MOST_READ };
-    let (mut rows, mut parts) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+    let (mut rows, mut parts, mut in_step) = (Vec::with_capacity(requests.len()), Vec::new(), 0);
     for index in 0..requests.len() {
-        if let Some(part) = rows_of(index, most, target, requests) {
+        let room = MOST_ROWS.saturating_sub(in_step).max(1);
+        let part = with_room(index, target, requests, |request, shared| {
+            request.trim_draft(room - 1);
+            request.rows(most, shared)
+        });
+        if let Some(part) = part.flatten() {
             if !requests[index].is_decoding() {
                 most -= part.tokens.len().min(most);
             }
+            in_step += part.tokens.len();
             rows.push(part);
             parts.push(index);
         }
@@ -148,34 +162,39 @@ fn gather<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]
     (rows, parts)
 }
 
-/// The rows of one answer.
-fn rows_of<L: Listener>(
+/// Has an answer do what needs pages. Where there are none, those of answers that are over are given back, then the youngest
+/// step aside, and at last the answer itself. `None` if it did not come to it.
+fn with_room<L: Listener, T>(
     index: usize,
-    most: usize,
     target: &mut Target<'_>,
     requests: &mut [&mut Request<L>],
-) -> Option<Rows> {
+    mut f: impl FnMut(&mut Request<L>, &mut Shared<'_>) -> Result<T, PoolError>,
+) -> Option<T> {
     loop {
         let mut shared = target.shared();
-        let error = match guarded(requests[index], |request| request.rows(most, &mut shared))? {
-            Ok(rows) => return rows,
+        let error = match guarded(requests[index], |request| f(request, &mut shared))? {
+            Ok(done) => return Some(done),
             Err(error) => error,
         };
-        let holds = |other: &usize| *other != index && requests[*other].holds_memory();
-        let is_over = |other: &usize| holds(other) && requests[*other].end().is_some();
-        let is_next = |other: &usize| holds(other) && (*other > index || requests[*other].is_paused);
+        let is_over = |other: &usize| requests[*other].holds_memory() && requests[*other].end().is_some();
+        let is_next = |other: &usize| {
+            let is_younger = *other > index || *other < index && requests[*other].is_paused;
+            is_younger && requests[*other].can_step_aside()
+        };
         let all = || (0..requests.len()).rev();
-        match (all().find(is_over), all().find(is_next)) {
-            (Some(over), _) => requests[over].release(target.decoder, target.pools),
-            (None, Some(next)) => requests[next].step_aside(target.decoder, target.pools),
-            (None, None) if all().any(|other| holds(&other)) => {
+        if let Some(over) = all().find(is_over) {
+            requests[over].release(target.decoder, target.pools);
+        } else if let Some(next) = all().find(is_next) {
+            requests[next].step_aside(target.decoder, target.pools);
+        } else {
+            let own = requests[index].pages(target.pools.of(target.decoder));
+            // Others hold the rest: of this target's answers, or of a variant that shares its pool.
+            if target.pools.of(target.decoder).used_pages() > own {
                 requests[index].step_aside(target.decoder, target.pools);
-                return None;
-            }
-            (None, None) => {
+            } else {
                 requests[index].finish(End::NoRoom(error));
-                return None;
             }
+            return None;
         }
     }
 }
@@ -205,16 +224,16 @@ fn learn<L: Listener>(
     }
 }
 
-/// After a step that panicked: the answer whose step it was ends; of several, nobody knows whose fault it was, so each reads
-/// again what it has and goes on alone.
-fn put_aside<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>], parts: &[usize]) {
+/// After a step that panicked: the answer whose step it was ends; of several, nobody knows whose fault it was, so each goes on
+/// alone from what it had before.
+pub(super) fn put_aside<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>], parts: &[usize]) {
     for &index in parts {
         let request = &mut *requests[index];
         if parts.len() == 1 {
             request.finish(End::Panicked);
-        } else {
-            request.is_suspect = true;
-            request.step_aside(target.decoder, target.pools);
+            continue;
         }
+        request.is_suspect = true;
+        guarded(request, |request| request.roll_back(target.decoder, target.pools));
     }
 }

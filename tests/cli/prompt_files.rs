@@ -58,7 +58,7 @@ fn a_row_that_cannot_be_answered_leaves_an_error_in_its_place() {
         (b"{\"prompt\": \"x\"} {}", &["no JSON object", "trailing"]),
         (b"{\"prompt\": \"\xff\"}", &["UTF-8", "byte 13"]),
         (b"{}", &["neither `prompt` nor `messages`"]),
-        (b"{\"prompt\": 3}", &["`prompt`", "no text"]),
+        (b"{\"prompt\": 3}", &["`prompt`", "not text"]),
         (b"{\"prompt\": \"x\", \"messages\": []}", &["both"]),
         (b"{\"messages\": \"x\"}", &["`messages`", "role"]),
         (b"{\"messages\": [{\"role\": \"wizard\", \"content\": \"x\"}]}", &["chat template", "wizard"]),

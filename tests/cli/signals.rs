@@ -95,6 +95,24 @@ fn in_json_what_was_answered_is_printed_and_the_rest_not_begun() {
     }
 }
 
+/// Of answers that are made at once, all that were begun are printed, as far as they got; the others are not begun.
+#[test]
+fn a_signal_ends_all_answers_that_were_begun() {
+    let (_folder, model) = roomy(200_000);
+    let rows: String = (0..12).map(|id| format!("{{\"id\":{id},\"prompt\":\"A paceline is\"}}\n")).collect();
+    let (_directory, prompts) = file(rows);
+    let arguments = ["generate", "--model", &model, "--prompts", &prompts, "--json", "--ignore-eos"];
+    let limits = ["--max-new-tokens", ENDLESS, "--parallel", "3"];
+    let steps = [See("writing the answer: tokens"), Signal(INTERRUPT)];
+    let Some(found) = session(&[&arguments[..], &limits].concat(), &steps) else { return };
+    assert_eq!(found.code, Some(130), "{}", found.shown);
+    let rows = objects(&found.shown);
+    assert_eq!(rows.iter().map(|row| row["id"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert!(rows.iter().all(|row| row["finish_reason"] == "cancelled"));
+    assert!(rows[..3].iter().all(|row| !row["tokens"].as_array().unwrap().is_empty()));
+    assert!(found.shown.contains("paceline: 6 of 12 prompts were not answered.\n"), "{}", found.shown);
+}
+
 /// A terminal shows that the prompt is being read; its answer has no tokens then.
 #[test]
 fn a_signal_ends_the_reading_of_a_prompt() {

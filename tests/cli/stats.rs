@@ -121,8 +121,8 @@ fn a_journal_that_cannot_be_read_is_told() {
     let folder = fixture("llama-tied");
     for (journal, words) in [
         ("/nowhere/journal.jsonl", &["There is no journal at /nowhere/journal.jsonl", "--journal"][..]),
-        (&folder, &["llama-tied", "no file"]),
-        ("/dev/null", &["/dev/null", "no file"]),
+        (&folder, &["llama-tied", "not a file"]),
+        ("/dev/null", &["/dev/null", "not a file"]),
         ("/no\nwhere", &["/no\\nwhere"]),
     ] {
         Run::new(&["stats", "--journal", journal]).fails(1, words);

@@ -9,11 +9,11 @@ use paceline::drafters::lookup::LookupDrafter;
 use paceline::drafters::model::ModelDrafter;
 use paceline::drafters::self_draft::SelfDrafter;
 use paceline::drafters::{Ask, DraftRequest, Drafter, DrafterChoice};
-use paceline::model::{Decoder, KvPool, Pools, SelfDraft};
+use paceline::model::{Decoder, KvPool, Pools, SelfDraft, SkipPlan};
 use paceline::sampling::{Sampler, SamplingConfig, SamplingError};
 use paceline::speculation::planner::Candidate;
 use paceline::speculation::request::DecodeSetup;
-use paceline::speculation::{DraftLength, End, Flow, Listener, Planner, Request, Round, Target, round};
+use paceline::speculation::{DraftLength, EarlyExit, End, Flow, Listener, Planner, Request, Round, Target, round};
 use paceline::{Answer, Engine, EngineConfig, FinishReason, GenerationConfig, Prompt};
 use proptest::prelude::*;
 
@@ -47,11 +47,16 @@ impl Listener for Ear {
     }
 }
 
-/// Drafts a token that no vocabulary has: the step that verifies it panics.
-struct Absurd;
+/// Drafts a token that no vocabulary has, or wants it computed: the step that verifies or computes it panics.
+struct Absurd {
+    in_draft: bool,
+}
 
 impl Drafter for Absurd {
     fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+        if self.in_draft {
+            return Ok(Ask::Exit { depth: 1, token: u32::MAX });
+        }
         request.push(u32::MAX, 9.0);
         Ok(Ask::Nothing)
     }
@@ -68,15 +73,17 @@ struct Wanted {
     is_absurd: bool,
 }
 
-/// The models of a case.
+/// The models of a case, and what their answers do without.
 struct Models {
     plain: Arc<Decoder>,
     other: Arc<Decoder>,
     rounded: Arc<Decoder>,
+    skip: Option<SkipPlan>,
+    early: Option<EarlyExit>,
 }
 
 fn drafter(numbers: &mut Numbers, models: &Models, wanted: &Wanted) -> Box<dyn Drafter> {
-    let Models { plain, other, rounded } = models;
+    let Models { plain, other, rounded, .. } = models;
     let (vocabulary, layers) = (plain.config().vocab_size, plain.layer_count());
     let way = |decoder: &Arc<Decoder>, skip| Box::new(SelfDrafter::new(SelfDraft::new(decoder.clone(), skip)));
     let right = [&wanted.prompt[..], &wanted.tokens].concat();
@@ -91,6 +98,25 @@ fn drafter(numbers: &mut Numbers, models: &Models, wanted: &Wanted) -> Box<dyn D
     }
 }
 
+/// An answer whose tokens may leave early, alone.
+fn alone(task: &Task<'_>, models: &Models) -> Vec<u32> {
+    let (mut planner, mut pools) = (Planner::new(Vec::new()), Pools::new(usize::MAX));
+    let ear = Ear { wanted: usize::MAX, panics_at: None, heard: vec![], company: 0 };
+    let sampler = Sampler::new(&task.sampling).unwrap();
+    let limit = task.prompt.len() + task.new_tokens;
+    let mut request = Request::new(task.prompt.to_vec(), limit, sampler, None, ear);
+    while request.end().is_none() {
+        if request.is_read() {
+            let (length, state) = (DraftLength::Auto, planner.begin(task.new_tokens, 0.0));
+            request.decode(DecodeSetup { drafters: vec![], length, early: models.early, state });
+        }
+        let skip = models.skip.as_ref();
+        let mut target = Target { decoder: &models.plain, skip, planner: &mut planner, pools: &mut pools };
+        round(&mut target, &mut [&mut request]);
+    }
+    request.listener.heard.clone()
+}
+
 fn wanted(numbers: &mut Numbers, models: &Models, texts: &[Vec<u32>]) -> Wanted {
     let vocabulary = models.plain.config().vocab_size;
     let mut prompt = if numbers.within(0..3) == 0 { texts[numbers.within(0..texts.len())].clone() } else { Vec::new() };
@@ -98,7 +124,10 @@ fn wanted(numbers: &mut Numbers, models: &Models, texts: &[Vec<u32>]) -> Wanted 
     let temperature = numbers.choose(&[0.0, 1.0]);
     let sampling = SamplingConfig { temperature, seed: numbers.next(), ..SamplingConfig::default() };
     let task = Task { prompt: &prompt, new_tokens: numbers.within(1..50), sampling: sampling.clone() };
-    let tokens = task.plain(&models.plain);
+    let tokens = match models.early {
+        None => task.plain_without(models.skip.clone(), &models.plain),
+        Some(_) => alone(&task, models),
+    };
     let cancelled_after = if numbers.within(0..4) == 0 { numbers.within(0..50) } else { usize::MAX };
     let arrives = numbers.within(0..30);
     Wanted { arrives, prompt, sampling, tokens, cancelled_after, panics_at: None, is_absurd: false }
@@ -119,17 +148,23 @@ fn answer(numbers: &mut Numbers, models: &Models, all: &[Wanted], most_pages: us
             requests.push((index, Request::new(wanted.prompt.clone(), limit, sampler, None, ear)));
         }
         let mut together: Vec<&mut Request<Ear>> = requests.iter_mut().map(|(_, request)| request).collect();
-        let mut target = Target { decoder: &models.other, skip: None, planner: &mut planner, pools: &mut pools };
+        let skip = models.skip.as_ref();
+        let mut target = Target { decoder: &models.other, skip, planner: &mut planner, pools: &mut pools };
         round(&mut target, &mut together);
         for (index, request) in requests.iter_mut().filter(|(_, request)| request.is_read()) {
             let wanted = &all[*index];
-            let own = if wanted.is_absurd { Box::new(Absurd) } else { drafter(numbers, models, wanted) };
+            let in_draft = numbers.within(0..2) == 0;
+            let own = if wanted.is_absurd { Box::new(Absurd { in_draft }) } else { drafter(numbers, models, wanted) };
+            let (early, drafters) = match models.early {
+                None => (None, vec![Some(own)]),
+                early => (early, Vec::new()),
+            };
             let length = numbers.within(1..17);
             let auto = if wanted.is_absurd { DraftLength::Fixed(length) } else { DraftLength::Auto };
             let length = numbers.choose(&[DraftLength::Fixed(length), auto]);
             // The planner has yet to see plain steps before it drafts by itself.
             let state = planner.begin(wanted.tokens.len(), 0.0);
-            request.decode(DecodeSetup { drafters: vec![Some(own)], length, early: None, state });
+            request.decode(DecodeSetup { drafters, length, early, state });
         }
         for (index, request) in requests.extract_if(.., |(_, request)| request.end().is_some()) {
             let (mut request, wanted) = (request, &all[index]);
@@ -165,7 +200,9 @@ fn answer(numbers: &mut Numbers, models: &Models, all: &[Wanted], most_pages: us
 
 fn case(numbers: &mut Numbers) -> (Models, Vec<Wanted>, String) {
     let (plain, other, rounded, description) = random_model(numbers);
-    let models = Models { plain, other, rounded };
+    let layers = plain.layer_count();
+    let skip = (numbers.within(0..3) == 0).then(|| random_plan(numbers, layers));
+    let models = Models { plain, other, rounded, skip, early: None };
     let vocabulary = models.plain.config().vocab_size;
     let texts: Vec<Vec<u32>> =
         (0..2).map(|_| (0..numbers.within(1..150)).map(|_| numbers.within(0..vocabulary) as u32).collect()).collect();
@@ -199,6 +236,20 @@ proptest! {
         answer(&mut numbers, &models, &all, pages);
     }
 
+    /// Tokens that leave early are no function of the text alone, so such answers keep what they have.
+    #[test]
+    fn tokens_that_leave_early_do_not_depend_on_company_and_memory(seed: u64) {
+        let mut numbers = Numbers(seed);
+        let (mut models, _, _) = case(&mut numbers);
+        let depth = numbers.within(1..models.plain.layer_count());
+        let threshold = numbers.choose(&[0.1, 0.3, 0.6]);
+        models.early = Some(EarlyExit { depth, temperature: 1.0, threshold });
+        let all: Vec<Wanted> =
+            (0..numbers.within(1..9)).map(|_| wanted(&mut numbers, &models, &[vec![1], vec![2; 70]])).collect();
+        let pages = needed(&all) + numbers.within(0..3);
+        answer(&mut numbers, &models, &all, pages);
+    }
+
     /// A listener that panics, and a draft with which the common step panics: the others go on.
     #[test]
     fn a_panic_ends_only_the_answer_that_caused_it(seed: u64) {
@@ -216,7 +267,7 @@ proptest! {
 fn steps_are_shared() {
     let mut numbers = Numbers(7);
     let (plain, other, rounded, _) = random_model(&mut numbers);
-    let models = Models { plain, other, rounded };
+    let models = Models { plain, other, rounded, skip: None, early: None };
     let all: Vec<Wanted> = (0..8)
         .map(|_| Wanted { arrives: 0, cancelled_after: usize::MAX, ..wanted(&mut numbers, &models, &[vec![1]]) })
         .collect();
@@ -307,4 +358,23 @@ fn what_the_pool_could_never_hold_is_refused_with_the_numbers() {
     assert!(error.contains("225 positions") && error.contains("holds 128"), "{error}");
     let fits = GenerationConfig { max_new_tokens: 20, ..config };
     assert_eq!(engine.generate(Prompt::Tokens(vec![5; 9]), &fits).unwrap().finish().unwrap().prompt_tokens.len(), 9);
+}
+
+/// Answers of the target as it is and without some of its parts share its pool, though not its steps.
+#[test]
+fn variants_of_a_target_wait_for_each_other_s_memory() {
+    let engine = engine(192, 4, 1);
+    let whole = GenerationConfig { max_new_tokens: 90, ignore_eos: true, ..GenerationConfig::default() };
+    let part = GenerationConfig {
+        quality: paceline::Quality::BestEffort,
+        skip_layers: Some("a0,m1".parse().unwrap()),
+        ..whole.clone()
+    };
+    let ask = |config: &GenerationConfig| engine.generate(Prompt::Tokens(vec![7; 40]), config).unwrap();
+    let expected = [&whole, &part].map(|config| told(ask(config).finish().unwrap()));
+    assert_ne!(expected[0].0, expected[1].0);
+    let answers: Vec<_> = (0..6).map(|index| (index % 2, ask([&whole, &part][index % 2]))).collect();
+    for (of, answer) in answers {
+        assert_eq!(told(answer.finish().unwrap()), expected[of]);
+    }
 }

@@ -231,7 +231,12 @@ pub(crate) struct Task<'a> {
 impl Task<'_> {
     /// Plain decoding, written down once more without the decode loop: a row at a time, no cache rolled back, no draft.
     pub(crate) fn plain(&self, decoder: &Arc<Decoder>) -> Vec<u32> {
-        let mut sequence = Sequence::new(Arc::clone(decoder), self.prompt.len() + self.new_tokens);
+        self.plain_without(None, decoder)
+    }
+
+    /// The same with a target that does without some sublayers.
+    pub(crate) fn plain_without(&self, skip: Option<SkipPlan>, decoder: &Arc<Decoder>) -> Vec<u32> {
+        let mut sequence = Sequence::new(Arc::clone(decoder), self.prompt.len() + self.new_tokens).without(skip);
         let mut sampler = Sampler::new(&self.sampling).unwrap();
         let mut tokens = self.prompt.to_vec();
         let mut logits = Vec::new();

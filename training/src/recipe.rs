@@ -150,7 +150,9 @@ fn check_phases(training: &TrainingRecipe, section: &str, sources: &[(&str, f64)
         if let Some(unknown) = weights.keys().find(|name| sources.iter().all(|(known, _)| known != name)) {
             let known: Vec<_> = sources.iter().map(|(name, _)| *name).collect();
             let known = known.join(", ");
-            return Err(format!("`{unknown}` in the weights of [[{section}.phases]] is not a source; there are {known}"));
+            return Err(format!(
+                "`{unknown}` in the weights of [[{section}.phases]] is not a source; there are {known}"
+            ));
         }
         if sources.iter().all(|(name, weight)| weights.get(*name).unwrap_or(weight) == &0.0) {
             return Err(format!("[[{section}.phases]] gives every source the weight 0: leave one above it"));

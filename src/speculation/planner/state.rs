@@ -38,7 +38,7 @@ pub struct RequestState {
     pub(super) pace: Option<usize>,
     /// The candidate that is tried out in this round, and why.
     pub(super) trial: Option<(usize, Trial)>,
-    /// Answers that share steps with this one, and the rows of these that are not its own.
+    /// Answers that share steps with this one.
     pub(super) company: Company,
     pub(super) candidates: Vec<OfAnswer>,
 }
@@ -125,6 +125,11 @@ impl RequestState {
     /// Says that the user named the drafter of the answer: it drafts from the first round and is judged by its rounds.
     pub fn insist(&mut self) {
         self.named = true;
+    }
+
+    /// True if other answers share its steps.
+    pub fn is_in_company(&self) -> bool {
+        self.company.shares_steps
     }
 
     /// Says which other answers share the next step.
