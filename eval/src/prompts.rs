@@ -93,7 +93,7 @@ pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(V
     let bytes = files::read(path, LARGEST_PROMPTS)
         .with_context(|| format!("The prompts {shown} cannot be read; check their path in the suite"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let (mut cases, mut complaints) = (Vec::new(), Vec::new());
+    let (mut cases, mut problems) = (Vec::new(), Vec::new());
     let mut taken: BTreeMap<(String, String), usize> = BTreeMap::new();
     for (place, line) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
         if line.trim_ascii().is_empty() {
@@ -107,10 +107,10 @@ pub fn read_cases(path: &Path, format: Format, each: Option<usize>) -> Result<(V
                     cases.push(case);
                 }
             }
-            Err(reason) => complaints.push(format!("{shown}, line {place}: {reason}; the row is left out.")),
+            Err(reason) => problems.push(format!("{shown}, line {place}: {reason}; the row is left out.")),
         }
     }
-    Ok((cases, complaints))
+    Ok((cases, problems))
 }
 
 fn read_case(line: &[u8], format: Format, place: &str) -> Result<Case, String> {
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn every_format_gives_prompts_and_what_is_right() {
-        let (cases, complaints) =
+        let (cases, problems) =
             read("{\"question\": \"2+2?\", \"answer\": \"two and two\\n#### 1,004.0\"}\n", Format::Gsm8k, None);
-        assert!(complaints.is_empty() && cases[0].id == "rows-1");
+        assert!(problems.is_empty() && cases[0].id == "rows-1");
         let check = cases[0].check.as_ref().unwrap();
         assert!(check.is_right("So 5, or rather 1004.") && !check.is_right("1004 is not 5") && !check.is_right("none"));
 
@@ -209,26 +209,22 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_used_are_told_by_line_and_the_rest_is_kept() {
         let text = "{\"prompt\": \"one\"}\nno json\n\n{\"answer\": \"x\"}\n{\"prompt\": \"two\", \"answer\": 4}\n";
-        let (cases, complaints) = read(text, Format::Tasks, None);
+        let (cases, problems) = read(text, Format::Tasks, None);
         assert_eq!(cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), ["rows-1", "rows-5"]);
         assert_eq!(cases[1].check, Some(Check::Words("4".into())));
         assert!(
-            complaints[0].contains("line 2: it is not a JSON object")
-                && complaints[1].contains("line 4: it has neither")
+            problems[0].contains("line 2: it is not a JSON object") && problems[1].contains("line 4: it has neither")
         );
-        let (cases, complaints) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
-        assert!(cases.is_empty() && complaints[0].contains("####"), "{complaints:?}");
+        let (cases, problems) = read("{\"question\": \"x\", \"answer\": \"5\"}", Format::Gsm8k, None);
+        assert!(cases.is_empty() && problems[0].contains("####"), "{problems:?}");
     }
 
     #[test]
     fn ids_that_are_long_numbers_stay_apart() {
         let row = |id: &str| format!("{{\"id\": {id}, \"prompt\": \"x\", \"weight\": 1e400}}\n");
         let ids = ["12345678901234567890123", "12345678901234567890124", "9007199254740993.0", "-0"];
-        let (cases, complaints) = read(&ids.map(row).concat(), Format::Tasks, None);
-        assert_eq!(
-            (cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), complaints.len()),
-            (ids.to_vec(), 0)
-        );
+        let (cases, problems) = read(&ids.map(row).concat(), Format::Tasks, None);
+        assert_eq!((cases.iter().map(|case| case.id.as_str()).collect::<Vec<_>>(), problems.len()), (ids.to_vec(), 0));
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub fn report(flags: &ReportFlags) -> Result<ExitCode, Failure> {
 
 /// Reads a run and makes numbers of it.
 pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Result<Findings, anyhow::Error> {
-    let (parts, mut rows, mut complaints) = read_run(run)?;
+    let (parts, mut rows, mut problems) = read_run(run)?;
     let facts = parts.first().cloned().ok_or_else(|| {
         anyhow!("{} holds no run; make one with `paceline-eval run SUITE --out {}`.", run.display(), run.display())
     })?;
@@ -145,7 +145,7 @@ pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Re
                 own.plan
             ));
         }
-        complaints.extend(table.complaints);
+        problems.extend(table.problems);
         // What a prompt is, the run knows.
         rows.extend(
             table
@@ -180,7 +180,7 @@ pub(crate) fn find(run: &Path, imports: &[PathBuf], title: Option<String>) -> Re
         };
         regret(auto, &findings.plans.iter().filter(is_static).collect::<Vec<_>>())
     });
-    findings.warnings = warnings::of(&findings, complaints);
+    findings.warnings = warnings::of(&findings, problems);
     Ok(findings)
 }
 
@@ -215,7 +215,7 @@ fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
     })?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     names.sort();
-    let (mut parts, mut rows, mut complaints): RunRead = Default::default();
+    let (mut parts, mut rows, mut problems): RunRead = Default::default();
     for path in names {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(ending) = name.strip_prefix("run").and_then(|rest| rest.strip_suffix(".json")) else { continue };
@@ -233,7 +233,7 @@ fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
         }
         parts.push(facts);
         rows.extend(table.rows);
-        complaints.extend(table.complaints);
+        problems.extend(table.problems);
     }
     // Parts are merged as if they had been one run.
     rows.sort_by(|a, b| (a.repeat, &a.id, a.place).cmp(&(b.repeat, &b.id, b.place)));
@@ -248,5 +248,5 @@ fn read_run(run: &Path) -> Result<RunRead, anyhow::Error> {
             twice[0].plan
         ));
     }
-    Ok((parts, rows, complaints))
+    Ok((parts, rows, problems))
 }

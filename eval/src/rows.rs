@@ -181,7 +181,7 @@ pub struct Table {
     /// Rows, in order.
     pub rows: Vec<Row>,
     /// Problems of the other rows, with their lines.
-    pub complaints: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// Bytes of a file of rows at most.
@@ -223,7 +223,7 @@ pub fn read_rows(path: &Path) -> Result<Table, anyhow::Error> {
         match row {
             Ok(row) => table.rows.push(row),
             Err((line, reason)) => {
-                table.complaints.push(format!("{shown}, line {line}: {reason}; the row is left out."));
+                table.problems.push(format!("{shown}, line {line}: {reason}; the row is left out."));
             }
         }
     }
@@ -334,7 +334,7 @@ mod tests {
         Appender::open(&path).unwrap().append(&rows[..1]).unwrap();
         Appender::open(&path).unwrap().append(&rows[1..]).unwrap();
         let table = read_rows(&path).unwrap();
-        assert!(table.rows == rows && table.complaints.is_empty(), "{table:?}");
+        assert!(table.rows == rows && table.problems.is_empty(), "{table:?}");
         assert_eq!(table.rows[0].decode_ms(), Some(2.0));
     }
 
@@ -346,9 +346,9 @@ mod tests {
         let table = read_rows(&path).unwrap();
         assert_eq!(table.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "d"]);
         assert!(
-            table.complaints[0].contains("line 3") && table.complaints[1].contains("line 4: it has 2 fields"),
+            table.problems[0].contains("line 3") && table.problems[1].contains("line 4: it has 2 fields"),
             "{:?}",
-            table.complaints
+            table.problems
         );
         for (text, words) in [("id,plan\n", "no column `tokens`"), ("id,plan,tokens,tokns\n", "`tokns`")] {
             std::fs::write(&path, text).unwrap();

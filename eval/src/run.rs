@@ -124,7 +124,7 @@ fn plan_order(plans: usize, turn: Turn) -> Vec<usize> {
 /// A sentence that says what is wrong, where, and what to do.
 pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
     let suite = Suite::read(&flags.suite)?;
-    suite.complaints.iter().for_each(|problem| note(problem));
+    suite.problems.iter().for_each(|problem| note(problem));
     let _lock = take(&flags.out, flags.shard)?;
     let rows_file = flags.out.join(flags.shard.file("rows", "csv"));
     let facts_file = flags.out.join(flags.shard.file("run", "json"));
@@ -264,7 +264,7 @@ fn resume(path: &Path, suite: &Suite) -> Result<BTreeSet<(String, usize)>, anyho
     let blocks: Vec<&[Row]> = table.rows.chunk_by(|a, b| (&a.id, a.repeat) == (&b.id, b.repeat)).collect();
     let kept: Vec<&[Row]> = blocks.into_iter().filter(|block| block.len() == suite.plans.len()).collect();
     let rows: Vec<&Row> = kept.iter().copied().flatten().collect();
-    if rows.len() < table.rows.len() || !table.complaints.is_empty() {
+    if rows.len() < table.rows.len() || !table.problems.is_empty() {
         let mut bytes = header().into_bytes();
         bytes.extend(to_csv(&rows, false)?);
         write_file(path, &bytes)?;

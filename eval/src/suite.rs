@@ -54,7 +54,7 @@ pub struct Suite {
     /// The prompts.
     pub cases: Vec<Case>,
     /// Sentences about rows that cannot be used.
-    pub complaints: Vec<String>,
+    pub problems: Vec<String>,
     /// Of the file's text and of what is asked: rows of another suite are not mixed with this one's.
     pub digest: u64,
 }
@@ -110,7 +110,7 @@ impl Suite {
     ///
     /// # Errors
     /// A sentence that says what is wrong, where, and what to do. Single prompts that cannot be used are no error
-    /// ([`Suite::complaints`]).
+    /// ([`Suite::problems`]).
     pub fn read(path: &Path) -> Result<Self, anyhow::Error> {
         let shown = path.display();
         let text = files::read_input_text(path, LARGEST).with_context(|| {
@@ -153,21 +153,18 @@ impl Suite {
         if file.repeats == 0 {
             return Err(wrong("`repeats` is 0, so nothing would be measured; ask for at least 1.".into()));
         }
-        let (mut cases, mut complaints) = (Vec::new(), Vec::new());
+        let (mut cases, mut problems) = (Vec::new(), Vec::new());
         for prompts in &file.prompts {
             let (read, complained) = read_cases(&folder.join(&prompts.path), prompts.format, prompts.each)?;
             cases.extend(read);
-            complaints.extend(complained);
+            problems.extend(complained);
         }
         let mut ids = BTreeSet::new();
         if let Some(twice) = cases.iter().find(|case| !ids.insert(case.id.as_str())) {
             return Err(wrong(format!("two prompts have the id {}; give each its own.", twice.id)));
         }
         if cases.is_empty() {
-            bail!(
-                "The suite {shown} has no prompt that can be used. {}",
-                complaints.first().map_or("", String::as_str)
-            );
+            bail!("The suite {shown} has no prompt that can be used. {}", problems.first().map_or("", String::as_str));
         }
         let mut sum = Checksum::default();
         sum.text(&text);
@@ -181,7 +178,7 @@ impl Suite {
         }
         let digest = sum.finish();
         let File { name, repeats, warm_up, .. } = file;
-        Ok(Self { name, repeats, warm_up, reference, engine, plans, cases, complaints, digest })
+        Ok(Self { name, repeats, warm_up, reference, engine, plans, cases, problems, digest })
     }
 }
 

@@ -72,7 +72,7 @@ impl Place {
 
     fn rows(&self, file: &str) -> Vec<Row> {
         let table = read_rows(&self.path(file)).unwrap();
-        assert!(table.complaints.is_empty(), "{:?}", table.complaints);
+        assert!(table.problems.is_empty(), "{:?}", table.problems);
         table.rows
     }
 }

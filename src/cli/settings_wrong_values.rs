@@ -75,7 +75,7 @@ fn a_file_takes_what_a_flag_takes() {
         ("seed = 2026-01-01", "`seed` is a date"),
         ("stop = 5", "write a list in brackets"),
         ("draft-len = true", "write \"auto\" or a whole number from 1 to 16"),
-        ("temperature = inf", "no finite number"),
+        ("temperature = inf", "not a finite number"),
     ] {
         let Err(message) = resolved(text) else { panic!("{text} is accepted") };
         assert!(message.contains(said), "{text}: {message}");

@@ -22,7 +22,7 @@ use crate::text::{ChatTemplate, Tokenizer};
 /// The chat template, or why it cannot be used: only messages need it.
 pub(super) type Template = Result<Option<Arc<ChatTemplate>>, String>;
 
-/// What an engine is made of.
+/// Parts of an engine.
 pub(super) struct Loaded {
     pub(super) info: EngineInfo,
     pub(super) certificates: Certificates,

@@ -40,7 +40,7 @@ pub enum End {
     Panicked,
 }
 
-/// How an answer decodes, which is settled once the prompt was read.
+/// Setup of an answer that decodes, which is settled once the prompt was read.
 pub struct DecodeSetup {
     /// Drafters by the planner's candidate index; `None` where a candidate does not apply to this answer.
     pub drafters: Vec<Option<Box<dyn Drafter>>>,

@@ -257,7 +257,8 @@ proptest! {
         let (models, mut all, _) = case(&mut numbers);
         let (panics, absurd) = (numbers.within(0..all.len()), numbers.within(0..all.len()));
         (all[panics].panics_at, all[panics].cancelled_after) = (Some(numbers.within(0..all[panics].tokens.len())), usize::MAX);
-        (all[absurd].is_absurd, all[absurd].cancelled_after) = (all[absurd].tokens.len() > 1, usize::MAX);
+        // After a common step for drafts that panicked, an answer goes on without a draft in that round: a short one is complete then.
+        (all[absurd].is_absurd, all[absurd].cancelled_after) = (all[absurd].tokens.len() > 3, usize::MAX);
         let quiet = catch_unwind(AssertUnwindSafe(|| answer(&mut numbers, &models, &all, usize::MAX)));
         prop_assert!(quiet.is_ok());
     }

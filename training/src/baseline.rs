@@ -27,7 +27,7 @@ use crate::tokens::{Document, Shard, SourceTokens};
 /// The flags of `baseline`.
 #[derive(Debug, Args)]
 pub struct BaselineFlags {
-    /// What every step takes.
+    /// Flags of every step.
     #[command(flatten)]
     pub job: JobFlags,
     /// Processor threads for the model; 0 for all that the process may use

@@ -30,7 +30,7 @@ pub struct JobFlags {
 /// The flags of steps that train.
 #[derive(Debug, Args)]
 pub struct TrainingFlags {
-    /// What every step takes.
+    /// Flags of every step.
     #[command(flatten)]
     pub job: JobFlags,
     /// Where to compute: cpu, or cuda:0 in a build with CUDA

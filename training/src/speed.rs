@@ -19,7 +19,7 @@ use crate::settings::ModelRecipe;
 /// The flags of `speed`.
 #[derive(Debug, Args)]
 pub struct SpeedFlags {
-    /// What every training takes.
+    /// Flags of every training.
     #[command(flatten)]
     pub training: TrainingFlags,
     /// Steps to time; the first of as many again is not counted

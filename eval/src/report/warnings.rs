@@ -17,7 +17,7 @@ const OTHER_IDLE: f64 = 0.1;
 const MANY_OUTLIERS: f64 = 0.1;
 
 /// Everything doubtful, what was told while reading last.
-pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
+pub(super) fn of(findings: &Findings, problems: Vec<String>) -> Vec<String> {
     let mut all = Vec::new();
     tokens(findings, &mut all);
     router(findings, &mut all);
@@ -27,7 +27,7 @@ pub(super) fn of(findings: &Findings, complaints: Vec<String>) -> Vec<String> {
     left_out(findings, &mut all);
     energy(findings, &mut all);
     machine(findings, &mut all);
-    all.extend(complaints);
+    all.extend(problems);
     all
 }
 

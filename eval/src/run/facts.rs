@@ -73,7 +73,7 @@ pub struct Facts {
     /// Milliseconds of a drafted token, by drafter.
     pub draft_costs_ms: BTreeMap<String, f64>,
     /// Rows of the suite that could not be used.
-    pub complaints: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// Metadata of a plan.
@@ -131,7 +131,7 @@ impl Facts {
             command: command(),
             before: Environment::look(engine, suite.engine.device),
             began: now(),
-            complaints: suite.complaints.clone(),
+            problems: suite.problems.clone(),
             ..Self::default()
         })
     }
