@@ -126,6 +126,8 @@ pub struct Planner {
     /// By how many drafters an answer may ask: none, one or several. What one kind of answers leaves untried is not tried in
     /// another.
     accounts: [Account; 3],
+    /// True if an answer tries a drafter in this round.
+    tries: bool,
 }
 
 /// Time account of probes and shadow scores, which limits them.
@@ -151,6 +153,7 @@ impl Planner {
             current: None,
             pace: None,
             accounts: Default::default(),
+            tries: false,
         }
     }
 
@@ -214,6 +217,11 @@ impl Planner {
             candidates: vec![OfAnswer::default(); self.drafters.len()],
             ..RequestState::default()
         }
+    }
+
+    /// A round of all answers begins.
+    pub fn begin_round(&mut self) {
+        self.tries = false;
     }
 
     /// An answer ends.
@@ -281,6 +289,10 @@ impl Planner {
         let Some(plain) = self.plain(state) else { return Vec::new() };
         let chosen = self.choose(state, situation);
         let best = chosen.iter().find(|(_, candidate)| Some(*candidate) == state.pace).map_or(1.0, |(speed, _)| *speed);
+        // What one answer finds out serves all: in company one tries at a time.
+        if state.is_in_company() && self.tries {
+            return chosen.into_iter().map(|(_, candidate)| Plan { candidate, length: room, least: 0 }).collect();
+        }
         let introduction = self.introduction(state, situation, room, plain, best);
         let introduction = introduction.map(|plan| (plan, Trial::Introduction));
         let trial = introduction.or_else(|| Some((self.probe(state, situation, room, plain, best)?, Trial::Probe)));
@@ -291,6 +303,7 @@ impl Planner {
         tried.tries = tried.tries.saturating_add(1);
         tried.idle = 0;
         state.trial = Some((plan.candidate, why));
+        self.tries = true;
         std::iter::once(plan).chain(chosen.filter(|other| other.candidate != plan.candidate)).collect()
     }
 

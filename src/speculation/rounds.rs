@@ -56,6 +56,7 @@ impl Target<'_> {
 /// more, unless it waits: for memory, for [`Request::decode`], for the prompts before its own, or for an answer that goes on alone
 /// after a panic. A panic ends only the request that caused it.
 pub fn round<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<L>]) {
+    target.planner.begin_round();
     pause(requests);
     wake(target, requests);
     each(requests, |request| request.begin_round(target.pools.of(target.decoder)));

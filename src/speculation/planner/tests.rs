@@ -310,6 +310,28 @@ fn drafts_become_short_as_the_company_grows() {
     assert!(lengths[0] > 8 && lengths[3] <= 4, "{lengths:?}");
 }
 
+/// What one answer finds out serves all.
+#[test]
+fn in_company_one_answer_at_a_time_tries_a_drafter() {
+    let mut planner = planner::Planner::new(vec![Candidate::new(DrafterChoice::Lookup, 0.0)]);
+    (0..50).for_each(|step| planner.observe_step(2 + step % 3, 1.0 + 0.05 * (2 + step % 3) as f64));
+    let mut states: Vec<RequestState> = (0..2).map(|_| planner.begin(256, 0.0)).collect();
+    for state in &mut states {
+        state.keep_company(Company { answers: 1, shares_steps: true });
+        (0..20).for_each(|_| planner.observe(state, &plain(1), &Draft::default()));
+    }
+    let situation = Situation { usable: &[0], backlog: &|_| 0, remaining: 200 };
+    let mut tried = |state: &mut RequestState| {
+        planner.plans(state, &situation, DraftLength::Auto);
+        state.trial.is_some()
+    };
+    let [first, second] = &mut states[..] else { panic!("two answers") };
+    assert!(tried(first) && !tried(second));
+    planner.begin_round();
+    let plans = planner.plans(second, &situation, DraftLength::Auto);
+    assert!(second.trial.is_some() && plans.len() == 1);
+}
+
 #[test]
 fn who_promises_less_than_the_choice_is_not_introduced() {
     // The second would have to be right always to come near the first.
