@@ -144,10 +144,7 @@ impl Catalog {
             (DrafterChoice::Skip(plan), _) => {
                 Box::new(SelfDrafter::new(SelfDraft::new(Arc::clone(&self.target), Some(plan.clone()))))
             }
-            (DrafterChoice::Exit(depth), _) => {
-                let head = self.target.exits().find(|head| head.depth == *depth);
-                Box::new(ExitDrafter::new(*depth, head.map_or(1.0, |head| head.temperature)))
-            }
+            (DrafterChoice::Exit(depth), _) => Box::new(ExitDrafter::new(*depth, self.target.exit_temperature(*depth))),
             _ => Box::new(LookupDrafter::new()),
         })
     }

@@ -24,7 +24,7 @@ impl ExitDrafter {
 }
 
 impl Drafter for ExitDrafter {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         let token = match logits {
             None => request.last(),
             Some(logits) => {
@@ -32,6 +32,6 @@ impl Drafter for ExitDrafter {
                 request.propose(&logits)?
             }
         };
-        Ok(if request.wants_another() { Ask::Exit { depth: self.depth, token } } else { Ask::Nothing })
+        Ok(request.wants_another().then_some(Ask::Exit { depth: self.depth, token }))
     }
 }

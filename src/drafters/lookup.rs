@@ -78,7 +78,7 @@ fn agreement(text: &[u32], follow: usize) -> usize {
 }
 
 impl Drafter for LookupDrafter {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         // Reading on into the draft itself continues a repetition for as long as asked.
         if let Some((mut next, mut agreed)) = self.look_up(request.accepted()) {
             while request.wants_another() {
@@ -87,7 +87,7 @@ impl Drafter for LookupDrafter {
                 agreed += 1;
             }
         }
-        Ok(Ask::Nothing)
+        Ok(None)
     }
 
     fn backlog(&self, known: usize) -> usize {

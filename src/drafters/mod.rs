@@ -23,12 +23,12 @@ use crate::sampling::{Sampler, SamplingError};
 /// Guesses the next tokens of one answer. Made anew for every answer.
 pub trait Drafter: Send {
     /// Goes on with a draft: drafts with [`DraftRequest::push`] or [`DraftRequest::propose`], and says what has to be computed
-    /// before it can go on. A draft begins without logits; later calls bring those of the last token that was asked about
+    /// before it can go on: nothing, once the draft is over. A draft begins without logits; later calls bring those of the last token that was asked about
     /// (none, if they were not wanted). Drafters that want nothing computed are called once.
     ///
     /// # Errors
     /// If its own logits cannot be sampled.
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError>;
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Option<Ask>, SamplingError>;
 
     /// Tokens that it has to run before it can draft after a text of `known` tokens. A planner weighs that
     /// against what drafting may still gain.
@@ -43,8 +43,6 @@ pub trait Drafter: Send {
 
 /// Work that a drafter needs done before it goes on. Where there is no room for it, the draft ends.
 pub enum Ask {
-    /// None: the draft is over.
-    Nothing,
     /// A token through the target's lowest layers, behind those that went there before, and the exit's logits.
     Exit {
         /// Number of layers.

@@ -57,9 +57,9 @@ impl ModelDrafter {
 }
 
 impl Drafter for ModelDrafter {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         match logits {
-            None if self.is_silent(request.accepted()) => return Ok(Ask::Nothing),
+            None if self.is_silent(request.accepted()) => return Ok(None),
             None => self.roll_back(request.accepted()),
             // It has run all of the text now, and of that nothing is taken back.
             Some(logits) if !logits.is_empty() => {
@@ -69,12 +69,12 @@ impl Drafter for ModelDrafter {
             Some(_) => {
                 self.committed = self.cached.len().min(request.accepted().len() - 1);
                 if !request.may_read_on() {
-                    return Ok(Ask::Nothing);
+                    return Ok(None);
                 }
             }
         }
         let has_room = request.history().len() <= self.positions;
-        Ok(if has_room && request.wants_another() { self.run(request) } else { Ask::Nothing })
+        Ok((has_room && request.wants_another()).then(|| self.run(request)))
     }
 
     fn backlog(&self, known: usize) -> usize {

@@ -23,12 +23,12 @@ impl SelfDrafter {
 }
 
 impl Drafter for SelfDrafter {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         let token = match logits {
             // The first token to run is the newest of the text, which the target has not seen yet.
             None => request.last(),
             Some(logits) => request.propose(logits)?,
         };
-        Ok(if request.wants_another() { Ask::SelfDraft { way: Arc::clone(&self.way), token } } else { Ask::Nothing })
+        Ok(request.wants_another().then(|| Ask::SelfDraft { way: Arc::clone(&self.way), token }))
     }
 }

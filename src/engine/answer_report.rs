@@ -67,7 +67,7 @@ pub(super) struct AnswerReport {
     warnings: Vec<String>,
 }
 
-/// Facts that the decode thread adds to a record to make a report.
+/// Facts that the decode thread adds to what was heard, to make a report.
 pub(super) struct AnswerFacts<'a> {
     pub(super) prompt_tokens: Vec<u32>,
     pub(super) tokens: Vec<u32>,

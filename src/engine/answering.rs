@@ -1,5 +1,6 @@
 //! One answer of the engine: what it begins with, what is settled once its prompt was read, and the report in which it ends.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use paceline_kernels::PAGE_POSITIONS;
@@ -11,6 +12,7 @@ use super::variant::Variant;
 use super::worker::{Job, Worker};
 use crate::answer::Answer;
 use crate::certificate::Certified;
+use crate::config::GenerationConfig;
 use crate::drafters::DrafterChoice;
 use crate::journal::Entry;
 use crate::lossy::LossyPlan;
@@ -49,13 +51,12 @@ pub(super) struct Answering {
 impl Answering {
     /// True if it runs on the variant of this plan.
     pub(super) fn runs_on(&self, plan: &LossyPlan) -> bool {
-        let keeps = |plan: &LossyPlan| matches!(plan, LossyPlan::None | LossyPlan::Exit { .. });
-        self.plan == *plan || keeps(&self.plan) && keeps(plan)
+        self.plan == *plan || self.plan.keeps_target() && plan.keeps_target()
     }
 
-    /// True if the router has a say: it knows the target as it was loaded, and rounded it is nearly the same.
+    /// True if the router has a say.
     fn is_routed(&self) -> bool {
-        self.job.config.drafter == DrafterChoice::Auto && matches!(self.plan, LossyPlan::None | LossyPlan::Precision(_))
+        is_routed(&self.job.config, &self.plan)
     }
 }
 
@@ -83,9 +84,7 @@ impl Worker {
         let sampler = Sampler::new(&job.config.sampling)?;
         let stream = TextStream::new(KeptTokenizer(self.tokenizer.clone()), &job.config.stop, &job.prompt)?;
 
-        let is_routed =
-            job.config.drafter == DrafterChoice::Auto && matches!(plan, LossyPlan::None | LossyPlan::Precision(_));
-        let advisor = self.advisor.as_ref().filter(|_| is_judged || is_routed);
+        let advisor = self.advisor.as_ref().filter(|_| is_judged || is_routed(&job.config, &plan));
         let (tap, reader) = (advisor.map(|advisor| advisor.layer()), advisor.map(|advisor| advisor.reader()));
         let ends = (job.events.clone(), job.canceller.clone());
         let answer_report = AnswerReport::new(ends, started, stream, stop_tokens.clone(), job.prompt.len(), reader);
@@ -285,6 +284,11 @@ impl Worker {
     }
 }
 
+/// True if the router has a say: it knows the target as it was loaded, and rounded it is nearly the same.
+fn is_routed(config: &GenerationConfig, plan: &LossyPlan) -> bool {
+    config.drafter == DrafterChoice::Auto && matches!(plan, LossyPlan::None | LossyPlan::Precision(_))
+}
+
 /// The energy of an answer: its share of what was counted, where others shared its steps.
 fn energy_of(window: Window, answer_report: &mut AnswerReport) -> Option<Energy> {
     match window.finish() {
@@ -301,7 +305,7 @@ fn energy_of(window: Window, answer_report: &mut AnswerReport) -> Option<Energy>
 }
 
 /// Milliseconds of the target's steps, by their rows.
-fn step_costs_ms(planner: &Planner) -> std::collections::BTreeMap<usize, f64> {
+fn step_costs_ms(planner: &Planner) -> BTreeMap<usize, f64> {
     planner.machine().steps.observed().map(|(rows, seconds)| (rows, seconds * 1e3)).collect()
 }
 
@@ -309,7 +313,7 @@ fn step_costs_ms(planner: &Planner) -> std::collections::BTreeMap<usize, f64> {
 fn by_drafter(
     variant: &Variant,
     number: impl Fn(&DrafterStats, &DrafterCosts) -> Option<f64>,
-) -> std::collections::BTreeMap<String, f64> {
+) -> BTreeMap<String, f64> {
     let of = |(stats, costs): (&DrafterStats, &DrafterCosts)| Some((stats.name.to_string(), number(stats, costs)?));
     variant.planner.drafters().filter_map(of).collect()
 }
@@ -317,6 +321,5 @@ fn by_drafter(
 /// When tokens leave the target early, if they do by this plan.
 fn early_exit(plan: &LossyPlan, target: &Decoder) -> Option<EarlyExit> {
     let LossyPlan::Exit { depth, threshold } = *plan else { return None };
-    let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
-    Some(EarlyExit { depth, temperature, threshold })
+    Some(EarlyExit { depth, temperature: target.exit_temperature(depth), threshold })
 }

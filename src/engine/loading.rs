@@ -143,7 +143,7 @@ impl Loading<'_> {
     ) -> Result<Certificates, Error> {
         let Target { checkpoint, decoder, lower, .. } = target;
         let lower: Vec<QuantizedFormat> = lower.iter().map(|(format, _)| *format).collect();
-        let exits = trained_exits(decoder);
+        let exits = decoder.exit_depths();
         let capabilities = Capabilities { layers: decoder.layer_count(), exits: &exits, lower: &lower };
         let (format, cache) = (decoder.format(), decoder.cache_format());
         let conditions = || match router {
@@ -203,7 +203,7 @@ impl Loading<'_> {
             cache_bytes_per_token: target.cache_bytes_per_token(),
             drafts: catalog.models().map(str::to_owned).collect(),
             drafters: catalog.all(),
-            exits: trained_exits(target),
+            exits: target.exit_depths(),
             lower_precisions: catalog.lower_precisions(),
             instruction_set: self.compute.instruction_set(),
             threads: self.config.resolved_threads(),
@@ -213,9 +213,4 @@ impl Loading<'_> {
             journal: self.config.journal.clone().filter(|_| !self.config.no_journal),
         }
     }
-}
-
-/// The depths of a decoder's trained exits.
-fn trained_exits(decoder: &Decoder) -> Vec<usize> {
-    decoder.exits().map(|exit| exit.depth).collect()
 }

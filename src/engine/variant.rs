@@ -39,11 +39,6 @@ impl Variant {
         Self { target: Arc::clone(catalog.target()), skip, catalog, planner, running: 0 }
     }
 
-    /// The depths of the target's trained exits.
-    pub(super) fn trained_exits(&self) -> Vec<usize> {
-        self.target.exits().map(|exit| exit.depth).collect()
-    }
-
     /// Asks whether there is memory for an answer of so many positions.
     pub(super) fn check_room(&self, positions: usize) -> Result<(), Error> {
         Sequence::check_room(&self.target, positions).map_err(|bytes| Error::CacheTooLarge { bytes, positions })

@@ -204,7 +204,7 @@ impl Worker {
     pub(super) fn plan(&mut self, config: &GenerationConfig) -> Result<LossyPlan, Error> {
         let Self { variants, tokenizer, texts, influence, advisor, .. } = self;
         let (whole, mut failed) = (variants.whole(), None);
-        let (exits, lower) = (whole.trained_exits(), whole.catalog.lower_precisions());
+        let (exits, lower) = (whole.target.exit_depths(), whole.catalog.lower_precisions());
         let capabilities = Capabilities { layers: whole.target.layer_count(), exits: &exits, lower: &lower };
         let mut measure = || {
             let measured = influence.take().map_or_else(|| importance::influence(&whole.target, tokenizer, texts), Ok);

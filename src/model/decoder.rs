@@ -240,6 +240,16 @@ impl Decoder {
         self.exits.iter().map(|(exit, _)| exit)
     }
 
+    /// The depths of the trained exit heads, by rising depth.
+    pub fn exit_depths(&self) -> Vec<usize> {
+        self.exits().map(|exit| exit.depth).collect()
+    }
+
+    /// Divisor of an exit's logits, so that they say how sure it can be; 1 where no head was trained.
+    pub fn exit_temperature(&self, depth: usize) -> f32 {
+        self.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature)
+    }
+
     /// Bytes of the weights that a step reads which leaves the model after `depth` layers: theirs, the output matrix, and
     /// the head that was trained for this exit, if one was. Of the output matrix only what drafts choose from.
     pub fn bytes_per_exit(&self, depth: usize) -> u64 {

@@ -43,6 +43,13 @@ struct Active {
     seconds: f64,
 }
 
+impl Drafting {
+    /// The candidate at work.
+    fn candidate(&self) -> Option<usize> {
+        self.active.as_ref().map(|active| active.plan.candidate)
+    }
+}
+
 impl<L: Listener> Request<L> {
     /// Asks who is to draft in this round.
     pub(super) fn plan(&mut self, planner: &mut Planner) {
@@ -59,18 +66,18 @@ impl<L: Listener> Request<L> {
 
     /// Goes on with the draft, after `logits` if something was computed for it, in so many seconds. Says what is to be computed
     /// next.
-    fn go_on(&mut self, planner: &Planner, mut logits: Option<&[f32]>, seconds: f64, vocabulary: usize) -> Ask {
-        if self.setup.as_ref().is_some_and(|setup| setup.early.is_some()) {
+    fn go_on(&mut self, planner: &Planner, mut logits: Option<&[f32]>, seconds: f64, vocabulary: usize) -> Option<Ask> {
+        if self.early().is_some() {
             return self.go_on_early(logits, seconds);
         }
         loop {
             let Some(active) = &mut self.drafting.active else {
                 match self.begin_draft(planner) {
                     true => continue,
-                    false => return Ask::Nothing,
+                    false => return None,
                 }
             };
-            let Some(setup) = &mut self.setup else { return Ask::Nothing };
+            let setup = self.setup.as_mut()?;
             let started = Instant::now();
             // Reading a long text into a draft model keeps others waiting, and is of no use to who has cancelled.
             let may_read_on = !setup.state.is_in_company() && !self.listener.is_cancelled();
@@ -83,10 +90,10 @@ impl<L: Listener> Request<L> {
             };
             let mut request = DraftRequest::new(&mut active.progress, &mut self.sampler, text);
             let drafter = setup.drafters[active.plan.candidate].as_mut();
-            let ask = drafter.map_or(Ok(Ask::Nothing), |drafter| drafter.go_on(&mut request, logits));
+            let ask = drafter.map_or(Ok(None), |drafter| drafter.go_on(&mut request, logits));
             active.seconds += started.elapsed().as_secs_f64() + if logits.take().is_some() { seconds } else { 0.0 };
             match ask {
-                Ok(Ask::Nothing) => {}
+                Ok(None) => {}
                 Ok(ask) => return ask,
                 Err(error) => {
                     setup.drafters[active.plan.candidate] = None;
@@ -125,25 +132,19 @@ impl<L: Listener> Request<L> {
 
     /// Ends the draft, as there is no room for what its drafter wants computed.
     fn refuse(&mut self, planner: &Planner, pools: &mut Pools) {
-        let candidate = self.drafting.active.as_ref().map(|active| active.plan.candidate);
-        if let (Some(candidate), Some(setup)) = (candidate, &mut self.setup) {
-            setup.drafters[candidate].iter_mut().for_each(|drafter| drafter.forget());
-            if let Some((decoder, track)) = self.draft_tracks[candidate].take() {
-                track.close(pools.of(&decoder));
-            }
+        if let Some(candidate) = self.drafting.candidate() {
+            self.close_draft(candidate, pools);
         }
         self.end_draft(planner);
     }
 
     /// [`Request::go_on`] of an answer whose tokens may leave early: one that the exit is sure of comes out.
-    fn go_on_early(&mut self, logits: Option<&[f32]>, seconds: f64) -> Ask {
-        let (Some(exit), true) = (self.setup.as_ref().and_then(|setup| setup.early), self.is_decoding()) else {
-            return Ask::Nothing;
-        };
+    fn go_on_early(&mut self, logits: Option<&[f32]>, seconds: f64) -> Option<Ask> {
+        let exit = self.early().filter(|_| self.is_decoding())?;
         if let Some(logits) = logits {
             if !exit.is_sure(logits) {
                 self.drafting.drafted.draft_seconds = seconds;
-                return Ask::Nothing;
+                return None;
             }
             let flow = self.draw(logits);
             self.listener.unverified(1, seconds);
@@ -156,11 +157,8 @@ impl<L: Listener> Request<L> {
         let newest = self.tokens.len() - 1;
         let waiting = newest - self.track.as_ref().map_or(newest, Track::len);
         let wants_more = self.end().is_none() && self.tokens.len() < self.limit && !self.listener.is_cancelled();
-        if wants_more && waiting < MOST_IN_A_ROW {
-            Ask::Exit { depth: exit.depth, token: self.tokens[newest] }
-        } else {
-            Ask::Nothing
-        }
+        let ask = Ask::Exit { depth: exit.depth, token: self.tokens[newest] };
+        (wants_more && waiting < MOST_IN_A_ROW).then_some(ask)
     }
 }
 
@@ -174,14 +172,13 @@ enum Work {
 
 impl Work {
     /// The work that is asked for, of an answer that leaves early or not.
-    fn of(ask: &Ask, leaves_early: bool) -> Option<Self> {
-        Some(match ask {
-            Ask::Nothing => return None,
+    fn of(ask: &Ask, leaves_early: bool) -> Self {
+        match ask {
             Ask::Exit { depth, .. } if leaves_early => Self::Exit(*depth, Vocabulary::Whole),
             Ask::Exit { depth, .. } => Self::Exit(*depth, Vocabulary::Drafted),
             Ask::SelfDraft { way, .. } => Self::SelfDraft(Arc::clone(way)),
             Ask::Model { decoder, .. } => Self::Model(Arc::clone(decoder)),
-        })
+        }
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -201,13 +198,12 @@ pub(super) fn draft<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut R
     let mut asks: Vec<(usize, Ask)> = Vec::new();
     for (index, request) in requests.iter_mut().enumerate().filter(|(_, request)| request.is_decoding()) {
         let ask = guarded(request, |request| request.go_on(target.planner, None, 0.0, vocabulary));
-        asks.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
+        asks.extend(ask.flatten().map(|ask| (index, ask)));
     }
     while let Some((first, ask)) = asks.first() {
-        let leaves_early = |index: usize| requests[index].setup.as_ref().is_some_and(|setup| setup.early.is_some());
-        let Some(work) = Work::of(ask, leaves_early(*first)) else { break };
-        let is_part =
-            |(index, ask): &(usize, Ask)| Work::of(ask, leaves_early(*index)).is_some_and(|other| work.is(&other));
+        let leaves_early = |index: usize| requests[index].early().is_some();
+        let work = Work::of(ask, leaves_early(*first));
+        let is_part = |(index, ask): &(usize, Ask)| work.is(&Work::of(ask, leaves_early(*index)));
         let (together, others): (Vec<_>, Vec<_>) = asks.into_iter().partition(is_part);
         asks = others;
         asks.extend(compute(&work, together, target, requests));
@@ -236,7 +232,7 @@ fn compute<L: Listener>(
                     request.refuse(target.planner, target.pools);
                     request.go_on(target.planner, None, 0.0, vocabulary)
                 });
-                next.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
+                next.extend(ask.flatten().map(|ask| (index, ask)));
             }
             None => {}
         }
@@ -264,7 +260,7 @@ fn compute<L: Listener>(
             let logits = if wants_logits { output.logits(part, 0) } else { &[] };
             request.go_on(target.planner, Some(logits), seconds, vocabulary)
         });
-        next.extend(ask.filter(|ask| !matches!(ask, Ask::Nothing)).map(|ask| (index, ask)));
+        next.extend(ask.flatten().map(|ask| (index, ask)));
     }
     next
 }
@@ -292,14 +288,13 @@ fn rows_for<L: Listener>(ask: &Ask, request: &mut Request<L>, target: &mut Targe
         Ask::Exit { depth, token } => track.rows_ahead(*token, *depth, kv),
         Ask::SelfDraft { way, token } => track.rows_through(way, vec![*token], Want::All, kv),
         Ask::Model { decoder, keep, tokens, wants_logits } => {
-            let candidate = request.drafting.active.as_ref().map_or(0, |active| active.plan.candidate);
+            let candidate = request.drafting.candidate().unwrap_or_default();
             let kv = target.pools.of(decoder);
             let (_, track) =
                 request.draft_tracks[candidate].get_or_insert_with(|| (Arc::clone(decoder), Track::open(kv)));
             track.truncate(*keep, kv);
             track.rows(tokens.clone(), if *wants_logits { Want::Last } else { Want::Nothing }, kv)
         }
-        Ask::Nothing => unreachable!("nothing is not computed"),
     }
 }
 
@@ -308,7 +303,7 @@ impl<L: Listener> Request<L> {
     fn keep(&mut self, ask: &Ask, step: &Step<'_>, output: &Output, part: usize) -> bool {
         match ask {
             Ask::Exit { depth, token } => {
-                self.count(&step.rows[part], step.depth, step.skip);
+                self.count(&step.rows[part], step);
                 self.track.iter_mut().for_each(|track| track.keep(*token, *depth, output.states(part)));
                 true
             }
@@ -317,11 +312,10 @@ impl<L: Listener> Request<L> {
                 true
             }
             Ask::Model { tokens, wants_logits, .. } => {
-                let candidate = self.drafting.active.as_ref().map_or(0, |active| active.plan.candidate);
+                let candidate = self.drafting.candidate().unwrap_or_default();
                 self.draft_tracks[candidate].iter_mut().for_each(|(_, track)| track.commit(tokens.len()));
                 *wants_logits
             }
-            Ask::Nothing => false,
         }
     }
 }

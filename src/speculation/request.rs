@@ -1,4 +1,4 @@
-//! One answer on its setup: a state machine that rounds move on ([`super::rounds`]).
+//! One answer on its way: a state machine that rounds move on ([`super::rounds`]).
 //!
 //! It reads its prompt, waits for what is to draft for it, and decodes until a token, its limit or its listener ends it. Where
 //! memory runs out it gives back its own and waits; later it reads its text again and goes on, with the same tokens.
@@ -11,7 +11,7 @@ use super::planner::{Planner, RequestState, Round};
 use super::rounds::Shared;
 use super::{DraftLength, EarlyExit, Flow, Listener, MAX_DRAFT, shadow_scores};
 use crate::drafters::Drafter;
-use crate::model::{Decoder, KvPool, Output, PoolError, Pools, Rows, SkipPlan, Step, Track, Want, layer_evaluations};
+use crate::model::{Decoder, KvPool, Output, PoolError, Pools, Rows, Step, Track, Want, layer_evaluations};
 use crate::sampling::{Sampler, SamplingError};
 
 /// Where an answer stands.
@@ -182,13 +182,17 @@ impl<L: Listener> Request<L> {
             self.cache_bytes = pools.of(target).bytes(track.slot());
             track.close(pools.of(target));
         }
-        for (decoder, track) in self.draft_tracks.iter_mut().filter_map(Option::take) {
+        (0..self.draft_tracks.len()).for_each(|candidate| self.close_draft(candidate, pools));
+    }
+
+    /// Gives back what a candidate has in the pool of its draft model, and has it forget what was computed for it.
+    pub(super) fn close_draft(&mut self, candidate: usize, pools: &mut Pools) {
+        if let Some((decoder, track)) = self.draft_tracks[candidate].take() {
             track.close(pools.of(&decoder));
         }
-        self.setup
-            .iter_mut()
-            .flat_map(|setup| setup.drafters.iter_mut().flatten())
-            .for_each(|drafter| drafter.forget());
+        if let Some(drafter) = self.setup.as_mut().and_then(|setup| setup.drafters[candidate].as_mut()) {
+            drafter.forget();
+        }
     }
 
     pub(super) fn is_decoding(&self) -> bool {
@@ -224,9 +228,14 @@ impl<L: Listener> Request<L> {
         self.holds_memory() && self.end().is_none() && !self.leaves_early()
     }
 
+    /// When its tokens leave the target early, if they may.
+    pub(super) fn early(&self) -> Option<EarlyExit> {
+        self.setup.as_ref().and_then(|setup| setup.early)
+    }
+
     /// True if its tokens may leave early from now on.
     fn leaves_early(&self) -> bool {
-        matches!(self.phase, Phase::Decoding) && self.setup.as_ref().is_some_and(|setup| setup.early.is_some())
+        matches!(self.phase, Phase::Decoding) && self.early().is_some()
     }
 
     /// Takes all pages that an answer whose tokens may leave early will ever need, before its first token.
@@ -245,13 +254,7 @@ impl<L: Listener> Request<L> {
         if let Some(track) = &mut self.track {
             track.truncate(track.len(), pools.of(target));
         }
-        for (candidate, track) in self.draft_tracks.iter_mut().enumerate() {
-            if let Some((decoder, track)) = track.take() {
-                track.close(pools.of(&decoder));
-                let drafters = self.setup.iter_mut().filter_map(|setup| setup.drafters[candidate].as_mut());
-                drafters.for_each(|drafter| drafter.forget());
-            }
-        }
+        (0..self.draft_tracks.len()).for_each(|candidate| self.close_draft(candidate, pools));
     }
 
     /// Pages of its own in the target's pool.
@@ -293,15 +296,17 @@ impl<L: Listener> Request<L> {
             self.finish(End::Complete);
         }
         if self.end().is_none() && !self.is_waiting() && !self.is_paused {
-            let track = self.track.get_or_insert_with(|| Track::open(kv));
-            if matches!(self.phase, Phase::Reading) && track.len() == self.tokens.len() - 1 {
-                self.end_reading();
-            }
+            self.track.get_or_insert_with(|| Track::open(kv));
+            self.end_reading();
         }
     }
 
+    /// Has it go on once its text was read.
     fn end_reading(&mut self) {
-        self.phase = if self.setup.is_some() { Phase::Decoding } else { Phase::Read };
+        let is_read = self.track.as_ref().is_some_and(|track| track.len() == self.text_to_read());
+        if matches!(self.phase, Phase::Reading) && is_read {
+            self.phase = if self.setup.is_some() { Phase::Decoding } else { Phase::Read };
+        }
     }
 
     /// Rows for the round's step: the newest token with the draft behind it, or the next part of what is to be read, at most
@@ -311,7 +316,7 @@ impl<L: Listener> Request<L> {
     /// If the pool has no pages for them.
     pub(super) fn rows(&mut self, most: usize, shared: &mut Shared<'_>) -> Result<Option<Rows>, PoolError> {
         let kv = &mut *shared.kv;
-        if self.setup.as_ref().is_some_and(|setup| setup.early.is_some()) && self.listener.is_cancelled() {
+        if self.early().is_some() && self.listener.is_cancelled() {
             self.finish(End::Complete);
         }
         let (Some(track), false) = (&mut self.track, self.is_paused) else { return Ok(None) };
@@ -361,7 +366,7 @@ impl<L: Listener> Request<L> {
         shared: &mut Shared<'_>,
     ) {
         let rows = &step.rows[part];
-        self.layer_evaluations += layer_evaluations(rows, step.depth, step.skip);
+        self.count(rows, step);
         // Alone, nothing went wrong: whose fault it was, it was another's.
         self.is_suspect &= company > 0;
         if self.end().is_some() {
@@ -379,9 +384,7 @@ impl<L: Listener> Request<L> {
         if let Some(states) = tap.and_then(|tap| output.tapped(part, tap)) {
             self.listener.states(states);
         }
-        if track.len() == self.tokens.len() - 1 {
-            self.end_reading();
-        }
+        self.end_reading();
     }
 
     /// Accepts drafted tokens for as long as they are what the target picks, rolls the others back, and learns.
@@ -453,9 +456,9 @@ impl<L: Listener> Request<L> {
         shared.planner.observe_shadow(&mut setup.state, exit, &scores, started.elapsed().as_secs_f64());
     }
 
-    /// Counts rows that ran for it through the target's lowest layers.
-    pub(super) fn count(&mut self, rows: &Rows, depth: usize, skip: Option<&SkipPlan>) {
-        self.layer_evaluations += layer_evaluations(rows, depth, skip);
+    /// Counts rows of a step of the target that ran for it.
+    pub(super) fn count(&mut self, rows: &Rows, step: &Step<'_>) {
+        self.layer_evaluations += layer_evaluations(rows, step.depth, step.skip);
     }
 }
 

@@ -32,7 +32,7 @@ pub fn score(
     sampler: &mut Sampler,
 ) -> Result<ShadowScores, SamplingError> {
     let rows = text.new.min(states.rows());
-    let temperature = target.exits().find(|exit| exit.depth == depth).map_or(1.0, |exit| exit.temperature);
+    let temperature = target.exit_temperature(depth);
     let mut logits = target.exit_logits(depth, &states.slice(0..rows));
     logits.iter_mut().for_each(|logit| *logit /= temperature);
     let first = text.tokens.len() - text.new;

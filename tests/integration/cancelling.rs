@@ -45,9 +45,9 @@ impl Listener for Patience {
 struct Asking;
 
 impl Drafter for Asking {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         request.push(1, 0.0);
-        Ok(Ask::Nothing)
+        Ok(None)
     }
 }
 

@@ -53,12 +53,12 @@ struct Absurd {
 }
 
 impl Drafter for Absurd {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         if self.in_draft {
-            return Ok(Ask::Exit { depth: 1, token: u32::MAX });
+            return Ok(Some(Ask::Exit { depth: 1, token: u32::MAX }));
         }
         request.push(u32::MAX, 9.0);
-        Ok(Ask::Nothing)
+        Ok(None)
     }
 }
 

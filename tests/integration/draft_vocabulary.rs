@@ -85,7 +85,7 @@ struct Watched {
 }
 
 impl Drafter for Watched {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, logits: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         let ask = self.drafter.go_on(request, logits)?;
         let drafted = &request.history()[request.accepted().len()..];
         assert!(drafted.iter().all(|token| self.allowed.contains(token)), "{drafted:?}");

@@ -329,14 +329,14 @@ pub(crate) struct Chaos {
 }
 
 impl Drafter for Chaos {
-    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Ask, SamplingError> {
+    fn go_on(&mut self, request: &mut DraftRequest<'_>, _: Option<&[f32]>) -> Result<Option<Ask>, SamplingError> {
         let honesty = self.numbers.within(0..11);
         let excess = self.numbers.within(0..10) == 0;
         while (excess || request.wants_another()) && self.numbers.within(0..8) > 0 {
             if self.numbers.within(0..3) == 0 && self.asked < 20 {
                 self.asked += 1;
                 let token = if self.numbers.within(0..2) == 0 { request.last() } else { 0 };
-                return Ok(Ask::Exit { depth: self.numbers.within(1..self.layers), token });
+                return Ok(Some(Ask::Exit { depth: self.numbers.within(1..self.layers), token }));
             }
             let at = request.history().len();
             let guess = self.numbers.within(0..self.vocabulary) as u32;
@@ -345,6 +345,6 @@ impl Drafter for Chaos {
             request.push(if honest { self.right.get(at).copied().unwrap_or(guess) } else { guess }, log_odds);
         }
         self.asked = 0;
-        Ok(Ask::Nothing)
+        Ok(None)
     }
 }
