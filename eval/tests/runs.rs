@@ -268,9 +268,10 @@ fn energy_is_told_gross_and_net_and_idle_power_that_moves_is_doubtful() {
     let is_near = |a: f64, b: f64| (a - b).abs() <= 1e-9 + 0.01 * b.abs();
     let idle = |row: &Row| 4.0 * row.latency_ms.unwrap() / 1e3;
     for row in place.rows("run/rows.csv") {
-        // The meter's window lies within the answer's time; how much shorter it is, a busy machine decides.
+        // The meter's window is about the answer's time, which has another clock; by how much they differ, a busy machine
+        // decides: up to a tenth of a second here.
         let idle_joules = row.joules.unwrap() - row.net_joules.unwrap();
-        assert!(idle_joules > 0.0 && idle_joules <= 1.01 * idle(&row), "{row:?}");
+        assert!(idle_joules > 0.0 && idle_joules <= idle(&row) + 4.0 * 0.1, "{row:?}");
     }
     // A meter that does not know its idle power has it measured around the run, and net joules are of that.
     let facts = fs::read_to_string(place.path("run/run.json")).unwrap();
