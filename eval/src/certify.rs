@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
+use paceline::checkpoint::side_file;
 use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
@@ -136,7 +137,7 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
 }
 
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
-    let out = flags.out.clone().unwrap_or_else(|| flags.model.join(FOLDER));
+    let out = flags.out.clone().unwrap_or_else(|| side_file(&flags.model, FOLDER));
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
     let _lock = take(&out)?;
     let self_draft =

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
 use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
-use crate::quantizer::{GROUP, HEADER, TOGETHER, round_activations};
+use crate::quantizer::{GROUP, HEADER, SUMS_HEADER, TOGETHER, round_activations};
 use crate::simd::{Op, Simd};
 
 /// Rows of the largest tile, where there are several.
@@ -187,14 +187,20 @@ impl Tiles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Floats,
+    /// Integers, with what products with our own integer formats take.
     Integers,
+    /// Integers, with their sums.
+    Blocks,
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Floats, Self::Integers, Self::Blocks];
+
     pub(crate) fn of(format: MatrixFormat) -> Self {
         match format {
             MatrixFormat::Float(_) => Self::Floats,
             MatrixFormat::Quantized(_) => Self::Integers,
+            MatrixFormat::Blocks(_) => Self::Blocks,
         }
     }
 
@@ -203,6 +209,7 @@ impl Kind {
         match self {
             Self::Floats => 0,
             Self::Integers => HEADER,
+            Self::Blocks => SUMS_HEADER,
         }
     }
 
@@ -210,7 +217,7 @@ impl Kind {
     fn values(self) -> usize {
         match self {
             Self::Floats => GROUP,
-            Self::Integers => GROUP / 4,
+            Self::Integers | Self::Blocks => GROUP / 4,
         }
     }
 
@@ -255,7 +262,7 @@ impl Target<'_> {
                     }
                 }
             }
-            Kind::Integers => {
+            Kind::Integers | Kind::Blocks => {
                 for (group, rounded) in groups.zip(round_activations(s, values)) {
                     for (words, integers) in words(group).as_chunks_mut::<4>().0.iter_mut().zip(rounded.integers) {
                         let bytes = s.low_bytes(integers);
@@ -265,7 +272,10 @@ impl Target<'_> {
                     }
                     // SAFETY: as above.
                     let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
-                    words.copy_from_slice(&rounded.header);
+                    match self.kind {
+                        Kind::Blocks => words.copy_from_slice(&rounded.sums_header()),
+                        _ => words.copy_from_slice(&rounded.header()),
+                    }
                 }
             }
         }

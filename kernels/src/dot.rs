@@ -40,7 +40,13 @@ pub(crate) trait Dot: Copy {
     /// Four activations, repeated for each of the sixteen sums.
     type Four: Copy;
 
+    /// True if [`Dot::dot8`] leaves the weights' offset in the sums, unless [`Dot::start8`] took it off.
+    const KEEPS_OFFSET8: bool;
+
+    /// Runs `op` as a function that is compiled on its own, on this instruction set.
+    fn apart<O: DotOp>(self, op: O) -> O::Output;
     fn floats(self) -> Self::F;
+    fn zero(self) -> Self::Sums;
     fn four(self, x: i32) -> Self::Four;
     /// The sixteen sums, each rounded to the nearest float.
     fn to_floats(self, sums: Self::Sums) -> <Self::F as Simd>::V;
@@ -50,6 +56,12 @@ pub(crate) trait Dot: Copy {
     fn start8(self, negated: i32) -> Self::Sums;
     fn load8(self, from: &[u8; LINE]) -> Self::Line8;
     fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums;
+
+    /// A field of each byte of a line: shifted to the right, or by a negative `shift` to the left, and masked.
+    fn field(self, from: &[u8; LINE], shift: i32, mask: u8) -> Self::Line4;
+    fn or(self, a: Self::Line4, b: Self::Line4) -> Self::Line4;
+    /// Adds the products of four lines of unsigned steps of at most 6 bits, of 5 where `is_tiny`.
+    fn dot_small(self, sums: Self::Sums, weights: [Self::Line4; 4], x: [Self::Four; 4], is_tiny: bool) -> Self::Sums;
 
     /// A group's minima, four bytes for each output.
     fn minima4(self, from: &[u8; LINE]) -> Self::Minima4;
@@ -78,10 +90,19 @@ impl Dot for Scalar {
     type Scales4 = [i32; LANES];
     type Minima4 = [u8; LINE];
     type Four = [i32; 4];
+    const KEEPS_OFFSET8: bool = false;
 
+    #[inline(never)]
+    fn apart<O: DotOp>(self, op: O) -> O::Output {
+        op.run(self)
+    }
     #[inline(always)]
     fn floats(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        [0; LANES]
     }
     #[inline(always)]
     fn four(self, x: i32) -> Self::Four {
@@ -102,6 +123,18 @@ impl Dot for Scalar {
     #[inline(always)]
     fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums {
         plain(sums, weights, x, OFFSET8)
+    }
+    #[inline(always)]
+    fn field(self, from: &[u8; LINE], shift: i32, mask: u8) -> Self::Line4 {
+        from.map(|byte| (if shift < 0 { byte << -shift } else { byte >> shift }) & mask)
+    }
+    #[inline(always)]
+    fn or(self, a: Self::Line4, b: Self::Line4) -> Self::Line4 {
+        std::array::from_fn(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn dot_small(self, sums: Self::Sums, weights: [Self::Line4; 4], x: [Self::Four; 4], _: bool) -> Self::Sums {
+        (0..4).fold(sums, |sums, i| plain(sums, weights[i], x[i], 0))
     }
     #[inline(always)]
     fn minima4(self, from: &[u8; LINE]) -> Self::Minima4 {

@@ -18,6 +18,7 @@ impl Vnni {
 
     pub(crate) fn enter<O: DotOp>(self, op: O) -> O::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        #[inline(never)]
         fn inner<O: DotOp>(d: Vnni, op: O) -> O::Output {
             op.run(d)
         }
@@ -29,6 +30,7 @@ impl Vnni {
 impl Avx2 {
     pub(crate) fn enter_dots<O: DotOp>(self, op: O) -> O::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
         fn inner<O: DotOp>(d: Avx2, op: O) -> O::Output {
             op.run(d)
         }
@@ -46,6 +48,26 @@ macro_rules! proven {
     }};
 }
 
+/// A vector shifted to the right by a number that the compiler knows once all is inlined, or to the left by a negative one.
+macro_rules! shifted {
+    ($vector:expr, $shift:expr, $right:ident, $left:ident) => {
+        match $shift {
+            -4 => $left::<4>($vector),
+            -3 => $left::<3>($vector),
+            -2 => $left::<2>($vector),
+            -1 => $left::<1>($vector),
+            1 => $right::<1>($vector),
+            2 => $right::<2>($vector),
+            3 => $right::<3>($vector),
+            4 => $right::<4>($vector),
+            5 => $right::<5>($vector),
+            6 => $right::<6>($vector),
+            7 => $right::<7>($vector),
+            _ => $vector,
+        }
+    };
+}
+
 impl Dot for Vnni {
     type F = Avx512;
     type Sums = __m512i;
@@ -55,10 +77,19 @@ impl Dot for Vnni {
     /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
     type Minima4 = [__m512i; 2];
     type Four = __m512i;
+    const KEEPS_OFFSET8: bool = true;
 
+    #[inline(always)]
+    fn apart<O: DotOp>(self, op: O) -> O::Output {
+        self.enter(op)
+    }
     #[inline(always)]
     fn floats(self) -> Avx512 {
         self.0
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        proven!(_mm512_setzero_si512())
     }
     #[inline(always)]
     fn four(self, x: i32) -> Self::Four {
@@ -81,6 +112,29 @@ impl Dot for Vnni {
     #[inline(always)]
     fn dot8(self, sums: Self::Sums, weights: Self::Line8, x: Self::Four) -> Self::Sums {
         proven!(_mm512_dpbusd_epi32(sums, weights, x))
+    }
+    #[inline(always)]
+    fn field(self, from: &[u8; LINE], shift: i32, mask: u8) -> Self::Line4 {
+        proven!({
+            let line = _mm512_loadu_si512(from.as_ptr().cast());
+            _mm512_and_si512(
+                shifted!(line, shift, _mm512_srli_epi16, _mm512_slli_epi16),
+                _mm512_set1_epi8(mask.cast_signed()),
+            )
+        })
+    }
+    #[inline(always)]
+    fn or(self, a: Self::Line4, b: Self::Line4) -> Self::Line4 {
+        proven!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn dot_small(self, sums: Self::Sums, weights: [Self::Line4; 4], x: [Self::Four; 4], _: bool) -> Self::Sums {
+        proven!({
+            let sums = _mm512_dpbusd_epi32(sums, weights[0], x[0]);
+            let sums = _mm512_dpbusd_epi32(sums, weights[1], x[1]);
+            let sums = _mm512_dpbusd_epi32(sums, weights[2], x[2]);
+            _mm512_dpbusd_epi32(sums, weights[3], x[3])
+        })
     }
     #[inline(always)]
     fn minima4(self, from: &[u8; LINE]) -> Self::Minima4 {
@@ -138,10 +192,19 @@ impl Dot for Avx2 {
     /// In 16 bits each: of the first and third sub-groups, and of the second and fourth.
     type Minima4 = [(__m256i, __m256i); 2];
     type Four = __m256i;
+    const KEEPS_OFFSET8: bool = false;
 
+    #[inline(always)]
+    fn apart<O: DotOp>(self, op: O) -> O::Output {
+        self.enter_dots(op)
+    }
     #[inline(always)]
     fn floats(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        proven!((_mm256_setzero_si256(), _mm256_setzero_si256()))
     }
     #[inline(always)]
     fn four(self, x: i32) -> Self::Four {
@@ -174,6 +237,52 @@ impl Dot for Avx2 {
             let first = _mm256_madd_epi16(_mm256_maddubs_epi16(low.1, _mm256_sign_epi8(x, low.0)), ones);
             let second = _mm256_madd_epi16(_mm256_maddubs_epi16(high.1, _mm256_sign_epi8(x, high.0)), ones);
             (_mm256_add_epi32(sums.0, first), _mm256_add_epi32(sums.1, second))
+        })
+    }
+    #[inline(always)]
+    fn field(self, from: &[u8; LINE], shift: i32, mask: u8) -> Self::Line4 {
+        let from = from.as_ptr().cast::<__m256i>();
+        proven!({
+            let (first, second) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
+            let mask = _mm256_set1_epi8(mask.cast_signed());
+            (
+                _mm256_and_si256(shifted!(first, shift, _mm256_srli_epi16, _mm256_slli_epi16), mask),
+                _mm256_and_si256(shifted!(second, shift, _mm256_srli_epi16, _mm256_slli_epi16), mask),
+            )
+        })
+    }
+    #[inline(always)]
+    fn or(self, a: Self::Line4, b: Self::Line4) -> Self::Line4 {
+        proven!((_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)))
+    }
+    // Nothing saturates: the sum of eight products of 5 bits is at most 8 * 31 * 127, of four products of 6 bits 4 * 63 * 127.
+    #[inline(always)]
+    fn dot_small(self, sums: Self::Sums, weights: [Self::Line4; 4], x: [Self::Four; 4], is_tiny: bool) -> Self::Sums {
+        proven!({
+            let ones = _mm256_set1_epi16(1);
+            let pair = |i: usize, j: usize| {
+                (
+                    _mm256_add_epi16(
+                        _mm256_maddubs_epi16(weights[i].0, x[i]),
+                        _mm256_maddubs_epi16(weights[j].0, x[j]),
+                    ),
+                    _mm256_add_epi16(
+                        _mm256_maddubs_epi16(weights[i].1, x[i]),
+                        _mm256_maddubs_epi16(weights[j].1, x[j]),
+                    ),
+                )
+            };
+            let (a, b) = (pair(0, 1), pair(2, 3));
+            if is_tiny {
+                (
+                    _mm256_add_epi32(sums.0, _mm256_madd_epi16(_mm256_add_epi16(a.0, b.0), ones)),
+                    _mm256_add_epi32(sums.1, _mm256_madd_epi16(_mm256_add_epi16(a.1, b.1), ones)),
+                )
+            } else {
+                let first = _mm256_add_epi32(_mm256_madd_epi16(a.0, ones), _mm256_madd_epi16(b.0, ones));
+                let second = _mm256_add_epi32(_mm256_madd_epi16(a.1, ones), _mm256_madd_epi16(b.1, ones));
+                (_mm256_add_epi32(sums.0, first), _mm256_add_epi32(sums.1, second))
+            }
         })
     }
     #[inline(always)]

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::blocks::BlockFormat;
 use crate::packed::Layout;
-use crate::weights::FloatFormat;
+use crate::weights::{FloatFormat, StoredFormat};
 
 /// The number format of quantized weights: integers with scales for each output and group of values of k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,17 @@ pub enum MatrixFormat {
     Float(FloatFormat),
     /// Integers with scales, multiplied with activations rounded to 8 bits.
     Quantized(QuantizedFormat),
+    /// Blocks of integers as a GGUF file stores them, multiplied with activations rounded to 8 bits.
+    Blocks(BlockFormat),
+}
+
+impl From<StoredFormat> for MatrixFormat {
+    fn from(format: StoredFormat) -> Self {
+        match format {
+            StoredFormat::Float(format) => Self::Float(format),
+            StoredFormat::Blocks(format) => Self::Blocks(format),
+        }
+    }
 }
 
 impl MatrixFormat {
@@ -41,6 +53,7 @@ impl MatrixFormat {
             Self::Float(format) => 8 * format.bytes(),
             Self::Quantized(QuantizedFormat::Int8) => 8,
             Self::Quantized(QuantizedFormat::Int4) => 4,
+            Self::Blocks(format) => format.bits(),
         }
     }
 
@@ -56,6 +69,7 @@ impl fmt::Display for MatrixFormat {
         match self {
             Self::Float(format) => format.fmt(f),
             Self::Quantized(format) => format.fmt(f),
+            Self::Blocks(format) => format.fmt(f),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::dot::Dot;
 use crate::packed::{AFFINE_HEAD, LINE, SCALES};
+use crate::product::Tile;
 use crate::quantizer::{GROUP, HEADER};
 use crate::simd::{LANES, Simd};
 
@@ -13,7 +14,7 @@ const AHEAD: usize = 8 << 10;
 
 /// Asks for a line that comes later in the matrix.
 #[inline(always)]
-fn prefetch<S: Simd>(s: S, line: *const u8) {
+pub(crate) fn prefetch<S: Simd>(s: S, line: *const u8) {
     s.prefetch(line.wrapping_add(AHEAD));
 }
 
@@ -33,10 +34,19 @@ pub(crate) trait Multiply: Copy {
     /// Bytes before a block's lines that `groups` groups take for scales.
     fn scales_bytes(groups: usize) -> usize;
 
+    /// True if a last group may have fewer lines.
+    const HAS_REST: bool = true;
+
     /// True if a last group may have `lines` lines, fewer than [`Multiply::LINES`]; 0 where there is none.
     fn is_rest(lines: usize) -> bool {
         let _ = lines;
         true
+    }
+
+    /// Computes a tile of `ROWS` rows.
+    #[inline(always)]
+    fn tile<const ROWS: usize>(self, tile: Tile<'_, '_>) {
+        tile.compute::<Self, ROWS>(self);
     }
 
     /// True if [`Multiply::groups`] makes sums side by side.

@@ -28,11 +28,12 @@ use half::{bf16, f16};
 
 use crate::affine::{Affine, Lanes, SUBGROUP, quantize4, units};
 use crate::arena::{Part, WeightArena};
+use crate::blocks::{self, Shape};
 use crate::buffer::SharedOutput;
 use crate::dot::{MINIMUM4, OFFSET8};
 use crate::quantizer::{GROUP, quantize8};
 use crate::simd::{LANES, Op, Simd};
-use crate::{FloatFormat, MatrixFormat, QuantizedFormat, Weights};
+use crate::{BlockFormat, FloatFormat, MatrixFormat, QuantizedFormat, Weights};
 
 /// Bytes of a line of weights: a cache line, and the widest vector.
 pub(crate) const LINE: usize = 64;
@@ -68,6 +69,7 @@ impl Layout {
             MatrixFormat::Float(_) => 2,
             INT8 => 4,
             INT4 => 8,
+            MatrixFormat::Blocks(_) => unreachable!("blocks have lines of several kinds"),
         }
     }
 
@@ -84,16 +86,18 @@ impl Layout {
     pub(crate) fn lines(&self) -> usize {
         match self.format {
             INT4 => self.groups() * AFFINE_HEAD + self.in_features.next_multiple_of(SUBGROUP) / self.per_line(),
+            MatrixFormat::Blocks(format) => self.groups() * Shape::of(format).group_lines(),
             _ => self.in_features.div_ceil(self.per_line()),
         }
     }
 
-    /// Bytes of a block before its lines, whole lines too: the scales of int8, the units of int4.
+    /// Bytes of a block before its lines, whole lines too: the scales of int8, the units of int4, superblocks' halves.
     pub(crate) fn scales_bytes(&self) -> usize {
         match self.format {
             MatrixFormat::Float(_) => 0,
             INT8 => (self.groups() * SCALES).next_multiple_of(LINE),
             INT4 => BLOCK * size_of::<f32>(),
+            MatrixFormat::Blocks(format) => Shape::of(format).scales_bytes(self.groups()),
         }
     }
 
@@ -123,6 +127,7 @@ impl Layout {
                 let heads = (k / GROUP + 1) * AFFINE_HEAD * LINE;
                 (heads + 4 * lane + rest % 4, if rest < 4 { 0 } else { 4 })
             }
+            MatrixFormat::Blocks(_) => unreachable!("a value of a block lies in several places"),
         };
         (self.scales_bytes() + line * LINE + in_line, shift)
     }
@@ -156,6 +161,9 @@ impl Op for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Layout { out_features, in_features, format } = self.layout;
+        if let MatrixFormat::Blocks(format) = format {
+            return self.put_blocks(format);
+        }
         let mut row = vec![0.0; in_features.next_multiple_of(GROUP)];
         let mut columns = vec![[0.0; LANES]; if format == INT4 { in_features } else { 0 }];
         for block in self.range.clone() {
@@ -176,6 +184,7 @@ impl Op for Pack<'_> {
                             column[output % BLOCK] = *value;
                         }
                     }
+                    MatrixFormat::Blocks(_) => unreachable!("blocks are packed apart"),
                 }
             }
             if format == INT4 {
@@ -201,6 +210,11 @@ impl Op for FindNotFinite<'_> {
             MatrixFormat::Float(FloatFormat::F16) => F16_LIMIT,
             MatrixFormat::Float(FloatFormat::Bf16) => BF16_LIMIT,
             MatrixFormat::Float(FloatFormat::F32) | MatrixFormat::Quantized(_) => f32::MAX,
+            MatrixFormat::Blocks(format) => {
+                return self.range.clone().find_map(|index| {
+                    blocks::first_not_finite(format, self.source.row(index)).map(|column| (index, column))
+                });
+            }
         };
         let mut row = vec![0.0_f32; self.source.in_features()];
         self.range.clone().find_map(|index| {
@@ -218,6 +232,23 @@ const F16_LIMIT: f32 = 65520_f32.next_down();
 const BF16_LIMIT: f32 = f32::from_bits(0x7F7F_7FFF);
 
 impl Pack<'_> {
+    /// Blocks as they are stored, which the source has in the same format.
+    #[inline(always)]
+    fn put_blocks(&self, format: BlockFormat) {
+        let Layout { out_features, .. } = self.layout;
+        let (bytes, scales) = (self.layout.block_bytes(), self.layout.scales_bytes());
+        for block in self.range.clone() {
+            // SAFETY: blocks belong to one part each.
+            let data = unsafe { self.out.slice(block * bytes, bytes) };
+            let (scales, lines) = data.split_at_mut(scales);
+            let row = |lane: usize| {
+                let output = block * BLOCK + lane;
+                if output < out_features { self.source.row(output) } else { &[] }
+            };
+            blocks::pack_block(format, std::array::from_fn(row), scales, lines);
+        }
+    }
+
     /// Every value is rounded to the nearest, ties to even.
     #[inline(always)]
     fn put_floats(&self, data: &mut [u8], output: usize, format: FloatFormat, row: &[f32]) {
@@ -336,6 +367,13 @@ impl PackedWeights {
         let two = |at: usize| [block[at], block[at + 1]];
         let four = |at: usize| [block[at], block[at + 1], block[at + 2], block[at + 3]];
         let lane = row % BLOCK;
+        if let MatrixFormat::Blocks(format) = self.format() {
+            let (scales, lines) = block.split_at(self.layout.scales_bytes());
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = blocks::value(format, scales, lines, lane, k);
+            }
+            return;
+        }
         for (k, out) in out.iter_mut().enumerate() {
             let (at, shift) = self.layout.place(row, k);
             *out = match self.format() {
@@ -353,6 +391,7 @@ impl PackedWeights {
                     let minimum = i32::from(block[head + LINE + 4 * lane + sub]);
                     (scale * i32::from(block[at] >> shift & 15) - MINIMUM4 * minimum) as f32 * unit
                 }
+                MatrixFormat::Blocks(_) => unreachable!("blocks are read apart"),
             };
         }
     }

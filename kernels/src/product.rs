@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::activations::{self, Input, Kind, Lay, Tiles};
 use crate::arena::WeightArena;
+use crate::blocks::{self, BlockProduct};
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
 use crate::kernels::{Kernels, Shares};
@@ -25,7 +26,7 @@ use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
 use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
 use crate::quantizer::GROUP;
 use crate::simd::{LANES, Op, Simd};
-use crate::{FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, Weights};
+use crate::{BlockFormat, FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, StoredFormat, Weights};
 
 /// One of several products with the same activations.
 pub struct Product<'a> {
@@ -41,7 +42,7 @@ pub struct Product<'a> {
 fn rows_for_free(kind: Kind) -> usize {
     match kind {
         Kind::Floats => 4,
-        Kind::Integers => 8,
+        Kind::Integers | Kind::Blocks => 8,
     }
 }
 
@@ -75,7 +76,13 @@ impl Kernels {
     ///
     /// # Errors
     /// The system's error if it has no more memory.
+    ///
+    /// # Panics
+    /// Where `format` is one of stored blocks, and `source` is stored in another one.
     pub fn pack(&self, source: &Weights, format: MatrixFormat, arena: &mut WeightArena) -> io::Result<PackedWeights> {
+        if let MatrixFormat::Blocks(format) = format {
+            assert_eq!(source.format(), StoredFormat::Blocks(format), "blocks are packed as they are stored");
+        }
         let layout = Layout::new(format, source.out_features(), source.in_features());
         let mut packed = PackedWeights::zeroed(layout, arena, &self.packed)?;
         let out = SharedOutput::new(packed.data_mut());
@@ -133,17 +140,19 @@ impl Kernels {
             let is_wanted = products.iter().any(|product| kind(product) == wanted);
             if is_wanted { rows * k.div_ceil(GROUP) * wanted.words() } else { 0 }
         };
-        let lengths = [words_of(Kind::Floats), words_of(Kind::Integers)];
-        with_words(lengths[0] + lengths[1], |words| {
-            let (floats, integers) = words.split_at_mut(lengths[0]);
-            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind == Kind::Integers));
-            let laid = [(Kind::Floats, &mut *floats), (Kind::Integers, &mut *integers)]
-                .map(|(kind, words)| activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) });
-            let targets = match lengths {
-                [_, 0] => &laid[..1],
-                [0, _] => &laid[1..],
-                _ => &laid[..],
-            };
+        let lengths = Kind::ALL.map(words_of);
+        with_words(lengths.iter().sum(), |words| {
+            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind != Kind::Floats));
+            let mut rest = &mut *words;
+            let laid = Kind::ALL.map(|kind| {
+                let words;
+                (words, rest) = std::mem::take(&mut rest).split_at_mut(lengths[kind as usize]);
+                activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) }
+            });
+            // Those that a product wants, first.
+            let mut wanted = laid;
+            wanted.sort_by_key(|target| lengths[target.kind as usize] == 0);
+            let targets = &wanted[..lengths.iter().filter(|length| **length > 0).count()];
             let (groups, work) = (k.div_ceil(GROUP), source.work(rows * k));
             if source.needs_whole_rows() {
                 self.split(rows, 1, work, &|rows| {
@@ -157,8 +166,8 @@ impl Kernels {
             }
             for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
                 let kind = kind(&products[0]);
-                let words = if kind == Kind::Floats { &*floats } else { &*integers };
-                self.multiply(words, tiles(kind), kind, products);
+                let start: usize = lengths[..kind as usize].iter().sum();
+                self.multiply(&words[start..][..lengths[kind as usize]], tiles(kind), kind, products);
             }
         });
     }
@@ -181,7 +190,7 @@ impl Kernels {
             let job = Blocks { words, row_words, tiles, groups, targets: &targets, cached, shares, part };
             match kind {
                 Kind::Floats => self.isa.enter(job),
-                Kind::Integers => self.isa.enter_dots(job),
+                Kind::Integers | Kind::Blocks => self.isa.enter_dots(job),
             }
         });
     }
@@ -218,7 +227,7 @@ impl Op for Blocks<'_> {
                 MatrixFormat::Float(FloatFormat::F32) => self.blocks(F32(s), target, blocks),
                 MatrixFormat::Float(FloatFormat::F16) => self.blocks(F16(s), target, blocks),
                 MatrixFormat::Float(FloatFormat::Bf16) => self.blocks(Bf16(s), target, blocks),
-                MatrixFormat::Quantized(_) => {}
+                MatrixFormat::Quantized(_) | MatrixFormat::Blocks(_) => {}
             }
         }
     }
@@ -232,6 +241,7 @@ impl DotOp for Blocks<'_> {
             match target.weights.format() {
                 MatrixFormat::Quantized(QuantizedFormat::Int8) => self.blocks(Int8(d), target, blocks),
                 MatrixFormat::Quantized(QuantizedFormat::Int4) => self.blocks(Int4(d), target, blocks),
+                MatrixFormat::Blocks(format) => self.stored_blocks(d, format, target, blocks),
                 MatrixFormat::Float(_) => {}
             }
         }
@@ -246,8 +256,25 @@ impl<'a> Blocks<'a> {
         self.targets.iter().map(move |target| (target, shares.range(part, target.weights.layout().blocks())))
     }
 
+    /// Of a format of stored blocks.
     #[inline(always)]
-    fn blocks<M: Multiply>(&self, m: M, target: &Target<'_>, blocks: Range<usize>) {
+    fn stored_blocks<D: Dot>(&self, d: D, format: BlockFormat, target: &Target<'a>, range: Range<usize>) {
+        match format {
+            BlockFormat::Q8_0 => self.blocks(BlockProduct(d, blocks::Q8_0), target, range),
+            BlockFormat::Q4_0 => self.blocks(BlockProduct(d, blocks::Q4_0), target, range),
+            BlockFormat::Q4_1 => self.blocks(BlockProduct(d, blocks::Q4_1), target, range),
+            BlockFormat::Q5_0 => self.blocks(BlockProduct(d, blocks::Q5_0), target, range),
+            BlockFormat::Q5_1 => self.blocks(BlockProduct(d, blocks::Q5_1), target, range),
+            BlockFormat::Q2K => self.blocks(BlockProduct(d, blocks::Q2K), target, range),
+            BlockFormat::Q3K => self.blocks(BlockProduct(d, blocks::Q3K), target, range),
+            BlockFormat::Q4K => self.blocks(BlockProduct(d, blocks::Q4K), target, range),
+            BlockFormat::Q5K => self.blocks(BlockProduct(d, blocks::Q5K), target, range),
+            BlockFormat::Q6K => self.blocks(BlockProduct(d, blocks::Q6K), target, range),
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<M: Multiply>(&self, m: M, target: &Target<'a>, blocks: Range<usize>) {
         // A block stays in the cache while all tiles pass over it; one tile can as well stay with all blocks.
         let at_once = if self.tiles.count == 1 { blocks.len() } else { 1 };
         for first in blocks.clone().step_by(at_once.max(1)) {
@@ -257,7 +284,7 @@ impl<'a> Blocks<'a> {
                 macro_rules! tiles {
                     ($($rows:literal)*) => {
                         match rows.len() {
-                            $($rows => self.tile::<M, $rows>(m, target, blocks.clone(), rows),)*
+                            $($rows => m.tile::<$rows>(Tile { job: self, target, blocks: blocks.clone(), rows }),)*
                             rows => unreachable!("a tile of {rows} rows"),
                         }
                     };
@@ -266,35 +293,40 @@ impl<'a> Blocks<'a> {
             }
         }
     }
+}
 
-    /// `rows`, which are `ROWS`, with some blocks.
+/// A tile of rows, with some blocks of a product.
+pub(crate) struct Tile<'a, 'b> {
+    job: &'a Blocks<'b>,
+    target: &'a Target<'b>,
+    blocks: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Tile<'_, '_> {
+    /// Computes it; `rows` are `ROWS`.
     #[inline(always)]
-    fn tile<M: Multiply, const ROWS: usize>(
-        &self,
-        m: M,
-        target: &Target<'_>,
-        blocks: Range<usize>,
-        rows: Range<usize>,
-    ) {
+    pub(crate) fn compute<M: Multiply, const ROWS: usize>(self, m: M) {
         if ROWS > M::ROWS {
             unreachable!("tiles have as many rows as `Isa::tile_rows` says");
         }
+        let Self { job, target, blocks, rows } = self;
         let s = m.floats();
         let layout = target.weights.layout();
-        let words = &self.words[rows.start * self.row_words..rows.end * self.row_words];
+        let words = &job.words[rows.start * job.row_words..rows.end * job.row_words];
         let group_words = ROWS * M::WORDS;
         let (lines, scales_bytes) = (layout.lines(), layout.scales_bytes());
         let block_bytes = scales_bytes + lines * LINE;
         let weights = &target.weights.data()[blocks.start * block_bytes..blocks.end * block_bytes];
         // What the unchecked accesses below rely on.
-        assert!(words.len() == self.groups * group_words && lines.div_ceil(M::LINES) == self.groups);
-        assert!(scales_bytes >= M::scales_bytes(self.groups) && M::is_rest(lines % M::LINES));
+        assert!(words.len() == job.groups * group_words && lines.div_ceil(M::LINES) == job.groups);
+        assert!(scales_bytes >= M::scales_bytes(job.groups) && M::is_rest(lines % M::LINES));
         let whole = lines / M::LINES;
         for (block, weights) in blocks.zip(weights.chunks_exact(block_bytes)) {
             let scales = weights.as_ptr();
             let mut totals = [s.splat(0.0); ROWS];
             let mut first = 0;
-            let side_by_side = M::SIDE_BY_SIDE && ROWS <= SIDE_BY_SIDE && (ROWS > IN_ORDER || self.cached);
+            let side_by_side = M::SIDE_BY_SIDE && ROWS <= SIDE_BY_SIDE && (ROWS > IN_ORDER || job.cached);
             while side_by_side && first + 2 <= whole {
                 // SAFETY: `whole` groups have all their lines, as asserted.
                 unsafe {
@@ -312,7 +344,7 @@ impl<'a> Blocks<'a> {
                     m.group::<ROWS>(&mut totals, scales, group, lines, M::LINES, words);
                 }
             }
-            if whole < self.groups {
+            if M::HAS_REST && whole < job.groups {
                 // SAFETY: as above, with the lines that are left.
                 unsafe {
                     let first = scales.add(scales_bytes + whole * M::LINES * LINE);

@@ -15,6 +15,8 @@ pub(crate) const GROUP: usize = 64;
 
 /// Words before a row's group of rounded activations, see [`Rounded::header`].
 pub(crate) const HEADER: usize = 4;
+/// As [`HEADER`], for products with stored blocks; see [`Rounded::sums_header`].
+pub(crate) const SUMS_HEADER: usize = 7;
 
 /// Adding and taking off 1.5 * 2^23 rounds a float of magnitude below 2^22 to the nearest integer, ties to even.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
@@ -35,19 +37,30 @@ fn magnitude_bits(group: &[f32; GROUP]) -> u32 {
 pub(crate) struct Rounded<V> {
     /// Of -127 to 127 in the lowest bytes, sixteen in a vector.
     pub(crate) integers: [V; GROUP / LANES],
-    /// The scale's bits (the scale is NaN where a value is not finite, and the integers may be anything then; it is 0
-    /// where all are too small for a normal one, and they are 0 then); what [`crate::dot::Dot::start8`] takes; and the two words that `start4` takes.
-    pub(crate) header: [u32; HEADER],
+    /// NaN where a value is not finite, and the integers may be anything then; 0 where all are too small for a normal scale,
+    /// and they are 0 then.
+    scale: f32,
+    /// The integers' sums by sixteens.
+    sums: [f32; GROUP / LANES],
 }
 
-/// Value of [`Rounded::header`], given the integers' sums by sixteens.
-#[inline(always)]
-fn header(scale: f32, sums: [f32; GROUP / LANES]) -> [u32; HEADER] {
-    let [a, b, c, d] = sums.map(|sum| (-nearest(sum)).cast_unsigned()); // exact
-    let all = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
-    // At most 16 * 127 * 16 by magnitude each, which fits 16 bits.
-    let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
-    [scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
+impl<V> Rounded<V> {
+    /// The scale's bits, what [`crate::dot::Dot::start8`] takes, and the two words that `start4` takes.
+    #[inline(always)]
+    pub(crate) fn header(&self) -> [u32; HEADER] {
+        let [a, b, c, d] = self.sums.map(|sum| (-nearest(sum)).cast_unsigned()); // exact
+        let all = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
+        // At most 16 * 127 * 16 by magnitude each, which fits 16 bits.
+        let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
+        [self.scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
+    }
+
+    /// The bits of the scale, of the integers' sums by halves of the group, and by sixteens.
+    #[inline(always)]
+    pub(crate) fn sums_header(&self) -> [u32; SUMS_HEADER] {
+        let [a, b, c, d] = self.sums;
+        [self.scale, a + b, c + d, a, b, c, d].map(f32::to_bits) // exact
+    }
 }
 
 /// Groups that are rounded together: what has to wait for a sum or maximum across lanes then waits once for all.
@@ -78,7 +91,8 @@ pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]
             (scales[g], inverses[g]) = (f32::NAN, 0.0);
         }
     }
-    let mut rounded = [Rounded { integers: [zero; GROUP / LANES], header: [0; HEADER] }; TOGETHER];
+    let nothing = Rounded { integers: [zero; GROUP / LANES], scale: 0.0, sums: [0.0; GROUP / LANES] };
+    let mut rounded = [nothing; TOGETHER];
     for g in 0..TOGETHER {
         let (inverse, rounder) = (s.splat(inverses[g]), s.splat(ROUNDER));
         let mut integers = [zero; GROUP / LANES];
@@ -87,7 +101,7 @@ pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]
             rounded[g].integers[i] = shifted; // the rounder's lowest byte is 0
             integers[i] = s.sub(shifted, rounder);
         }
-        rounded[g].header = header(scales[g], s.sum4(integers));
+        (rounded[g].scale, rounded[g].sums) = (scales[g], s.sum4(integers));
     }
     rounded
 }

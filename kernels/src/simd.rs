@@ -37,6 +37,10 @@ pub(crate) trait Simd: Copy {
     fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V;
     /// Sixteen pairs of little-endian bf16 values, widened exactly: the pairs' first ones and their second.
     fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2];
+    /// Sixteen bytes, as numbers of 0 to 255.
+    fn load_u8(self, from: &[u8; LANES]) -> Self::V;
+    /// Sixteen bytes, as numbers of -128 to 127.
+    fn load_i8(self, from: &[u8; LANES]) -> Self::V;
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// Rounded to little-endian f16, to the nearest, to even at ties.
     fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]);
@@ -180,6 +184,14 @@ impl Simd for Scalar {
             f32::from_bits(u32::from(u16::from_le_bytes([from[at], from[at + 1]])) << 16)
         };
         [each(|i| value(i, 0)), each(|i| value(i, 1))]
+    }
+    #[inline(always)]
+    fn load_u8(self, from: &[u8; LANES]) -> Self::V {
+        from.map(f32::from)
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[u8; LANES]) -> Self::V {
+        from.map(|byte| f32::from(byte.cast_signed()))
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {

@@ -199,6 +199,22 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn load_u8(self, from: &[u8; LANES]) -> Self::V {
+        proven!({
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            let second = _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+            (_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), _mm256_cvtepi32_ps(second))
+        })
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[u8; LANES]) -> Self::V {
+        proven!({
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            let second = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+            (_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(second))
+        })
+    }
+    #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         proven!({
             _mm256_storeu_ps(to.as_mut_ptr(), v.0);
@@ -346,6 +362,14 @@ impl Simd for Avx512 {
             let mask = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
             [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(_mm512_and_si512(pairs, mask))]
         })
+    }
+    #[inline(always)]
+    fn load_u8(self, from: &[u8; LANES]) -> Self::V {
+        proven!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[u8; LANES]) -> Self::V {
+        proven!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {

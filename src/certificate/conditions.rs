@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use paceline_kernels::CacheFormat;
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::checksum::Checksum;
 use crate::files;
 use crate::info::EngineInfo;
@@ -77,7 +77,7 @@ impl Conditions {
             target: written(checkpoint.fingerprint()),
             text: of_text(checkpoint),
             exits: of_exits(checkpoint)?,
-            router: of_router(checkpoint.dir()),
+            router: of_router(checkpoint.path()),
         })
     }
 
@@ -106,9 +106,13 @@ fn or_none(hash: &str) -> &str {
 fn of_text(checkpoint: &Checkpoint) -> String {
     let mut hash = Checksum::default();
     hash.text(&format!("{:?}", checkpoint.config().stop_tokens));
+    if let Some(metadata) = checkpoint.metadata() {
+        hash.update(metadata.bytes());
+        return written(hash.finish());
+    }
     for name in TEXT_FILES {
         // What is not there makes no difference but this one.
-        if let Ok(bytes) = files::read(&checkpoint.dir().join(name), LARGEST_TEXT_FILE) {
+        if let Ok(bytes) = files::read(&side_file(checkpoint.path(), name), LARGEST_TEXT_FILE) {
             hash.text(name);
             hash.text(&written(Checksum::of(&bytes)));
         }

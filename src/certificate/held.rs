@@ -9,7 +9,7 @@ use paceline_router::network::LEVELS;
 
 use super::{Certificate, CertificateError, Conditions, Loss};
 use crate::answer::Prompt;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
 use crate::lossy::{Capabilities, LossyPlan};
 use crate::model::MatrixFormat;
@@ -201,7 +201,7 @@ impl Certificates {
 /// The certificates in the folder beside a target, by name.
 fn beside(directory: &Path) -> Vec<PathBuf> {
     // A folder that is not there or cannot be read holds none; what is missed is told when it is asked for.
-    let Ok(entries) = std::fs::read_dir(directory.join(FOLDER)) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(side_file(directory, FOLDER)) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     found.retain(|path| path.extension().is_some_and(|kind| kind == "json"));
     found.sort();
@@ -221,7 +221,7 @@ pub fn needed_precisions(config: &EngineConfig) -> Vec<SelfDraft> {
     if certificates.is_empty() {
         return Vec::new();
     }
-    let stored = || Some(MatrixFormat::Float(Checkpoint::open(model?).ok()?.stored_format()));
+    let stored = || Some(MatrixFormat::from(Checkpoint::open(model?).ok()?.stored_format()));
     if let Some(target) = config.precision.format().or_else(stored) {
         // One for another precision is void, and what it needs may be no lower than the target's.
         certificates.retain(|certificate| certificate.conditions.precision == target.to_string());

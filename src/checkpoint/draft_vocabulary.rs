@@ -3,7 +3,7 @@
 //! A draft needs logits of likely tokens alone, and the output matrix over all of them is most of a small draft's work
 //! (FR-Spec, Zhao et al. 2025). Verification looks at all tokens, so this changes how soon tokens come and never which.
 
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, side_file};
 use crate::files::of_model::read_json_if_there;
 
 /// The file's name in a model directory: a list of token ids, rising.
@@ -18,7 +18,7 @@ impl Checkpoint {
     /// # Errors
     /// When the file cannot be read, or is not a list of ids of the model's that rise.
     pub fn draft_vocabulary(&self) -> Result<Option<Vec<u32>>, CheckpointError> {
-        let path = self.dir().join(DRAFT_VOCABULARY);
+        let path = side_file(self.path(), DRAFT_VOCABULARY);
         let Some(tokens) = read_json_if_there::<Vec<u32>>(&path, LARGEST)? else { return Ok(None) };
         let vocabulary = self.config().vocab_size;
         let reason = match (tokens.last(), tokens.windows(2).find(|pair| pair[0] >= pair[1])) {

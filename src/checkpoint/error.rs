@@ -149,7 +149,7 @@ pub enum CheckpointError {
     Missing {
         /// The tensor's name.
         tensor: String,
-        /// The configuration file.
+        /// The file that describes the model.
         config: PathBuf,
     },
     /// A file holds a tensor that the configuration does not imply.
@@ -184,19 +184,17 @@ pub enum CheckpointError {
         /// The shape that the configuration implies.
         expected: Vec<usize>,
     },
-    /// A tensor is stored in something other than F32, F16 or BF16.
-    #[error(
-        "The tensor \"{}\" of {} is stored as {dtype}; only F32, F16 and BF16 are read: take the unquantized checkpoint, or convert it.",
-        shown(.tensor),
-        shown_path(.path)
-    )]
+    /// A tensor is stored in a format that is not read.
+    #[error("The tensor \"{}\" of {} is stored as {kind}; {read}.", shown(.tensor), shown_path(.path))]
     Format {
         /// The weights file.
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
         /// The format in the file.
-        dtype: String,
+        kind: String,
+        /// Rest of the sentence: formats that are read, and advice.
+        read: String,
     },
     /// The exit heads beside the model are not what they should be.
     #[error(
@@ -223,10 +221,10 @@ pub enum CheckpointError {
         reason: String,
     },
     /// [`tensor`](super::Checkpoint::tensor) was asked for a name that the model does not have.
-    #[error("The model in {} has no tensor named \"{}\".", shown_path(.dir), shown(.tensor))]
+    #[error("The model {} has no tensor named \"{}\".", shown_path(.path), shown(.tensor))]
     Unknown {
-        /// The model directory.
-        dir: PathBuf,
+        /// Its directory or file.
+        path: PathBuf,
         /// The name asked for.
         tensor: String,
     },

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use paceline_kernels::{FloatFormat, MappedFile};
+use paceline_kernels::{FloatFormat, MappedFile, RowOrder};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::header::{Entry, read_header_with};
 use super::mapped::MappedFiles;
-use super::{Checkpoint, CheckpointError, ModelConfig, StoredTensor};
+use super::{Checkpoint, CheckpointError, ModelConfig, StoredTensor, side_file};
 use crate::files::of_model::FileError;
 use crate::files::{self, Object, ReadError};
 
@@ -127,7 +127,7 @@ impl Checkpoint {
     /// # Errors
     /// When the file is damaged, contradicts itself, or belongs to another model.
     pub fn exits(&self) -> Result<Option<Exits>, CheckpointError> {
-        let path = self.dir().join(EXITS);
+        let path = side_file(self.path(), EXITS);
         let map = match files::map(&path) {
             Err(ReadError::Absent) => return Ok(None),
             Err(error) => return Err(FileError::of(&path, error).into()),
@@ -165,14 +165,17 @@ fn take(
                 ));
             }
             let format = match entry.dtype {
-                Dtype::F32 => FloatFormat::F32,
-                Dtype::F16 => FloatFormat::F16,
-                Dtype::BF16 => FloatFormat::Bf16,
+                Dtype::F32 => FloatFormat::F32.into(),
+                Dtype::F16 => FloatFormat::F16.into(),
+                Dtype::BF16 => FloatFormat::Bf16.into(),
                 other => {
                     return Err(format!("the tensor \"{name}\" is stored as {other}, which is not a float format"));
                 }
             };
-            tensors.insert(name, StoredTensor { file: Arc::clone(map), bytes: entry.bytes, format, shape });
+            tensors.insert(
+                name,
+                StoredTensor { file: Arc::clone(map), bytes: entry.bytes, format, shape, order: RowOrder::Plain },
+            );
         }
     }
     match entries.keys().min() {

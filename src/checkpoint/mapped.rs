@@ -69,8 +69,9 @@ mod tests {
         let tensor = |bytes| StoredTensor {
             file: Arc::clone(&file),
             bytes,
-            format: paceline_kernels::FloatFormat::F32,
+            format: paceline_kernels::FloatFormat::F32.into(),
             shape: vec![1],
+            order: paceline_kernels::RowOrder::Plain,
         };
         let tensors = [tensor(0..4), tensor(4..8)];
         let mapped = MappedFiles::of(tensors.iter());

@@ -37,6 +37,11 @@ pub enum RopeScaling {
         /// Positions in pretraining.
         original_context: usize,
     },
+    /// Every frequency divided by a factor of its own, highest frequency first, as GGUF files list them.
+    Factors {
+        /// The divisors, above zero.
+        factors: Vec<f32>,
+    },
 }
 
 impl Rope {
@@ -47,18 +52,20 @@ impl Rope {
                 let exponent = (2 * pair) as f32 / head_dim as f32;
                 // In f64 and rounded once: float32 powers of maths libraries are this, but for rare last bits.
                 let power = f64::from(self.theta as f32).powf(f64::from(exponent)) as f32;
-                self.scaling.stretch(1.0 / power)
+                self.scaling.stretch(pair, 1.0 / power)
             })
             .collect()
     }
 }
 
 impl RopeScaling {
-    fn stretch(&self, frequency: f32) -> f32 {
-        match *self {
+    /// The frequency of a pair of values.
+    fn stretch(&self, pair: usize, frequency: f32) -> f32 {
+        match self {
             Self::None => frequency,
-            Self::Linear { factor } => frequency / factor as f32,
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+            Self::Linear { factor } => frequency / *factor as f32,
+            Self::Factors { factors } => frequency / factors.get(pair).copied().unwrap_or(1.0),
+            &Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let context = original_context as f64;
                 let longest = (context / low_freq_factor) as f32;
                 let shortest = (context / high_freq_factor) as f32;

@@ -3,15 +3,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use paceline_kernels::MappedFile;
+use paceline_kernels::{FloatFormat, MappedFile, RowOrder, StoredFormat};
+use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::directory;
 use super::error::CheckpointError;
+use super::gguf;
 use super::header::{Entry, read_header};
 use super::layout::is_stored_buffer;
 use crate::files;
@@ -30,21 +33,80 @@ pub struct WeightsFile {
     pub bytes: u64,
 }
 
+/// Names that tensors have in their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    HuggingFace,
+    Gguf,
+}
+
+impl Naming {
+    /// The name in the file of a tensor that we know by its Hugging Face name.
+    pub(crate) fn shown(self, name: &str) -> String {
+        match self {
+            Self::HuggingFace => name.to_owned(),
+            Self::Gguf => gguf::to_gguf(name),
+        }
+    }
+
+    /// The formats of values that are read, and advice.
+    pub(crate) fn read_formats(self) -> String {
+        match self {
+            Self::HuggingFace => {
+                "F32, F16 and BF16 are read: take the unquantized checkpoint, a GGUF file of the model, or convert it"
+                    .to_owned()
+            }
+            Self::Gguf => format!("{} are read: take a file of one of these types", gguf::read_types()),
+        }
+    }
+}
+
+/// A tensor that a file holds.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The place of its file in the lists of [`Shards`].
+    pub(crate) file: usize,
+    /// The format of its values, or the name of one that is not read.
+    pub(crate) format: Result<StoredFormat, String>,
+    pub(crate) shape: Vec<usize>,
+    /// In the file.
+    pub(crate) bytes: Range<usize>,
+    pub(crate) order: RowOrder,
+}
+
+impl Found {
+    fn of(entry: Entry, file: usize) -> Self {
+        let format = match entry.dtype {
+            Dtype::F32 => Ok(FloatFormat::F32.into()),
+            Dtype::F16 => Ok(FloatFormat::F16.into()),
+            Dtype::BF16 => Ok(FloatFormat::Bf16.into()),
+            other => Err(other.to_string()),
+        };
+        Self { file, format, shape: entry.shape.into(), bytes: entry.bytes, order: RowOrder::Plain }
+    }
+}
+
 /// All weights files, mapped.
 pub(crate) struct Shards {
     pub(crate) files: Vec<WeightsFile>,
     pub(crate) maps: Vec<Arc<MappedFile>>,
-    /// Every tensor by name, with the place of its file in the lists above.
-    pub(crate) tensors: HashMap<String, (usize, Entry)>,
+    /// Every tensor by its Hugging Face name, or by its own where it has none.
+    pub(crate) tensors: HashMap<String, Found>,
+    pub(crate) naming: Naming,
     /// Tensors that the index lists and no file holds, with the place of the file that should. Harmless, unless the model
     /// needs one of them: some converters leave entries of what they left out.
     pub(crate) stale: HashMap<String, usize>,
 }
 
 impl Shards {
+    /// No files yet.
+    pub(super) fn none(naming: Naming) -> Self {
+        Self { files: Vec::new(), maps: Vec::new(), tensors: HashMap::new(), naming, stale: HashMap::new() }
+    }
+
     /// Maps the weights files of `dir` and reads their headers.
     pub(crate) fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let mut shards = Self { files: Vec::new(), maps: Vec::new(), tensors: HashMap::new(), stale: HashMap::new() };
+        let mut shards = Self::none(Naming::HuggingFace);
         // As transformers does: a single file goes before an index.
         let single = dir.join("model.safetensors");
         directory::check_file(&single)?;
@@ -86,7 +148,7 @@ impl Shards {
             }
         }
         let number = self.maps.len();
-        self.tensors.extend(entries.into_iter().map(|(name, entry)| (name, (number, entry))));
+        self.tensors.extend(entries.into_iter().map(|(name, entry)| (name, Found::of(entry, number))));
         self.files.push(WeightsFile { bytes: u64::try_from(map.len()).unwrap_or(u64::MAX), path });
         self.maps.push(Arc::new(map));
         Ok(())

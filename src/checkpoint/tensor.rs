@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use paceline_kernels::{FloatFormat, MappedFile, Weights};
+use paceline_kernels::{MappedFile, RowOrder, StoredFormat, Weights, WeightsError};
 
 /// A tensor as it is stored, row-major. Its bytes lie within the file, and there are as many as shape and format need.
 #[derive(Debug, Clone)]
@@ -12,27 +12,49 @@ pub struct StoredTensor {
     pub file: Arc<MappedFile>,
     /// Where its bytes are in the file; they need not be aligned.
     pub bytes: Range<usize>,
-    /// The format of its elements, little-endian.
-    pub format: FloatFormat,
+    /// The format of its elements.
+    pub format: StoredFormat,
     /// Its dimensions, outermost first: a matrix is `[outputs, inputs]`.
     pub shape: Vec<usize>,
+    /// The order of its rows, or of the values of a vector.
+    pub order: RowOrder,
 }
 
 impl StoredTensor {
     /// The number of elements.
     pub fn elements(&self) -> usize {
-        self.bytes.len() / self.format.bytes()
+        self.shape.iter().product()
     }
 
-    /// The values in row-major order; every stored value is exact in float32.
+    /// The matrix where it lies in the file.
+    ///
+    /// # Errors
+    /// If it is no matrix, or an empty one.
+    pub fn matrix(&self) -> Result<Weights, WeightsError> {
+        match self.shape[..] {
+            [rows, columns] => self.as_matrix(rows, columns),
+            _ => self.as_matrix(0, 0),
+        }
+    }
+
+    fn as_matrix(&self, rows: usize, columns: usize) -> Result<Weights, WeightsError> {
+        let matrix = Weights::in_place(Arc::clone(&self.file), self.bytes.clone(), self.format, rows, columns)?;
+        Ok(matrix.with_row_order(self.order))
+    }
+
+    /// The values in row-major order; every stored value is exact in float32, but for minima of blocks, which are rounded
+    /// once.
     pub fn to_f32(&self) -> Vec<f32> {
-        let row = Weights::in_place(Arc::clone(&self.file), self.bytes.clone(), self.format, 1, self.elements());
+        let columns = if self.shape.len() == 2 { self.shape.last().copied().unwrap_or(0) } else { 1 };
+        let rows = self.elements() / columns.max(1);
         // It is refused if there are no values: that is no matrix.
-        row.map_or_else(
+        self.as_matrix(rows, columns).map_or_else(
             |_| Vec::new(),
-            |row| {
-                let mut values = vec![0.0; row.in_features()];
-                row.row_to_f32(0, &mut values);
+            |matrix| {
+                let mut values = vec![0.0; rows * columns];
+                for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+                    matrix.row_to_f32(row, values);
+                }
                 values
             },
         )
@@ -42,6 +64,8 @@ impl StoredTensor {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use paceline_kernels::FloatFormat;
+
     use super::*;
 
     #[test]
@@ -51,7 +75,13 @@ mod tests {
         let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
         std::fs::write(&path, &bytes).unwrap();
         let file = Arc::new(crate::files::map(&path).unwrap());
-        let tensor = StoredTensor { file, bytes: 0..bytes.len(), format: FloatFormat::F16, shape: vec![1 << 16] };
+        let tensor = StoredTensor {
+            file,
+            bytes: 0..bytes.len(),
+            format: FloatFormat::F16.into(),
+            shape: vec![1 << 16],
+            order: RowOrder::Plain,
+        };
         let values = tensor.to_f32();
         assert_eq!(values.len(), 1 << 16);
         for (bits, found) in (0..=u16::MAX).zip(values) {
@@ -70,8 +100,13 @@ mod tests {
         bytes.extend([0x00, 0x3c, 0x01, 0x00]); // f16: 1, 2^-24
         std::fs::write(&path, &bytes).unwrap();
         let file = Arc::new(crate::files::map(&path).unwrap());
-        let tensor =
-            |bytes: Range<usize>, format, n| StoredTensor { file: file.clone(), bytes, format, shape: vec![n] };
+        let tensor = |bytes: Range<usize>, format: FloatFormat, n| StoredTensor {
+            file: file.clone(),
+            bytes,
+            format: format.into(),
+            shape: vec![n],
+            order: RowOrder::Plain,
+        };
         assert_eq!(tensor(1..5, FloatFormat::F32, 1).to_f32(), [-1.5]);
         assert_eq!(tensor(5..9, FloatFormat::Bf16, 2).to_f32(), [1.0, -2.0]);
         assert_eq!(tensor(9..13, FloatFormat::F16, 2).to_f32(), [1.0, 2f32.powi(-24)]);

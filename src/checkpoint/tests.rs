@@ -9,6 +9,9 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
+use safetensors::Dtype;
+
+use super::layout::{layer_tensors, outer_tensors};
 use super::*;
 
 /// Two layers of a family with four query heads, two key heads and a width of 16.
@@ -89,7 +92,7 @@ fn every_family_opens_with_the_tensors_it_needs() {
         let checkpoint = open(&config, |_| {}).unwrap();
         assert_eq!(checkpoint.tensors.len(), 3 + 2 * per_layer, "{config}");
         assert_eq!(checkpoint.config().family.to_string(), config["model_type"]);
-        assert_eq!(checkpoint.stored_format(), FloatFormat::Bf16);
+        assert_eq!(checkpoint.stored_format(), FloatFormat::Bf16.into());
         assert_eq!(checkpoint.weight_bytes(), 2 * checkpoint.parameters());
         assert_eq!(checkpoint.files().len(), 1);
         assert!(matches!(checkpoint.tensor("nothing"), Err(CheckpointError::Unknown { .. })));
@@ -104,7 +107,7 @@ fn a_tied_matrix_is_found_under_both_names() {
     for checkpoint in [open(&tied, |_| {}), open(&tied, renamed), open(&tied, both)] {
         let checkpoint = checkpoint.unwrap();
         let (embedding, output) = (checkpoint.tensor(EMBEDDING).unwrap(), checkpoint.tensor(OUTPUT).unwrap());
-        assert_eq!((&embedding.bytes, embedding.format), (&output.bytes, FloatFormat::Bf16));
+        assert_eq!((&embedding.bytes, embedding.format), (&output.bytes, FloatFormat::Bf16.into()));
         assert_eq!(embedding.to_f32().len(), 160);
         assert_eq!(checkpoint.parameters(), 160 + 16 + 2 * (2 * 16 + 2 * 256 + 2 * 128 + 3 * 384));
     }
@@ -112,7 +115,7 @@ fn a_tied_matrix_is_found_under_both_names() {
     let other = |tensors: &mut Listed| tensors.push((OUTPUT.to_owned(), Dtype::F32, vec![10, 16]));
     let checkpoint = open(&tied, other).unwrap();
     assert!(!checkpoint.config().tied_embeddings);
-    assert_eq!(checkpoint.tensor(OUTPUT).unwrap().format, FloatFormat::F32);
+    assert_eq!(checkpoint.tensor(OUTPUT).unwrap().format, FloatFormat::F32.into());
     assert!(checkpoint.notes()[0].contains("tie_word_embeddings"), "{:?}", checkpoint.notes());
     let without = |tensors: &mut Listed| _ = tensors.remove(0);
     assert!(
@@ -364,7 +367,7 @@ fn reference_models_open() {
         };
         for dir in models.map(|entry| entry.unwrap().path()).filter(|path| path.join("config.json").exists()) {
             let checkpoint = Checkpoint::open(&dir).unwrap();
-            assert_eq!(checkpoint.stored_format(), FloatFormat::F32);
+            assert_eq!(checkpoint.stored_format(), FloatFormat::F32.into());
             assert_eq!(checkpoint.weight_bytes(), 4 * checkpoint.parameters());
             let file = &checkpoint.files()[0];
             assert!(file.bytes > checkpoint.weight_bytes() && file.bytes < checkpoint.weight_bytes() + 10_000);

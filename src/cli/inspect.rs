@@ -98,7 +98,7 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         weight_bytes: [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4]
             .into_iter()
             .filter_map(Precision::format)
-            .map(|format| (format.to_string(), Value::from(weight_bytes(format, &checkpoint))))
+            .map(|format| (format.to_string(), Value::from(weight_bytes(Some(format), &checkpoint))))
             .collect(),
         cache_bytes_per_token: [CachePrecision::F32, CachePrecision::F16]
             .map(CachePrecision::format)

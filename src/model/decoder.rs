@@ -127,8 +127,7 @@ impl Decoder {
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
         if let Compute::Kernels(_) = compute {
-            let held = format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format()));
-            check_room(weight_bytes(held, checkpoint), memory::left())?;
+            check_room(weight_bytes(format, checkpoint), memory::left())?;
         }
         let packer = packer(compute)?;
         let mut loader = Loader::new(checkpoint, format, &packer);
@@ -158,7 +157,7 @@ impl Decoder {
             Compute::Burn(_) => F32_BYTES * loader.values(),
         };
         Ok(Self {
-            format: format.unwrap_or_else(|| MatrixFormat::Float(checkpoint.stored_format())),
+            format: format.unwrap_or_else(|| checkpoint.stored_format().into()),
             cache_format: CacheFormat::F32,
             weight_bytes,
             bytes_per_step: weight_bytes - looked_up,

@@ -2,14 +2,13 @@
 //! computing. The processor computes with them as they are; elsewhere they are copied into tensors.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, WeightArena, Weights, WeightsError};
+use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, WeightArena, Weights};
 
 use super::ModelError;
 use super::ops::from_values;
-use super::precision::matrix_format;
+use super::precision::{matrix_format, serves_look_ups};
 use crate::checkpoint::{
     Checkpoint, EMBEDDING, Exits, FINAL_NORM, LayerSpec, OUTPUT, StoredTensor, exit_tensors, layer_name,
 };
@@ -174,7 +173,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Weights before and after the layers. A model that ties output and embedding has two matrices all the same
-    /// where the output's is quantized: quantized rows are not what a token's embedding should be.
+    /// where the output's is rounded to integers: such rows are not what a token's embedding should be.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
@@ -183,12 +182,12 @@ impl<'a> Loader<'a> {
         let name = EMBEDDING;
         let tied = self.checkpoint.config().tied_embeddings;
         let output = self.matrix(if tied { name } else { OUTPUT })?;
-        if tied && matches!(output.format(), MatrixFormat::Float(_)) {
+        if tied && serves_look_ups(output.format()) {
             return Ok(HeadWeights { norm, output, embedding: None });
         }
         let embedding = self.stored(name)?;
         if !tied {
-            self.check_finite(name, &embedding, MatrixFormat::Float(embedding.format()))?;
+            self.check_finite(name, &embedding, embedding.format().into())?;
             release(self.checkpoint.tensor(name)?);
         }
         self.count(embedding.bytes(), embedding.in_features() * embedding.out_features());
@@ -202,15 +201,11 @@ impl<'a> Loader<'a> {
     pub(super) fn output_rows(&mut self, tokens: &[u32]) -> Result<PackedWeights, ModelError> {
         let name = if self.checkpoint.config().tied_embeddings { EMBEDDING } else { OUTPUT };
         let stored = self.stored(name)?;
-        let width = stored.in_features();
-        let mut rows = vec![0.0; tokens.len() * width];
-        for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
-            stored.row_to_f32(token as usize, row);
-        }
+        let tokens: Vec<usize> = tokens.iter().map(|&token| token as usize).collect();
+        let chosen = stored.of_rows(&tokens);
+        let chosen = chosen.map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
         release(self.checkpoint.tensor(name)?);
-        let format = self.format.map_or(MatrixFormat::Float(stored.format()), |format| matrix_format(name, format));
-        let chosen = Weights::from_f32(rows, tokens.len(), width)
-            .map_err(|source| ModelError::Weights { name: name.to_owned(), source })?;
+        let format = self.format.map_or(stored.format().into(), |format| matrix_format(name, format));
         let memory = |source| ModelError::Memory { name: name.to_owned(), source };
         let packed = self.packer.pack(&chosen, format, &mut self.arena).map_err(memory)?;
         self.count(packed.bytes(), packed.in_features() * packed.out_features());
@@ -228,7 +223,7 @@ impl<'a> Loader<'a> {
             let [norm, down, up] = exit_tensors(exit.depth, exits.config().rank, hidden).map(|(name, _)| name);
             let mut matrix = |name: &str| {
                 let stored = exits.tensor(name)?;
-                self.pack(name, stored, MatrixFormat::Float(stored.format))
+                self.pack(name, stored, stored.format.into())
             };
             let (down, up) = (matrix(&down)?, matrix(&up)?);
             heads.insert(exit.depth, ExitWeights { norm: self.widened(&norm, exits.tensor(&norm)?)?, down, up });
@@ -290,7 +285,7 @@ impl Source for Loader<'_> {
     /// Packed in the format that the loader's gives it, or in the one it is stored in.
     fn matrix(&mut self, name: &str) -> Result<PackedWeights, ModelError> {
         let stored = self.checkpoint.tensor(name)?;
-        let format = self.format.map_or(MatrixFormat::Float(stored.format), |format| matrix_format(name, format));
+        let format = self.format.map_or(stored.format.into(), |format| matrix_format(name, format));
         self.pack(name, stored, format)
     }
 
@@ -374,13 +369,5 @@ impl Source for OnDevice<'_, '_> {
 
 /// A tensor as a matrix where it lies in the file.
 fn named(name: &str, stored: &StoredTensor) -> Result<Weights, ModelError> {
-    in_place(stored).map_err(|source| ModelError::Weights { name: name.to_owned(), source })
-}
-
-fn in_place(stored: &StoredTensor) -> Result<Weights, WeightsError> {
-    let (rows, columns) = match stored.shape[..] {
-        [rows, columns] => (rows, columns),
-        _ => (0, 0),
-    };
-    Weights::in_place(Arc::clone(&stored.file), stored.bytes.clone(), stored.format, rows, columns)
+    stored.matrix().map_err(|source| ModelError::Weights { name: name.to_owned(), source })
 }

@@ -12,7 +12,7 @@ use super::files::{StateError, StateFile, TakenUp, open_router};
 use super::identity::{identities, identity_of, written};
 use super::reader::{Reader, RequestHints, Watched};
 use super::surface::Surface;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::model::Decoder;
 use crate::speculation::planner::Forecast;
 use crate::text::Tokenizer;
@@ -133,7 +133,7 @@ impl Advisor {
         router.check(directory, &written(checkpoint.fingerprint()), &written(tokenizer.fingerprint()), identity)?;
         let described = router.description();
         let (width, layers) = (checkpoint.config().hidden_size, checkpoint.config().layers);
-        let impossible = |reason: String| RouterError::Damaged { path: directory.join(ROUTER), reason };
+        let impossible = |reason: String| RouterError::Damaged { path: side_file(directory, ROUTER), reason };
         if described.shape.width != width || !(1..=layers).contains(&described.layer) {
             Err(impossible("it reads states that this model does not have".to_owned()))?;
         }

@@ -9,6 +9,7 @@ use paceline_router::online::MOST_BYTES;
 use paceline_router::router::{self, ROUTER};
 use paceline_router::{Online, OnlineError, Router, RouterError};
 
+use crate::checkpoint::side_file;
 use crate::files::{self, AtomicFile, LockKind, ReadError, WriteError, lock_file_of, where_it_leads};
 use crate::visible::shown_path;
 
@@ -17,7 +18,7 @@ use crate::visible::shown_path;
 /// # Errors
 /// When the file cannot be read, is damaged or contradicts itself.
 pub fn open_router(directory: &Path) -> Result<Option<Router>, RouterError> {
-    let path = directory.join(ROUTER);
+    let path = side_file(directory, ROUTER);
     match files::read(&path, router::MOST_BYTES) {
         Ok(bytes) => Router::read(&path, &bytes).map(Some),
         Err(ReadError::Absent) => Ok(None),

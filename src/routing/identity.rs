@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use paceline_router::router::{MOST_BYTES, ROUTER};
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::checksum::Checksum;
 use crate::drafters::DrafterChoice;
 use crate::files;
@@ -37,7 +37,7 @@ pub fn of_exits(checkpoint: &Checkpoint) -> Result<String, CheckpointError> {
 
 /// The hash of the router in a target's directory; empty without one.
 pub fn of_router(directory: &Path) -> String {
-    files::read(&directory.join(ROUTER), MOST_BYTES).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
+    files::read(&side_file(directory, ROUTER), MOST_BYTES).map_or(String::new(), |bytes| written(Checksum::of(&bytes)))
 }
 
 /// The hash of the weights that a drafter of this name drafts with, among [`identities`].

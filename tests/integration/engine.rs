@@ -336,7 +336,7 @@ fn the_bytes_that_a_precision_takes_are_known_before_loading() {
         let checkpoint = paceline::checkpoint::Checkpoint::open(&fixture(name)).unwrap();
         for precision in [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4] {
             let engine = Engine::load(&EngineConfig { precision, ..EngineConfig::new(fixture(name)) }).unwrap();
-            let expected = weight_bytes(precision.format().unwrap(), &checkpoint);
+            let expected = weight_bytes(precision.format(), &checkpoint);
             assert_eq!(engine.info().weight_bytes, expected, "{name} at {precision:?}");
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use half::bf16;
-use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig};
+use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig, side_file};
 use paceline::command::{Failure, output};
 use paceline::files::{AtomicFolder, write_tensors};
 use paceline::model::{Parameters, Trainable};
@@ -208,7 +208,7 @@ fn save(heads: &Parameters, rank: usize, measured: &[Measured], model: u64, dire
         .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let metadata = [(ExitsConfig::KEY.to_owned(), serde_json::to_string(&config)?)].into();
-    let path = directory.join(EXITS);
+    let path = side_file(&directory, EXITS);
     Ok(write_tensors(&path, ExitsConfig::KEY, &safetensors::serialize(views, Some(metadata))?)?)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, anyhow};
-use paceline::checkpoint::{Checkpoint, DRAFT_VOCABULARY};
+use paceline::checkpoint::{Checkpoint, DRAFT_VOCABULARY, side_file};
 use paceline::command::{Failure, output};
 use paceline::files::{AtomicFolder, write_file};
 
@@ -40,7 +40,7 @@ pub fn run(job: &Job) -> Result<Outcome, Failure> {
         if Checkpoint::open(&model)?.draft_vocabulary().is_ok_and(|known| known.as_ref() == Some(&chosen)) {
             continue;
         }
-        write_file(&model.join(DRAFT_VOCABULARY), text.as_bytes())?;
+        write_file(&side_file(&model, DRAFT_VOCABULARY), text.as_bytes())?;
         outcome = Outcome::Made;
     }
     if outcome == Outcome::Made {

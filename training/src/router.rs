@@ -7,7 +7,7 @@ pub mod learn;
 mod page;
 
 use anyhow::anyhow;
-use paceline::checkpoint::Checkpoint;
+use paceline::checkpoint::{Checkpoint, side_file};
 use paceline::command::{Failure, output};
 use paceline::drafters::DrafterChoice;
 use paceline::files::{self, write_file, write_tensors};
@@ -50,7 +50,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         .into());
     }
     let tokenizer = Tokenizer::from_dir(&models.target)?;
-    let path = models.target.join(ROUTER);
+    let path = side_file(&models.target, ROUTER);
     let key = Checksum::of(format!("{recipe:?} {} {costs:?} {}", heading.fingerprint, job.recipe.seed).as_bytes());
     if job.is_done("router", key) && open_router(&models.target).is_ok_and(|router| router.is_some()) {
         return Ok(Outcome::Kept);

@@ -83,7 +83,7 @@ fn all_rows(rows: usize, columns: usize, row_to_f32: impl Fn(usize, &mut [f32]))
 
 /// The matrix packed as it is stored.
 pub(crate) fn packed(w: &Weights) -> PackedWeights {
-    packed_as(w, MatrixFormat::Float(w.format()))
+    packed_as(w, w.format().into())
 }
 
 pub(crate) fn packed_as(w: &Weights, format: MatrixFormat) -> PackedWeights {

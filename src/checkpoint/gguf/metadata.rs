@@ -140,6 +140,8 @@ enum Entry {
 pub struct Metadata {
     file: Arc<MappedFile>,
     path: PathBuf,
+    /// In the file.
+    bytes: Range<usize>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -152,6 +154,7 @@ impl Metadata {
         path: &Path,
     ) -> Result<Self, Reason> {
         let mut entries = BTreeMap::new();
+        let start = from.at();
         for _ in 0..count {
             let key = from.name()?;
             let entry = read_entry(from).map_err(|reason| format!("the value of \"{}\" {reason}", shown(&key)))?;
@@ -160,12 +163,18 @@ impl Metadata {
             }
             entries.insert(key, entry);
         }
-        Ok(Self { file: Arc::clone(file), path: path.to_owned(), entries })
+        let bytes = start..from.at();
+        Ok(Self { file: Arc::clone(file), path: path.to_owned(), bytes, entries })
     }
 
     /// The file that holds it, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// All of it, as it lies in the file.
+    pub fn bytes(&self) -> &[u8] {
+        self.file.get(self.bytes.clone()).unwrap_or_default()
     }
 
     /// True if there is a value of that key.

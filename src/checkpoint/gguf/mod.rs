@@ -4,8 +4,13 @@
 //! against the file before it is used, and memory stays within a few times the header, whatever a damaged file claims.
 //! The format is described in ggml's `docs/gguf.md`; what llama.cpp refuses is refused here.
 
+mod config;
 mod cursor;
+mod location;
 mod metadata;
+mod model;
+mod names;
+mod stops;
 mod tensors;
 mod types;
 
@@ -15,8 +20,12 @@ use std::sync::Arc;
 use paceline_kernels::MappedFile;
 
 use self::cursor::{Cursor, Reason};
+pub(crate) use self::location::find;
 pub use self::metadata::{Metadata, Value};
+pub(super) use self::model::Model;
+pub(super) use self::names::{from_gguf, to_gguf};
 pub(super) use self::tensors::TensorInfo;
+pub(super) use self::types::read_types;
 use super::error::CheckpointError;
 use crate::files;
 use crate::files::of_model::FileError;

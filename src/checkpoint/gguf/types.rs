@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use paceline_kernels::{BlockFormat, FloatFormat, StoredFormat};
+
 use super::cursor::Reason;
 
 /// A type: how many values make a block, and how many bytes a block takes.
@@ -70,10 +72,23 @@ impl TensorType {
         (values / self.values).checked_mul(self.bytes).ok_or_else(|| "is larger than memory".to_owned())
     }
 
-    /// Its name in ggml.
-    pub(in crate::checkpoint) fn name(self) -> &'static str {
-        self.name
+    /// The format that weights of this type are held in; the type's name where it is not read.
+    pub(in crate::checkpoint) fn format(self) -> Result<StoredFormat, String> {
+        let float = match self.name {
+            "F32" => Some(FloatFormat::F32),
+            "F16" => Some(FloatFormat::F16),
+            "BF16" => Some(FloatFormat::Bf16),
+            _ => None,
+        };
+        let block = || BlockFormat::ALL.into_iter().find(|format| format.name() == self.name);
+        float.map(StoredFormat::Float).or_else(|| block().map(StoredFormat::Blocks)).ok_or_else(|| self.name.to_owned())
     }
+}
+
+/// The names of the types that are read.
+pub(in crate::checkpoint) fn read_types() -> String {
+    let names: Vec<&str> = TYPES.iter().filter(|kind| kind.format().is_ok()).map(|kind| kind.name).collect();
+    names.join(", ")
 }
 
 impl fmt::Display for TensorType {
