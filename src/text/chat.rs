@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::jinja::{Failure, Inputs, Rendered, Template, Trouble};
 use super::message::Message;
-use super::{Settings, StoredTemplate, TextError};
+use super::{NamedTemplate, Settings, StoredTemplate, TextError, gguf};
+use crate::checkpoint::Metadata;
 use crate::files::of_model::{FileError, read_text};
 
 /// A model's chat template.
@@ -51,10 +52,24 @@ impl ChatTemplate {
         let settings = Settings::read(dir)?;
         let special_tokens = settings.special_tokens().map(|(name, token)| (name, token.to_owned())).collect();
         let Some(found) = find(dir, settings.chat_template)? else { return Ok(None) };
+        Self::of(found, special_tokens).map(Some)
+    }
+
+    /// Takes the template from the metadata of a GGUF file, `None` if it has none: `tokenizer.chat_template`, and for tools the one
+    /// that `tokenizer.chat_templates` names `tool_use`.
+    ///
+    /// # Errors
+    /// When the metadata cannot be used, or the template has a syntax error.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Option<Self>, TextError> {
+        gguf::template(metadata)
+    }
+
+    /// Parses templates that were found.
+    pub(super) fn of(found: Found, special_tokens: BTreeMap<&'static str, String>) -> Result<Self, TextError> {
         let Found { path, source, tool_use } = found;
         let template = parse(&path, &source)?;
         let tool_use = tool_use.map(|source| parse(&path, &source)).transpose()?;
-        Ok(Some(Self { path, template, tool_use, special_tokens }))
+        Ok(Self { path, template, tool_use, special_tokens })
     }
 
     /// The text of a conversation, with the beginning of an answer at its end if `add_generation_prompt`. It
@@ -282,10 +297,27 @@ fn parse(path: &Path, source: &str) -> Result<Template, TextError> {
 }
 
 /// Templates with the file that holds them.
-struct Found {
+pub(super) struct Found {
     path: PathBuf,
     source: String,
     tool_use: Option<String>,
+}
+
+impl Found {
+    /// Of several templates with names: `default`, and `tool_use` for tools.
+    pub(super) fn named(path: PathBuf, templates: &[NamedTemplate]) -> Result<Self, TextError> {
+        let named = |name: &str| templates.iter().rfind(|template| template.name == name);
+        match named("default") {
+            Some(template) => {
+                let tool_use = named("tool_use").map(|template| template.template.clone());
+                Ok(Self { path, source: template.template.clone(), tool_use })
+            }
+            None => {
+                let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();
+                Err(TextError::Template { path, reason: format!("none of {names:?} is named default") })
+            }
+        }
+    }
 }
 
 /// The templates of a directory.
@@ -312,19 +344,7 @@ fn find(dir: &Path, stored: Option<StoredTemplate>) -> Result<Option<Found>, Tex
     match stored {
         None => Ok(None),
         Some(StoredTemplate::One(source)) => Ok(Some(Found { path, source, tool_use: None })),
-        Some(StoredTemplate::Named(templates)) => {
-            let named = |name: &str| templates.iter().rfind(|template| template.name == name);
-            match named("default") {
-                Some(template) => {
-                    let tool_use = named("tool_use").map(|template| template.template.clone());
-                    Ok(Some(Found { path, source: template.template.clone(), tool_use }))
-                }
-                None => {
-                    let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();
-                    Err(TextError::Template { path, reason: format!("none of {names:?} is named default") })
-                }
-            }
-        }
+        Some(StoredTemplate::Named(templates)) => Found::named(path, &templates).map(Some),
     }
 }
 

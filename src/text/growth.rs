@@ -53,11 +53,6 @@ impl Growth {
     /// The middle of a sentence, if they are beyond any use.
     pub(super) fn of(file: &[u8]) -> Result<Self, String> {
         let Object(parts): Object<Parts> = serde_json::from_slice(file).map_err(|error| error.to_string())?;
-        let normalizing = factor("normalizers", &parts.normalizer)?;
-        let growth = Self {
-            encoding: normalizing.saturating_mul(factor("pre-tokenizers", &parts.pre_tokenizer)?),
-            decoding: factor("decoders", &parts.decoder)?,
-        };
         if repeats(&parts.post_processor) {
             return Err("its post-processor repeats the text".to_owned());
         }
@@ -65,12 +60,30 @@ impl Growth {
         if word > LONGEST_WORD {
             return Err(format!("it looks up words of {word} characters, and {LONGEST_WORD} is the most that is read"));
         }
-        if parts.added_tokens.len() > MOST_ADDED {
-            let count = parts.added_tokens.len();
+        let contents = parts.added_tokens.iter().map(|token| token.content.as_str().unwrap_or_default());
+        Self::of_parts(&parts.normalizer, &parts.pre_tokenizer, &parts.decoder, contents)
+    }
+
+    /// Those of the parts of a tokenizer, as `tokenizer.json` describes them, with the texts of added tokens.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub(super) fn of_parts<'a>(
+        normalizer: &Value,
+        pre_tokenizer: &Value,
+        decoder: &Value,
+        added: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, String> {
+        let normalizing = factor("normalizers", normalizer)?;
+        let growth = Self {
+            encoding: normalizing.saturating_mul(factor("pre-tokenizers", pre_tokenizer)?),
+            decoding: factor("decoders", decoder)?,
+        };
+        let (count, bytes) =
+            added.fold((0_usize, 0_u64), |(count, bytes), content| (count + 1, bytes + content.len() as u64));
+        if count > MOST_ADDED {
             return Err(format!("it has {count} added tokens, and {MOST_ADDED} is the most that is read"));
         }
-        let contents = parts.added_tokens.iter().filter_map(|token| token.content.as_str());
-        let bytes: u64 = contents.map(|content| content.len() as u64).sum();
         if bytes > MOST_ADDED_BYTES {
             return Err(format!(
                 "its added tokens have {bytes} bytes, and {MOST_ADDED_BYTES} is the most that is read"

@@ -1,8 +1,9 @@
-//! From text to tokens and back: the tokenizer of a model directory and its chat template, both with the results that
-//! transformers has for the same files.
+//! From text to tokens and back: the tokenizer of a model directory or a GGUF file and its chat template, both with the
+//! results that transformers has for the same model.
 
 mod calendar;
 mod chat;
+mod gguf;
 mod growth;
 mod guard;
 mod jinja;
@@ -18,9 +19,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::calendar::strftime_utc;
 pub use self::chat::{ChatTemplate, RenderedChat};
+pub use self::gguf::end_of_generation;
 pub use self::guard::panic_is_caught;
 pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;
+use crate::checkpoint::CheckpointError;
 use crate::files::Object;
 use crate::files::of_model::{FileError, read_json_if_there};
 use crate::visible::{shown, shown_path};
@@ -34,6 +37,9 @@ pub enum TextError {
     /// A file could not be read, or is not the JSON it should be.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A key of a GGUF file's metadata has a value that cannot be used.
+    #[error(transparent)]
+    Metadata(#[from] CheckpointError),
     /// The directory has no `tokenizer.json`.
     #[error(
         "{} has no tokenizer.json; save the model's tokenizer in that format, with transformers' save_pretrained for example.",

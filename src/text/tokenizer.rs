@@ -1,4 +1,4 @@
-//! The tokenizer of a model directory, giving the ids that transformers' `tokenizer(prompt)` gives.
+//! The tokenizer of a model directory or a GGUF file, giving the ids that transformers' `tokenizer(prompt)` gives.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use tokenizers::AddedToken;
 
 use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
-use super::{Settings, TextError};
+use super::{Settings, TextError, gguf};
+use crate::checkpoint::Metadata;
 use crate::files::of_model::{FileError, read_json_text};
 
 /// Real files have up to a few tens of megabytes.
@@ -25,6 +26,18 @@ pub struct Tokenizer {
     vocab_size: usize,
     end: Option<u32>,
     growth: Growth,
+}
+
+/// A tokenizer before what follows from its vocabulary is known.
+pub(super) struct Parts {
+    /// The file, for messages.
+    pub(super) path: PathBuf,
+    pub(super) inner: tokenizers::Tokenizer,
+    pub(super) frame: Option<(Vec<u32>, Vec<u32>)>,
+    pub(super) end: Option<u32>,
+    pub(super) growth: Growth,
+    /// Ids that there are at least.
+    pub(super) least_size: usize,
 }
 
 impl Tokenizer {
@@ -50,17 +63,37 @@ impl Tokenizer {
             Ok(inner)
         })
         .map_err(unusable)?;
+        let end = settings.eos_token.as_ref().and_then(|token| inner.token_to_id(&token.0));
+        let frame = frame(&inner, &settings);
+        Self::of_parts(Parts { path, inner, frame, end, growth, least_size: 0 })
+    }
+
+    /// Builds the tokenizer that the metadata of a GGUF file describes. Ids are those of transformers for the model that the file
+    /// was converted from; tokens that only fill the vocabulary up (`[PAD7]`) have no text.
+    ///
+    /// # Errors
+    /// When something is missing, is of a kind that is not supported, or contradicts the rest.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, TextError> {
+        gguf::tokenizer(metadata)
+    }
+
+    pub(super) fn of_parts(parts: Parts) -> Result<Self, TextError> {
+        let Parts { path, inner, frame, end, growth, least_size } = parts;
         let mut vocabulary: Vec<(u32, String)> =
             inner.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
         vocabulary.sort_unstable();
-        let largest = vocabulary.last().ok_or_else(|| unusable("its vocabulary is empty".to_owned()))?.0;
+        let Some(&(largest, _)) = vocabulary.last() else {
+            return Err(TextError::Tokenizer { path, reason: "its vocabulary is empty".to_owned() });
+        };
+        vocabulary.retain(|(id, token)| !is_padding(token, *id));
+        let size = usize::try_from(largest).map_or(usize::MAX, |largest| largest.saturating_add(1));
         let added = inner.get_added_tokens_decoder();
         Ok(Self {
-            end: settings.eos_token.as_ref().and_then(|token| inner.token_to_id(&token.0)),
-            frame: frame(&inner, &settings),
+            end,
+            frame,
             special: added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect(),
             fingerprint: fingerprint(&vocabulary),
-            vocab_size: usize::try_from(largest).map_or(usize::MAX, |largest| largest.saturating_add(1)),
+            vocab_size: size.max(least_size),
             growth,
             path,
             inner,
@@ -121,14 +154,20 @@ impl Tokenizer {
         self.end
     }
 
-    /// A hash of the vocabulary (every token with its id), the same on every machine.
+    /// A hash of the vocabulary (every token with its id), the same on every machine. Tokens that converters add to fill it up
+    /// (`[PAD7]` as 7) do not count.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
     /// True if both have the same tokens under the same ids, so that one's tokens can be given to the other's model.
     pub fn same_vocabulary(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.inner.get_vocab(true) == other.inner.get_vocab(true)
+        let tokens = |tokenizer: &Self| {
+            let mut vocabulary = tokenizer.inner.get_vocab(true);
+            vocabulary.retain(|token, id| !is_padding(token, *id));
+            vocabulary
+        };
+        self.fingerprint == other.fingerprint && tokens(self) == tokens(other)
     }
 
     /// The tokenizer itself.
@@ -197,6 +236,11 @@ fn frame(inner: &tokenizers::Tokenizer, settings: &Settings) -> Option<(Vec<u32>
     // Llama's classes add the first token unless told otherwise.
     let add_bos = settings.add_bos_token.or(overrules.then_some(true));
     Some((ids(add_bos, &settings.bos_token), ids(settings.add_eos_token, &settings.eos_token)))
+}
+
+/// True for a token that a converter has added to fill a vocabulary up.
+fn is_padding(token: &str, id: u32) -> bool {
+    gguf::padding_number(token) == Some(id)
 }
 
 /// FNV-1a over ids and tokens in order of ids.
