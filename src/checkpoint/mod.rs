@@ -40,7 +40,7 @@ pub use self::config::{Family, ModelConfig};
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
-pub use self::gguf::{Gguf, Metadata, Value};
+pub use self::gguf::{Gguf, Metadata, Value, metadata_of};
 pub use self::layer_spec::{LayerSpec, LayerSpecs};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
 pub use self::layout::{FINAL_NORM, tensors_of};

@@ -271,7 +271,7 @@ pub(super) fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u3
     };
     let bytes = read_input(path, LARGEST_TEXT).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| unreadable(&error.utf8_error()))?;
-    let tokens = Tokenizer::from_dir(checkpoint.path())?.encode_chat(&text)?;
+    let tokens = Tokenizer::of_model(checkpoint.path())?.encode_chat(&text)?;
     if tokens.len() < 2 {
         return Err(anyhow!("The text {shown} has fewer than two tokens: there is nothing to judge.").into());
     }

@@ -69,8 +69,8 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     let checkpoint = Checkpoint::open(directory)?;
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
-    let tokenizer = Tokenizer::from_dir(directory).map(|tokenizer| {
-        let template = ChatTemplate::from_dir(directory);
+    let tokenizer = Tokenizer::of_model(directory).map(|tokenizer| {
+        let template = ChatTemplate::of_model(directory);
         TokenizerFacts {
             vocabulary: tokenizer.vocab_size(),
             chat_template: matches!(template, Ok(Some(_))),

@@ -63,8 +63,8 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     let mut loading = Loading { config, directory, compute, progress, files, notes };
 
     let checkpoint = Checkpoint::open(directory)?;
-    let tokenizer = Arc::new(Tokenizer::from_dir(directory)?);
-    let template = ChatTemplate::from_dir(directory).map_err(|error| error.to_string());
+    let tokenizer = Arc::new(Tokenizer::of_model(directory)?);
+    let template = ChatTemplate::of_model(directory).map_err(|error| error.to_string());
     let template = template.map(|template| template.map(Arc::new));
     let target = loading.target(checkpoint)?;
     let router = match config.no_router {
@@ -165,7 +165,7 @@ impl Loading<'_> {
             }
             let checkpoint = Checkpoint::open(directory)?;
             self.notes.extend_from_slice(checkpoint.notes());
-            if !Tokenizer::from_dir(directory)?.same_vocabulary(tokenizer) {
+            if !Tokenizer::of_model(directory)?.same_vocabulary(tokenizer) {
                 let (draft, target) = (directory.clone(), self.directory.to_owned());
                 return Err(Error::OtherVocabulary { draft, target });
             }

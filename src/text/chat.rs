@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::jinja::{Failure, Inputs, Rendered, Template, Trouble};
 use super::message::Message;
 use super::{NamedTemplate, Settings, StoredTemplate, TextError, gguf};
-use crate::checkpoint::Metadata;
+use crate::checkpoint::{Metadata, metadata_of};
 use crate::files::of_model::{FileError, read_text};
 
 /// A model's chat template.
@@ -42,6 +42,17 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 impl ChatTemplate {
+    /// The template of the model at `path`, a directory or a GGUF file; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`from_dir`](Self::from_dir) or [`from_gguf`](Self::from_gguf).
+    pub fn of_model(path: &Path) -> Result<Option<Self>, TextError> {
+        match metadata_of(path)? {
+            Some(metadata) => Self::from_gguf(&metadata),
+            None => Self::from_dir(path),
+        }
+    }
+
     /// Reads the template of a model directory, `None` if it has none. As in transformers,
     /// `chat_template.jinja` goes before `tokenizer_config.json`, and that before `chat_template.json`; of
     /// several templates the one named `default` is taken, and `tool_use` where there are tools.

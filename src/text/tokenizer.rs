@@ -8,7 +8,7 @@ use tokenizers::AddedToken;
 use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
 use super::{Settings, TextError, gguf};
-use crate::checkpoint::Metadata;
+use crate::checkpoint::{Metadata, metadata_of};
 use crate::files::of_model::{FileError, read_json_text};
 
 /// Real files have up to a few tens of megabytes.
@@ -41,6 +41,17 @@ pub(super) struct Parts {
 }
 
 impl Tokenizer {
+    /// The tokenizer of the model at `path`, a directory or a GGUF file.
+    ///
+    /// # Errors
+    /// As [`from_dir`](Self::from_dir) or [`from_gguf`](Self::from_gguf).
+    pub fn of_model(path: &Path) -> Result<Self, TextError> {
+        match metadata_of(path)? {
+            Some(metadata) => Self::from_gguf(&metadata),
+            None => Self::from_dir(path),
+        }
+    }
+
     /// Reads `tokenizer.json` of a model directory, and what of `tokenizer_config.json` changes its results.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ pub fn run(flags: &BaselineFlags) -> Result<(), Failure> {
 
 /// Loads the target, which has to speak in the recipe's tokens.
 fn target(folder: &Path, tokenizer: &ChatTokenizer, threads: usize) -> Result<Arc<Decoder>, Failure> {
-    if !paceline::text::Tokenizer::from_dir(folder)?.same_vocabulary(tokenizer.tokenizer()) {
+    if !paceline::text::Tokenizer::of_model(folder)?.same_vocabulary(tokenizer.tokenizer()) {
         return Err(anyhow!(
             "The model {} was made with another tokenizer than the recipe's tokens: run `paceline-train pretrain` again.",
             folder.display()

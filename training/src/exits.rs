@@ -54,7 +54,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let config = checkpoint.config();
     recipe.check(Some(config.layers)).map_err(|reason| anyhow::anyhow!("The recipe cannot be used: {reason}."))?;
     let tokenizer = ChatTokenizer::open(&job.tokenizer())?;
-    if !Tokenizer::from_dir(&directory)?.same_vocabulary(tokenizer.tokenizer()) {
+    if !Tokenizer::of_model(&directory)?.same_vocabulary(tokenizer.tokenizer()) {
         Err(anyhow::anyhow!(
             "The tokenizer in {} is another than that of the model in {}: name the model's own with `from` in [tokenizer].",
             job.tokenizer().display(),

@@ -49,7 +49,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         )
         .into());
     }
-    let tokenizer = Tokenizer::from_dir(&models.target)?;
+    let tokenizer = Tokenizer::of_model(&models.target)?;
     let path = side_file(&models.target, ROUTER);
     let key = Checksum::of(format!("{recipe:?} {} {costs:?} {}", heading.fingerprint, job.recipe.seed).as_bytes());
     if job.is_done("router", key) && open_router(&models.target).is_ok_and(|router| router.is_some()) {

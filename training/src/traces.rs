@@ -228,11 +228,11 @@ impl Tracer {
         if let Some(tokens) = checkpoint.draft_vocabulary()? {
             target = target.with_draft_vocabulary(checkpoint, None, tokens)?;
         }
-        let tokenizer = Tokenizer::from_dir(&models.target)?;
+        let tokenizer = Tokenizer::of_model(&models.target)?;
         let mut sources = Vec::new();
         for directory in &models.drafts {
             let draft = Checkpoint::open(directory)?;
-            if !Tokenizer::from_dir(directory)?.same_vocabulary(&tokenizer) {
+            if !Tokenizer::of_model(directory)?.same_vocabulary(&tokenizer) {
                 Err(paceline::Error::OtherVocabulary { draft: directory.clone(), target: models.target.clone() })?;
             }
             let mut decoder = load(&draft, None)?;

@@ -62,6 +62,17 @@ struct Scales<V> {
     minima: [V; 4],
 }
 
+/// Bytes at a place.
+///
+/// # Safety
+/// There must be as many.
+#[inline(always)]
+unsafe fn bytes<'a, const N: usize>(from: *const u8) -> &'a [u8; N] {
+    // SAFETY: by the caller; a byte array has no alignment.
+    unsafe { &*from.cast() }
+}
+
+// No closures here: the compiler does not always inline them, and what is not inlined is compiled for another machine.
 impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     /// The scales of a group whose head begins at `head`.
     ///
@@ -73,61 +84,130 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         let (s, shape) = (self.0.floats(), B::SHAPE);
         let zero = s.splat(0.0);
         let mut found = Scales { scales: [zero; 4], minima: [zero; 4] };
-        // SAFETY: lines and halves by the caller, here and below; a byte array has no alignment.
-        let half = |from: *const u8| s.load_f16(unsafe { &*from.cast() });
-        let bytes = |from: *const u8| unsafe { &*from.cast::<[u8; BLOCK]>() };
         let count = GROUP / shape.shared;
-        if !shape.superblocks {
-            for i in 0..count {
-                // SAFETY: as above.
-                unsafe {
-                    found.scales[i] = half(head.add(i * 2 * BLOCK));
+        // SAFETY: lines and halves by the caller.
+        unsafe {
+            if !shape.superblocks {
+                for i in 0..count {
+                    found.scales[i] = s.load_f16(bytes(head.add(i * 2 * BLOCK)));
                     if shape.minima {
-                        found.minima[i] = half(head.add(LINE + i * 2 * BLOCK));
+                        found.minima[i] = s.load_f16(bytes(head.add(LINE + i * 2 * BLOCK)));
                     }
                 }
+                return found;
             }
-            return found;
-        }
-        let unit = half(halves);
-        for i in 0..count {
-            // SAFETY: as above.
-            let integers = bytes(unsafe { head.add(i * BLOCK) });
-            let integers = if shape.signed { s.load_i8(integers) } else { s.load_u8(integers) };
-            found.scales[i] = s.mul(integers, unit);
-        }
-        if shape.minima {
-            let first = if shape.shared == 32 { 2 * BLOCK } else { LINE };
-            // SAFETY: as above.
-            let unit = s.sub(zero, half(unsafe { halves.add(2 * BLOCK) }));
+            let unit = s.load_f16(bytes(halves));
             for i in 0..count {
-                // SAFETY: as above.
-                found.minima[i] = s.mul(s.load_u8(bytes(unsafe { head.add(first + i * BLOCK) })), unit);
+                let integers = bytes(head.add(i * BLOCK));
+                let integers = if shape.signed { s.load_i8(integers) } else { s.load_u8(integers) };
+                found.scales[i] = s.mul(integers, unit);
+            }
+            if shape.minima {
+                let first = if shape.shared == 32 { 2 * BLOCK } else { LINE };
+                let unit = s.sub(zero, s.load_f16(bytes(halves.add(2 * BLOCK))));
+                for i in 0..count {
+                    found.minima[i] = s.mul(s.load_u8(bytes(head.add(first + i * BLOCK))), unit);
+                }
             }
         }
         found
     }
 
-    /// The steps of the `sixteen`th sixteen values of k, of fewer than 8 bits, in four fours.
+    /// The steps of the `four`th four of the `sixteen`th sixteen values of k, of fewer than 8 bits.
+    ///
+    /// # Safety
+    /// `lines` must be the group's after its head.
     #[inline(always)]
-    fn steps<'a>(self, line: impl Fn(usize) -> &'a [u8; LINE], sixteen: usize) -> [D::Line4; 4] {
+    unsafe fn steps(self, lines: *const u8, sixteen: usize, four: usize) -> D::Line4 {
         let (d, shape) = (self.0, B::SHAPE);
         let (base, crumbs) = (shape.base_lines(), shape.crumb_lines());
-        let field = |index: usize, from: usize, to: i32, mask: u8| {
-            let shift = i32::try_from(from).unwrap_or(0) - to;
-            d.field(line(index), shift, mask)
-        };
-        std::array::from_fn(|four| {
-            let (bit_line, bit) = bit(sixteen, four);
-            let low = || field(4 * (sixteen % 2) + four, 4 * (sixteen / 2), 0, 15);
+        let (bit_line, bit) = bit(sixteen, four);
+        let (bit, crumb, nibble) = (bit as i32, crumb(sixteen) as i32, 4 * (sixteen / 2) as i32);
+        // SAFETY: as many lines as the shape says, by the caller.
+        unsafe {
             match shape.bits {
-                2 => field(four, crumb(sixteen), 0, 3),
-                3 => d.or(field(four, crumb(sixteen), 0, 3), field(crumbs + bit_line, bit, 2, 4)),
-                4 => low(),
-                5 => d.or(low(), field(base + bit_line, bit, 4, 16)),
-                _ => d.or(low(), field(base + four, crumb(sixteen), 4, 48)),
+                2 => d.field(bytes(lines.add(four * LINE)), crumb, 3),
+                3 => d.or(
+                    d.field(bytes(lines.add(four * LINE)), crumb, 3),
+                    d.field(bytes(lines.add((crumbs + bit_line) * LINE)), bit - 2, 4),
+                ),
+                _ => {
+                    let low = d.field(bytes(lines.add((4 * (sixteen % 2) + four) * LINE)), nibble, 15);
+                    match shape.bits {
+                        5 => d.or(low, d.field(bytes(lines.add((base + bit_line) * LINE)), bit - 4, 16)),
+                        6 => d.or(low, d.field(bytes(lines.add((base + four) * LINE)), crumb - 4, 48)),
+                        _ => low,
+                    }
+                }
             }
-        })
+        }
+    }
+
+    /// A word of activations, four integers.
+    ///
+    /// # Safety
+    /// `words` must be the activations of a group of `ROWS` rows, of which `row` is one.
+    #[inline(always)]
+    unsafe fn word<const ROWS: usize>(self, words: *const u32, index: usize, row: usize) -> D::Four {
+        // SAFETY: by the caller.
+        self.0.four(unsafe { *words.add(ROWS * SUMS_HEADER + row * (GROUP / 4) + index) }.cast_signed())
+    }
+
+    /// A float of the header of a row's activations.
+    ///
+    /// # Safety
+    /// `words` must be a group's activations, of which `row` is one.
+    #[inline(always)]
+    unsafe fn header(self, words: *const u32, index: usize, row: usize) -> <D::F as Simd>::V {
+        // SAFETY: by the caller.
+        self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * SUMS_HEADER + index) }))
+    }
+
+    /// Adds the products of the `sixteen`th sixteen values of k to the rows' sums.
+    ///
+    /// # Safety
+    /// As for [`Multiply::group`]; `lines` are those after the head.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices unroll
+    unsafe fn add_sixteen<const ROWS: usize>(
+        self,
+        sums: &mut [D::Sums; ROWS],
+        lines: *const u8,
+        words: *const u32,
+        sixteen: usize,
+    ) {
+        let d = self.0;
+        // SAFETY: by the caller.
+        unsafe {
+            if B::SHAPE.bits == 8 {
+                for four in 0..4 {
+                    let weights = d.load8(bytes(lines.add((4 * sixteen + four) * LINE)));
+                    for r in 0..ROWS {
+                        sums[r] = d.dot8(sums[r], weights, self.word::<ROWS>(words, 4 * sixteen + four, r));
+                    }
+                }
+                return;
+            }
+            let weights = [
+                self.steps(lines, sixteen, 0),
+                self.steps(lines, sixteen, 1),
+                self.steps(lines, sixteen, 2),
+                self.steps(lines, sixteen, 3),
+            ];
+            let at = 4 * sixteen;
+            // In one loop, seventeen rows are too many for the compiler to unroll.
+            for rows in [0..ROWS / 2, ROWS / 2..ROWS] {
+                for r in rows {
+                    let x = [
+                        self.word::<ROWS>(words, at, r),
+                        self.word::<ROWS>(words, at + 1, r),
+                        self.word::<ROWS>(words, at + 2, r),
+                        self.word::<ROWS>(words, at + 3, r),
+                    ];
+                    sums[r] = d.dot_small(sums[r], weights, x, B::SHAPE.bits <= 5);
+                }
+            }
+        }
     }
 }
 
@@ -169,65 +249,42 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
         words: *const u32,
     ) {
         let (d, s, shape) = (self.0, self.0.floats(), B::SHAPE);
-        // SAFETY: lines and words by the caller, here and below; a byte array has no alignment.
-        let line = |index: usize| -> &[u8; LINE] { unsafe { &*lines.add((shape.head_lines() + index) * LINE).cast() } };
-        // SAFETY: as above.
-        let header = |index: usize, row: usize| f32::from_bits(unsafe { *words.add(row * SUMS_HEADER + index) });
-        let word = |index: usize, row: usize| {
-            // SAFETY: as above.
-            d.four(unsafe { *words.add(ROWS * SUMS_HEADER + row * (GROUP / 4) + index) }.cast_signed())
-        };
         for index in 0..Self::LINES {
             prefetch(s, lines.wrapping_add(index * LINE));
         }
-        // SAFETY: as above; superblocks without halves are never looked at.
-        let Scales { scales, minima } =
-            unsafe { self.scales(lines, scales.wrapping_add(group / (SUPERBLOCK / GROUP) * shape.superblock_bytes())) };
+        // SAFETY: lines and words by the caller, here and below; superblocks without halves are never looked at.
+        let Scales { scales, minima } = unsafe {
+            self.scales(lines, scales.wrapping_add(group / (SUPERBLOCK / GROUP) * shape.superblock_bytes()))
+        };
+        // SAFETY: as above.
+        let steps = unsafe { lines.add(shape.head_lines() * LINE) };
         let mut sums = [d.zero(); ROWS];
         let mut products = [s.splat(0.0); ROWS];
         for sixteen in 0..4 {
-            // In one loop, seventeen rows are too many for the compiler to unroll.
-            let halves = [0..ROWS / 2, ROWS / 2..ROWS];
-            if shape.bits == 8 {
-                for four in 0..4 {
-                    let weights = d.load8(line(4 * sixteen + four));
-                    for rows in halves.clone() {
-                        for r in rows {
-                            sums[r] = d.dot8(sums[r], weights, word(4 * sixteen + four, r));
-                        }
-                    }
-                }
-            } else {
-                let weights = self.steps(line, sixteen);
-                for rows in halves {
-                    for r in rows {
-                        let x = std::array::from_fn(|four| word(4 * sixteen + four, r));
-                        sums[r] = d.dot_small(sums[r], weights, x, shape.bits <= 5);
-                    }
-                }
+            // SAFETY: as above.
+            unsafe { self.add_sixteen::<ROWS>(&mut sums, steps, words, sixteen) };
+            let (index, at) = if shape.shared == 16 { (sixteen, 3 + sixteen) } else { (sixteen / 2, 1 + sixteen / 2) };
+            if shape.shared == 32 && sixteen % 2 == 0 {
+                continue;
             }
-            let is_last = shape.shared == 16 || sixteen % 2 == 1;
-            if is_last {
-                let (index, at) =
-                    if shape.shared == 16 { (sixteen, 3 + sixteen) } else { (sixteen / 2, 1 + sixteen / 2) };
-                for r in 0..ROWS {
-                    let x = s.splat(header(at, r));
-                    let mut sum = d.to_floats(sums[r]);
-                    // Both are integers below 2^24, and so is what is left.
-                    if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
-                        sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
-                    }
-                    products[r] =
-                        if index == 0 { s.mul(sum, scales[0]) } else { s.fma(sum, scales[index], products[r]) };
-                    if shape.minima {
-                        products[r] = s.fma(x, minima[index], products[r]);
-                    }
-                    sums[r] = d.zero();
+            for r in 0..ROWS {
+                // SAFETY: as above.
+                let x = unsafe { self.header(words, at, r) };
+                let mut sum = d.to_floats(sums[r]);
+                // Both are integers below 2^24, and so is what is left.
+                if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
+                    sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
                 }
+                products[r] = if index == 0 { s.mul(sum, scales[0]) } else { s.fma(sum, scales[index], products[r]) };
+                if shape.minima {
+                    products[r] = s.fma(x, minima[index], products[r]);
+                }
+                sums[r] = d.zero();
             }
         }
         for r in 0..ROWS {
-            totals[r] = s.fma(products[r], s.splat(header(0, r)), totals[r]);
+            // SAFETY: as above.
+            totals[r] = s.fma(products[r], unsafe { self.header(words, 0, r) }, totals[r]);
         }
     }
 }

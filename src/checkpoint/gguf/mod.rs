@@ -35,6 +35,17 @@ const MAGIC: [u8; 4] = *b"GGUF";
 const ALIGNMENT: usize = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
+/// The metadata of the GGUF model that a path leads to; `None` where it leads to something else.
+///
+/// # Errors
+/// As [`Gguf::open`], and if it is a directory with several GGUF models.
+pub fn metadata_of(path: &Path) -> Result<Option<Metadata>, CheckpointError> {
+    Ok(match find(path)? {
+        Some(file) => Some(model::first(&file)?.metadata),
+        None => None,
+    })
+}
+
 /// A GGUF file, mapped, with its header checked.
 #[derive(Debug)]
 pub struct Gguf {

@@ -86,6 +86,18 @@ fn rope_factors(files: &[(PathBuf, Gguf)]) -> Result<Option<Vec<f32>>, Checkpoin
     Ok(Some(tensor.to_f32()))
 }
 
+/// Opens a file, or the first of the files of a split model, which has the metadata.
+pub(super) fn first(path: &Path) -> Result<Gguf, CheckpointError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match Part::of(&name) {
+        Some((name, part)) if part.number > 1 => {
+            let first = path.with_file_name(Part { number: 1, ..part }.name(name));
+            Gguf::open(if first.exists() { &first } else { path })
+        }
+        _ => Gguf::open(path),
+    }
+}
+
 /// Opens a file, and the others of a split model: the one with the metadata first.
 fn open_all(path: &Path) -> Result<Vec<(PathBuf, Gguf)>, CheckpointError> {
     let gguf = Gguf::open(path)?;

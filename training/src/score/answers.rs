@@ -56,14 +56,14 @@ impl Greedy {
     /// # Errors
     /// When one of them is not there or cannot be used.
     pub fn new(decoder: Arc<Decoder>, dir: &Path) -> anyhow::Result<Self> {
-        let template = ChatTemplate::from_dir(dir)?.with_context(|| {
+        let template = ChatTemplate::of_model(dir)?.with_context(|| {
             format!(
                 "The model {} has no chat template, which task prompts need: add one to its tokenizer_config.json.",
                 dir.display()
             )
         })?;
         let sampler = Sampler::new(&SamplingConfig::default())?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        let tokenizer = Tokenizer::of_model(dir)?;
         check_vocabulary(dir, &tokenizer, decoder.config())?;
         Ok(Self { decoder, tokenizer, template, sampler })
     }

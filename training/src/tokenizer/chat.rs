@@ -92,7 +92,7 @@ impl ChatTokenizer {
     /// When it is not there, is damaged, has too many tokens or none that ends a text.
     pub fn open(dir: &Path) -> Result<Self, TokenizerError> {
         let own = || dir.to_owned();
-        let tokenizer = Tokenizer::from_dir(dir).map_err(|error| match error {
+        let tokenizer = Tokenizer::of_model(dir).map_err(|error| match error {
             TextError::NoTokenizer { .. } if !dir.join("config.json").exists() => TokenizerError::Absent { dir: own() },
             error => error.into(),
         })?;
@@ -108,7 +108,7 @@ impl ChatTokenizer {
         }
         Ok(Self {
             end: end.ok_or_else(|| TokenizerError::NoEnd { dir: own() })?,
-            template: ChatTemplate::from_dir(dir)?,
+            template: ChatTemplate::of_model(dir)?,
             hash: hash.finish(),
             dir: own(),
             tokenizer,

@@ -39,7 +39,7 @@ proptest! {
     ) {
         static MADE: std::sync::LazyLock<(ChatTokenizer, ChatTemplate)> = std::sync::LazyLock::new(|| {
             let dir = tempfile::tempdir().unwrap();
-            (make(dir.path()), ChatTemplate::from_dir(dir.path()).unwrap().unwrap())
+            (make(dir.path()), ChatTemplate::of_model(dir.path()).unwrap().unwrap())
         });
         let (tokenizer, template) = &*MADE;
         let roles = [("system", 5), ("user", 3), ("assistant", 4), ("user", 3)];
