@@ -1,3 +1,5 @@
+//! Tokenizers, ends and templates of tiny GGUF files.
+
 #![allow(clippy::unwrap_used)]
 
 mod real;

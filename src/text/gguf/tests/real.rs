@@ -19,7 +19,7 @@ const TEXTS: [&str; 12] = [
     "naïve café, Größe, Привет мир, שלום, مرحبا",
     "日本語のテキストと中文，한국어 텍스트",
     "🦙👩‍👩‍👧‍👦 emoji 🚀🚀",
-    "1234567890 3.14159 0xFF ²³½",
+    "1234567890 3.14159 0xFF 3²",
     "<|im_start|>user\nhi<|im_end|>\n<|endoftext|>",
     "\u{0}\u{7}\u{200b}\u{feff}ab\u{85}\u{a0}b",
     "[PAD151665] <tool_call>{}</tool_call>",

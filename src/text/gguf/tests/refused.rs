@@ -1,3 +1,5 @@
+//! Every refusal with its sentence, and damaged files.
+
 use super::writer::{Field, Fields, metadata};
 use super::{pairs, pieces};
 use crate::text::gguf::end_of_generation;
