@@ -18,10 +18,13 @@ pub(super) fn design(
         None => merges::from_scores(metadata, vocabulary)?,
     };
     let bytes = vocabulary.iter().any(|(_, _, kind)| kind == Kind::Byte);
-    let mut model = BPE::builder().vocab_and_merges(vocabulary.by_text(), pairs).fuse_unk(true).byte_fallback(bytes);
-    if let Some(unknown) = ids.unknown.and_then(|id| vocabulary.token(id)) {
+    let by_text = vocabulary.by_text();
+    let unknown = ids.unknown.and_then(|id| vocabulary.token(id)).filter(|token| by_text.contains_key(*token));
+    let mut model = BPE::builder().fuse_unk(true).byte_fallback(bytes);
+    if let Some(unknown) = unknown {
         model = model.unk_token(unknown.to_owned());
     }
+    let model = model.vocab_and_merges(by_text, pairs);
     let add_space = metadata.bool(ADD_SPACE)?.unwrap_or(true);
     let (normalizer, decoder) = around(add_space);
     Ok(Design { normalizer, pre_tokenizer: Value::Null, decoder, model, adds_bos: true })

@@ -1,3 +1,5 @@
+//! Tokenizers, ends and templates of tiny GGUF files.
+
 #![allow(clippy::unwrap_used)]
 
 mod real;
@@ -188,7 +190,7 @@ fn answers_end_where_llama_cpp_ends_them() {
     assert_eq!(ends(&by_id), [0, 1, 2, 3, 6, 7]);
     let text = named(["a", "b", "</s>", "<EOT>", "ab", "x", "y", "z"], [1; 8]);
     assert_eq!(ends(&text), [5]);
-    assert_eq!(ends(&text.clone().without("ggml.token_type")), [2, 3, 5]);
+    assert_eq!(ends(&text.without("ggml.token_type")), [2, 3, 5]);
     // Ends of a message inside an answer, and text that only looks like an end.
     let harmony = named(["a", "b", "<|end|>", "<|return|>", "<|call|>", "x", "y", "z"], [1, 1, 3, 3, 3, 1, 1, 1]);
     assert_eq!(ends(&harmony), [3, 4, 5]);

@@ -1,4 +1,6 @@
-use super::writer::{Field, Fields};
+//! Every refusal with its sentence, and damaged files.
+
+use super::writer::{Field, Fields, metadata};
 use super::{pairs, pieces};
 use crate::text::gguf::end_of_generation;
 use crate::text::{ChatTemplate, Tokenizer};
@@ -93,6 +95,39 @@ fn vocabularies_that_would_take_all_memory_or_time_are_refused() {
     let fields = pairs().with("ggml.tokens", Field::Texts(many)).with("ggml.token_type", kinds);
     let message = refusal(&fields.with("ggml.merges", Field::Texts(Vec::new())));
     assert!(message.contains("50001 added tokens"), "{message}");
+}
+
+#[test]
+fn damaged_metadata_is_an_error_or_a_tokenizer_and_never_a_panic() {
+    let both = [pairs().with("chat_template", "{{ bos_token }}"), pairs().with("ggml.pre", "qwen2"), pieces()];
+    let (mut state, mut opened, mut built) = (1_u64, 0, 0);
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for fields in both.iter().cycle().take(3000) {
+        let mut bytes = fields.bytes();
+        for _ in 0..=draw(3) {
+            let at = draw(bytes.len());
+            bytes[at] = if draw(2) == 0 { draw(256) as u8 } else { bytes[at] ^ 1 << draw(8) };
+        }
+        let Ok(metadata) = metadata(&bytes) else { continue };
+        opened += 1;
+        let sentence =
+            |error: String| assert!(error.ends_with('.') && !error.contains("contradict each other"), "{error}");
+        match Tokenizer::from_gguf(&metadata) {
+            Ok(tokenizer) => {
+                built += 1;
+                let ids = tokenizer.encode("ab a<|im_end|>é 12 [PAD7] x").unwrap_or_default();
+                assert!(tokenizer.decode(&ids, false).is_ok());
+            }
+            Err(error) => sentence(error.to_string()),
+        }
+        let _ = end_of_generation(&metadata).map_err(|error| sentence(error.to_string()));
+        let _ = ChatTemplate::from_gguf(&metadata).map_err(|error| sentence(error.to_string()));
+    }
+    println!("{opened} opened, {built} built");
+    assert!(built > 100);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::checkpoint::{Gguf, Metadata};
+use crate::checkpoint::{CheckpointError, Gguf, Metadata};
 
 /// A value of metadata.
 #[derive(Clone)]
@@ -115,8 +115,8 @@ impl Fields {
         self
     }
 
-    /// The metadata of a file that holds these.
-    pub(super) fn read(&self) -> Metadata {
+    /// A file that holds these.
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(3_u32.to_le_bytes());
         bytes.extend(0_u64.to_le_bytes());
@@ -126,9 +126,19 @@ impl Fields {
             bytes.extend(key.as_bytes());
             field.write(&mut bytes);
         }
-        let dir = tempfile::tempdir().expect("the temporary folder can be written");
-        let path = dir.path().join("model.gguf");
-        fs::write(&path, bytes).expect("it can be written");
-        Gguf::open(&path).expect("it is a GGUF file").metadata
+        bytes
     }
+
+    /// The metadata of that file.
+    pub(super) fn read(&self) -> Metadata {
+        metadata(&self.bytes()).expect("it is a GGUF file")
+    }
+}
+
+/// The metadata of a file.
+pub(super) fn metadata(bytes: &[u8]) -> Result<Metadata, CheckpointError> {
+    let dir = tempfile::tempdir().expect("the temporary folder can be written");
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, bytes).expect("it can be written");
+    Gguf::open(&path).map(|gguf| gguf.metadata)
 }
