@@ -113,16 +113,16 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         found
     }
 
-    /// The steps of the `four`th four of the `sixteen`th sixteen values of k, of fewer than 8 bits.
+    /// The steps of the `four`th four of the `SIXTEEN`th sixteen values of k, of fewer than 8 bits.
     ///
     /// # Safety
     /// `lines` must be the group's after its head.
     #[inline(always)]
-    unsafe fn steps(self, lines: *const u8, sixteen: usize, four: usize) -> D::Line4 {
+    unsafe fn steps<const SIXTEEN: usize>(self, lines: *const u8, four: usize) -> D::Line4 {
         let (d, shape) = (self.0, B::SHAPE);
         let (base, crumbs) = (shape.base_lines(), shape.crumb_lines());
-        let (bit_line, bit) = bit(sixteen, four);
-        let (bit, crumb, nibble) = (bit as i32, crumb(sixteen) as i32, 4 * (sixteen / 2) as i32);
+        let (bit_line, bit) = bit(SIXTEEN, four);
+        let (bit, crumb, nibble) = (bit as i32, crumb(SIXTEEN) as i32, 4 * (SIXTEEN / 2) as i32);
         // SAFETY: as many lines as the shape says, by the caller.
         unsafe {
             match shape.bits {
@@ -132,7 +132,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
                     d.field(bytes(lines.add((crumbs + bit_line) * LINE)), bit - 2, 4),
                 ),
                 _ => {
-                    let low = d.field(bytes(lines.add((4 * (sixteen % 2) + four) * LINE)), nibble, 15);
+                    let low = d.field(bytes(lines.add((4 * (SIXTEEN % 2) + four) * LINE)), nibble, 15);
                     match shape.bits {
                         5 => d.or(low, d.field(bytes(lines.add((base + bit_line) * LINE)), bit - 4, 16)),
                         6 => d.or(low, d.field(bytes(lines.add((base + four) * LINE)), crumb - 4, 48)),
@@ -163,38 +163,37 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * SUMS_HEADER + index) }))
     }
 
-    /// Adds the products of the `sixteen`th sixteen values of k to the rows' sums.
+    /// Adds the products of the `SIXTEEN`th sixteen values of k to the rows' sums.
     ///
     /// # Safety
     /// As for [`Multiply::group`]; `lines` are those after the head.
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // indices unroll
-    unsafe fn add_sixteen<const ROWS: usize>(
+    unsafe fn add_sixteen<const ROWS: usize, const SIXTEEN: usize>(
         self,
         sums: &mut [D::Sums; ROWS],
         lines: *const u8,
         words: *const u32,
-        sixteen: usize,
     ) {
         let d = self.0;
         // SAFETY: by the caller.
         unsafe {
             if B::SHAPE.bits == 8 {
                 for four in 0..4 {
-                    let weights = d.load8(bytes(lines.add((4 * sixteen + four) * LINE)));
+                    let weights = d.load8(bytes(lines.add((4 * SIXTEEN + four) * LINE)));
                     for r in 0..ROWS {
-                        sums[r] = d.dot8(sums[r], weights, self.word::<ROWS>(words, 4 * sixteen + four, r));
+                        sums[r] = d.dot8(sums[r], weights, self.word::<ROWS>(words, 4 * SIXTEEN + four, r));
                     }
                 }
                 return;
             }
             let weights = [
-                self.steps(lines, sixteen, 0),
-                self.steps(lines, sixteen, 1),
-                self.steps(lines, sixteen, 2),
-                self.steps(lines, sixteen, 3),
+                self.steps::<SIXTEEN>(lines, 0),
+                self.steps::<SIXTEEN>(lines, 1),
+                self.steps::<SIXTEEN>(lines, 2),
+                self.steps::<SIXTEEN>(lines, 3),
             ];
-            let at = 4 * sixteen;
+            let at = 4 * SIXTEEN;
             // In one loop, seventeen rows are too many for the compiler to unroll.
             for rows in [0..ROWS / 2, ROWS / 2..ROWS] {
                 for r in rows {
@@ -207,6 +206,39 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
                     sums[r] = d.dot_small(sums[r], weights, x, B::SHAPE.bits <= 5);
                 }
             }
+        }
+    }
+
+    /// Adds the rows' sums over values of k that share a scale, of which the `SIXTEEN`th sixteen is the last, to the group's
+    /// products; the sums begin anew.
+    ///
+    /// # Safety
+    /// `words` must be the group's activations.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices unroll
+    unsafe fn scale_sums<const ROWS: usize, const SIXTEEN: usize>(
+        self,
+        products: &mut [<D::F as Simd>::V; ROWS],
+        sums: &mut [D::Sums; ROWS],
+        scales: &Scales<<D::F as Simd>::V>,
+        words: *const u32,
+    ) {
+        let (d, s, shape) = (self.0, self.0.floats(), B::SHAPE);
+        let (index, header) = if shape.shared == 16 { (SIXTEEN, 3 + SIXTEEN) } else { (SIXTEEN / 2, 1 + SIXTEEN / 2) };
+        for r in 0..ROWS {
+            // SAFETY: by the caller.
+            let x = unsafe { self.header(words, header, r) };
+            let mut sum = d.to_floats(sums[r]);
+            // Both are integers below 2^24, and so is what is left.
+            if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
+                sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
+            }
+            let scale = scales.scales[index];
+            products[r] = if index == 0 { s.mul(sum, scale) } else { s.fma(sum, scale, products[r]) };
+            if shape.minima {
+                products[r] = s.fma(x, scales.minima[index], products[r]);
+            }
+            sums[r] = d.zero();
         }
     }
 }
@@ -249,39 +281,31 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
         words: *const u32,
     ) {
         let (d, s, shape) = (self.0, self.0.floats(), B::SHAPE);
-        for index in 0..Self::LINES {
-            prefetch(s, lines.wrapping_add(index * LINE));
-        }
         // SAFETY: lines and words by the caller, here and below; superblocks without halves are never looked at.
-        let Scales { scales, minima } = unsafe {
-            self.scales(lines, scales.wrapping_add(group / (SUPERBLOCK / GROUP) * shape.superblock_bytes()))
-        };
+        let scales =
+            unsafe { self.scales(lines, scales.wrapping_add(group / (SUPERBLOCK / GROUP) * shape.superblock_bytes())) };
         // SAFETY: as above.
         let steps = unsafe { lines.add(shape.head_lines() * LINE) };
         let mut sums = [d.zero(); ROWS];
         let mut products = [s.splat(0.0); ROWS];
-        for sixteen in 0..4 {
-            // SAFETY: as above.
-            unsafe { self.add_sixteen::<ROWS>(&mut sums, steps, words, sixteen) };
-            let (index, at) = if shape.shared == 16 { (sixteen, 3 + sixteen) } else { (sixteen / 2, 1 + sixteen / 2) };
-            if shape.shared == 32 && sixteen % 2 == 0 {
-                continue;
-            }
-            for r in 0..ROWS {
-                // SAFETY: as above.
-                let x = unsafe { self.header(words, at, r) };
-                let mut sum = d.to_floats(sums[r]);
-                // Both are integers below 2^24, and so is what is left.
-                if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
-                    sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
-                }
-                products[r] = if index == 0 { s.mul(sum, scales[0]) } else { s.fma(sum, scales[index], products[r]) };
-                if shape.minima {
-                    products[r] = s.fma(x, minima[index], products[r]);
-                }
-                sums[r] = d.zero();
-            }
+        macro_rules! sixteens {
+            ($($sixteen:literal)*) => {
+                $(
+                    // A few at a time: asked for all at once, they wait for each other.
+                    for index in Self::LINES * $sixteen / 4..Self::LINES * ($sixteen + 1) / 4 {
+                        prefetch(s, lines.wrapping_add(index * LINE));
+                    }
+                    // SAFETY: as above.
+                    unsafe {
+                        self.add_sixteen::<ROWS, $sixteen>(&mut sums, steps, words);
+                        if shape.shared == 16 || $sixteen % 2 == 1 {
+                            self.scale_sums::<ROWS, $sixteen>(&mut products, &mut sums, &scales, words);
+                        }
+                    }
+                )*
+            };
         }
+        sixteens!(0 1 2 3);
         for r in 0..ROWS {
             // SAFETY: as above.
             totals[r] = s.fma(products[r], unsafe { self.header(words, 0, r) }, totals[r]);
