@@ -11,8 +11,8 @@ use std::ops::Range;
 use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
 use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
-use crate::quantizer::{GROUP, HEADER, SUMS_HEADER, TOGETHER, round_activations};
-use crate::simd::{Op, Simd};
+use crate::quantizer::{GROUP, HALVES_HEADER, HEADER, TOGETHER, round_activations, round_halves};
+use crate::simd::{LANES, Op, Simd};
 
 /// Rows of the largest tile, where there are several.
 const TILE: usize = 16;
@@ -209,7 +209,7 @@ impl Kind {
         match self {
             Self::Floats => 0,
             Self::Integers => HEADER,
-            Self::Blocks => SUMS_HEADER,
+            Self::Blocks => HALVES_HEADER,
         }
     }
 
@@ -262,22 +262,33 @@ impl Target<'_> {
                     }
                 }
             }
-            Kind::Integers | Kind::Blocks => {
+            Kind::Integers => {
                 for (group, rounded) in groups.zip(round_activations(s, values)) {
-                    for (words, integers) in words(group).as_chunks_mut::<4>().0.iter_mut().zip(rounded.integers) {
-                        let bytes = s.low_bytes(integers);
-                        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
-                            *word = u32::from_le_bytes(*four);
-                        }
-                    }
+                    put_bytes(s, words(group), rounded.integers);
                     // SAFETY: as above.
                     let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
-                    match self.kind {
-                        Kind::Blocks => words.copy_from_slice(&rounded.sums_header()),
-                        _ => words.copy_from_slice(&rounded.header()),
-                    }
+                    words.copy_from_slice(&rounded.header());
                 }
             }
+            Kind::Blocks => {
+                for (group, rounded) in groups.zip(round_halves(s, values)) {
+                    put_bytes(s, words(group), rounded.integers);
+                    // SAFETY: as above.
+                    let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
+                    words.copy_from_slice(&rounded.header());
+                }
+            }
+        }
+    }
+}
+
+/// Writes the lowest bytes of a group's vectors, four to a word.
+#[inline(always)]
+fn put_bytes<S: Simd>(s: S, words: &mut [u32], integers: [S::V; GROUP / LANES]) {
+    for (words, integers) in words.as_chunks_mut::<4>().0.iter_mut().zip(integers) {
+        let bytes = s.low_bytes(integers);
+        for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_le_bytes(*four);
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) const GROUP: usize = 64;
 
 /// Words before a row's group of rounded activations, see [`Rounded::header`].
 pub(crate) const HEADER: usize = 4;
-/// As [`HEADER`], for products with stored blocks; see [`Rounded::sums_header`].
-pub(crate) const SUMS_HEADER: usize = 7;
+/// As [`HEADER`], for products with stored blocks; see [`RoundedHalves::header`].
+pub(crate) const HALVES_HEADER: usize = 8;
 
 /// Adding and taking off 1.5 * 2^23 rounds a float of magnitude below 2^22 to the nearest integer, ties to even.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
@@ -54,12 +54,26 @@ impl<V> Rounded<V> {
         let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
         [self.scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
     }
+}
 
-    /// The bits of the scale, of the integers' sums by halves of the group, and by sixteens.
+/// A group of activations whose halves were rounded each with a scale of its own, as blocks of weights have one for 32 values: a
+/// value that is far larger than the others spoils fewer of them.
+#[derive(Clone, Copy)]
+pub(crate) struct RoundedHalves<V> {
+    /// As those of [`Rounded`].
+    pub(crate) integers: [V; GROUP / LANES],
+    /// As that of [`Rounded`], of either half.
+    scales: [f32; 2],
+    /// As those of [`Rounded`].
+    sums: [f32; GROUP / LANES],
+}
+
+impl<V> RoundedHalves<V> {
+    /// The bits of the scales, of the integers' sums by halves, and by sixteens.
     #[inline(always)]
-    pub(crate) fn sums_header(&self) -> [u32; SUMS_HEADER] {
-        let [a, b, c, d] = self.sums;
-        [self.scale, a + b, c + d, a, b, c, d].map(f32::to_bits) // exact
+    pub(crate) fn header(&self) -> [u32; HALVES_HEADER] {
+        let ([first, second], [a, b, c, d]) = (self.scales, self.sums);
+        [first, second, a + b, c + d, a, b, c, d].map(f32::to_bits) // exact
     }
 }
 
@@ -70,17 +84,62 @@ pub(crate) const TOGETHER: usize = 4;
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // indices unroll
 pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]) -> [Rounded<S::V>; TOGETHER] {
-    let zero = s.splat(0.0);
-    let (mut most, mut zeros) = ([zero; TOGETHER], [zero; TOGETHER]);
+    let mut most = [s.splat(0.0); TOGETHER];
+    let mut zeros = most;
     for g in 0..TOGETHER {
-        for vector in groups[g].as_chunks::<LANES>().0 {
-            let vector = s.load(vector);
-            most[g] = s.max(s.max(vector, s.sub(zero, vector)), most[g]);
-            zeros[g] = s.fma(vector, zero, zeros[g]); // NaN from what is not finite
+        (most[g], zeros[g]) = look(s, &groups[g]);
+    }
+    let (scales, inverses) = scales(s.max4(most), s.sum4(zeros));
+    let nothing = Rounded { integers: [s.splat(0.0); GROUP / LANES], scale: 0.0, sums: [0.0; GROUP / LANES] };
+    let mut rounded = [nothing; TOGETHER];
+    for g in 0..TOGETHER {
+        let inverse = s.splat(inverses[g]);
+        let (integers, sums) = integers(s, &groups[g], [inverse; GROUP / LANES]);
+        rounded[g] = Rounded { integers, scale: scales[g], sums };
+    }
+    rounded
+}
+
+/// As [`round_activations`], with a scale for either half of a group.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices unroll
+pub(crate) fn round_halves<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]) -> [RoundedHalves<S::V>; TOGETHER] {
+    let nothing =
+        RoundedHalves { integers: [s.splat(0.0); GROUP / LANES], scales: [0.0; 2], sums: [0.0; GROUP / LANES] };
+    let mut rounded = [nothing; TOGETHER];
+    for pair in 0..TOGETHER / 2 {
+        let mut most = [s.splat(0.0); TOGETHER];
+        let mut zeros = most;
+        for half in 0..TOGETHER {
+            let (first, second) = groups[2 * pair + half / 2].split_at(GROUP / 2);
+            (most[half], zeros[half]) = look(s, if half % 2 == 0 { first } else { second });
+        }
+        let (scales, inverses) = scales(s.max4(most), s.sum4(zeros));
+        for g in 0..2 {
+            let (first, second) = (s.splat(inverses[2 * g]), s.splat(inverses[2 * g + 1]));
+            let (integers, sums) = integers(s, &groups[2 * pair + g], [first, first, second, second]);
+            rounded[2 * pair + g] = RoundedHalves { integers, scales: [scales[2 * g], scales[2 * g + 1]], sums };
         }
     }
-    let zeros = s.sum4(zeros);
-    let most = s.max4(most);
+    rounded
+}
+
+/// The largest magnitudes of some values by lanes, and NaN where one is not finite, else zeros.
+#[inline(always)]
+fn look<S: Simd>(s: S, values: &[f32]) -> (S::V, S::V) {
+    let zero = s.splat(0.0);
+    let (mut most, mut zeros) = (zero, zero);
+    for vector in values.as_chunks::<LANES>().0 {
+        let vector = s.load(vector);
+        most = s.max(s.max(vector, s.sub(zero, vector)), most);
+        zeros = s.fma(vector, zero, zeros); // NaN from what is not finite
+    }
+    (most, zeros)
+}
+
+/// Scales and their inverses, given largest magnitudes and what is NaN where a value is not finite.
+#[inline(always)]
+fn scales(most: [f32; TOGETHER], zeros: [f32; TOGETHER]) -> ([f32; TOGETHER], [f32; TOGETHER]) {
     let (mut scales, mut inverses) = ([0.0; TOGETHER], [0.0; TOGETHER]);
     for g in 0..TOGETHER {
         let scale = most[g] / 127.0;
@@ -91,19 +150,25 @@ pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]
             (scales[g], inverses[g]) = (f32::NAN, 0.0);
         }
     }
-    let nothing = Rounded { integers: [zero; GROUP / LANES], scale: 0.0, sums: [0.0; GROUP / LANES] };
-    let mut rounded = [nothing; TOGETHER];
-    for g in 0..TOGETHER {
-        let (inverse, rounder) = (s.splat(inverses[g]), s.splat(ROUNDER));
-        let mut integers = [zero; GROUP / LANES];
-        for (i, vector) in groups[g].as_chunks::<LANES>().0.iter().enumerate() {
-            let shifted = s.add(s.mul(s.load(vector), inverse), rounder);
-            rounded[g].integers[i] = shifted; // the rounder's lowest byte is 0
-            integers[i] = s.sub(shifted, rounder);
-        }
-        (rounded[g].scale, rounded[g].sums) = (scales[g], s.sum4(integers));
+    (scales, inverses)
+}
+
+/// A group's integers in the lowest bytes, given the inverse of each vector's scale, and their sums by sixteens.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices unroll
+fn integers<S: Simd>(
+    s: S,
+    group: &[f32; GROUP],
+    inverses: [S::V; GROUP / LANES],
+) -> ([S::V; GROUP / LANES], [f32; GROUP / LANES]) {
+    let rounder = s.splat(ROUNDER);
+    let mut shifted = [rounder; GROUP / LANES];
+    let mut integers = shifted;
+    for (i, vector) in group.as_chunks::<LANES>().0.iter().enumerate() {
+        shifted[i] = s.add(s.mul(s.load(vector), inverses[i]), rounder); // the rounder's lowest byte is 0
+        integers[i] = s.sub(shifted[i], rounder);
     }
-    rounded
+    (shifted, s.sum4(integers))
 }
 
 /// The nearest scale that can be stored with which 127 levels stay finite; 0 for one too small.

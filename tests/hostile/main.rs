@@ -76,6 +76,11 @@ fn weights() {
 }
 
 #[test]
+fn gguf_files() {
+    plain("gguf", Form::Gguf, vec![file("tests/fixtures/gguf-micro/model.gguf")], readers::gguf);
+}
+
+#[test]
 fn indexes() {
     let weights = file("tests/fixtures/micro/model.safetensors");
     let length = usize::try_from(u64::from_le_bytes(weights[..8].try_into().unwrap())).unwrap();

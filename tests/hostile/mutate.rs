@@ -43,6 +43,8 @@ pub(crate) enum Form {
     Text,
     /// safetensors: eight bytes of length, a header of JSON, data. Texts in its metadata are JSON again.
     Safetensors,
+    /// GGUF: numbers and texts, then data.
+    Gguf,
 }
 
 /// Texts that mean something to one reader or another.
@@ -134,7 +136,8 @@ pub(crate) fn damaged(seeds: &[Vec<u8>], form: Form, random: &mut Random) -> Vec
     for _ in 0..1 + random.below(3) {
         bytes = match (form, random.below(8)) {
             (_, 0 | 1) | (Form::Text, 2) => damage_bytes(bytes, seeds, random),
-            (Form::Text, _) | (_, 2) => damage_text(bytes, random),
+            (Form::Text, _) | (Form::Json | Form::JsonLines | Form::Safetensors, 2) => damage_text(bytes, random),
+            (Form::Gguf, _) => damage_a_field(bytes, random),
             (Form::Safetensors, _) => damage_header(bytes, random),
             (Form::Json, _) => damage_json(&bytes, random).unwrap_or(bytes),
             (Form::JsonLines, _) => damage_a_line(&bytes, random),
@@ -178,6 +181,75 @@ fn damage_bytes(mut bytes: Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) -> V
             let at = random.below(all + 1);
             bytes.splice(at..at, copied.repeat(times));
         }
+    }
+    bytes
+}
+
+/// Numbers that are at the end of something: of a type, of what is allowed, of kinds of values and tensors.
+const FIELDS: &[u64] = &[
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    12,
+    13,
+    30,
+    31,
+    32,
+    33,
+    64,
+    255,
+    256,
+    257,
+    65_535,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    1 << 53,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    u64::MAX - 31,
+    u64::MAX,
+];
+
+/// Writes a number where a field may be: behind a name in the header, mostly, as names tell where fields begin.
+fn damage_a_field(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
+    const NAMES: &[&[u8]] =
+        &[b"llama.", b"qwen2.", b"tokenizer.", b"general.", b"blk.", b"token_", b"output", b"split."];
+    let name = *random.choose(NAMES);
+    let places: Vec<usize> =
+        bytes.windows(name.len()).enumerate().filter(|(_, found)| *found == name).map(|(at, _)| at).collect();
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._".contains(byte);
+    let at = match places.is_empty() || random.once_in(4) {
+        // The version and the counts.
+        true => random.below(24),
+        false => {
+            let start = *random.choose(&places);
+            let end = start + bytes[start..].iter().take_while(|byte| is_name(byte)).count();
+            // Before the name its length, behind it a kind, or a tensor's dimensions, sizes, type and offset.
+            *random.choose(&[
+                start.saturating_sub(8),
+                end,
+                end + 4,
+                end + 8,
+                end + 12,
+                end + 16,
+                end + 20,
+                end + 24,
+                end + 28,
+            ])
+        }
+    };
+    let number = *random.choose(FIELDS);
+    let number = if random.once_in(4) { number.wrapping_add(random.next() % 64) } else { number };
+    let width = if random.once_in(2) { 4 } else { 8 };
+    for (to, from) in bytes.iter_mut().skip(at).zip(number.to_le_bytes()).take(width) {
+        *to = from;
     }
     bytes
 }

@@ -113,6 +113,16 @@ pub(crate) fn weights(bytes: &[u8]) -> Outcome {
     with("model.safetensors", bytes, model)
 }
 
+/// A GGUF file: header, weights, tokenizer and chat template.
+pub(crate) fn gguf(bytes: &[u8]) -> Outcome {
+    with("model.gguf", bytes, |dir, compute| {
+        let file = &dir.join("model.gguf");
+        model(file, compute)?;
+        tokens(file, compute)?;
+        chat(file, compute)
+    })
+}
+
 /// `model.safetensors.index.json`, which names the one file of weights as a shard.
 pub(crate) fn index(bytes: &[u8]) -> Outcome {
     /// Gives the weights their usual name back.
@@ -139,7 +149,7 @@ pub(crate) fn exits(bytes: &[u8]) -> Outcome {
 
 /// Reads the tokenizer and uses it both ways.
 fn tokens(dir: &Path, _: &Compute) -> Outcome {
-    let tokenizer = outcome(Tokenizer::from_dir(dir))?;
+    let tokenizer = outcome(Tokenizer::of_model(dir))?;
     tokenizer.fingerprint();
     let ids = outcome(tokenizer.encode("abcab <s> c\u{301} \u{1f600}\n  x"))?;
     outcome(tokenizer.encode_chat("<s>abc"))?;
@@ -154,7 +164,7 @@ pub(crate) fn tokenizer(bytes: &[u8]) -> Outcome {
 
 /// Reads the chat template and renders a short conversation.
 fn chat(dir: &Path, _: &Compute) -> Outcome {
-    let Some(template) = outcome(ChatTemplate::from_dir(dir))? else { return Ok(()) };
+    let Some(template) = outcome(ChatTemplate::of_model(dir))? else { return Ok(()) };
     let spoken = r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": " Hi\n"},
         {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "{{ x }}"}]"#;
     let messages: Vec<Message> = outcome(serde_json::from_str(spoken))?;
@@ -191,7 +201,7 @@ pub(crate) fn prompt(bytes: &[u8]) -> Outcome {
     outcome(serde_json::from_str::<IgnoredAny>(&answer))?;
     let messages = messages.unwrap_or_default();
     with("chat_template.jinja", PLAIN_TEMPLATE, |dir, _| {
-        let template = outcome(ChatTemplate::from_dir(dir))?.ok_or("There is no template.")?;
+        let template = outcome(ChatTemplate::of_model(dir))?.ok_or("There is no template.")?;
         outcome(template.render(&messages, true)).map(drop)
     })
 }

@@ -100,6 +100,8 @@ fn fixtures_are_exact() {
         let prompts = ["A paceline is", "The rider in front", "1 2 3 4 1 2 3 4 1 2"];
         let (target, skip_plans) = (fixture(name), ["a0", "0", "a0,m1"]);
         let self_draft = match precision {
+            // Its own integers are no more than these.
+            Precision::Auto if name.starts_with("gguf") => &[][..],
             Precision::Int4 => &[][..],
             Precision::Int8 => &[SelfDraft::Int4],
             _ => &[SelfDraft::Int8, SelfDraft::Int4],
@@ -125,6 +127,56 @@ fn fixtures_are_exact() {
         suite(name, &[], Precision::Auto, CachePrecision::F32);
     }
     suite("mistral-window", &[], Precision::Auto, CachePrecision::F16);
+    for name in ["gguf-llama", "gguf-qwen2"] {
+        suite(name, &[], Precision::Auto, CachePrecision::F16);
+    }
+}
+
+/// A model that somebody else trained: `smollm2-135m.q8_0.gguf` in the folder `PACELINE_REAL_MODELS`, where it is.
+#[test]
+fn a_real_model_is_exact() {
+    let folder = std::env::var_os("PACELINE_REAL_MODELS").map(PathBuf::from);
+    let model = folder.map(|folder| folder.join("smollm2-135m.q8_0.gguf")).filter(|model| model.exists());
+    let Some(target) = model else {
+        println!("skipped: PACELINE_REAL_MODELS names no folder with smollm2-135m.q8_0.gguf");
+        return;
+    };
+    let engine = |threads| {
+        let config = EngineConfig { threads, self_draft: vec![SelfDraft::Int4], ..EngineConfig::new(&target) };
+        Engine::load(&config).unwrap()
+    };
+    let engines = [engine(1), engine(2)];
+    let prompts = [
+        "def fibonacci(n):",
+        "The capital of France is",
+        "Repeat after me: one two three four, one two three four,",
+        "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n",
+    ];
+    let drafters = ["auto", "lookup", "self:int4", "exit:10", "exit:20", "skip:a3,m3,5"];
+    for (number, prompt) in prompts.iter().enumerate() {
+        for temperature in [0.0, 0.8] {
+            let config = |drafter: &str, draft_len| GenerationConfig {
+                max_new_tokens: 96,
+                sampling: SamplingConfig { temperature, seed: number as u64, ..SamplingConfig::default() },
+                ignore_eos: true,
+                drafter: drafter.parse().unwrap(),
+                draft_len,
+                ..GenerationConfig::default()
+            };
+            let tokens = |engine: &Engine, config: &GenerationConfig| {
+                engine.generate(Prompt::Text((*prompt).to_owned()), config).unwrap().finish().unwrap().tokens
+            };
+            let expected = tokens(&engines[0], &config("none", DraftLength::Auto));
+            assert_eq!(expected.len(), 96);
+            for drafter in drafters {
+                for (engine, length) in [(0, DraftLength::Fixed(4)), (1, DraftLength::Fixed(9)), (1, DraftLength::Auto)]
+                {
+                    let found = tokens(&engines[engine], &config(drafter, length));
+                    assert_eq!(found, expected, "{drafter}, length {length}, temperature {temperature}, {prompt:?}");
+                }
+            }
+        }
+    }
 }
 
 /// Heads that draft anything but what the model would: only the verifier decides.

@@ -1,15 +1,18 @@
 //! Tokens and logits against transformers: every fixture, and the development models where they are.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use paceline::checkpoint::Checkpoint;
 use paceline::drafters::exit::ExitDrafter;
-use paceline::model::Sequence;
+use paceline::model::{Decoder, MatrixFormat, Sequence};
 use paceline::sampling::SamplingConfig;
 use paceline::speculation::DraftLength;
 use paceline::text::Tokenizer;
+use paceline_kernels::{CacheFormat, FloatFormat};
 use serde::Deserialize;
 
-use crate::support::{Task, decoder, fixture, shared};
+use crate::support::{Task, decoder, decoder_at, fixture, shared};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -39,11 +42,18 @@ fn golden(directory: &Path) -> Golden {
     serde_json::from_slice(&std::fs::read(directory.join("golden.json")).unwrap()).unwrap()
 }
 
+/// The decoder of a directory, with integers widened: transformers computes with what they stand for.
+fn in_f32(directory: &Path) -> Arc<Decoder> {
+    let is_gguf = Checkpoint::open(directory).unwrap().metadata().is_some();
+    let format = is_gguf.then_some(MatrixFormat::Float(FloatFormat::F32));
+    decoder_at(directory, 2, format, CacheFormat::F32)
+}
+
 /// Prompt ids, logits after the prompt within 1e-4 of the largest, and greedy tokens, plain and by early exit.
 fn check(directory: &Path) {
     let shown = directory.display();
-    let decoder = decoder(directory, 2);
-    let tokenizer = Tokenizer::from_dir(directory).unwrap();
+    let decoder = in_f32(directory);
+    let tokenizer = Tokenizer::of_model(directory).unwrap();
     let mut worst: f64 = 0.0;
     for Case { prompt, prompt_ids, generated, min_margin, logits_after_prompt } in golden(directory).cases {
         assert_eq!(tokenizer.encode(&prompt).unwrap(), prompt_ids, "{shown}: ids of {prompt:?}");
@@ -96,16 +106,35 @@ fn development_models_equal_transformers() {
     }
 }
 
+/// Blocks of integers are multiplied with activations that are rounded to 8 bits: logits move a little.
+#[test]
+fn blocks_as_stored_are_near_transformers() {
+    for name in ["gguf-llama", "gguf-qwen2"] {
+        let directory = fixture(name);
+        let decoder = decoder(&directory, 2);
+        assert!(matches!(decoder.format(), MatrixFormat::Blocks(_)), "{:?}", decoder.format());
+        for Case { prompt, prompt_ids, logits_after_prompt, .. } in golden(&directory).cases {
+            let logits = Sequence::new(decoder.clone(), prompt_ids.len() + 1).next_logits(&prompt_ids);
+            let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+            let off = square(&mut logits.iter().zip(&logits_after_prompt).map(|(a, b)| f64::from(*a) - b));
+            let relative = (off / square(&mut logits_after_prompt.iter().copied())).sqrt();
+            assert!(relative > 0.0 && relative < 0.05, "{name}: logits after {prompt:?} are off by {relative}");
+        }
+    }
+}
+
 #[test]
 fn chats_render_and_tokenize_as_in_transformers() {
-    let directory = fixture("llama-tied");
-    let template = paceline::text::ChatTemplate::from_dir(&directory).unwrap().unwrap();
-    let tokenizer = Tokenizer::from_dir(&directory).unwrap();
-    let chats = golden(&directory).chat;
-    assert!(!chats.is_empty());
-    for Chat { messages, rendered, ids } in chats {
-        let ours = template.render(&messages, true).unwrap();
-        assert_eq!(ours, rendered);
-        assert_eq!(tokenizer.encode_chat(&ours).unwrap(), ids);
+    for name in ["llama-tied", "gguf-llama"] {
+        let directory = fixture(name);
+        let template = paceline::text::ChatTemplate::of_model(&directory).unwrap().unwrap();
+        let tokenizer = Tokenizer::of_model(&directory).unwrap();
+        let chats = golden(&directory).chat;
+        assert!(!chats.is_empty());
+        for Chat { messages, rendered, ids } in chats {
+            let ours = template.render(&messages, true).unwrap();
+            assert_eq!(ours, rendered);
+            assert_eq!(tokenizer.encode_chat(&ours).unwrap(), ids);
+        }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! The steps of 16 or 32 values of k that share a scale are multiplied with the activations' integers and summed in i32, which
 //! is exact, less the offset; the sum times the scale, and the minimum times the activations' own sum, are added up in f32 for
-//! the group, in order of k, and the group times the activations' scale is added to the total.
+//! 32 values of k, in order, and this times the activations' scale is added to the total.
 
 use crate::dot::{Dot, DotOp};
 use crate::multiply::{Multiply, prefetch};
 use crate::packed::{BLOCK, LINE};
 use crate::product::Tile;
-use crate::quantizer::{GROUP, SUMS_HEADER};
+use crate::quantizer::{GROUP, HALVES_HEADER};
 use crate::simd::Simd;
 
 use super::BlockFormat;
@@ -150,7 +150,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[inline(always)]
     unsafe fn word<const ROWS: usize>(self, words: *const u32, index: usize, row: usize) -> D::Four {
         // SAFETY: by the caller.
-        self.0.four(unsafe { *words.add(ROWS * SUMS_HEADER + row * (GROUP / 4) + index) }.cast_signed())
+        self.0.four(unsafe { *words.add(ROWS * HALVES_HEADER + row * (GROUP / 4) + index) }.cast_signed())
     }
 
     /// A float of the header of a row's activations.
@@ -160,7 +160,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[inline(always)]
     unsafe fn header(self, words: *const u32, index: usize, row: usize) -> <D::F as Simd>::V {
         // SAFETY: by the caller.
-        self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * SUMS_HEADER + index) }))
+        self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * HALVES_HEADER + index) }))
     }
 
     /// Adds the products of the `SIXTEEN`th sixteen values of k to the rows' sums.
@@ -209,8 +209,8 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         }
     }
 
-    /// Adds the rows' sums over values of k that share a scale, of which the `SIXTEEN`th sixteen is the last, to the group's
-    /// products; the sums begin anew.
+    /// Adds the rows' sums over values of k that share a scale, of which the `SIXTEEN`th sixteen is the last, to the products of
+    /// 32 values, and these to the totals where they are complete; the sums begin anew.
     ///
     /// # Safety
     /// `words` must be the group's activations.
@@ -218,25 +218,31 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[allow(clippy::needless_range_loop)] // indices unroll
     unsafe fn scale_sums<const ROWS: usize, const SIXTEEN: usize>(
         self,
+        totals: &mut [<D::F as Simd>::V; ROWS],
         products: &mut [<D::F as Simd>::V; ROWS],
         sums: &mut [D::Sums; ROWS],
         scales: &Scales<<D::F as Simd>::V>,
         words: *const u32,
     ) {
         let (d, s, shape) = (self.0, self.0.floats(), B::SHAPE);
-        let (index, header) = if shape.shared == 16 { (SIXTEEN, 3 + SIXTEEN) } else { (SIXTEEN / 2, 1 + SIXTEEN / 2) };
+        let half = SIXTEEN / 2;
+        let (index, header) = if shape.shared == 16 { (SIXTEEN, 4 + SIXTEEN) } else { (half, 2 + half) };
+        let is_first = shape.shared == 32 || SIXTEEN % 2 == 0;
         for r in 0..ROWS {
             // SAFETY: by the caller.
-            let x = unsafe { self.header(words, header, r) };
+            let (x, x_scale) = unsafe { (self.header(words, header, r), self.header(words, half, r)) };
             let mut sum = d.to_floats(sums[r]);
             // Both are integers below 2^24, and so is what is left.
             if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
                 sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
             }
             let scale = scales.scales[index];
-            products[r] = if index == 0 { s.mul(sum, scale) } else { s.fma(sum, scale, products[r]) };
+            products[r] = if is_first { s.mul(sum, scale) } else { s.fma(sum, scale, products[r]) };
             if shape.minima {
                 products[r] = s.fma(x, scales.minima[index], products[r]);
+            }
+            if SIXTEEN % 2 == 1 {
+                totals[r] = s.fma(products[r], x_scale, totals[r]);
             }
             sums[r] = d.zero();
         }
@@ -247,7 +253,7 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
     type F = D::F;
     const ROWS: usize = D::F::ROWS;
     const LINES: usize = B::SHAPE.group_lines();
-    const WORDS: usize = SUMS_HEADER + GROUP / 4;
+    const WORDS: usize = HALVES_HEADER + GROUP / 4;
     const SIDE_BY_SIDE: bool = false;
     // A group that is cut short is filled up with zeros.
     const HAS_REST: bool = false;
@@ -299,16 +305,12 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
                     unsafe {
                         self.add_sixteen::<ROWS, $sixteen>(&mut sums, steps, words);
                         if shape.shared == 16 || $sixteen % 2 == 1 {
-                            self.scale_sums::<ROWS, $sixteen>(&mut products, &mut sums, &scales, words);
+                            self.scale_sums::<ROWS, $sixteen>(totals, &mut products, &mut sums, &scales, words);
                         }
                     }
                 )*
             };
         }
         sixteens!(0 1 2 3);
-        for r in 0..ROWS {
-            // SAFETY: as above.
-            totals[r] = s.fma(products[r], unsafe { self.header(words, 0, r) }, totals[r]);
-        }
     }
 }
