@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
 use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
-use crate::quantizer::{GROUP, HALVES_HEADER, HEADER, TOGETHER, round_activations, round_halves};
+use crate::quantizer::{GROUP, HEADER, SIXTEENS_HEADER, TOGETHER, round_activations, round_sixteens};
 use crate::simd::{LANES, Op, Simd};
 
 /// Rows of the largest tile, where there are several.
@@ -209,7 +209,7 @@ impl Kind {
         match self {
             Self::Floats => 0,
             Self::Integers => HEADER,
-            Self::Blocks => HALVES_HEADER,
+            Self::Blocks => SIXTEENS_HEADER,
         }
     }
 
@@ -271,7 +271,7 @@ impl Target<'_> {
                 }
             }
             Kind::Blocks => {
-                for (group, rounded) in groups.zip(round_halves(s, values)) {
+                for (group, rounded) in groups.zip(round_sixteens(s, values)) {
                     put_bytes(s, words(group), rounded.integers);
                     // SAFETY: as above.
                     let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::activations::Kind;
+use crate::blocks::BLOCK_ROWS;
 use crate::dot::DotOp;
 #[cfg(target_arch = "x86_64")]
 use crate::dot_x86::Vnni;
@@ -81,9 +83,11 @@ impl Isa {
         }
     }
 
-    /// Rows of the largest tile of a product with floats or integers.
-    pub(crate) fn tile_rows(self, integers: bool) -> usize {
-        match self {
+    /// Rows of the largest tile of a product.
+    pub(crate) fn tile_rows(self, kind: Kind) -> usize {
+        let integers = kind != Kind::Floats;
+        let most = if kind == Kind::Blocks { BLOCK_ROWS } else { usize::MAX };
+        let rows = match self {
             Self::Scalar(_) => <Scalar as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => <Avx2 as Simd>::ROWS,
@@ -91,7 +95,8 @@ impl Isa {
             Self::Avx512(s) if integers && Vnni::detect(s).is_none() => <Avx2 as Simd>::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => Avx512::ROWS,
-        }
+        };
+        rows.min(most)
     }
 
     /// Runs `op` in code generated for this instruction set.

@@ -142,7 +142,7 @@ impl Kernels {
         };
         let lengths = Kind::ALL.map(words_of);
         with_words(lengths.iter().sum(), |words| {
-            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind != Kind::Floats));
+            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind));
             let mut rest = &mut *words;
             let laid = Kind::ALL.map(|kind| {
                 let words;

@@ -125,7 +125,7 @@ fn rounded(x: &[f32], k: usize) -> Vec<f64> {
         let inverse = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
         group.iter().map(|value| f64::from((value * inverse).round_ties_even()) * f64::from(scale)).collect::<Vec<_>>()
     };
-    x.chunks_exact(k).flat_map(|row| row.chunks(32).flat_map(round).collect::<Vec<_>>()).collect()
+    x.chunks_exact(k).flat_map(|row| row.chunks(16).flat_map(round).collect::<Vec<_>>()).collect()
 }
 
 fn assert_near_the_definition(kernels: &Kernels, stored: &Weights, x: &[f32], format: BlockFormat, what: &str) {

@@ -14,7 +14,7 @@ mod stored;
 
 use std::fmt;
 
-pub(crate) use multiply::{BlockProduct, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+pub(crate) use multiply::{BLOCK_ROWS, BlockProduct, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 pub(crate) use pack::pack_block;
 pub(crate) use shape::{Shape, value};
 pub(crate) use stored::{first_not_finite, row_to_f32};

@@ -1,14 +1,14 @@
 //! The products of a group of stored blocks with activations: one kernel for all formats.
 //!
-//! The steps of 16 or 32 values of k that share a scale are multiplied with the activations' integers and summed in i32, which
-//! is exact, less the offset; the sum times the scale, and the minimum times the activations' own sum, are added up in f32 for
-//! 32 values of k, in order, and this times the activations' scale is added to the total.
+//! The steps of 16 values of k are multiplied with the activations' integers and summed in i32, which is exact. The sum times the
+//! weights' and the activations' scales, and the minimum times the activations' own sum, are added to the total in f32, in order
+//! of k.
 
 use crate::dot::{Dot, DotOp};
 use crate::multiply::{Multiply, prefetch};
 use crate::packed::{BLOCK, LINE};
 use crate::product::Tile;
-use crate::quantizer::{GROUP, HALVES_HEADER};
+use crate::quantizer::{GROUP, SIXTEENS_HEADER};
 use crate::simd::Simd;
 
 use super::BlockFormat;
@@ -41,6 +41,9 @@ pub(crate) use formats::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 /// Products with a block format.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockProduct<D, B>(pub(crate) D, pub(crate) B);
+
+/// Most rows of a tile: a row needs three registers, for its sum, its product and its total.
+pub(crate) const BLOCK_ROWS: usize = 8;
 
 /// A tile as work of its own.
 struct TileOp<'a, 'b, M, const ROWS: usize> {
@@ -150,7 +153,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[inline(always)]
     unsafe fn word<const ROWS: usize>(self, words: *const u32, index: usize, row: usize) -> D::Four {
         // SAFETY: by the caller.
-        self.0.four(unsafe { *words.add(ROWS * HALVES_HEADER + row * (GROUP / 4) + index) }.cast_signed())
+        self.0.four(unsafe { *words.add(ROWS * SIXTEENS_HEADER + row * (GROUP / 4) + index) }.cast_signed())
     }
 
     /// A float of the header of a row's activations.
@@ -160,7 +163,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[inline(always)]
     unsafe fn header(self, words: *const u32, index: usize, row: usize) -> <D::F as Simd>::V {
         // SAFETY: by the caller.
-        self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * HALVES_HEADER + index) }))
+        self.0.floats().splat(f32::from_bits(unsafe { *words.add(row * SIXTEENS_HEADER + index) }))
     }
 
     /// Adds the products of the `SIXTEEN`th sixteen values of k to the rows' sums.
@@ -209,8 +212,10 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         }
     }
 
-    /// Adds the rows' sums over values of k that share a scale, of which the `SIXTEEN`th sixteen is the last, to the products of
-    /// 32 values, and these to the totals where they are complete; the sums begin anew.
+    /// Adds what the rows' sums over the `SIXTEEN`th sixteen values of k come to, to the totals; the sums begin anew.
+    ///
+    /// Where 32 values share a scale, a sixteen's sum has the activations' scale at once, and the weights' together with the
+    /// second sixteen.
     ///
     /// # Safety
     /// `words` must be the group's activations.
@@ -225,35 +230,49 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
         words: *const u32,
     ) {
         let (d, s, shape) = (self.0, self.0.floats(), B::SHAPE);
-        let half = SIXTEEN / 2;
-        let (index, header) = if shape.shared == 16 { (SIXTEEN, 4 + SIXTEEN) } else { (half, 2 + half) };
-        let is_first = shape.shared == 32 || SIXTEEN % 2 == 0;
+        let offset = s.splat(-(shape.offset as f32));
         for r in 0..ROWS {
             // SAFETY: by the caller.
-            let (x, x_scale) = unsafe { (self.header(words, header, r), self.header(words, half, r)) };
+            let [x_scale, x_sum, x_half] = unsafe {
+                [
+                    self.header(words, SIXTEEN, r),
+                    self.header(words, 4 + SIXTEEN, r),
+                    self.header(words, 8 + SIXTEEN / 2, r),
+                ]
+            };
             let mut sum = d.to_floats(sums[r]);
-            // Both are integers below 2^24, and so is what is left.
-            if shape.offset != 0 && (shape.bits < 8 || D::KEEPS_OFFSET8) {
-                sum = s.fma(x, s.splat(-(shape.offset as f32)), sum);
-            }
-            let scale = scales.scales[index];
-            products[r] = if is_first { s.mul(sum, scale) } else { s.fma(sum, scale, products[r]) };
-            if shape.minima {
-                products[r] = s.fma(x, scales.minima[index], products[r]);
-            }
-            if SIXTEEN % 2 == 1 {
-                totals[r] = s.fma(products[r], x_scale, totals[r]);
-            }
             sums[r] = d.zero();
+            if shape.bits == 8 && D::KEEPS_OFFSET8 || shape.bits < 8 && shape.shared == 16 && shape.offset != 0 {
+                // Both are integers below 2^24, and so is what is left.
+                sum = s.fma(x_sum, offset, sum);
+            }
+            if shape.shared == 16 {
+                let mut product = s.mul(sum, scales.scales[SIXTEEN]);
+                if shape.minima {
+                    product = s.fma(x_sum, scales.minima[SIXTEEN], product);
+                }
+                totals[r] = s.fma(product, x_scale, totals[r]);
+            } else if SIXTEEN % 2 == 0 {
+                products[r] = s.mul(sum, x_scale);
+            } else {
+                let mut product = s.fma(sum, x_scale, products[r]);
+                if shape.bits < 8 && shape.offset != 0 {
+                    product = s.fma(x_half, offset, product);
+                }
+                totals[r] = s.fma(product, scales.scales[SIXTEEN / 2], totals[r]);
+                if shape.minima {
+                    totals[r] = s.fma(x_half, scales.minima[SIXTEEN / 2], totals[r]);
+                }
+            }
         }
     }
 }
 
 impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
     type F = D::F;
-    const ROWS: usize = D::F::ROWS;
+    const ROWS: usize = if D::F::ROWS < BLOCK_ROWS { D::F::ROWS } else { BLOCK_ROWS };
     const LINES: usize = B::SHAPE.group_lines();
-    const WORDS: usize = HALVES_HEADER + GROUP / 4;
+    const WORDS: usize = SIXTEENS_HEADER + GROUP / 4;
     const SIDE_BY_SIDE: bool = false;
     // A group that is cut short is filled up with zeros.
     const HAS_REST: bool = false;
@@ -304,9 +323,7 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
                     // SAFETY: as above.
                     unsafe {
                         self.add_sixteen::<ROWS, $sixteen>(&mut sums, steps, words);
-                        if shape.shared == 16 || $sixteen % 2 == 1 {
-                            self.scale_sums::<ROWS, $sixteen>(totals, &mut products, &mut sums, &scales, words);
-                        }
+                        self.scale_sums::<ROWS, $sixteen>(totals, &mut products, &mut sums, &scales, words);
                     }
                 )*
             };
