@@ -19,6 +19,7 @@ pub mod engine;
 pub mod files;
 pub mod info;
 pub mod journal;
+pub mod local;
 pub mod lossy;
 pub mod meters;
 pub mod model;

@@ -31,6 +31,7 @@ use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
 use paceline::info::RouterState;
+use paceline::local::locate;
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;
@@ -63,7 +64,7 @@ pub struct CertifyFlags {
     #[arg(value_name = "TASKS.jsonl", default_value = "datasets/tasks/calibration.jsonl", conflicts_with = "check")]
     pub calibration: PathBuf,
     /// The model's directory, with a router and best with exits
-    #[arg(long, value_name = "DIR", default_value = "models/target")]
+    #[arg(long, value_name = "MODEL", default_value = "models/target")]
     pub model: PathBuf,
     /// A draft model, which changes nothing but the time; may be given several times
     #[arg(long, value_name = "DIR")]
@@ -137,7 +138,10 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
 }
 
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
-    let out = flags.out.clone().unwrap_or_else(|| side_file(&flags.model, FOLDER));
+    let out = match &flags.out {
+        Some(out) => out.clone(),
+        None => side_file(&locate(&flags.model)?, FOLDER),
+    };
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
     let _lock = take(&out)?;
     let self_draft =

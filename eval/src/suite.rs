@@ -28,6 +28,7 @@ use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
 use paceline::command::wording::{in_words, is_about_a_value, key_on, line_of, read_settings};
 use paceline::files;
+use paceline::local::locate;
 use paceline::visible;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
@@ -130,14 +131,21 @@ impl Suite {
         let wrong = |reason: String| anyhow!("The suite {shown} cannot be used: {}", visible::line(&reason));
         let mut engine: EngineConfig = settings(&file.engine, "engine").map_err(wrong)?;
         let from_here = |path: &PathBuf| folder.join(path);
-        engine.model = engine.model.as_ref().map(from_here);
-        engine.draft = engine.draft.iter().map(from_here).collect();
+        // A model may have a name instead of a path.
+        let model = |path: &PathBuf| match folder.join(path) {
+            here if here.exists() => here,
+            here => locate(path).ok().filter(|found| found.exists()).unwrap_or(here),
+        };
+        engine.model = engine.model.as_ref().map(model);
+        engine.draft = engine.draft.iter().map(model).collect();
         engine.certificate = engine.certificate.iter().map(from_here).collect();
         for path in [&mut engine.online_state, &mut engine.importance_text, &mut engine.journal] {
             *path = path.as_ref().map(from_here);
         }
         if engine.model.is_none() {
-            return Err(wrong("its [engine] names no `model`, a folder in the Hugging Face layout.".into()));
+            return Err(wrong(
+                "its [engine] names no `model`: a folder in the Hugging Face layout, a GGUF file, or a name.".into(),
+            ));
         }
         let plans =
             file.plan.iter().map(|plan| read_plan(&file.answer, plan)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;

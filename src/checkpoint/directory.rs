@@ -3,12 +3,11 @@
 //! Nothing here decides whether a model can be read; it finds the sentence that helps where one cannot.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
 use crate::files::of_model::read_text;
-use crate::files::open_plain;
 use crate::visible::{shown, shown_path};
 
 /// The files besides the weights that belong to a model.
@@ -31,16 +30,6 @@ const LONGEST_POINTER: u64 = 1024;
 /// The error for a path that is no directory.
 pub(super) fn not_a_directory(path: &Path) -> CheckpointError {
     let named = |end: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));
-    let begins_as_gguf = || {
-        let mut beginning = [0; 4];
-        open_plain(path).is_ok_and(|mut file| file.read_exact(&mut beginning).is_ok()) && beginning == *b"GGUF"
-    };
-    if named("gguf") || begins_as_gguf() {
-        return wrong(
-            path,
-            "is a GGUF file, which is not read yet; give the directory of the model in the Hugging Face layout",
-        );
-    }
     if named("safetensors") {
         return wrong(path, "is one file of a model; give the directory that holds it and config.json");
     }
@@ -112,7 +101,7 @@ pub(super) fn without_config(dir: &Path) -> CheckpointError {
     if has("blobs") && has("manifests") {
         return wrong(
             dir,
-            "is the store of Ollama, whose models are GGUF files, which are not read yet; give a model in the Hugging Face layout",
+            "is the store of Ollama; give a model's name, such as llama3.2:1b, or one of the files in blobs that is a GGUF file",
         );
     }
     if let Some(reason) = foreign_weights(&names) {
@@ -165,11 +154,7 @@ fn foreign_weights(names: &[String]) -> Option<String> {
             shown(name)
         ));
     }
-    let name = names.iter().find(|name| name.to_ascii_lowercase().ends_with(".gguf"))?;
-    Some(format!(
-        "holds {}, a GGUF file, which is not read yet; give the directory of the model in the Hugging Face layout",
-        shown(name)
-    ))
+    None
 }
 
 /// The snapshot that a model of the hub's cache stands at, or any.
@@ -240,7 +225,11 @@ mod tests {
                 |dir| fs::write(dir.join("adapter_config.json"), "{}").unwrap(),
                 "adapter (LoRA), not a model; merge",
             ),
-            ("gguf", |dir| fs::write(dir.join("m.GGUF"), "").unwrap(), "a GGUF file, which is not read yet"),
+            (
+                "gguf",
+                |dir| ["m.GGUF", "n.gguf"].map(|name| fs::write(dir.join(name), "").unwrap()).into_iter().collect(),
+                "holds 2 GGUF models (m.GGUF, n.gguf); name one, such as",
+            ),
             (
                 "consolidated",
                 |dir| {
@@ -363,8 +352,12 @@ mod tests {
     fn a_file_is_named_by_what_it_is() {
         let dir = tempfile::tempdir().unwrap();
         for (name, bytes, said) in [
-            ("m.gguf", &b""[..], "is a GGUF file"),
-            ("sha256-0123", b"GGUF\x03", "is a GGUF file"),
+            ("m.gguf", &b""[..], "is damaged: it ends at byte 0"),
+            ("n.gguf", b"PK\x03\x04", "does not begin as a GGUF file"),
+            ("old.gguf", b"tjgg\x03\0\0\0", "is a file of ggml from before GGUF"),
+            ("big.gguf", b"GGUF\0\0\0\x03", "of the other byte order"),
+            ("v1.gguf", b"GGUF\x01\0\0\0", "of version 1; versions 2 and 3 are read"),
+            ("sha256-0123", b"GGUF\x03", "is damaged: it ends at byte 4"),
             ("model.safetensors", b"", "is one file of a model"),
             ("config.json", b"{}", "is not a directory"),
         ] {

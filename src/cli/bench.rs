@@ -62,11 +62,11 @@ where seconds, share_of_read and seconds_per_token are {smallest, median, larges
 #[derive(Args)]
 #[command(after_help = MEASURES)]
 pub(super) struct BenchFlags {
-    /// Directory of the target model [default: the one that ships, and its drafts]
-    #[arg(long, value_name = "DIR")]
+    /// The target model: a GGUF file, a directory, or a name [default: the one that ships, and its drafts]
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Directory of a draft model with the same tokenizer; may be given several times
-    #[arg(long, value_name = "DIR")]
+    /// A draft model with the same tokenizer; may be given several times
+    #[arg(long, value_name = "MODEL")]
     draft: Vec<PathBuf>,
     /// Compare the target rounded to this precision as a drafter, int8 or int4; may be given several times
     #[arg(long, value_name = "P", value_parser = parse_setting::<SelfDraft>)]

@@ -48,13 +48,13 @@ or 143 ended by Ctrl-C or SIGTERM.";
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GenerateFlags {
-    /// Directory of the target model (config.json, model.safetensors, tokenizer.json) [default: the one that ships, and
-    /// its drafts]
-    #[arg(long, help_heading = "Model", value_name = "DIR")]
+    /// The target model: a GGUF file, a directory (config.json, model.safetensors, tokenizer.json), or the name of one on this
+    /// machine, as `paceline models` lists them [default: the one that ships, and its drafts]
+    #[arg(long, help_heading = "Model", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<PathBuf>,
-    /// Directory of a draft model with the same tokenizer; may be given several times
-    #[arg(long, help_heading = "Model", value_name = "DIR")]
+    /// A draft model with the same tokenizer; may be given several times
+    #[arg(long, help_heading = "Model", value_name = "MODEL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     draft: Vec<PathBuf>,
     /// The target's precision: auto (as stored), f32, bf16, f16, int8 or int4 [default: auto]
@@ -283,11 +283,11 @@ is the share of tokens that a draft gets right, its cost that of a plain step's 
 #[derive(Args)]
 #[command(after_help = SEARCH)]
 pub(super) struct InspectFlags {
-    /// The model's directory [default: the model that ships]
-    #[arg(value_name = "DIR")]
+    /// The model: a GGUF file, a directory, or a name [default: the model that ships]
+    #[arg(value_name = "MODEL")]
     directory: Option<PathBuf>,
-    /// The model's directory, as the other commands take it
-    #[arg(long, value_name = "DIR", conflicts_with = "directory")]
+    /// The model, as the other commands take it
+    #[arg(long, value_name = "MODEL", conflicts_with = "directory")]
     model: Option<PathBuf>,
     /// Look for parts that can be skipped while drafting, for `generate --drafter skip:PLAN`; takes longer the more layers there are
     #[arg(long)]

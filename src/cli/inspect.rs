@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
 use paceline::command::output::{print_json, print_line};
+use paceline::local::locate;
 use paceline::model::{KvPool, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::visible;
@@ -63,7 +64,7 @@ struct TokenizerFacts {
 /// Runs the command.
 pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     let directory = &match flags.directory() {
-        Some(directory) => directory.to_owned(),
+        Some(name) => locate(name)?,
         None => shipped::target()?,
     };
     let checkpoint = Checkpoint::open(directory)?;

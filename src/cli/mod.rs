@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 #[cfg(unix)]
 mod line;
+mod models;
 mod prompts;
 mod settings;
 mod shipped;
@@ -27,15 +28,17 @@ use paceline::command;
 const EXAMPLES: &str = "\
 Examples:
   paceline generate --prompt 'Work out 319 + 577.'            an answer of the small model that ships
-  paceline inspect DIR                                        what a model directory holds
-  paceline generate --model DIR --prompt 'Once upon a time'   an answer, as it comes
-  paceline generate --model DIR                               a conversation
-  paceline inspect DIR --search-skip                          how it could draft for itself
-  paceline bench --model DIR --prompt 'Once upon a time'      its costs here, with every drafter
+  paceline models                                             the models that are on this machine
+  paceline inspect MODEL                                      what a model holds
+  paceline generate --model MODEL --prompt 'Once upon a time' an answer, as it comes
+  paceline generate --model MODEL                             a conversation
+  paceline inspect MODEL --search-skip                        how it could draft for itself
+  paceline bench --model MODEL --prompt 'Once upon a time'    its costs here, with every drafter
   paceline stats --period 24h                                 what was adapted and saved in a day
   paceline generate --help                                    all settings, with more examples
 
-DIR is a model in the Hugging Face layout: config.json, model.safetensors, tokenizer.json.
+MODEL is a GGUF file, a directory in the Hugging Face layout (config.json, model.safetensors,
+tokenizer.json), org/name or org/name:FILE.gguf of the Hugging Face cache, or name:tag of Ollama.
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 130 or 143 ended by Ctrl-C
 or SIGTERM: the first ends the answer, which is printed, the second the program.";
 
@@ -53,8 +56,10 @@ enum Command {
     Generate(Box<flags::GenerateFlags>),
     /// Time a model on this machine: steps by their number of rows, and plain decoding against every drafter.
     Bench(bench::BenchFlags),
-    /// Show what a model directory holds, and which drafters it has.
+    /// Show what a model holds, and which drafters it has.
     Inspect(flags::InspectFlags),
+    /// List the models that are on this machine, and which of them could draft for which.
+    Models(models::ModelsFlags),
     /// Show what was adapted and saved in answers so far, and what it cost in quality, from the journal.
     Stats(stats::StatsFlags),
 }
@@ -65,6 +70,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(flags) => generate::generate(&flags),
         Command::Bench(flags) => bench::bench(&flags),
         Command::Inspect(flags) => inspect::inspect(&flags),
+        Command::Models(flags) => models::models(&flags),
         Command::Stats(flags) => stats::stats(&flags),
     })
 }

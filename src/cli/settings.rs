@@ -6,10 +6,13 @@
 use std::path::Path;
 
 use anyhow::anyhow;
+use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::wording::{line_of, read_settings};
 use paceline::files::{ReadError, read_input};
-use paceline::{DrafterChoice, EngineConfig, GenerationConfig, Precision, Quality, SelfDraft};
+use paceline::local::locate;
+use paceline::model::MatrixFormat;
+use paceline::{DrafterChoice, EngineConfig, GenerationConfig, Quality, SelfDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -51,14 +54,23 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<Settings, Failure> {
     engine.self_draft.extend(generation.lower_precision);
     let names_none =
         generation.exit_threshold.is_none() && generation.skip_layers.is_none() && engine.self_draft.is_empty();
-    let is_float = !matches!(engine.precision, Precision::Int8 | Precision::Int4);
-    if generation.quality == Quality::BestEffort && names_none && is_float {
+    if generation.quality == Quality::BestEffort && names_none && is_above_int8(&engine) {
         // Who leaves the choice open gets something to choose.
         engine.self_draft.push(SelfDraft::Int8);
     }
     engine.validate().map_err(Failure::usage)?;
     generation.validate().map_err(Failure::usage)?;
     Ok(Settings { engine, generation, names_limit: settings.contains_key("max-new-tokens") })
+}
+
+/// True if int8 is a lower precision than the target's. What cannot be opened is refused later.
+fn is_above_int8(engine: &EngineConfig) -> bool {
+    let stored = || {
+        let model = locate(engine.model.as_deref()?).ok()?;
+        Some(MatrixFormat::from(Checkpoint::open(&model).ok()?.stored_format()))
+    };
+    let target = engine.precision.format().or_else(stored);
+    target.is_none_or(|target| target.bits() > MatrixFormat::Quantized(SelfDraft::Int8.format()).bits())
 }
 
 /// The largest config file that is read, in bytes; all settings together take some hundred.

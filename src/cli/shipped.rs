@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use paceline::checksum::Checksum;
 use paceline::command::Failure;
 use paceline::files::{AtomicFolder, LockKind, if_possible, lock, read};
+use paceline::local::locate;
 
 /// A model's name and files.
 type Model = (&'static str, &'static [(&'static str, &'static [u8])]);
@@ -58,9 +59,9 @@ pub(super) fn or_shipped(target: Option<&Path>, drafts: &[PathBuf]) -> Result<Mo
     let shipped = target.is_none();
     let drafts = match drafts {
         [] if shipped => DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?,
-        named => named.to_vec(),
+        named => named.iter().map(|draft| locate(draft)).collect::<Result<_, _>>()?,
     };
-    let target = target.map_or_else(self::target, |named| Ok(named.to_owned()))?;
+    let target = target.map_or_else(self::target, |named| Ok(locate(named)?))?;
     Ok(Models { target, drafts, shipped })
 }
 

@@ -9,6 +9,7 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::drafters::ChoiceError;
 use crate::journal::JournalError;
+use crate::local::LocateError;
 use crate::lossy::LossyError;
 use crate::meters::MeterError;
 use crate::model::{DeviceError, ModelError, SkipError};
@@ -23,6 +24,8 @@ use crate::text::stream::StreamError;
 pub enum Error {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Locate(#[from] LocateError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -42,7 +45,7 @@ pub enum Error {
     #[error(transparent)]
     Lossy(#[from] LossyError),
     #[error(
-        "No model was named: set `model` to a Hugging Face directory (config.json, model.safetensors, tokenizer.json)."
+        "No model was named: set `model` to a GGUF file, a directory in the Hugging Face layout, or a name such as org/name."
     )]
     NoModel,
     #[error(transparent)]

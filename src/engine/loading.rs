@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, Exits, MappedFiles};
 use crate::config::EngineConfig;
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::info::{EngineInfo, RouterState};
+use crate::local::locate;
 use crate::lossy::{Capabilities, LossyError};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
@@ -54,8 +55,14 @@ struct Target {
 
 /// Loads all that a configuration names.
 pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<'_>)) -> Result<Loaded, Error> {
-    let directory = config.model.as_deref().ok_or(Error::NoModel)?;
     config.validate()?;
+    let mut config = config.clone();
+    let directory = &locate(config.model.as_deref().ok_or(Error::NoModel)?)?;
+    for draft in &mut config.draft {
+        *draft = locate(draft)?;
+    }
+    config.model = Some(directory.clone());
+    let config = &config;
     let meter = Meter::open(&config.energy, config.device)?;
     let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
     let compute = open(config.device, config.resolved_threads())?;
@@ -63,10 +70,16 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     let mut loading = Loading { config, directory, compute, progress, files, notes };
 
     let checkpoint = Checkpoint::open(directory)?;
-    let tokenizer = Arc::new(Tokenizer::of_model(directory)?);
-    let template = ChatTemplate::of_model(directory).map_err(|error| error.to_string());
-    let template = template.map(|template| template.map(Arc::new));
-    let target = loading.target(checkpoint)?;
+    let (target, text) = std::thread::scope(|scope| {
+        // A large vocabulary takes as long as some weights.
+        let text = scope.spawn(|| (Tokenizer::of_model(directory), ChatTemplate::of_model(directory)));
+        let target = loading.target(checkpoint);
+        (target, text.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (tokenizer, template) = text;
+    let tokenizer = Arc::new(tokenizer?);
+    let template = template.map(|template| template.map(Arc::new)).map_err(|error| error.to_string());
+    let target = target?;
     let router = match config.no_router {
         true => Ok(None),
         false => Advisor::open(directory, &target.checkpoint, &tokenizer, &config.draft),

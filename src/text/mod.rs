@@ -19,7 +19,6 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::calendar::strftime_utc;
 pub use self::chat::{ChatTemplate, RenderedChat};
-pub use self::gguf::end_of_generation;
 pub use self::guard::panic_is_caught;
 pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;

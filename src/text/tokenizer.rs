@@ -8,7 +8,7 @@ use tokenizers::AddedToken;
 use super::growth::{Growth, LARGEST_TEXT};
 use super::guard::guarded;
 use super::{Settings, TextError, gguf};
-use crate::checkpoint::{Metadata, metadata_of};
+use crate::checkpoint::{Metadata, metadata_of, vocabulary};
 use crate::files::of_model::{FileError, read_json_text};
 
 /// Real files have up to a few tens of megabytes.
@@ -251,7 +251,7 @@ fn frame(inner: &tokenizers::Tokenizer, settings: &Settings) -> Option<(Vec<u32>
 
 /// True for a token that a converter has added to fill a vocabulary up.
 fn is_padding(token: &str, id: u32) -> bool {
-    gguf::padding_number(token) == Some(id)
+    vocabulary::padding_number(token) == Some(id)
 }
 
 /// FNV-1a over ids and tokens in order of ids.

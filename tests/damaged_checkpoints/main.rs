@@ -319,10 +319,11 @@ fn missing_things_are_named() {
     assert!(message(&dir.path().join("config.json/x")).contains("is not a directory"));
     for (other, said) in [
         ("pytorch_model.bin", "convert pytorch_model.bin to safetensors"),
-        ("model-q4.gguf", "holds model-q4.gguf, a GGUF file, which is not read yet"),
+        ("model-q4.gguf", "model-q4.gguf is damaged: it ends at byte 0"),
     ] {
         let dir = directory(&[("config.json", config.as_bytes()), (other, b"")]);
-        assert!(message(dir.path()).contains(said));
+        let message = message(dir.path());
+        assert!(message.contains(said), "{message}");
     }
     let error = read_text(dir.path()).unwrap_err().to_string();
     assert!(error.contains("has no tokenizer.json"), "{error}");

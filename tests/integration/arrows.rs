@@ -11,6 +11,7 @@ const LIBRARY: &[&str] = &[
     "files",
     "checkpoint",
     "text",
+    "local",
     "sampling",
     "model",
     "meters",

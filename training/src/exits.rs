@@ -15,6 +15,7 @@ use half::bf16;
 use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig, side_file};
 use paceline::command::{Failure, output};
 use paceline::files::{AtomicFolder, write_tensors};
+use paceline::local::locate;
 use paceline::model::{Parameters, Trainable};
 use paceline::text::Tokenizer;
 use safetensors::tensor::{Dtype, TensorView};
@@ -42,7 +43,10 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
     let recipe = job.recipe.exits.as_ref().context(
         "The recipe has no [exits]: give it a section with `depths`, the numbers of layers after which the model can be left.",
     )?;
-    let directory = recipe.model.clone().unwrap_or_else(|| job.model(TARGET));
+    let directory = match &recipe.model {
+        Some(model) => locate(model)?,
+        None => job.model(TARGET),
+    };
     AtomicFolder::recover(&directory)?;
     if !directory.exists() {
         Err(anyhow::anyhow!(
@@ -208,7 +212,7 @@ fn save(heads: &Parameters, rank: usize, measured: &[Measured], model: u64, dire
         .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let metadata = [(ExitsConfig::KEY.to_owned(), serde_json::to_string(&config)?)].into();
-    let path = side_file(&directory, EXITS);
+    let path = side_file(directory, EXITS);
     Ok(write_tensors(&path, ExitsConfig::KEY, &safetensors::serialize(views, Some(metadata))?)?)
 }
 

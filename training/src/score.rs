@@ -15,6 +15,7 @@ use clap::Args;
 use paceline::checkpoint::Checkpoint;
 use paceline::command::{Failure, output};
 use paceline::files::{Fills, own_folder, write_file};
+use paceline::local::locate;
 use paceline::model::{Compute, Decoder, DeviceName};
 
 pub use self::answers::{Answered, Answerer, Greedy};
@@ -74,10 +75,11 @@ pub fn run(flags: &ScoreFlags) -> Result<(), Failure> {
     if let Some(out) = &flags.out {
         own_folder(out, Fills::Names(&FILES))?;
     }
-    let decoder = load_decoder(&flags.model, flags.threads)?;
+    let path = &locate(&flags.model)?;
+    let decoder = load_decoder(path, flags.threads)?;
     // What takes hours comes after everything that may be wrong with the input.
     let texts = texts(flags, &decoder)?;
-    let mut model = Greedy::new(Arc::clone(&decoder), &flags.model)?;
+    let mut model = Greedy::new(Arc::clone(&decoder), path)?;
     tasks.iter().try_for_each(|task| model.prompt(task).map(drop))?;
     let (outcomes, answers) = answer_all(&mut model, &tasks)?;
     let mut score = Score::of(&outcomes);
@@ -185,7 +187,7 @@ fn texts<'a>(flags: &'a ScoreFlags, decoder: &Decoder) -> Result<Texts<'a>, Fail
                 path.display()
             )));
         }
-        let tokenizer = ChatTokenizer::open(&flags.model)?;
+        let tokenizer = ChatTokenizer::open(&locate(&flags.model)?)?;
         let mut cutter = Cutter::new(&tokenizer, DOCUMENT_TOKENS.min(decoder.config().context))?;
         let mut documents = Vec::new();
         for paragraph in Paragraphs::open(path)? {

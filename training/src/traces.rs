@@ -19,6 +19,7 @@ use paceline::checkpoint::{Checkpoint, CheckpointError};
 use paceline::command::{Failure, output};
 use paceline::drafters::DrafterChoice;
 use paceline::files::write_file;
+use paceline::local::locate;
 use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::routing::{Reader, RequestHints, Surface, Watched, identities};
 use paceline::sampling::Sampler;
@@ -50,10 +51,12 @@ pub struct Models {
 impl Models {
     /// Those that the recipe names, or else its own.
     pub fn of(job: &Job, recipe: &TracesRecipe) -> Self {
+        // What is not there is told where it is opened.
+        let found = |model: &Path| locate(model).unwrap_or_else(|_| model.to_owned());
         let own = || job.recipe.drafts.keys().map(|name| job.model(name)).collect();
         Self {
-            target: recipe.model.clone().unwrap_or_else(|| job.model(TARGET)),
-            drafts: recipe.drafts.clone().unwrap_or_else(own),
+            target: recipe.model.as_deref().map_or_else(|| job.model(TARGET), found),
+            drafts: recipe.drafts.as_ref().map_or_else(own, |drafts| drafts.iter().map(|draft| found(draft)).collect()),
         }
     }
 

@@ -252,7 +252,7 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
                     product = s.fma(x_sum, scales.minima[SIXTEEN], product);
                 }
                 totals[r] = s.fma(product, x_scale, totals[r]);
-            } else if SIXTEEN % 2 == 0 {
+            } else if SIXTEEN.is_multiple_of(2) {
                 products[r] = s.mul(sum, x_scale);
             } else {
                 let mut product = s.fma(sum, x_scale, products[r]);

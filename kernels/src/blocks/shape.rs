@@ -152,7 +152,7 @@ fn step(shape: Shape, lines: &[u8], lane: usize, k: usize) -> i32 {
     let (base, crumbs) = (shape.base_lines(), shape.crumb_lines());
     match shape.bits {
         8 => return at(k / 4),
-        4 | 5 | 6 => (),
+        4..=6 => (),
         _ => {
             let low = at(four) >> crumb(sixteen) & 3;
             let (line, shift) = bit(sixteen, four);

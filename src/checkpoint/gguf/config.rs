@@ -148,7 +148,8 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
     let config = ModelConfig {
         windows: Windows::None,
         tied_embeddings: (tensors.shape)("output.weight").is_none(),
-        stop_tokens: super::stops::end_of_generation(metadata, vocab_size)?,
+        stop_tokens: // A vocabulary that cannot be read is refused with the tokenizer, which says why.
+            super::end_of_generation(metadata).or_else(|_| token("eos_token_id").map(|id| id.into_iter().collect()))?,
         bos_token: token("bos_token_id")?,
         ..ModelConfig::new(architecture.family, vocab_size, layers, LayerSpecs::alike(spec), rope, context)
     };

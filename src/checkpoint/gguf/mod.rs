@@ -6,13 +6,14 @@
 
 mod config;
 mod cursor;
+mod ends;
 mod location;
 mod metadata;
 mod model;
 mod names;
-mod stops;
 mod tensors;
 mod types;
+pub(crate) mod vocabulary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use paceline_kernels::MappedFile;
 
 use self::cursor::{Cursor, Reason};
-pub(crate) use self::location::find;
+pub use self::ends::end_of_generation;
+pub(crate) use self::location::{find, models_in};
 pub use self::metadata::{Metadata, Value};
 pub(super) use self::model::Model;
 pub(super) use self::names::{from_gguf, to_gguf};

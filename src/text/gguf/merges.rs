@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::vocabulary::{Kind, SPACE, Vocabulary};
-use super::{MERGES, SCORES, TOKENS};
+use super::{MERGES, by_text};
+use crate::checkpoint::vocabulary::{Kind, SCORES, SPACE, TOKENS, Vocabulary};
 use crate::checkpoint::{CheckpointError, Metadata};
 use crate::visible::shown;
 
@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 16;
 /// The merges of a file, `None` if it stores none. Both parts and the whole must be tokens; merges of unused tokens are left out.
 pub(super) fn stored(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Option<Merges>, CheckpointError> {
     let Some(lines) = metadata.texts(MERGES)? else { return Ok(None) };
-    let (by_text, unused) = (vocabulary.by_text(), vocabulary.unused());
+    let (by_text, unused) = (by_text(vocabulary), vocabulary.unused());
     let mut merges = Vec::with_capacity(lines.len());
     let mut whole = String::new();
     for (rank, line) in lines.iter().enumerate() {

@@ -5,34 +5,27 @@
 //! `tokenizer.ggml.model` the kind of vocabulary, and by `tokenizer.ggml.pre` how a text is cut before byte pairs are
 //! merged ([`rules`]). Names that are not known are refused, because a wrong rule gives ids that look right and are not.
 
-mod ends;
 mod merges;
 mod rules;
 mod sentencepiece;
 mod template;
 #[cfg(test)]
 mod tests;
-mod vocabulary;
 
 use serde_json::{Value, json};
-use tokenizers::models::bpe::{BPE, BpeBuilder};
+use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-pub use self::ends::end_of_generation;
 pub(super) use self::template::template;
-pub(super) use self::vocabulary::padding_number;
-use self::vocabulary::{Form, Kind, SpecialIds, Vocabulary};
 use super::growth::Growth;
 use super::guard::guarded;
 use super::tokenizer::Parts;
 use super::{TextError, Tokenizer};
+use crate::checkpoint::vocabulary::{self, Form, Kind, SpecialIds, Vocabulary};
 use crate::checkpoint::{CheckpointError, Metadata};
 
-const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
-const TOKENS: &str = "tokenizer.ggml.tokens";
 const MERGES: &str = "tokenizer.ggml.merges";
-const SCORES: &str = "tokenizer.ggml.scores";
 const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
@@ -71,13 +64,18 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, TextError> {
     Tokenizer::of_parts(parts)
 }
 
+/// Ids by token, without unused ones.
+fn by_text(vocabulary: &Vocabulary) -> Vocab {
+    vocabulary.used().map(|(id, token, _)| (token.to_owned(), id)).collect()
+}
+
 /// Byte pairs over bytes, as GPT-2 has them.
 fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Design, CheckpointError> {
     let add_space = metadata.bool(ADD_SPACE)?.unwrap_or(false);
     let rules = rules::of(metadata, add_space)?;
     let pairs = merges::stored(metadata, vocabulary)?
         .ok_or_else(|| metadata.error(MERGES, "is missing, and tokens of this kind are built by merges"))?;
-    let model = BPE::builder().vocab_and_merges(vocabulary.by_text(), pairs).ignore_merges(rules.ignore_merges);
+    let model = BPE::builder().vocab_and_merges(by_text(vocabulary), pairs).ignore_merges(rules.ignore_merges);
     Ok(Design {
         normalizer: rules.normalizer,
         pre_tokenizer: rules.pre_tokenizer,

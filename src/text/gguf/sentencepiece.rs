@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
 
-use super::vocabulary::{Kind, SpecialIds, Vocabulary};
-use super::{ADD_SPACE, Design, merges};
+use super::{ADD_SPACE, Design, by_text, merges};
+use crate::checkpoint::vocabulary::{Kind, SpecialIds, Vocabulary};
 use crate::checkpoint::{CheckpointError, Metadata};
 
 /// The parts of such a tokenizer. Merges that are stored go before those that scores imply.
@@ -18,7 +18,7 @@ pub(super) fn design(
         None => merges::from_scores(metadata, vocabulary)?,
     };
     let bytes = vocabulary.iter().any(|(_, _, kind)| kind == Kind::Byte);
-    let by_text = vocabulary.by_text();
+    let by_text = by_text(vocabulary);
     let unknown = ids.unknown.and_then(|id| vocabulary.token(id)).filter(|token| by_text.contains_key(*token));
     let mut model = BPE::builder().fuse_unk(true).byte_fallback(bytes);
     if let Some(unknown) = unknown {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::TextError;
-use super::vocabulary::{Form, SpecialIds, Vocabulary};
 use crate::checkpoint::Metadata;
+use crate::checkpoint::vocabulary::{Form, SpecialIds, Vocabulary};
 use crate::text::NamedTemplate;
 use crate::text::chat::{ChatTemplate, Found};
 

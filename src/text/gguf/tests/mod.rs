@@ -7,7 +7,7 @@ mod refused;
 mod writer;
 
 use self::writer::Fields;
-use super::end_of_generation;
+use crate::checkpoint::end_of_generation;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 
 /// A byte-level vocabulary with a special token, one of users, and one that fills it up.

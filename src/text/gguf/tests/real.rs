@@ -5,8 +5,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::Gguf;
-use crate::text::{ChatTemplate, Message, TextError, Tokenizer, end_of_generation};
+use crate::checkpoint::{Gguf, end_of_generation};
+use crate::text::{ChatTemplate, Message, TextError, Tokenizer};
 
 /// Texts on which the directories agree with the models' published tokenizers: transformers makes such a directory from the
 /// GGUF file without Qwen's composition of characters and without SmolLM's cut around digits.

@@ -2,7 +2,7 @@
 
 use super::writer::{Field, Fields, metadata};
 use super::{pairs, pieces};
-use crate::text::gguf::end_of_generation;
+use crate::checkpoint::end_of_generation;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// The sentence that refuses a tokenizer.

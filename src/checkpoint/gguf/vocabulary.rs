@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokenizers::models::bpe::Vocab;
-
-use super::{MODEL, SCORES, TOKENS};
-use crate::checkpoint::{CheckpointError, Metadata};
+use super::Metadata;
+use crate::checkpoint::CheckpointError;
 use crate::visible::shown;
 
+pub(crate) const MODEL: &str = "tokenizer.ggml.model";
+pub(crate) const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(crate) const SCORES: &str = "tokenizer.ggml.scores";
 const KINDS: &str = "tokenizer.ggml.token_type";
-pub(super) const BOS: &str = "tokenizer.ggml.bos_token_id";
-pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
+pub(crate) const BOS: &str = "tokenizer.ggml.bos_token_id";
+pub(crate) const EOS: &str = "tokenizer.ggml.eos_token_id";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 const PADDING: &str = "tokenizer.ggml.padding_token_id";
 /// Spelled as the format spells it.
@@ -19,11 +20,11 @@ const CLASS: &str = "tokenizer.ggml.cls_token_id";
 const MASK: &str = "tokenizer.ggml.mask_token_id";
 
 /// The space of SentencePiece.
-pub(super) const SPACE: char = '▁';
+pub(crate) const SPACE: char = '▁';
 
 /// The kinds of vocabularies that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Tokens are spelled in GPT-2's letters for bytes, and built by merges.
     ByteLevel,
     /// Tokens are texts with `▁` for spaces, and built by merges or by scores.
@@ -32,7 +33,7 @@ pub(super) enum Form {
 
 impl Form {
     /// The one that `tokenizer.ggml.model` names. `gemma4` is SentencePiece's form with its merges stored.
-    pub(super) fn of(metadata: &Metadata) -> Result<Self, CheckpointError> {
+    pub(crate) fn of(metadata: &Metadata) -> Result<Self, CheckpointError> {
         match metadata.text(MODEL)? {
             Some("gpt2") => Ok(Self::ByteLevel),
             Some("llama" | "gemma4") => Ok(Self::SentencePiece),
@@ -49,7 +50,7 @@ impl Form {
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Text.
     Normal,
     /// Stands for what has no token.
@@ -80,18 +81,18 @@ impl Kind {
 }
 
 /// Tokens by id.
-pub(super) struct Vocabulary {
+pub(crate) struct Vocabulary {
     tokens: Vec<String>,
     kinds: Vec<Kind>,
     /// Of SentencePiece; the greater, the earlier a token is put together.
-    pub(super) scores: Option<Vec<f32>>,
+    pub(crate) scores: Option<Vec<f32>>,
     /// False where the file says nothing about kinds.
-    pub(super) has_kinds: bool,
+    pub(crate) has_kinds: bool,
 }
 
 impl Vocabulary {
     /// Reads the lists, which must agree in length, and no token may be there twice.
-    pub(super) fn read(metadata: &Metadata, form: Form) -> Result<Self, CheckpointError> {
+    pub(crate) fn read(metadata: &Metadata, form: Form) -> Result<Self, CheckpointError> {
         let mut tokens = metadata
             .texts(TOKENS)?
             .ok_or_else(|| metadata.error(TOKENS, "is missing, so the file has no vocabulary; convert it again"))?;
@@ -135,32 +136,27 @@ impl Vocabulary {
     }
 
     /// The number of ids.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tokens.len()
     }
 
     /// The token of an id.
-    pub(super) fn token(&self, id: u32) -> Option<&str> {
+    pub(crate) fn token(&self, id: u32) -> Option<&str> {
         self.tokens.get(id as usize).map(String::as_str)
     }
 
     /// Every id with its token and kind.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
         (0..).zip(&self.tokens).zip(&self.kinds).map(|((id, token), &kind)| (id, token.as_str(), kind))
     }
 
     /// All but unused tokens.
-    pub(super) fn used(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
+    pub(crate) fn used(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
         self.iter().filter(|(_, _, kind)| *kind != Kind::Unused)
     }
 
-    /// Ids by token, without unused ones.
-    pub(super) fn by_text(&self) -> Vocab {
-        self.used().map(|(id, token, _)| (token.to_owned(), id)).collect()
-    }
-
     /// The texts of unused tokens.
-    pub(super) fn unused(&self) -> HashSet<&str> {
+    pub(crate) fn unused(&self) -> HashSet<&str> {
         self.iter().filter(|(_, _, kind)| *kind == Kind::Unused).map(|(_, token, _)| token).collect()
     }
 }
@@ -193,7 +189,7 @@ fn settle(token: &mut String, kind: Kind, form: Form) -> Kind {
 }
 
 /// The number of a token that only fills the vocabulary up, such as `[PAD7]`.
-pub(in crate::text) fn padding_number(token: &str) -> Option<u32> {
+pub(crate) fn padding_number(token: &str) -> Option<u32> {
     token.strip_prefix("[PAD")?.strip_suffix(']')?.parse().ok()
 }
 
@@ -204,20 +200,20 @@ fn is_byte(token: &str) -> bool {
 }
 
 /// Ids with a role.
-pub(super) struct SpecialIds {
-    pub(super) bos: Option<u32>,
-    pub(super) eos: Option<u32>,
-    pub(super) unknown: Option<u32>,
-    pub(super) padding: Option<u32>,
-    pub(super) separator: Option<u32>,
-    pub(super) class: Option<u32>,
-    pub(super) mask: Option<u32>,
+pub(crate) struct SpecialIds {
+    pub(crate) bos: Option<u32>,
+    pub(crate) eos: Option<u32>,
+    pub(crate) unknown: Option<u32>,
+    pub(crate) padding: Option<u32>,
+    pub(crate) separator: Option<u32>,
+    pub(crate) class: Option<u32>,
+    pub(crate) mask: Option<u32>,
 }
 
 impl SpecialIds {
     /// Those of the metadata. SentencePiece's defaults are those of llama.cpp, 1, 2 and 0; its 11 for the first and last token of
     /// byte-level vocabularies is Falcon's, and some ordinary token's elsewhere: not taken over.
-    pub(super) fn read(metadata: &Metadata, form: Form, size: usize) -> Result<Self, CheckpointError> {
+    pub(crate) fn read(metadata: &Metadata, form: Form, size: usize) -> Result<Self, CheckpointError> {
         let or = |key: &str, default: u32| {
             let default = Some(default).filter(|&id| form == Form::SentencePiece && (id as usize) < size);
             Ok::<_, CheckpointError>(id(metadata, key, size)?.or(default))
@@ -234,13 +230,13 @@ impl SpecialIds {
     }
 
     /// True if an id begins or ends a text, or stands for unknown ones.
-    pub(super) fn mark(&self, id: u32) -> bool {
+    pub(crate) fn mark(&self, id: u32) -> bool {
         [self.bos, self.eos, self.unknown].contains(&Some(id))
     }
 }
 
 /// An id of the metadata. Some converters write -1 for none, as 4294967295.
-pub(super) fn id(metadata: &Metadata, key: &str, size: usize) -> Result<Option<u32>, CheckpointError> {
+pub(crate) fn id(metadata: &Metadata, key: &str, size: usize) -> Result<Option<u32>, CheckpointError> {
     match metadata.integer::<u32>(key)? {
         None | Some(u32::MAX) => Ok(None),
         Some(id) if (id as usize) < size => Ok(Some(id)),

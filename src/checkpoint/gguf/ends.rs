@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::TextError;
+use super::Metadata;
 use super::vocabulary::{self, Form, Kind, SpecialIds, Vocabulary};
-use crate::checkpoint::Metadata;
+use crate::checkpoint::CheckpointError;
 
 /// Tokens that end an answer, by their texts, as llama.cpp lists them.
 const ENDS: [&str; 22] = [
@@ -49,7 +49,7 @@ const COMPLETION: [(&str, &[&str]); 3] = [
 ///
 /// # Errors
 /// When the vocabulary cannot be read, or an id is not in it.
-pub fn end_of_generation(metadata: &Metadata) -> Result<Vec<u32>, TextError> {
+pub fn end_of_generation(metadata: &Metadata) -> Result<Vec<u32>, CheckpointError> {
     let form = Form::of(metadata)?;
     let vocabulary = Vocabulary::read(metadata, form)?;
     let size = vocabulary.len();

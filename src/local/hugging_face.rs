@@ -1,0 +1,69 @@
+//! The hub's cache of Hugging Face: `models--ORG--NAME` with `refs`, `snapshots` and `blobs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::LocateError;
+use crate::checkpoint::gguf_models_in;
+use crate::files::read_text;
+
+/// A reference is a hash.
+const LONGEST_REFERENCE: u64 = 1024;
+const PREFIX: &str = "models--";
+
+/// The cache: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or in the user's cache.
+pub(super) fn folder(home: Option<&Path>) -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    if let Some(cache) = named("HF_HUB_CACHE").or_else(|| named("HUGGINGFACE_HUB_CACHE")) {
+        return Some(cache);
+    }
+    let cache = || named("XDG_CACHE_HOME").or_else(|| Some(home?.join(".cache")));
+    Some(named("HF_HOME").or_else(|| Some(cache()?.join("huggingface")))?.join("hub"))
+}
+
+/// The snapshot of a model that its `main` names, or else any.
+pub(super) fn snapshot(folder: &Path, organization: &str, name: &str) -> Option<PathBuf> {
+    snapshot_of(&folder.join(format!("{PREFIX}{organization}--{name}")))
+}
+
+fn snapshot_of(model: &Path) -> Option<PathBuf> {
+    let snapshots = model.join("snapshots");
+    let main = read_text(&model.join("refs").join("main"), LONGEST_REFERENCE).unwrap_or_default();
+    let main = main.trim();
+    let current = (!main.is_empty() && !main.contains(['/', '\\', '.'])).then(|| snapshots.join(main));
+    current.filter(|path| path.is_dir()).or_else(|| {
+        let entries = fs::read_dir(&snapshots).ok()?.flatten().map(|entry| entry.path());
+        entries.filter(|path| path.is_dir()).min()
+    })
+}
+
+/// The file of a snapshot, or the snapshot where it is a model by itself.
+pub(super) fn file_in(snapshot: PathBuf, name: &str, file: Option<&str>) -> Result<PathBuf, LocateError> {
+    let files = gguf_models_in(&snapshot);
+    let Some(file) = file else {
+        let is_directory = snapshot.join("config.json").exists();
+        return match &*files {
+            [_, _, ..] if !is_directory => Err(LocateError::Several { name: name.to_owned(), files }),
+            _ => Ok(snapshot),
+        };
+    };
+    let path = snapshot.join(file);
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(LocateError::NoFile { directory: snapshot, file: file.to_owned(), files })
+    }
+}
+
+/// Every model of the cache by name, with its snapshot.
+pub(super) fn all(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let name = name.strip_prefix(PREFIX)?.replacen("--", "/", 1);
+        Some((name, snapshot_of(&entry.path())?))
+    });
+    let mut models: Vec<(String, PathBuf)> = named.collect();
+    models.sort();
+    models
+}
