@@ -171,7 +171,7 @@ impl Precision {
         match self {
             Self::Int4 => &[],
             Self::Int8 => &[SelfDraft::Int4],
-            // Checkpoints hold floats of 16 bits and more.
+            // Of a file that stores integers, those below its own.
             Self::Auto | Self::F32 | Self::Bf16 | Self::F16 => &[SelfDraft::Int8, SelfDraft::Int4],
         }
     }

@@ -25,13 +25,14 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
-use paceline::checkpoint::side_file;
+use paceline::checkpoint::{Checkpoint, side_file};
 use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
 use paceline::info::RouterState;
 use paceline::local::locate;
+use paceline::model::MatrixFormat;
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;
@@ -63,7 +64,7 @@ pub struct CertifyFlags {
     /// The calibration prompts
     #[arg(value_name = "TASKS.jsonl", default_value = "datasets/tasks/calibration.jsonl", conflicts_with = "check")]
     pub calibration: PathBuf,
-    /// The model's directory, with a router and best with exits
+    /// The model: a directory, a GGUF file, or a name, with a router and best with exits
     #[arg(long, value_name = "MODEL", default_value = "models/target")]
     pub model: PathBuf,
     /// A draft model, which changes nothing but the time; may be given several times
@@ -137,15 +138,22 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     if flags.check.is_empty() { make(flags) } else { check_all(flags) }
 }
 
+/// The precisions below the target's.
+fn lower_precisions(flags: &CertifyFlags) -> Result<Vec<SelfDraft>, Failure> {
+    let stored = MatrixFormat::from(Checkpoint::open(&locate(&flags.model)?)?.stored_format());
+    let target = flags.precision.format().unwrap_or(stored);
+    let is_lower = |draft: &SelfDraft| MatrixFormat::Quantized(draft.format()).bits() < target.bits();
+    Ok(flags.precision.lower().iter().copied().filter(is_lower).collect())
+}
+
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
+    let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
     let out = match &flags.out {
         Some(out) => out.clone(),
         None => side_file(&locate(&flags.model)?, FOLDER),
     };
-    let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
     let _lock = take(&out)?;
-    let self_draft =
-        if flags.self_draft.is_empty() { flags.precision.lower().to_vec() } else { flags.self_draft.clone() };
+    let self_draft = if flags.self_draft.is_empty() { lower_precisions(flags)? } else { flags.self_draft.clone() };
     let engine = load(&EngineConfig { self_draft, ..config(flags) })?;
     let bundles = bundles_of(flags, &engine)?;
     let conditions = Conditions::of(engine.info())?;

@@ -28,7 +28,7 @@ use paceline::certificate::needed_precisions;
 use paceline::checksum::Checksum;
 use paceline::command::wording::{in_words, is_about_a_value, key_on, line_of, read_settings};
 use paceline::files;
-use paceline::local::locate;
+use paceline::local::{Folders, LocateError, locate_in};
 use paceline::visible;
 use paceline::{EngineConfig, GenerationConfig, Quality};
 use serde::Deserialize;
@@ -132,12 +132,17 @@ impl Suite {
         let mut engine: EngineConfig = settings(&file.engine, "engine").map_err(wrong)?;
         let from_here = |path: &PathBuf| folder.join(path);
         // A model may have a name instead of a path.
+        let folders = Folders::of_environment();
         let model = |path: &PathBuf| match folder.join(path) {
-            here if here.exists() => here,
-            here => locate(path).ok().filter(|found| found.exists()).unwrap_or(here),
+            here if here.exists() => Ok(here),
+            here => match locate_in(&folders, path) {
+                Ok(found) if found != *path => Ok(found),
+                Ok(_) | Err(LocateError::Absent { .. }) => Ok(here),
+                Err(error) => Err(wrong(error.to_string().trim_end_matches('.').to_owned())),
+            },
         };
-        engine.model = engine.model.as_ref().map(model);
-        engine.draft = engine.draft.iter().map(model).collect();
+        engine.model = engine.model.as_ref().map(model).transpose()?;
+        engine.draft = engine.draft.iter().map(model).collect::<Result<_, _>>()?;
         engine.certificate = engine.certificate.iter().map(from_here).collect();
         for path in [&mut engine.online_state, &mut engine.importance_text, &mut engine.journal] {
             *path = path.as_ref().map(from_here);

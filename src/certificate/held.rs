@@ -11,6 +11,7 @@ use super::{Certificate, CertificateError, Conditions, Loss};
 use crate::answer::Prompt;
 use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
+use crate::local::locate;
 use crate::lossy::{Capabilities, LossyPlan};
 use crate::model::MatrixFormat;
 
@@ -212,7 +213,8 @@ fn beside(directory: &Path) -> Vec<PathBuf> {
 /// the target, and of them those for a target of its precision. Whoever loads an engine for bounded answers adds them to
 /// [`EngineConfig::self_draft`]. Files that cannot be read name none: loading says why.
 pub fn needed_precisions(config: &EngineConfig) -> Vec<SelfDraft> {
-    let model = config.model.as_deref();
+    let model = config.model.as_deref().and_then(|model| locate(model).ok());
+    let model = model.as_deref();
     let paths = match &*config.certificate {
         [] => model.map(beside).unwrap_or_default(),
         named => named.to_vec(),

@@ -12,7 +12,7 @@ use crate::visible::{shown, shown_path};
 pub enum CheckpointError {
     /// Nothing is at the path given.
     #[error(
-        "The model directory {} does not exist; give a directory that holds config.json and model.safetensors.",
+        "The model {} does not exist; give a GGUF file, or a directory that holds config.json and model.safetensors.",
         shown_path(.path)
     )]
     NoDirectory {
@@ -20,13 +20,13 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// The path given leads to something that is not a directory.
-    #[error("{} is not a directory; give the directory that holds config.json, not a file in it.", shown_path(.path))]
+    #[error("{} is not a directory, nor a GGUF file; give the directory that holds config.json, not a file in it.", shown_path(.path))]
     NotADirectory {
         /// The path given.
         path: PathBuf,
     },
     /// The path given could not be looked at.
-    #[error("The model directory {} cannot be read: {source}.", shown_path(.path))]
+    #[error("The model {} cannot be read: {source}.", shown_path(.path))]
     Directory {
         /// The path given.
         path: PathBuf,

@@ -2,9 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-/// The place of the file or folder `name` of the model at `path`: in its directory, or beside a file, whose name it begins with.
+use super::gguf::model_name;
+
+/// The place of the file or folder `name` of the model at `path`: in its directory, or beside a file, whose name it begins with
+/// (without its ending, and of a split model without the number of the part).
 pub fn side_file(path: &Path, name: &str) -> PathBuf {
-    if path.is_file() { path.with_extension(name) } else { path.join(name) }
+    if !path.is_file() {
+        return path.join(name);
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{}.{name}", model_name(&file)))
 }
 
 #[cfg(test)]
@@ -15,9 +22,14 @@ mod tests {
     #[test]
     fn files_lie_in_a_directory_or_beside_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("a-1.5b.q4_k_m.gguf");
-        std::fs::write(&file, "").unwrap();
+        let heads = |name: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, "").unwrap();
+            side_file(&file, "exits.safetensors").file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(heads("a-1.5b.q4_k_m.gguf"), "a-1.5b.q4_k_m.exits.safetensors");
+        assert_eq!(heads("Llama-3.2-1B"), "Llama-3.2-1B.exits.safetensors");
+        assert_eq!(heads("m-00001-of-00002.gguf"), heads("m-00002-of-00002.gguf"));
         assert_eq!(side_file(dir.path(), "exits.safetensors"), dir.path().join("exits.safetensors"));
-        assert_eq!(side_file(&file, "exits.safetensors"), dir.path().join("a-1.5b.q4_k_m.exits.safetensors"));
     }
 }

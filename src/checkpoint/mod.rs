@@ -40,6 +40,8 @@ pub use self::config::{Family, ModelConfig};
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
+#[cfg(test)]
+pub(crate) use self::gguf::writer as gguf_writer;
 pub use self::gguf::{Gguf, Metadata, Value, end_of_generation, metadata_of};
 pub(crate) use self::gguf::{models_in as gguf_models_in, vocabulary};
 pub use self::layer_spec::{LayerSpec, LayerSpecs};

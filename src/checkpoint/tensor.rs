@@ -45,20 +45,25 @@ impl StoredTensor {
     /// The values in row-major order; every stored value is exact in float32, but for minima of blocks, which are rounded
     /// once.
     pub fn to_f32(&self) -> Vec<f32> {
-        let columns = if self.shape.len() == 2 { self.shape.last().copied().unwrap_or(0) } else { 1 };
-        let rows = self.elements() / columns.max(1);
-        // It is refused if there are no values: that is no matrix.
-        self.as_matrix(rows, columns).map_or_else(
-            |_| Vec::new(),
-            |matrix| {
-                let mut values = vec![0.0; rows * columns];
-                for (row, values) in values.chunks_exact_mut(columns).enumerate() {
-                    matrix.row_to_f32(row, values);
-                }
-                values
-            },
-        )
+        match self.shape[..] {
+            [rows, columns] => self.as_matrix(rows, columns).map_or_else(|_| Vec::new(), |matrix| all_values(&matrix)),
+            // One row: blocks lie along a vector.
+            _ => {
+                let stored = Self { order: RowOrder::Plain, ..self.clone() };
+                let row = stored.as_matrix(1, self.elements()).map_or_else(|_| Vec::new(), |row| all_values(&row));
+                (0..row.len()).filter_map(|index| row.get(self.order.stored(index)).copied()).collect()
+            }
+        }
     }
+}
+
+/// A matrix's values, row by row.
+fn all_values(matrix: &Weights) -> Vec<f32> {
+    let mut values = vec![0.0; matrix.out_features() * matrix.in_features()];
+    for (row, values) in values.chunks_exact_mut(matrix.in_features()).enumerate() {
+        matrix.row_to_f32(row, values);
+    }
+    values
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use paceline::model::{KvPool, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::visible;
 use paceline::{CachePrecision, Precision};
+use paceline_kernels::StoredFormat;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::flags::InspectFlags;
+use super::gguf;
 use super::shipped;
 use super::skip_search::{Found, search};
 
@@ -24,7 +26,12 @@ struct Inspection<'a> {
     config: &'a ModelConfig,
     parameters: u64,
     stored_precision: String,
+    /// Share of the matrices' values by the format that they are stored in.
+    stored_shares: Map<String, Value>,
     files: Vec<File>,
+    /// Metadata of a GGUF file: values by key, and the lengths of lists.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
     /// Bytes of the weights by precision.
     weight_bytes: Map<String, Value>,
     /// Bytes of the cache for one token, by its precision.
@@ -67,7 +74,10 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         Some(name) => locate(name)?,
         None => shipped::target()?,
     };
-    let checkpoint = Checkpoint::open(directory)?;
+    let checkpoint = match Checkpoint::open(directory) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Err(gguf::unusable(directory, error, flags.json)),
+    };
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
     let tokenizer = Tokenizer::of_model(directory).map(|tokenizer| {
@@ -91,16 +101,14 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
         config,
         parameters,
         stored_precision: checkpoint.stored_format().to_string(),
+        stored_shares: shares(&checkpoint.stored_formats()),
+        metadata: checkpoint.metadata().map(gguf::metadata).unwrap_or_default(),
         files: checkpoint
             .files()
             .iter()
             .map(|file| File { path: file.path.display().to_string(), bytes: file.bytes })
             .collect(),
-        weight_bytes: [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4]
-            .into_iter()
-            .filter_map(Precision::format)
-            .map(|format| (format.to_string(), Value::from(weight_bytes(Some(format), &checkpoint))))
-            .collect(),
+        weight_bytes: weight_sizes(&checkpoint),
         cache_bytes_per_token: [CachePrecision::F32, CachePrecision::F16]
             .map(CachePrecision::format)
             .into_iter()
@@ -131,7 +139,7 @@ fn describe(inspection: &Inspection<'_>) -> String {
             inspection.directory,
             c.family,
             count(inspection.parameters),
-            inspection.stored_precision
+            stored(&inspection.stored_shares)
         ),
         format!("  layers        {}, {} wide, feed-forward {}", c.layers, c.hidden_size, c.intermediate_size),
         format!("  attention     {} heads of {}, {} key-value heads{}", c.heads, c.head_dim, c.kv_heads, windows(c)),
@@ -176,11 +184,41 @@ fn describe(inspection: &Inspection<'_>) -> String {
         let exits: Vec<String> = inspection.trained_exits.iter().map(exit).collect();
         lines.push(format!("  trained exits {}", exits.join(", ")));
     }
+    lines.extend(
+        inspection.metadata.iter().map(|(key, value)| format!("  metadata      {key} = {}", gguf::shown(value))),
+    );
     lines.extend(inspection.notes.iter().map(|note| format!("  note          {note}")));
     // Names of files and what they hold stay on their lines.
     let mut lines: Vec<String> = lines.iter().map(|line| visible::line(line).into_owned()).collect();
     lines.extend(inspection.skip_search.iter().map(|found| format!("\n{}", found.describe())));
     lines.join("\n")
+}
+
+/// Bytes of the weights by precision, as stored first where that is none of the others.
+fn weight_sizes(checkpoint: &Checkpoint) -> Map<String, Value> {
+    let named = [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4];
+    let named = named.into_iter().filter_map(Precision::format);
+    let mut sizes = Map::new();
+    if matches!(checkpoint.stored_format(), StoredFormat::Blocks(_)) {
+        sizes.insert("auto".to_owned(), weight_bytes(None, checkpoint).into());
+    }
+    sizes.extend(named.map(|format| (format.to_string(), weight_bytes(Some(format), checkpoint).into())));
+    sizes
+}
+
+/// The share of each format in all values.
+fn shares(formats: &[(StoredFormat, u64)]) -> Map<String, Value> {
+    let all: u64 = formats.iter().map(|(_, values)| values).sum();
+    formats.iter().map(|(format, values)| (format.to_string(), (*values as f64 / all.max(1) as f64).into())).collect()
+}
+
+/// `Q4_K 86%, Q6_K 14%`, or the only one.
+fn stored(shares: &Map<String, Value>) -> String {
+    let share = |(name, share): (&String, &Value)| format!("{name} {:.0}%", 100.0 * share.as_f64().unwrap_or(0.0));
+    match shares.len() {
+        1 => shares.keys().next().cloned().unwrap_or_default(),
+        _ => shares.iter().map(share).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn windows(config: &ModelConfig) -> String {

@@ -8,6 +8,7 @@ mod converse;
 mod endings;
 mod flags;
 mod generate;
+mod gguf;
 mod inspect;
 #[cfg(unix)]
 mod line;

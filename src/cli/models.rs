@@ -82,7 +82,7 @@ fn describe(models: &[LocalModel]) -> String {
         if let Some(draft) = model.drafts.first() {
             let (target, draft) = (visible::line(&model.name), visible::line(draft));
             lines.push(format!("\n{target} can draft with {draft}, which shares its vocabulary:"));
-            lines.push(format!("  paceline generate --model {target} --draft {draft}"));
+            lines.push(format!("  paceline generate --model {} --draft {}", quoted(&target), quoted(&draft)));
         }
     }
     for model in models {
@@ -91,6 +91,16 @@ fn describe(models: &[LocalModel]) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
+    if !name.is_empty() && name.chars().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
 }
 
 fn size(bytes: u64) -> String {

@@ -58,9 +58,6 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     config.validate()?;
     let mut config = config.clone();
     let directory = &locate(config.model.as_deref().ok_or(Error::NoModel)?)?;
-    for draft in &mut config.draft {
-        *draft = locate(draft)?;
-    }
     config.model = Some(directory.clone());
     let config = &config;
     let meter = Meter::open(&config.energy, config.device)?;
@@ -70,11 +67,21 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     let mut loading = Loading { config, directory, compute, progress, files, notes };
 
     let checkpoint = Checkpoint::open(directory)?;
+    if let Some(metadata) = checkpoint.metadata() {
+        // Before weights are read for nothing.
+        Tokenizer::check_kind(metadata)?;
+    }
     let (target, text) = std::thread::scope(|scope| {
         // A large vocabulary takes as long as some weights.
-        let text = scope.spawn(|| (Tokenizer::of_model(directory), ChatTemplate::of_model(directory)));
+        let read = || (Tokenizer::of_model(directory), ChatTemplate::of_model(directory));
+        let text = std::thread::Builder::new().spawn_scoped(scope, read);
         let target = loading.target(checkpoint);
-        (target, text.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let text = match text {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // Where there is no thread to be had.
+            Err(_) => read(),
+        };
+        (target, text)
     });
     let (tokenizer, template) = text;
     let tokenizer = Arc::new(tokenizer?);
@@ -171,8 +178,10 @@ impl Loading<'_> {
     /// The draft models.
     fn drafts(&mut self, tokenizer: &Tokenizer) -> Result<Vec<DraftModel>, Error> {
         let mut drafts: Vec<DraftModel> = Vec::new();
-        for directory in &self.config.draft {
-            let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
+        for given in &self.config.draft {
+            // By what it was called: where it lies may be a hash.
+            let name = given.file_name().unwrap_or(given.as_os_str()).to_string_lossy().into_owned();
+            let directory = &locate(given)?;
             if drafts.iter().any(|draft| draft.name == name) {
                 return Err(Error::SameName(name));
             }

@@ -28,6 +28,12 @@ pub enum LocateError {
         /// Folders that were looked into.
         looked: Vec<PathBuf>,
     },
+    /// A model of Ollama that is more than one file.
+    #[error("Ollama's model \"{}\" has an adapter over its weights, or weights in several files, which is not supported; merge them into one GGUF file and give its path.", shown(.name))]
+    Composed {
+        /// The name.
+        name: String,
+    },
     /// The model is there, and the file in it is not.
     #[error("The model {} has no file \"{}\"; it has {}.", shown_path(.directory), shown(.file), listed(.files))]
     NoFile {
@@ -104,10 +110,11 @@ pub fn locate_in(folders: &Folders, path: &Path) -> Result<PathBuf, LocateError>
         looked.push(folder.clone());
     }
     for folder in &folders.ollama {
-        if let Some(blob) = ollama::blob(folder, parts.name, parts.detail.unwrap_or("latest")) {
-            return Ok(blob);
+        match ollama::blob(folder, parts.name, parts.detail.unwrap_or("latest")) {
+            Some(ollama::Found::Model(blob)) => return Ok(blob),
+            Some(ollama::Found::Composed) => return Err(LocateError::Composed { name: name.into_owned() }),
+            None => looked.push(folder.clone()),
         }
-        looked.push(folder.clone());
     }
     Err(LocateError::Absent { name: name.into_owned(), looked })
 }
@@ -172,6 +179,8 @@ mod tests {
         write(manifests.join("library/llama3.2/1b"), &manifest("sha256:bb"));
         write(manifests.join("me/mine/latest"), &manifest("sha256:aa"));
         write(manifests.join("library/evil/latest"), &manifest("sha256:../../secret"));
+        let adapter = manifest("sha256:aa").replace("image.template", "image.adapter");
+        write(manifests.join("library/adapted/latest"), &adapter);
         write(manifests.join("library/gone/latest"), &manifest("sha256:cc"));
         for blob in ["aa", "bb"] {
             write(ollama.join(format!("blobs/sha256-{blob}")), "GGUF");
@@ -213,6 +222,7 @@ mod tests {
         for name in ["llama3.2:7b", "evil", "gone", "nothing"] {
             assert!(message(name).contains("There is no model"), "{name}");
         }
+        assert!(message("adapted").contains("has an adapter over its weights"));
         let nowhere = locate_in(&Folders::default(), Path::new("a/b")).unwrap_err().to_string();
         assert!(nowhere.contains("as you have no home folder"), "{nowhere}");
     }

@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
 use crate::checksum::Checksum;
 use crate::drafters::DrafterChoice;
 use crate::files;
+use crate::local::locate;
 
 /// A fingerprint as it is written.
 pub fn written(hash: u64) -> String {
@@ -55,7 +56,8 @@ pub fn identities(target: &Checkpoint, drafts: &[PathBuf]) -> Result<Vec<(String
     let mut all = vec![(exits, of_exits(target)?)];
     for directory in drafts {
         let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
-        all.push((DrafterChoice::Model(Some(name)).to_string(), of_draft(&Checkpoint::open(directory)?)?));
+        let place = locate(directory).unwrap_or_else(|_| directory.clone());
+        all.push((DrafterChoice::Model(Some(name)).to_string(), of_draft(&Checkpoint::open(&place)?)?));
     }
     Ok(all)
 }

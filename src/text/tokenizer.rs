@@ -41,6 +41,14 @@ pub(super) struct Parts {
 }
 
 impl Tokenizer {
+    /// Refuses a GGUF file whose kind of tokenizer is not known, without reading its tokens.
+    ///
+    /// # Errors
+    /// A sentence that names the kind.
+    pub fn check_kind(metadata: &Metadata) -> Result<(), TextError> {
+        gguf::check_kind(metadata)
+    }
+
     /// The tokenizer of the model at `path`, a directory or a GGUF file.
     ///
     /// # Errors

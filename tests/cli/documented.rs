@@ -45,10 +45,15 @@ fn reader_s_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     let link = |fixture_name: &str, name: &str| std::os::unix::fs::symlink(fixture(fixture_name), place(name)).unwrap();
-    fs::create_dir_all(place("path/to")).unwrap();
+    fs::create_dir_all(place("path/to/models")).unwrap();
+    fs::create_dir_all(place("models")).unwrap();
+    for name in ["path/to/model.gguf", "path/to/small.gguf", "path/to/models/a.gguf", "models/a.gguf"] {
+        link("gguf-qwen2/model.gguf", name);
+    }
     link("llama-tied", "path/to/model");
     link("llama-draft", "path/to/small-model");
     link("llama-tied", "DIR");
+    link("llama-tied", "MODEL");
     link("llama-draft", "SMALL");
     let row = serde_json::json!({"id": 1, "prompt": QUESTIONS[1].0});
     fs::write(place("questions.jsonl"), format!("{row}\n")).unwrap();
@@ -63,7 +68,10 @@ fn run(line: &str, folder: &Path) -> Run {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("sh");
     command.args(["-c", line]).current_dir(folder).env("PATH", path);
-    command.env("XDG_STATE_HOME", folder.join("state")).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
+        .env("XDG_STATE_HOME", folder.join("state"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .env("HOME", folder);
     Run::of(command, b"What is a paceline?\n")
 }
 

@@ -223,7 +223,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     for word in ["generate", "inspect", "stats", "Examples:", "Exit codes:", "config.json"] {
         assert!(overview.contains(word), "{word}: {overview}");
     }
-    assert!(Run::new(&["inspect", "--help"]).succeeds().contains("<DIR>"));
+    assert!(Run::new(&["inspect", "--help"]).succeeds().contains("[MODEL]"));
     assert_eq!(Run::new(&["--version"]).succeeds(), format!("paceline {}\n", env!("CARGO_PKG_VERSION")));
 
     let help = Run::new(&["stats", "--help"]).succeeds();

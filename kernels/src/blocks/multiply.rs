@@ -290,9 +290,10 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
     // A function for each: all formats and rows in one would keep the compiler busy for minutes.
     #[inline(always)]
     fn tile<const ROWS: usize>(self, tile: Tile<'_, '_>) {
-        if ROWS <= Self::ROWS {
-            self.0.apart(TileOp::<Self, ROWS> { product: self, tile });
+        if ROWS > Self::ROWS {
+            unreachable!("tiles have as many rows as `Isa::tile_rows` says");
         }
+        self.0.apart(TileOp::<Self, ROWS> { product: self, tile });
     }
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // indices into arrays of constant length unroll, and the compiler then keeps them in registers

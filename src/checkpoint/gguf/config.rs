@@ -3,7 +3,7 @@
 //! What llama.cpp reads for a supported architecture is honoured, or refused by name where it would change the output. Keys
 //! that are unknown are told in a note: neither llama.cpp nor anything here reads them.
 
-use super::Metadata;
+use super::{Metadata, Value, vocabulary};
 use crate::checkpoint::config::{Family, ModelConfig};
 use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs};
 use crate::checkpoint::rope::{Rope, RopeScaling};
@@ -52,10 +52,15 @@ const HONOURED: [&str; 16] = [
 const IRRELEVANT: [&str; 3] = ["rope.scaling.finetuned", "tensor_data_layout", "pooling_type"];
 
 /// Keys of an architecture that change the output unless they are neutral, with their neutral values and what they mean.
-const NEUTRAL: [(&str, f64, &str); 12] = [
+const NEUTRAL: [(&str, f64, &str); 17] = [
     ("expert_count", 0.0, "a mixture of experts"),
     ("expert_used_count", 0.0, "a mixture of experts"),
     ("expert_shared_count", 0.0, "a mixture of experts"),
+    ("expert_group_count", 0.0, "a mixture of experts"),
+    ("expert_group_used_count", 0.0, "a mixture of experts"),
+    ("nextn_predict_layers", 0.0, "layers that predict further tokens"),
+    ("rope.scaling.attn_factor", 1.0, "another scale of scores"),
+    ("attention.causal", 1.0, "attention to later tokens"),
     ("attention.sliding_window", 0.0, "a sliding window for this architecture"),
     ("attention.scale", 0.0, "another scale of scores"),
     ("attention.clamp_kqv", 0.0, "clamped queries, keys and values"),
@@ -136,20 +141,14 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
     let context = keys.required("context_length")?;
     let spec = layer(&keys, architecture, tensors)?;
     let rope = rope(&keys, spec.head_dim, tensors.rope_factors.clone())?;
-    let token = |key: &str| -> Result<Option<u32>, CheckpointError> {
-        let key = format!("tokenizer.ggml.{key}");
-        match metadata.integer::<u32>(&key)? {
-            Some(id) if id as usize >= vocab_size => {
-                Err(metadata.error(&key, format!("is {id}, but there are {vocab_size} tokens")))
-            }
-            id => Ok(id),
-        }
-    };
+    let token = |key: &str| vocabulary::id(metadata, &format!("tokenizer.ggml.{key}"), vocab_size);
+    // A vocabulary that cannot be read is refused with the tokenizer, which says why.
+    let stop_tokens =
+        super::end_of_generation(metadata).or_else(|_| token("eos_token_id").map(|id| id.into_iter().collect()))?;
     let config = ModelConfig {
         windows: Windows::None,
         tied_embeddings: (tensors.shape)("output.weight").is_none(),
-        stop_tokens: // A vocabulary that cannot be read is refused with the tokenizer, which says why.
-            super::end_of_generation(metadata).or_else(|_| token("eos_token_id").map(|id| id.into_iter().collect()))?,
+        stop_tokens,
         bos_token: token("bos_token_id")?,
         ..ModelConfig::new(architecture.family, vocab_size, layers, LayerSpecs::alike(spec), rope, context)
     };
@@ -186,7 +185,10 @@ fn check_keys(keys: &Keys<'_>) -> Result<Vec<String>, CheckpointError> {
     for (key, value) in keys.metadata.iter() {
         let Some(key) = key.strip_prefix(&prefix) else { continue };
         if let Some((_, neutral, meaning)) = NEUTRAL.iter().find(|(name, ..)| *name == key) {
-            let found = keys.metadata.number(&keys.name(key))?;
+            let found = match value {
+                Ok(Value::Bool(value)) => Some(f64::from(u8::from(*value))),
+                _ => keys.metadata.number(&keys.name(key))?,
+            };
             if found != Some(*neutral) {
                 let value = value.map_or_else(|count| format!("a list of {count}"), ToString::to_string);
                 return Err(keys.error(key, format!("is {value}: {meaning} is not supported; take another model")));
@@ -273,7 +275,14 @@ fn layer(keys: &Keys<'_>, architecture: &Architecture, tensors: &Tensors<'_>) ->
 
 fn rope(keys: &Keys<'_>, head_dim: usize, factors: Option<Vec<f32>>) -> Result<Rope, CheckpointError> {
     let theta = keys.positive("rope.freq_base")?.unwrap_or(10_000.0);
+    let scaling = scaling(keys)?;
     if let Some(factors) = factors {
+        if scaling != RopeScaling::None {
+            return Err(keys.error(
+                "rope.scaling.type",
+                "scales the rotation beside the factors of \"rope_freqs.weight\", which is not supported",
+            ));
+        }
         let are_factors =
             factors.len() == head_dim / 2 && factors.iter().all(|factor| factor.is_finite() && *factor > 0.0);
         if !are_factors {
@@ -282,10 +291,14 @@ fn rope(keys: &Keys<'_>, head_dim: usize, factors: Option<Vec<f32>>) -> Result<R
         }
         return Ok(Rope { theta, scaling: RopeScaling::Factors { factors } });
     }
+    Ok(Rope { theta, scaling })
+}
+
+fn scaling(keys: &Keys<'_>) -> Result<RopeScaling, CheckpointError> {
     let kind = "rope.scaling.type";
     let old = keys.positive("rope.scale_linear")?.filter(|factor| *factor != 1.0);
     let factor = keys.positive("rope.scaling.factor")?.or(old);
-    let scaling = match (keys.metadata.text(&keys.name(kind))?, factor) {
+    Ok(match (keys.metadata.text(&keys.name(kind))?, factor) {
         (Some("none"), _) | (None | Some("linear"), None | Some(1.0)) => RopeScaling::None,
         (None | Some("linear"), Some(factor)) => RopeScaling::Linear { factor },
         (Some(other), _) => {
@@ -293,6 +306,5 @@ fn rope(keys: &Keys<'_>, head_dim: usize, factors: Option<Vec<f32>>) -> Result<R
                 keys.error(kind, format!("is \"{}\", which is not supported; none and linear are", shown(other)))
             );
         }
-    };
-    Ok(Rope { theta, scaling })
+    })
 }

@@ -3,7 +3,7 @@
 /// Why bytes cannot be read: the rest of a sentence on the file.
 pub(super) type Reason = String;
 
-/// The longest text of a key or a tensor's name, and of a value: no real file comes near.
+/// The longest key, and the longest name of a tensor: no real file comes near.
 const LONGEST_NAME: usize = 1 << 16;
 
 /// Bytes that are read one after the other.
@@ -18,7 +18,7 @@ impl<'a> Cursor<'a> {
         Self { data, at: 0 }
     }
 
-    /// A cursor over the bytes of a value.
+    /// The byte that is next.
     pub(super) fn at(&self) -> usize {
         self.at
     }

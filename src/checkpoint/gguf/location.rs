@@ -38,6 +38,11 @@ impl Part {
     }
 }
 
+/// A file's name without its ending, and without the number of a part.
+pub(in crate::checkpoint) fn model_name(name: &str) -> &str {
+    Part::of(name).map(|(name, _)| name).or_else(|| strip_ending(name)).unwrap_or(name)
+}
+
 fn strip_ending(name: &str) -> Option<&str> {
     let (start, end) = name.split_at_checked(name.len().checked_sub(5)?)?;
     end.eq_ignore_ascii_case(".gguf").then_some(start)

@@ -230,6 +230,18 @@ impl Metadata {
         }
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// If the value is of another kind.
+    pub(crate) fn signed(&self, key: &str) -> Result<Option<i128>, CheckpointError> {
+        match self.value(key)? {
+            None => Ok(None),
+            Some(Value::Integer(value)) => Ok(Some(*value)),
+            Some(other) => Err(self.error(key, format!("is {}, where a whole number is needed", other.kind()))),
+        }
+    }
+
     /// A whole number that is not negative and fits `T`.
     ///
     /// # Errors

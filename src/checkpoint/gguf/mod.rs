@@ -12,8 +12,14 @@ mod metadata;
 mod model;
 mod names;
 mod tensors;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
+mod tests;
 mod types;
 pub(crate) mod vocabulary;
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a failing test may panic")]
+pub(crate) mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +28,7 @@ use paceline_kernels::MappedFile;
 
 use self::cursor::{Cursor, Reason};
 pub use self::ends::end_of_generation;
+pub(super) use self::location::model_name;
 pub(crate) use self::location::{find, models_in};
 pub use self::metadata::{Metadata, Value};
 pub(super) use self::model::Model;
@@ -69,6 +76,20 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let map = files::map(path).map_err(|error| FileError::of(path, error))?;
         Self::of(Arc::new(map), path)
+    }
+
+    /// Types of the tensors with the values that they hold, the largest part first.
+    pub fn types(&self) -> Vec<(&'static str, u64)> {
+        let mut types: Vec<(&'static str, u64)> = Vec::new();
+        for info in &self.tensors {
+            let values = info.shape.iter().map(|size| *size as u64).product::<u64>();
+            match types.iter_mut().find(|(name, _)| *name == info.kind.name()) {
+                Some((_, all)) => *all += values,
+                None => types.push((info.kind.name(), values)),
+            }
+        }
+        types.sort_by_key(|(name, values)| (std::cmp::Reverse(*values), *name));
+        types
     }
 
     fn of(file: Arc<MappedFile>, path: &Path) -> Result<Self, CheckpointError> {

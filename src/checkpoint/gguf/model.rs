@@ -12,6 +12,8 @@ use crate::checkpoint::{CheckpointError, ModelConfig, StoredTensor};
 
 /// The frequencies' factors of Llama 3 and others; its values are a part of the description.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// Most values of that tensor.
+const MOST_FACTORS: usize = 1 << 16;
 const SPLIT_COUNT: &str = "split.count";
 const SPLIT_NUMBER: &str = "split.no";
 
@@ -53,7 +55,10 @@ impl Model {
         let mut shards = Shards::none(Naming::Gguf);
         for (number, (path, gguf)) in files.into_iter().enumerate() {
             for info in gguf.tensors.into_iter().filter(|info| info.name != ROPE_FACTORS) {
-                let name = from_gguf(&info.name).unwrap_or_else(|| info.name.clone());
+                let Some(name) = from_gguf(&info.name) else {
+                    let reason = "no part of the configured model uses";
+                    return Err(CheckpointError::Surplus { path, tensor: info.name, reason });
+                };
                 let TensorInfo { kind, shape, bytes, .. } = info;
                 let order = order(&name);
                 let found = Found { file: number, format: kind.format(), shape, bytes, order };
@@ -81,7 +86,13 @@ fn rope_factors(files: &[(PathBuf, Gguf)]) -> Result<Option<Vec<f32>>, Checkpoin
         kind,
         read: Naming::Gguf.read_formats(),
     })?;
-    let (shape, order) = (vec![info.shape.iter().product()], RowOrder::Plain);
+    // As many as half of a head: none has more.
+    let count = info.shape.iter().product();
+    if count > MOST_FACTORS {
+        let reason = format!("its tensor \"{ROPE_FACTORS}\" has {count} values");
+        return Err(CheckpointError::Damaged { path: path.clone(), reason });
+    }
+    let (shape, order) = (vec![count], RowOrder::Plain);
     let tensor = StoredTensor { file: gguf.file.clone(), bytes: info.bytes.clone(), format, shape, order };
     Ok(Some(tensor.to_f32()))
 }

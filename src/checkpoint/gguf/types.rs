@@ -19,7 +19,7 @@ const fn kind(number: u32, name: &'static str, values: usize, bytes: usize) -> T
     TensorType { number, name, values, bytes }
 }
 
-/// Every type of ggml, so that tensors of types that are not read are skipped or refused by name.
+/// The types of ggml, so that those that are not read are refused by name.
 const TYPES: &[TensorType] = &[
     kind(0, "F32", 1, 4),
     kind(1, "F16", 1, 2),
@@ -53,12 +53,13 @@ const TYPES: &[TensorType] = &[
     kind(34, "TQ1_0", 256, 54),
     kind(35, "TQ2_0", 256, 66),
     kind(39, "MXFP4", 32, 17),
+    kind(40, "NVFP4", 64, 36),
 ];
 
 impl TensorType {
     pub(super) fn of(number: u32) -> Result<Self, Reason> {
         let known = TYPES.iter().find(|kind| kind.number == number).copied();
-        known.ok_or_else(|| format!("has the unknown type {number}"))
+        known.ok_or_else(|| format!("has the unknown type {number}, where {} are read", read_types()))
     }
 
     /// Bytes of a row of `values` values.
@@ -70,6 +71,11 @@ impl TensorType {
             ));
         }
         (values / self.values).checked_mul(self.bytes).ok_or_else(|| "is larger than memory".to_owned())
+    }
+
+    /// Its name in ggml.
+    pub(super) fn name(self) -> &'static str {
+        self.name
     }
 
     /// The format that weights of this type are held in; the type's name where it is not read.

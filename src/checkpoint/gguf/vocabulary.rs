@@ -237,9 +237,11 @@ impl SpecialIds {
 
 /// An id of the metadata. Some converters write -1 for none, as 4294967295.
 pub(crate) fn id(metadata: &Metadata, key: &str, size: usize) -> Result<Option<u32>, CheckpointError> {
-    match metadata.integer::<u32>(key)? {
-        None | Some(u32::MAX) => Ok(None),
-        Some(id) if (id as usize) < size => Ok(Some(id)),
+    const NONE: i128 = u32::MAX as i128;
+    let in_size = |id: i128| u32::try_from(id).ok().filter(|id| (*id as usize) < size);
+    match metadata.signed(key)? {
+        None | Some(-1 | NONE) => Ok(None),
+        Some(id) if in_size(id).is_some() => Ok(in_size(id)),
         Some(id) => Err(metadata.error(key, format!("is {id}, but there are {size} tokens"))),
     }
 }

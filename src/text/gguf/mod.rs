@@ -40,6 +40,18 @@ struct Design {
     adds_bos: bool,
 }
 
+/// Refuses a vocabulary or a cut of texts that is not known.
+///
+/// # Errors
+/// A sentence that names it.
+pub(super) fn check_kind(metadata: &Metadata) -> Result<(), TextError> {
+    match Form::of(metadata)? {
+        Form::ByteLevel => rules::of(metadata, false).map(drop)?,
+        Form::SentencePiece => (),
+    }
+    Ok(())
+}
+
 /// Builds the tokenizer that a file's metadata describes.
 ///
 /// # Errors

@@ -18,15 +18,17 @@ const NAMES: &str = "tokenizer.chat_templates";
 /// When a template is not one, or the vocabulary cannot be read.
 pub(in crate::text) fn template(metadata: &Metadata) -> Result<Option<ChatTemplate>, TextError> {
     let mut templates = Vec::new();
-    for name in metadata.texts(NAMES)?.unwrap_or_default() {
+    let listed = metadata.texts(NAMES)?.unwrap_or_default();
+    // Others are not rendered. Each is copied once, however often it is listed.
+    for name in ["tool_use", "default"] {
+        if !listed.iter().any(|listed| listed == name) {
+            continue;
+        }
         let key = format!("{TEMPLATE}.{name}");
         let Some(template) = metadata.text(&key)? else {
             return Err(metadata.error(&key, format!("is missing, although {NAMES} lists it")).into());
         };
-        // Others are not rendered.
-        if name == "tool_use" || name == "default" {
-            templates.push(NamedTemplate { template: template.to_owned(), name });
-        }
+        templates.push(NamedTemplate { template: template.to_owned(), name: name.to_owned() });
     }
     if let Some(template) = metadata.text(TEMPLATE)? {
         templates.push(NamedTemplate { name: "default".to_owned(), template: template.to_owned() });

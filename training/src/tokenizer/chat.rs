@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use paceline::Message;
 use paceline::checkpoint::ModelConfig;
+use paceline::checkpoint::metadata_of;
 use paceline::files;
 use paceline::text::{ChatTemplate, TextError, Tokenizer};
 
@@ -102,6 +103,9 @@ impl ChatTokenizer {
         }
         let end = tokenizer.end().and_then(|end| u16::try_from(end).ok());
         let mut hash = Checksum::default();
+        if let Some(metadata) = metadata_of(dir).map_err(TextError::from)? {
+            hash.update(metadata.bytes());
+        }
         for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
             // Each of them may change what a text becomes. One that cannot be read was refused above.
             hash.text(&files::read_text(&dir.join(name), LARGEST_FILE).unwrap_or_default());

@@ -4,10 +4,9 @@
 
 mod real;
 mod refused;
-mod writer;
 
-use self::writer::Fields;
 use crate::checkpoint::end_of_generation;
+use crate::checkpoint::gguf_writer::Fields;
 use crate::text::{ChatTemplate, Message, Tokenizer};
 
 /// A byte-level vocabulary with a special token, one of users, and one that fills it up.

@@ -1,8 +1,8 @@
 //! Every refusal with its sentence, and damaged files.
 
-use super::writer::{Field, Fields, metadata};
 use super::{pairs, pieces};
 use crate::checkpoint::end_of_generation;
+use crate::checkpoint::gguf_writer::{Field, Fields, metadata};
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// The sentence that refuses a tokenizer.

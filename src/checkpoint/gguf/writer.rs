@@ -1,12 +1,13 @@
-//! Writes GGUF files of metadata alone.
+//! Writes small GGUF files, for tests.
 
 use std::fs;
 
-use crate::checkpoint::{CheckpointError, Gguf, Metadata};
+use super::{Gguf, Metadata};
+use crate::checkpoint::CheckpointError;
 
 /// A value of metadata.
 #[derive(Clone)]
-pub(super) enum Field {
+pub(crate) enum Field {
     Text(String),
     Bool(bool),
     Integer(u32),
@@ -93,50 +94,87 @@ impl Field {
 
 /// Fields by key; a later one replaces an earlier one.
 #[derive(Clone, Default)]
-pub(super) struct Fields(Vec<(String, Field)>);
+pub(crate) struct Fields(Vec<(String, Field)>, Vec<Tensor>);
+
+/// A tensor: its name, its sizes as the file has them, the number of its type, and its bytes.
+#[derive(Clone)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) sizes: Vec<u64>,
+    pub(crate) kind: u32,
+    pub(crate) data: Vec<u8>,
+    /// Where it is said to lie, instead of behind the one before it.
+    pub(crate) offset: Option<u64>,
+}
 
 impl Fields {
     /// Sets `tokenizer.KEY`.
-    pub(super) fn with(self, key: &str, field: impl Into<Field>) -> Self {
+    pub(crate) fn with(self, key: &str, field: impl Into<Field>) -> Self {
         self.with_whole(&format!("tokenizer.{key}"), field)
     }
 
     /// Sets a key that is given in full.
-    pub(super) fn with_whole(self, key: &str, field: impl Into<Field>) -> Self {
+    pub(crate) fn with_whole(self, key: &str, field: impl Into<Field>) -> Self {
         let mut fields = self.0;
         fields.retain(|(known, _)| known != key);
         fields.push((key.to_owned(), field.into()));
-        Self(fields)
+        Self(fields, self.1)
+    }
+
+    /// Adds a tensor.
+    pub(crate) fn with_tensor(mut self, tensor: Tensor) -> Self {
+        self.1.push(tensor);
+        self
+    }
+
+    /// The tensors.
+    pub(crate) fn tensors(&mut self) -> &mut Vec<Tensor> {
+        &mut self.1
     }
 
     /// Without `tokenizer.KEY`.
-    pub(super) fn without(mut self, key: &str) -> Self {
+    pub(crate) fn without(mut self, key: &str) -> Self {
         self.0.retain(|(known, _)| *known != format!("tokenizer.{key}"));
         self
     }
 
     /// A file that holds these.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(3_u32.to_le_bytes());
-        bytes.extend(0_u64.to_le_bytes());
+        bytes.extend((self.1.len() as u64).to_le_bytes());
         bytes.extend((self.0.len() as u64).to_le_bytes());
         for (key, field) in &self.0 {
             bytes.extend((key.len() as u64).to_le_bytes());
             bytes.extend(key.as_bytes());
             field.write(&mut bytes);
         }
+        let mut data: Vec<u8> = Vec::new();
+        for Tensor { name, sizes, kind, data: own, offset } in &self.1 {
+            bytes.extend((name.len() as u64).to_le_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.extend((sizes.len() as u32).to_le_bytes());
+            sizes.iter().for_each(|size| bytes.extend(size.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(offset.unwrap_or(data.len() as u64).to_le_bytes());
+            data.extend(own);
+            data.resize(data.len().next_multiple_of(32), 0);
+        }
+        if !self.1.is_empty() {
+            bytes.resize(bytes.len().next_multiple_of(32), 0);
+        }
+        bytes.extend(data);
         bytes
     }
 
     /// The metadata of that file.
-    pub(super) fn read(&self) -> Metadata {
+    pub(crate) fn read(&self) -> Metadata {
         metadata(&self.bytes()).expect("it is a GGUF file")
     }
 }
 
 /// The metadata of a file.
-pub(super) fn metadata(bytes: &[u8]) -> Result<Metadata, CheckpointError> {
+pub(crate) fn metadata(bytes: &[u8]) -> Result<Metadata, CheckpointError> {
     let dir = tempfile::tempdir().expect("the temporary folder can be written");
     let path = dir.path().join("model.gguf");
     fs::write(&path, bytes).expect("it can be written");
