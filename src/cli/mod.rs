@@ -28,15 +28,15 @@ use paceline::command;
 
 const EXAMPLES: &str = "\
 Examples:
-  paceline generate --prompt 'Work out 319 + 577.'            an answer of the small model that ships
-  paceline models                                             the models that are on this machine
-  paceline inspect MODEL                                      what a model holds
-  paceline generate --model MODEL --prompt 'Once upon a time' an answer, as it comes
-  paceline generate --model MODEL                             a conversation
-  paceline inspect MODEL --search-skip                        how it could draft for itself
-  paceline bench --model MODEL --prompt 'Once upon a time'    its costs here, with every drafter
-  paceline stats --period 24h                                 what was adapted and saved in a day
-  paceline generate --help                                    all settings, with more examples
+  paceline generate --prompt 'Work out 319 + 577.'              an answer of the model that ships
+  paceline models                                               the models that are on this machine
+  paceline inspect MODEL                                        what a model holds
+  paceline generate --model MODEL --prompt 'Once upon a time'   an answer, as it comes
+  paceline generate --model MODEL                               a conversation
+  paceline inspect MODEL --search-skip                          how it could draft for itself
+  paceline bench --model MODEL --prompt 'Once upon a time'      its costs here, with every drafter
+  paceline stats --period 24h                                   what was adapted and saved in a day
+  paceline generate --help                                      all settings, with more examples
 
 MODEL is a GGUF file, a directory in the Hugging Face layout (config.json, model.safetensors,
 tokenizer.json), org/name or org/name:FILE.gguf of the Hugging Face cache, or name:tag of Ollama.
