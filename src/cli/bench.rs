@@ -12,6 +12,7 @@ use paceline::command::Failure;
 use paceline::command::output::{note, print_json, print_line};
 use paceline::command::progress::{self, Progress};
 use paceline::files::read_input;
+use paceline::local::locate;
 use paceline::model::{Compute, Decoder, DeviceError, MatrixFormat};
 use paceline::report::Speculation;
 use paceline::text::Tokenizer;
@@ -177,7 +178,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     };
     generation.validate()?;
     for draft in &engine_config.draft {
-        Checkpoint::open(draft)?;
+        Checkpoint::open(&locate(draft)?)?;
     }
     let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
     let drafters_are_named = flags.skip_plan.is_some() || !flags.self_draft.is_empty() || !flags.draft.is_empty();

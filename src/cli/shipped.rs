@@ -59,7 +59,7 @@ pub(super) fn or_shipped(target: Option<&Path>, drafts: &[PathBuf]) -> Result<Mo
     let shipped = target.is_none();
     let drafts = match drafts {
         [] if shipped => DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?,
-        named => named.iter().map(|draft| locate(draft)).collect::<Result<_, _>>()?,
+        named => named.to_vec(),
     };
     let target = target.map_or_else(self::target, |named| Ok(locate(named)?))?;
     Ok(Models { target, drafts, shipped })

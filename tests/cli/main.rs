@@ -18,6 +18,7 @@ mod documented;
 mod energy;
 #[cfg(unix)]
 mod examples;
+mod local;
 mod memory;
 mod messages;
 mod models;

@@ -118,6 +118,7 @@ fn blocks_as_stored_are_near_transformers() {
             let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
             let off = square(&mut logits.iter().zip(&logits_after_prompt).map(|(a, b)| f64::from(*a) - b));
             let relative = (off / square(&mut logits_after_prompt.iter().copied())).sqrt();
+            println!("{name}: logits after {prompt:?} are off by {relative:.4}");
             assert!(relative > 0.0 && relative < 0.05, "{name}: logits after {prompt:?} are off by {relative}");
         }
     }
