@@ -68,7 +68,7 @@ pub struct CertifyFlags {
     #[arg(long, value_name = "MODEL", default_value = "models/target")]
     pub model: PathBuf,
     /// A draft model, which changes nothing but the time; may be given several times
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     pub draft: Vec<PathBuf>,
     /// A lower precision to load and test, int8 or int4; may be given several times [default: those below --precision]
     #[arg(long, value_name = "P", value_parser = setting::<SelfDraft>)]

@@ -37,8 +37,8 @@ const DOCUMENT_TOKENS: usize = 1024;
 /// The flags of `score`.
 #[derive(Debug, Args)]
 pub struct ScoreFlags {
-    /// The model's folder
-    #[arg(value_name = "MODEL_DIR")]
+    /// The model: a folder, a GGUF file, or a name
+    #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// The task set: test, validation or calibration, as datasets/tasks has them
     #[arg(long, value_enum, default_value_t = Split::Test)]

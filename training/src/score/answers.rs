@@ -58,7 +58,7 @@ impl Greedy {
     pub fn new(decoder: Arc<Decoder>, dir: &Path) -> anyhow::Result<Self> {
         let template = ChatTemplate::of_model(dir)?.with_context(|| {
             format!(
-                "The model {} has no chat template, which task prompts need: add one to its tokenizer_config.json.",
+                "The model {} has no chat template, which task prompts need: take a model with one, or add it to its tokenizer_config.json.",
                 dir.display()
             )
         })?;
