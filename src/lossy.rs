@@ -144,9 +144,7 @@ pub fn resolve(
     }
     let target = MatrixFormat::Quantized(format);
     match config.drafter {
-        DrafterChoice::SelfQuantized(draft) if MatrixFormat::Quantized(draft).bits() >= target.bits() => {
-            Err(LossyError::NotLower { draft, target })
-        }
+        DrafterChoice::SelfQuantized(draft) if !draft.is_below(target) => Err(LossyError::NotLower { draft, target }),
         _ => Ok(LossyPlan::Precision(format)),
     }
 }

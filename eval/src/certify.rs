@@ -25,14 +25,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
-use paceline::checkpoint::{Checkpoint, side_file};
+use paceline::checkpoint::side_file;
 use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
 use paceline::info::RouterState;
-use paceline::local::locate;
-use paceline::model::MatrixFormat;
+use paceline::local::{locate, stored_format};
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;
@@ -139,11 +138,10 @@ pub fn certify(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
 }
 
 /// The precisions below the target's.
-fn lower_precisions(flags: &CertifyFlags) -> Result<Vec<SelfDraft>, Failure> {
-    let stored = MatrixFormat::from(Checkpoint::open(&locate(&flags.model)?)?.stored_format());
-    let target = flags.precision.format().unwrap_or(stored);
-    let is_lower = |draft: &SelfDraft| MatrixFormat::Quantized(draft.format()).bits() < target.bits();
-    Ok(flags.precision.lower().iter().copied().filter(is_lower).collect())
+fn lower_precisions(flags: &CertifyFlags) -> Vec<SelfDraft> {
+    let target = flags.precision.format().or_else(|| stored_format(&flags.model));
+    let is_lower = |draft: &SelfDraft| target.is_none_or(|target| draft.format().is_below(target));
+    flags.precision.lower().iter().copied().filter(is_lower).collect()
 }
 
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
@@ -153,7 +151,7 @@ fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
         None => side_file(&locate(&flags.model)?, FOLDER),
     };
     let _lock = take(&out)?;
-    let self_draft = if flags.self_draft.is_empty() { lower_precisions(flags)? } else { flags.self_draft.clone() };
+    let self_draft = if flags.self_draft.is_empty() { lower_precisions(flags) } else { flags.self_draft.clone() };
     let engine = load(&EngineConfig { self_draft, ..config(flags) })?;
     let bundles = bundles_of(flags, &engine)?;
     let conditions = Conditions::of(engine.info())?;

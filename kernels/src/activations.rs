@@ -254,6 +254,8 @@ impl Target<'_> {
         let start = |group: usize| (tile.start * of + group * tile.len()) * self.kind.words();
         // SAFETY: by the caller, and no other row's or group's; here and below.
         let words = |group| unsafe { self.words.slice(start(group) + tile.len() * header + in_tile * count, count) };
+        // SAFETY: as above.
+        let headers = |group| unsafe { self.words.slice(start(group) + in_tile * header, header) };
         match self.kind {
             Kind::Floats => {
                 for (group, values) in groups.zip(values) {
@@ -265,17 +267,13 @@ impl Target<'_> {
             Kind::Integers => {
                 for (group, rounded) in groups.zip(round_activations(s, values)) {
                     put_bytes(s, words(group), rounded.integers);
-                    // SAFETY: as above.
-                    let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
-                    words.copy_from_slice(&rounded.header());
+                    headers(group).copy_from_slice(&rounded.header());
                 }
             }
             Kind::Blocks => {
                 for (group, rounded) in groups.zip(round_sixteens(s, values)) {
                     put_bytes(s, words(group), rounded.integers);
-                    // SAFETY: as above.
-                    let words = unsafe { self.words.slice(start(group) + in_tile * header, header) };
-                    words.copy_from_slice(&rounded.header());
+                    headers(group).copy_from_slice(&rounded.header());
                 }
             }
         }
@@ -300,7 +298,8 @@ pub(crate) struct Lay<'a> {
     pub(crate) rows: Range<usize>,
     /// All of them, where the source needs whole rows.
     pub(crate) groups: Range<usize>,
-    pub(crate) targets: &'a [Target<'a>],
+    /// Those of the kinds that a product wants.
+    pub(crate) targets: &'a [Option<Target<'a>>],
 }
 
 impl Op for Lay<'_> {
@@ -318,7 +317,7 @@ impl Op for Lay<'_> {
                 for (values, group) in values.iter_mut().zip(these.clone()) {
                     row.group(s, group, values);
                 }
-                for target in self.targets {
+                for target in self.targets.iter().flatten() {
                     // SAFETY: as above.
                     unsafe { target.put(s, index, these.clone(), groups, &values) };
                 }

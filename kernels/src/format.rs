@@ -16,6 +16,14 @@ pub enum QuantizedFormat {
     Int4,
 }
 
+impl QuantizedFormat {
+    /// True if it has fewer bits than the format of a target.
+    #[must_use]
+    pub fn is_below(self, target: MatrixFormat) -> bool {
+        MatrixFormat::Quantized(self).bits() < target.bits()
+    }
+}
+
 impl fmt::Display for QuantizedFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

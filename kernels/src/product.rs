@@ -147,12 +147,10 @@ impl Kernels {
             let laid = Kind::ALL.map(|kind| {
                 let words;
                 (words, rest) = std::mem::take(&mut rest).split_at_mut(lengths[kind as usize]);
-                activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) }
+                let is_wanted = !words.is_empty();
+                is_wanted.then(|| activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) })
             });
-            // Those that a product wants, first.
-            let mut wanted = laid;
-            wanted.sort_by_key(|target| lengths[target.kind as usize] == 0);
-            let targets = &wanted[..lengths.iter().filter(|length| **length > 0).count()];
+            let targets = &laid;
             let (groups, work) = (k.div_ceil(GROUP), source.work(rows * k));
             if source.needs_whole_rows() {
                 self.split(rows, 1, work, &|rows| {

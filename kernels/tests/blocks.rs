@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{all_give_its_bits, all_kernels, packed_as, product, reference, unpacked, values, widened};
+use common::{
+    all_give_its_bits, all_kernels, naive, packed_as, product, reference, rounded, unpacked, values, widened,
+};
 use half::f16;
 use paceline_kernels::{BlockFormat, Kernels, MatrixFormat, StoredFormat, Weights, WeightsError};
 
@@ -118,27 +120,14 @@ fn rows_do_not_depend_on_each_other() {
     }
 }
 
-/// Activations as products round them.
-fn rounded(x: &[f32], k: usize) -> Vec<f64> {
-    let round = |group: &[f32]| {
-        let scale = group.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
-        let inverse = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
-        group.iter().map(|value| f64::from((value * inverse).round_ties_even()) * f64::from(scale)).collect::<Vec<_>>()
-    };
-    x.chunks_exact(k).flat_map(|row| row.chunks(16).flat_map(round).collect::<Vec<_>>()).collect()
-}
+/// Activations that share a scale.
+const SHARED: usize = 16;
 
 fn assert_near_the_definition(kernels: &Kernels, stored: &Weights, x: &[f32], format: BlockFormat, what: &str) {
     let k = stored.in_features();
     let w = packed_as(stored, MatrixFormat::Blocks(format));
     let found = product(kernels, x, &w, None);
-    let (x, weights) = (rounded(x, k), widened(stored));
-    let expected = x.chunks_exact(k).flat_map(|row| {
-        weights.chunks_exact(k).map(move |column| {
-            let terms = row.iter().zip(column).map(|(x, w)| x * f64::from(*w));
-            terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
-        })
-    });
+    let expected = naive(&rounded(x, k, SHARED), &widened(stored), k);
     for (at, (found, (sum, size))) in found.iter().zip(expected).enumerate() {
         let off = (f64::from(*found) - sum).abs();
         assert!(off <= 2e-6 * size + 1e-30, "{kernels:?} {format} {what} at {at}: {found} for {sum} of size {size}");

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    FORMATS, all_give_its_bits, all_kernels, bits, packed_as, product, reference, stored, unpacked, values, weights,
-    widened,
+    FORMATS, all_give_its_bits, all_kernels, bits, naive, packed_as, product, reference, rounded, stored, unpacked,
+    values, weights, widened,
 };
 use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, QuantizedFormat, WeightArena, Weights};
 use proptest::prelude::*;
@@ -20,26 +20,6 @@ fn quantized(values: Vec<f32>, rows: usize, columns: usize, format: QuantizedFor
 /// About normal values: sums of twelve uniform ones.
 fn normal(seed: u64, len: usize) -> Vec<f32> {
     values(seed, len * 12, 0.5).chunks_exact(12).map(|twelve| twelve.iter().sum()).collect()
-}
-
-/// Activations as products round them.
-fn rounded(x: &[f32], k: usize) -> Vec<f64> {
-    let round = |group: &[f32]| {
-        let scale = group.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
-        let inverse = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
-        let integers = group.iter().map(|value| (value * inverse).round_ties_even());
-        integers.map(|q| f64::from(q) * f64::from(scale)).collect::<Vec<_>>()
-    };
-    x.chunks_exact(k).flat_map(|row| row.chunks(GROUP).flat_map(round).collect::<Vec<_>>()).collect()
-}
-
-/// Products in f64, and the sums of their terms' magnitudes.
-fn naive(x: &[f64], w: &[f32], k: usize) -> Vec<(f64, f64)> {
-    let dot = |row: &[f64], column: &[f32]| {
-        let terms = row.iter().zip(column).map(|(x, w)| x * f64::from(*w));
-        terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
-    };
-    x.chunks_exact(k).flat_map(|row| w.chunks_exact(k).map(move |column| dot(row, column))).collect()
 }
 
 fn relative_error(found: &[f32], expected: &[(f64, f64)]) -> f64 {
@@ -380,7 +360,7 @@ proptest! {
     ) {
         let w = quantized(normal(seed, n * k), n, k, QUANTIZED[format]);
         let x = values(seed ^ 1, rows * k, 10.0_f32.powi(magnitude));
-        let expected = naive(&rounded(&x, k), &unpacked(&w), k);
+        let expected = naive(&rounded(&x, k, GROUP), &unpacked(&w), k);
         for kernels in all_kernels().iter().filter(|kernels| kernels.threads() == 1) {
             for (found, (expected, size)) in product(kernels, &x, &w, None).into_iter().zip(&expected) {
                 // Three roundings of each group's term, one of its scale, and one for each sum.

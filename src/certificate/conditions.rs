@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use paceline_kernels::CacheFormat;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::checksum::Checksum;
 use crate::files;
 use crate::info::EngineInfo;
@@ -112,7 +112,7 @@ fn of_text(checkpoint: &Checkpoint) -> String {
     }
     for name in TEXT_FILES {
         // What is not there makes no difference but this one.
-        if let Ok(bytes) = files::read(&side_file(checkpoint.path(), name), LARGEST_TEXT_FILE) {
+        if let Ok(bytes) = files::read(&checkpoint.path().join(name), LARGEST_TEXT_FILE) {
             hash.text(name);
             hash.text(&written(Checksum::of(&bytes)));
         }

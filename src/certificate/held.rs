@@ -9,11 +9,10 @@ use paceline_router::network::LEVELS;
 
 use super::{Certificate, CertificateError, Conditions, Loss};
 use crate::answer::Prompt;
-use crate::checkpoint::{Checkpoint, CheckpointError, side_file};
+use crate::checkpoint::{CheckpointError, side_file};
 use crate::config::{EngineConfig, GenerationConfig, SelfDraft};
-use crate::local::locate;
+use crate::local::{locate, stored_format};
 use crate::lossy::{Capabilities, LossyPlan};
-use crate::model::MatrixFormat;
 
 /// The folder beside a target in which certificates are found by themselves.
 pub const FOLDER: &str = "certificates";
@@ -223,8 +222,7 @@ pub fn needed_precisions(config: &EngineConfig) -> Vec<SelfDraft> {
     if certificates.is_empty() {
         return Vec::new();
     }
-    let stored = || Some(MatrixFormat::from(Checkpoint::open(model?).ok()?.stored_format()));
-    if let Some(target) = config.precision.format().or_else(stored) {
+    if let Some(target) = config.precision.format().or_else(|| stored_format(model?)) {
         // One for another precision is void, and what it needs may be no lower than the target's.
         certificates.retain(|certificate| certificate.conditions.precision == target.to_string());
     }

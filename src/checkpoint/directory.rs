@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
+use crate::files::names;
 use crate::files::of_model::read_text;
 use crate::visible::{shown, shown_path};
 
@@ -148,31 +149,28 @@ fn is_safetensors(name: &str) -> bool {
 
 /// The rest of a sentence on weights in another program's layout.
 fn foreign_weights(names: &[String]) -> Option<String> {
-    if let Some(name) = names.iter().find(|name| name.starts_with("consolidated")) {
-        return Some(format!(
+    names.iter().find(|name| name.starts_with("consolidated")).map(|name| {
+        format!(
             "holds {}, the layout of the model's makers; download the same model in the Hugging Face layout, with config.json and model.safetensors",
             shown(name)
-        ));
-    }
-    None
+        )
+    })
 }
 
 /// The snapshot that a model of the hub's cache stands at, or any.
 fn snapshot(root: &Path) -> Option<PathBuf> {
-    let snapshots = root.join("snapshots");
-    let names = names(&snapshots);
-    let is_model = |name: &&String| snapshots.join(name).join("config.json").exists();
-    let main = read_text(&root.join("refs/main"), LONGEST_POINTER).unwrap_or_default();
-    let current = names.iter().filter(is_model).find(|name| *name == main.trim());
-    current.or_else(|| names.iter().find(is_model)).or(names.first()).map(|name| snapshots.join(name))
+    let snapshots = snapshots(root);
+    let model = snapshots.iter().find(|snapshot| snapshot.join("config.json").exists());
+    model.or(snapshots.first()).cloned()
 }
 
-/// The names in a directory, sorted.
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
+/// The snapshots of a model of the hub's cache: first the one that `main` names, then the others by their names.
+pub(crate) fn snapshots(root: &Path) -> Vec<PathBuf> {
+    let folder = root.join("snapshots");
+    let main = read_text(&root.join("refs/main"), LONGEST_POINTER).unwrap_or_default();
+    let mut names = names(&folder);
+    names.sort_by_key(|name| name != main.trim());
+    names.into_iter().map(|name| folder.join(name)).collect()
 }
 
 fn dangling(path: &Path) -> Option<CheckpointError> {

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use paceline_kernels::{FloatFormat, MappedFile, RowOrder};
-use safetensors::Dtype;
+use paceline_kernels::{MappedFile, RowOrder};
 use serde::{Deserialize, Serialize};
 
 use super::header::{Entry, read_header_with};
@@ -164,14 +163,9 @@ fn take(
                     entry.shape
                 ));
             }
-            let format = match entry.dtype {
-                Dtype::F32 => FloatFormat::F32.into(),
-                Dtype::F16 => FloatFormat::F16.into(),
-                Dtype::BF16 => FloatFormat::Bf16.into(),
-                other => {
-                    return Err(format!("the tensor \"{name}\" is stored as {other}, which is not a float format"));
-                }
-            };
+            let format = entry.format();
+            let format = format
+                .map_err(|other| format!("the tensor \"{name}\" is stored as {other}, which is not a float format"))?;
             tensors.insert(
                 name,
                 StoredTensor { file: Arc::clone(map), bytes: entry.bytes, format, shape, order: RowOrder::Plain },

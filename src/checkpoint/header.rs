@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use paceline_kernels::{FloatFormat, StoredFormat};
 use safetensors::Dtype;
 use serde::de::value::{Error as PlainError, StrDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -29,6 +30,18 @@ pub(crate) struct Entry {
     pub(crate) shape: Box<[usize]>,
     /// In the file.
     pub(crate) bytes: Range<usize>,
+}
+
+impl Entry {
+    /// The format of the values, or the name of one that is not read.
+    pub(crate) fn format(&self) -> Result<StoredFormat, String> {
+        match self.dtype {
+            Dtype::F32 => Ok(FloatFormat::F32.into()),
+            Dtype::F16 => Ok(FloatFormat::F16.into()),
+            Dtype::BF16 => Ok(FloatFormat::Bf16.into()),
+            other => Err(other.to_string()),
+        }
+    }
 }
 
 /// A file's header.

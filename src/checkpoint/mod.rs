@@ -29,6 +29,7 @@ mod windows;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ use std::sync::OnceLock;
 use paceline_kernels::{FloatFormat, StoredFormat};
 
 pub use self::config::{Family, ModelConfig};
+pub(crate) use self::directory::snapshots;
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
 pub use self::exits::{EXITS, ExitConfig, Exits, ExitsConfig, exit_tensors};
@@ -157,16 +159,8 @@ impl Checkpoint {
 
     /// The formats in which the matrices are stored, with their elements, the largest part first.
     pub fn stored_formats(&self) -> Vec<(StoredFormat, u64)> {
-        let mut formats: Vec<(StoredFormat, u64)> = Vec::new();
-        for tensor in self.tensors.values().filter(|tensor| tensor.shape.len() == 2) {
-            let elements = tensor.elements() as u64;
-            match formats.iter_mut().find(|(format, _)| *format == tensor.format) {
-                Some((_, all)) => *all += elements,
-                None => formats.push((tensor.format, elements)),
-            }
-        }
-        formats.sort_by_key(|(format, elements)| (Reverse(*elements), format.to_string()));
-        formats
+        let matrices = self.tensors.values().filter(|tensor| tensor.shape.len() == 2);
+        added_up(matrices.map(|tensor| (tensor.format, tensor.elements() as u64)))
     }
 
     /// Bytes of the model's weights as stored, a tied matrix counted once.
@@ -183,6 +177,19 @@ impl Checkpoint {
     pub fn files(&self) -> &[WeightsFile] {
         &self.files
     }
+}
+
+/// The values of each kind, added up, the largest part first.
+fn added_up<K: PartialEq + fmt::Display>(values: impl Iterator<Item = (K, u64)>) -> Vec<(K, u64)> {
+    let mut all: Vec<(K, u64)> = Vec::new();
+    for (kind, count) in values {
+        match all.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, sum)) => *sum += count,
+            None => all.push((kind, count)),
+        }
+    }
+    all.sort_by_key(|(kind, sum)| (Reverse(*sum), kind.to_string()));
+    all
 }
 
 /// Refuses what is not the directory of a model.

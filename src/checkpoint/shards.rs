@@ -7,8 +7,7 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use paceline_kernels::{FloatFormat, MappedFile, RowOrder, StoredFormat};
-use safetensors::Dtype;
+use paceline_kernels::{MappedFile, RowOrder, StoredFormat};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
@@ -76,13 +75,7 @@ pub(crate) struct Found {
 
 impl Found {
     fn of(entry: Entry, file: usize) -> Self {
-        let format = match entry.dtype {
-            Dtype::F32 => Ok(FloatFormat::F32.into()),
-            Dtype::F16 => Ok(FloatFormat::F16.into()),
-            Dtype::BF16 => Ok(FloatFormat::Bf16.into()),
-            other => Err(other.to_string()),
-        };
-        Self { file, format, shape: entry.shape.into(), bytes: entry.bytes, order: RowOrder::Plain }
+        Self { file, format: entry.format(), shape: entry.shape.into(), bytes: entry.bytes, order: RowOrder::Plain }
     }
 }
 

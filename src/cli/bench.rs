@@ -183,9 +183,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
     let prompts = tasks.into_iter().map(|task| task.prompt).collect::<Result<Vec<_>, _>>()?;
     let drafters_are_named = flags.skip_plan.is_some() || !flags.self_draft.is_empty() || !flags.draft.is_empty();
     let stored = MatrixFormat::from(checkpoint.stored_format());
-    let is_lower = |draft: &SelfDraft, target: Precision| {
-        MatrixFormat::Quantized(draft.format()).bits() < target.format().unwrap_or(stored).bits()
-    };
+    let is_lower = |draft: &SelfDraft, target: Precision| draft.format().is_below(target.format().unwrap_or(stored));
     if let Some(draft) =
         flags.self_draft.iter().find(|draft| !flags.precision.iter().any(|target| is_lower(draft, *target)))
     {
@@ -272,7 +270,7 @@ pub(super) fn read_tokens(path: &Path, checkpoint: &Checkpoint) -> Result<Vec<u3
     };
     let bytes = read_input(path, LARGEST_TEXT).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| unreadable(&error.utf8_error()))?;
-    let tokens = Tokenizer::of_model(checkpoint.path())?.encode_chat(&text)?;
+    let tokens = Tokenizer::with_metadata(checkpoint.path(), checkpoint.metadata())?.encode_chat(&text)?;
     if tokens.len() < 2 {
         return Err(anyhow!("The text {shown} has fewer than two tokens: there is nothing to judge.").into());
     }

@@ -9,6 +9,8 @@ use paceline::command::output::print_line;
 use paceline::visible;
 use serde_json::{Map, Value, json};
 
+use super::inspect::{in_percent, shares};
+
 /// Values by key, and the lengths of lists.
 pub(super) fn metadata(metadata: &Metadata) -> Map<String, Value> {
     let value = |value: Result<&Stored, usize>| match value {
@@ -36,13 +38,9 @@ pub(super) fn unusable(path: &Path, error: CheckpointError, json: bool) -> Failu
     if json {
         return error.into();
     }
-    let types = file.types();
-    let all: u64 = types.iter().map(|(_, values)| values).sum();
-    let share = |(name, values): &(&str, u64)| format!("{name} {:.0}%", 100.0 * *values as f64 / all.max(1) as f64);
-    let types: Vec<String> = types.iter().map(share).collect();
     let mut lines = vec![
         format!("{}: a GGUF file of version {}", visible::shown_path(path), file.version),
-        format!("  types         {}", types.join(", ")),
+        format!("  types         {}", in_percent(&shares(&file.types()))),
     ];
     lines.extend(
         metadata(&file.metadata).iter().map(|(key, value)| format!("  metadata      {key} = {}", shown(value))),

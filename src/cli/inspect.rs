@@ -1,5 +1,6 @@
 //! `paceline inspect`: what a model directory holds.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
@@ -80,8 +81,8 @@ pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     };
     let config = checkpoint.config();
     let parameters = checkpoint.parameters();
-    let tokenizer = Tokenizer::of_model(directory).map(|tokenizer| {
-        let template = ChatTemplate::of_model(directory);
+    let tokenizer = Tokenizer::with_metadata(directory, checkpoint.metadata()).map(|tokenizer| {
+        let template = ChatTemplate::with_metadata(directory, checkpoint.metadata());
         TokenizerFacts {
             vocabulary: tokenizer.vocab_size(),
             chat_template: matches!(template, Ok(Some(_))),
@@ -207,18 +208,23 @@ fn weight_sizes(checkpoint: &Checkpoint) -> Map<String, Value> {
 }
 
 /// The share of each format in all values.
-fn shares(formats: &[(StoredFormat, u64)]) -> Map<String, Value> {
+pub(super) fn shares<K: fmt::Display>(formats: &[(K, u64)]) -> Map<String, Value> {
     let all: u64 = formats.iter().map(|(_, values)| values).sum();
     formats.iter().map(|(format, values)| (format.to_string(), (*values as f64 / all.max(1) as f64).into())).collect()
 }
 
 /// `Q4_K 86%, Q6_K 14%`, or the only one.
 fn stored(shares: &Map<String, Value>) -> String {
-    let share = |(name, share): (&String, &Value)| format!("{name} {:.0}%", 100.0 * share.as_f64().unwrap_or(0.0));
     match shares.len() {
         1 => shares.keys().next().cloned().unwrap_or_default(),
-        _ => shares.iter().map(share).collect::<Vec<_>>().join(", "),
+        _ => in_percent(shares),
     }
+}
+
+/// `Q4_K 86%, Q6_K 14%`.
+pub(super) fn in_percent(shares: &Map<String, Value>) -> String {
+    let share = |(name, share): (&String, &Value)| format!("{name} {:.0}%", 100.0 * share.as_f64().unwrap_or(0.0));
+    shares.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
 fn windows(config: &ModelConfig) -> String {

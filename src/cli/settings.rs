@@ -6,12 +6,10 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::wording::{line_of, read_settings};
 use paceline::files::{ReadError, read_input};
-use paceline::local::locate;
-use paceline::model::MatrixFormat;
+use paceline::local::stored_format;
 use paceline::{DrafterChoice, EngineConfig, GenerationConfig, Quality, SelfDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,12 +63,8 @@ pub(super) fn resolve(flags: &GenerateFlags) -> Result<Settings, Failure> {
 
 /// True if int8 is a lower precision than the target's. What cannot be opened is refused later.
 fn is_above_int8(engine: &EngineConfig) -> bool {
-    let stored = || {
-        let model = locate(engine.model.as_deref()?).ok()?;
-        Some(MatrixFormat::from(Checkpoint::open(&model).ok()?.stored_format()))
-    };
-    let target = engine.precision.format().or_else(stored);
-    target.is_none_or(|target| target.bits() > MatrixFormat::Quantized(SelfDraft::Int8.format()).bits())
+    let target = engine.precision.format().or_else(|| stored_format(engine.model.as_deref()?));
+    target.is_none_or(|target| SelfDraft::Int8.format().is_below(target))
 }
 
 /// The largest config file that is read, in bytes; all settings together take some hundred.

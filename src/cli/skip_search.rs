@@ -121,7 +121,7 @@ fn begin(path: &Path) -> Result<AtomicFile, anyhow::Error> {
 
 /// Tokens before a text that the model writes by itself.
 fn beginning(checkpoint: &Checkpoint) -> Result<Vec<u32>, Failure> {
-    let tokenizer = Tokenizer::of_model(checkpoint.path())?;
+    let tokenizer = Tokenizer::with_metadata(checkpoint.path(), checkpoint.metadata())?;
     let tokens = [tokenizer.encode("")?, tokenizer.encode("The")?].into_iter().find(|tokens| !tokens.is_empty());
     let vocabulary = checkpoint.config().vocab_size;
     let known = tokens.filter(|tokens| tokens.iter().all(|&token| (token as usize) < vocabulary));

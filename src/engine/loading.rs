@@ -56,10 +56,7 @@ struct Target {
 /// Loads all that a configuration names.
 pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<'_>)) -> Result<Loaded, Error> {
     config.validate()?;
-    let mut config = config.clone();
     let directory = &locate(config.model.as_deref().ok_or(Error::NoModel)?)?;
-    config.model = Some(directory.clone());
-    let config = &config;
     let meter = Meter::open(&config.energy, config.device)?;
     let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
     let compute = open(config.device, config.resolved_threads())?;
@@ -67,13 +64,15 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     let mut loading = Loading { config, directory, compute, progress, files, notes };
 
     let checkpoint = Checkpoint::open(directory)?;
-    if let Some(metadata) = checkpoint.metadata() {
+    let metadata = checkpoint.metadata().cloned();
+    if let Some(metadata) = &metadata {
         // Before weights are read for nothing.
         Tokenizer::check_kind(metadata)?;
     }
+    let metadata = metadata.as_ref();
+    let read = || (Tokenizer::with_metadata(directory, metadata), ChatTemplate::with_metadata(directory, metadata));
     let (target, text) = std::thread::scope(|scope| {
         // A large vocabulary takes as long as some weights.
-        let read = || (Tokenizer::of_model(directory), ChatTemplate::of_model(directory));
         let text = std::thread::Builder::new().spawn_scoped(scope, read);
         let target = loading.target(checkpoint);
         let text = match text {
@@ -143,11 +142,13 @@ impl Loading<'_> {
             if lower.iter().any(|(loaded, _)| *loaded == draft) {
                 continue;
             }
-            let format = MatrixFormat::Quantized(draft);
-            if format.bits() >= decoder.format().bits() {
+            if !draft.is_below(decoder.format()) {
                 return Err(LossyError::NotLower { draft, target: decoder.format() }.into());
             }
-            lower.push((draft, self.decoder(directory, &checkpoint, exits.as_ref(), Some(format))?));
+            lower.push((
+                draft,
+                self.decoder(directory, &checkpoint, exits.as_ref(), Some(MatrixFormat::Quantized(draft)))?,
+            ));
         }
         self.files.extend(checkpoint.mapped());
         self.files.extend(exits.as_ref().map(Exits::mapped).unwrap_or_default());
@@ -187,7 +188,7 @@ impl Loading<'_> {
             }
             let checkpoint = Checkpoint::open(directory)?;
             self.notes.extend_from_slice(checkpoint.notes());
-            if !Tokenizer::of_model(directory)?.same_vocabulary(tokenizer) {
+            if !Tokenizer::with_metadata(directory, checkpoint.metadata())?.same_vocabulary(tokenizer) {
                 let (draft, target) = (directory.clone(), self.directory.to_owned());
                 return Err(Error::OtherVocabulary { draft, target });
             }

@@ -1,14 +1,11 @@
 //! The hub's cache of Hugging Face: `models--ORG--NAME` with `refs`, `snapshots` and `blobs`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::LocateError;
-use crate::checkpoint::gguf_models_in;
-use crate::files::read_text;
+use crate::checkpoint::{gguf_models_in, snapshots};
+use crate::files::names;
 
-/// A reference is a hash.
-const LONGEST_REFERENCE: u64 = 1024;
 const PREFIX: &str = "models--";
 
 /// The cache: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or in the user's cache.
@@ -27,14 +24,7 @@ pub(super) fn snapshot(folder: &Path, organization: &str, name: &str) -> Option<
 }
 
 fn snapshot_of(model: &Path) -> Option<PathBuf> {
-    let snapshots = model.join("snapshots");
-    let main = read_text(&model.join("refs").join("main"), LONGEST_REFERENCE).unwrap_or_default();
-    let main = main.trim();
-    let current = (!main.is_empty() && !main.contains(['/', '\\', '.'])).then(|| snapshots.join(main));
-    current.filter(|path| path.is_dir()).or_else(|| {
-        let entries = fs::read_dir(&snapshots).ok()?.flatten().map(|entry| entry.path());
-        entries.filter(|path| path.is_dir()).min()
-    })
+    snapshots(model).into_iter().find(|snapshot| snapshot.is_dir())
 }
 
 /// The file of a snapshot, or the snapshot where it is a model by itself.
@@ -57,11 +47,9 @@ pub(super) fn file_in(snapshot: PathBuf, name: &str, file: Option<&str>) -> Resu
 
 /// Every model of the cache by name, with its snapshot.
 pub(super) fn all(folder: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let name = name.strip_prefix(PREFIX)?.replacen("--", "/", 1);
-        Some((name, snapshot_of(&entry.path())?))
+    let named = names(folder).into_iter().filter_map(|folder_name| {
+        let name = folder_name.strip_prefix(PREFIX)?.replacen("--", "/", 1);
+        Some((name, snapshot_of(&folder.join(&folder_name))?))
     });
     let mut models: Vec<(String, PathBuf)> = named.collect();
     models.sort();

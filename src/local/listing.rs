@@ -114,7 +114,9 @@ fn look(name: String, path: PathBuf) -> LocalModel {
             family: Some(checkpoint.config().family.to_string()),
             stored: Some(checkpoint.stored_format().to_string()),
             parameters: Some(checkpoint.parameters()),
-            vocabulary: Tokenizer::of_model(&nothing.path).ok().map(|tokenizer| tokenizer.fingerprint()),
+            vocabulary: Tokenizer::with_metadata(&nothing.path, checkpoint.metadata())
+                .ok()
+                .map(|tokenizer| tokenizer.fingerprint()),
             ..nothing
         },
         Err(error) => {

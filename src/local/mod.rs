@@ -9,7 +9,10 @@ mod ollama;
 
 use std::path::{Path, PathBuf};
 
+use paceline_kernels::MatrixFormat;
+
 pub use self::listing::{LocalModel, models, models_below};
+use crate::checkpoint::Checkpoint;
 use crate::visible::{shown, shown_path};
 
 /// Why a name leads to no model.
@@ -92,7 +95,7 @@ impl Folders {
 /// # Errors
 /// If there is no such model, or none that is the only one.
 pub fn locate(name: &Path) -> Result<PathBuf, LocateError> {
-    if name.exists() { Ok(name.to_owned()) } else { locate_in(&Folders::of_environment(), name) }
+    locate_in(&Folders::of_environment(), name)
 }
 
 /// As [`locate`], looking into `folders`. What cannot be a name is taken for a path, whether it is there or not.
@@ -117,6 +120,12 @@ pub fn locate_in(folders: &Folders, path: &Path) -> Result<PathBuf, LocateError>
         }
     }
     Err(LocateError::Absent { name: name.into_owned(), looked })
+}
+
+/// The format of most weights of the model at a path or of a name; `None` where it cannot be opened, for which loading it
+/// gives the reason.
+pub fn stored_format(name: &Path) -> Option<MatrixFormat> {
+    Some(Checkpoint::open(&locate(name).ok()?).ok()?.stored_format().into())
 }
 
 /// A name in two parts.

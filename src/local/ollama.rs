@@ -1,11 +1,10 @@
 //! Ollama's folder: manifests by name, and blobs, of which a model's is a GGUF file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::files::read_text;
+use crate::files::{names, read_text};
 
 /// Manifests have a few hundred bytes.
 const LARGEST_MANIFEST: u64 = 1 << 20;
@@ -64,12 +63,6 @@ fn blob_of(folder: &Path, manifest: &Path) -> Option<Found> {
 
 /// Every model of a folder by name and tag, with its file.
 pub(super) fn all(folder: &Path) -> Vec<(String, PathBuf)> {
-    let names = |folder: &Path| -> Vec<String> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names
-    };
     let registry = folder.join(REGISTRY);
     let mut models = Vec::new();
     for owner in names(&registry) {

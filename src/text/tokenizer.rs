@@ -54,8 +54,17 @@ impl Tokenizer {
     /// # Errors
     /// As [`from_dir`](Self::from_dir) or [`from_gguf`](Self::from_gguf).
     pub fn of_model(path: &Path) -> Result<Self, TextError> {
-        match metadata_of(path)? {
-            Some(metadata) => Self::from_gguf(&metadata),
+        Self::with_metadata(path, metadata_of(path)?.as_ref())
+    }
+
+    /// As [`of_model`](Self::of_model), given the metadata of the model's GGUF file, if it lies in one:
+    /// [`Checkpoint::metadata`](crate::checkpoint::Checkpoint::metadata) of a model that is open already.
+    ///
+    /// # Errors
+    /// As [`of_model`](Self::of_model).
+    pub fn with_metadata(path: &Path, metadata: Option<&Metadata>) -> Result<Self, TextError> {
+        match metadata {
+            Some(metadata) => Self::from_gguf(metadata),
             None => Self::from_dir(path),
         }
     }

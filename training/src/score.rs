@@ -78,7 +78,7 @@ pub fn run(flags: &ScoreFlags) -> Result<(), Failure> {
     let path = &locate(&flags.model)?;
     let decoder = load_decoder(path, flags.threads)?;
     // What takes hours comes after everything that may be wrong with the input.
-    let texts = texts(flags, &decoder)?;
+    let texts = texts(flags, path, &decoder)?;
     let mut model = Greedy::new(Arc::clone(&decoder), path)?;
     tasks.iter().try_for_each(|task| model.prompt(task).map(drop))?;
     let (outcomes, answers) = answer_all(&mut model, &tasks)?;
@@ -179,7 +179,7 @@ fn judge(task: &Task, answered: &Answered) -> Outcome {
 type Texts<'a> = Vec<(&'a Path, ChatTokenizer, Vec<OwnDocument>)>;
 
 /// The texts of `--text` in documents, as the step `tokens` cuts them.
-fn texts<'a>(flags: &'a ScoreFlags, decoder: &Decoder) -> Result<Texts<'a>, Failure> {
+fn texts<'a>(flags: &'a ScoreFlags, model: &Path, decoder: &Decoder) -> Result<Texts<'a>, Failure> {
     let cut = |path: &'a PathBuf| {
         if sources::is_rows(path) {
             return Err(Failure::usage(anyhow!(
@@ -187,7 +187,7 @@ fn texts<'a>(flags: &'a ScoreFlags, decoder: &Decoder) -> Result<Texts<'a>, Fail
                 path.display()
             )));
         }
-        let tokenizer = ChatTokenizer::open(&locate(&flags.model)?)?;
+        let tokenizer = ChatTokenizer::open(model)?;
         let mut cutter = Cutter::new(&tokenizer, DOCUMENT_TOKENS.min(decoder.config().context))?;
         let mut documents = Vec::new();
         for paragraph in Paragraphs::open(path)? {

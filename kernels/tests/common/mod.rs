@@ -102,6 +102,26 @@ pub(crate) fn product(kernels: &Kernels, x: &[f32], w: &PackedWeights, bias: Opt
     out
 }
 
+/// Activations as products with integers round them, `group` values of k with a scale.
+pub(crate) fn rounded(x: &[f32], k: usize, group: usize) -> Vec<f64> {
+    let round = |group: &[f32]| {
+        let scale = group.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
+        let inverse = if scale < f32::MIN_POSITIVE { 0.0 } else { 1.0 / scale };
+        let integers = group.iter().map(|value| (value * inverse).round_ties_even());
+        integers.map(|q| f64::from(q) * f64::from(scale)).collect::<Vec<_>>()
+    };
+    x.chunks_exact(k).flat_map(|row| row.chunks(group).flat_map(round).collect::<Vec<_>>()).collect()
+}
+
+/// Products in f64, and the sums of their terms' magnitudes.
+pub(crate) fn naive(x: &[f64], w: &[f32], k: usize) -> Vec<(f64, f64)> {
+    let dot = |row: &[f64], column: &[f32]| {
+        let terms = row.iter().zip(column).map(|(x, w)| x * f64::from(*w));
+        terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+    };
+    x.chunks_exact(k).flat_map(|row| w.chunks_exact(k).map(move |column| dot(row, column))).collect()
+}
+
 /// A text's layer whose pages lie in disorder.
 pub(crate) struct Cache {
     pub(crate) layer: LayerPages,

@@ -3,7 +3,8 @@
 //! What llama.cpp reads for a supported architecture is honoured, or refused by name where it would change the output. Keys
 //! that are unknown are told in a note: neither llama.cpp nor anything here reads them.
 
-use super::{Metadata, Value, vocabulary};
+use super::vocabulary::{self, TOKENS};
+use super::{Metadata, Value};
 use crate::checkpoint::config::{Family, ModelConfig};
 use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs};
 use crate::checkpoint::rope::{Rope, RopeScaling};
@@ -11,7 +12,6 @@ use crate::checkpoint::{CheckpointError, Windows};
 use crate::visible::shown;
 
 const ARCHITECTURE: &str = "general.architecture";
-const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// An architecture of GGUF that is supported.
 pub(super) struct Architecture {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::MAGIC;
 use crate::checkpoint::CheckpointError;
-use crate::files::open_plain;
+use crate::files::{names, open_plain};
 use crate::visible::{shown, shown_path};
 
 /// Weights in the Hugging Face layout; a directory that has them is read as such.
@@ -77,16 +77,12 @@ pub(crate) fn find(path: &Path) -> Result<Option<PathBuf>, CheckpointError> {
 
 /// The GGUF models of a directory by name, of a split one its first part; without projectors of pictures, which are no models.
 pub(crate) fn models_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let is_model = |name: &String| {
         strip_ending(name).is_some()
             && !name.to_ascii_lowercase().starts_with("mmproj")
             && Part::of(name).is_none_or(|(_, part)| part.number == 1)
     };
-    let mut models: Vec<String> = names.filter(is_model).collect();
-    models.sort();
-    models
+    names(directory).into_iter().filter(is_model).collect()
 }
 
 fn several_models(directory: &Path, models: &[String]) -> CheckpointError {

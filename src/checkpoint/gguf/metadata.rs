@@ -177,11 +177,6 @@ impl Metadata {
         self.file.get(self.bytes.clone()).unwrap_or_default()
     }
 
-    /// True if there is a value of that key.
-    pub fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
     /// Every key in order, with its value, or for a list its length.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Result<&Value, usize>)> {
         self.entries.iter().map(|(key, entry)| {
@@ -247,13 +242,12 @@ impl Metadata {
     /// # Errors
     /// If the value is of another kind, or does not fit.
     pub fn integer<T: TryFrom<i128>>(&self, key: &str) -> Result<Option<T>, CheckpointError> {
-        match self.value(key)? {
+        match self.signed(key)? {
             None => Ok(None),
-            Some(Value::Integer(value)) if *value >= 0 => {
-                T::try_from(*value).map(Some).map_err(|_| self.error(key, format!("is {value}, which is too large")))
+            Some(value) if value >= 0 => {
+                T::try_from(value).map(Some).map_err(|_| self.error(key, format!("is {value}, which is too large")))
             }
-            Some(Value::Integer(value)) => Err(self.error(key, format!("is {value}, but must not be negative"))),
-            Some(other) => Err(self.error(key, format!("is {}, where a whole number is needed", other.kind()))),
+            Some(value) => Err(self.error(key, format!("is {value}, but must not be negative"))),
         }
     }
 
@@ -334,17 +328,6 @@ impl Metadata {
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
         self.list(key, "numbers", |value| match value {
             Value::Float(value) => Some(value as f32),
-            _ => None,
-        })
-    }
-
-    /// A list of yes and no.
-    ///
-    /// # Errors
-    /// If it is not one.
-    pub fn bools(&self, key: &str) -> Result<Option<Vec<bool>>, CheckpointError> {
-        self.list(key, "true or false", |value| match value {
-            Value::Bool(value) => Some(value),
             _ => None,
         })
     }

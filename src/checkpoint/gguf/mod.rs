@@ -35,6 +35,7 @@ pub(super) use self::model::Model;
 pub(super) use self::names::{from_gguf, to_gguf};
 pub(super) use self::tensors::TensorInfo;
 pub(super) use self::types::read_types;
+use super::added_up;
 use super::error::CheckpointError;
 use crate::files;
 use crate::files::of_model::FileError;
@@ -80,16 +81,8 @@ impl Gguf {
 
     /// Types of the tensors with the values that they hold, the largest part first.
     pub fn types(&self) -> Vec<(&'static str, u64)> {
-        let mut types: Vec<(&'static str, u64)> = Vec::new();
-        for info in &self.tensors {
-            let values = info.shape.iter().map(|size| *size as u64).product::<u64>();
-            match types.iter_mut().find(|(name, _)| *name == info.kind.name()) {
-                Some((_, all)) => *all += values,
-                None => types.push((info.kind.name(), values)),
-            }
-        }
-        types.sort_by_key(|(name, values)| (std::cmp::Reverse(*values), *name));
-        types
+        let values = |info: &TensorInfo| info.shape.iter().map(|size| *size as u64).product();
+        added_up(self.tensors.iter().map(|info| (info.kind.name(), values(info))))
     }
 
     fn of(file: Arc<MappedFile>, path: &Path) -> Result<Self, CheckpointError> {

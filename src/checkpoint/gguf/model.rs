@@ -126,15 +126,21 @@ fn open_all(path: &Path) -> Result<Vec<(PathBuf, Gguf)>, CheckpointError> {
             return Err(gguf.metadata.error(SPLIT_COUNT, reason));
         }
     };
-    let mut files = Vec::new();
+    let (mut given, mut files) = (Some(gguf), Vec::new());
     for number in 1..=count {
-        let other = path.with_file_name(Part { number, count }.name(&name));
-        if number != part.number && !other.exists() {
-            let reason = format!("does not exist, and the model is split into {count} files; download it again");
-            return Err(CheckpointError::NotAModel { path: other, reason });
-        }
-        let other = if number == part.number { path.to_owned() } else { other };
-        let gguf = Gguf::open(&other)?;
+        let (other, gguf) = match given.take_if(|_| number == part.number) {
+            Some(gguf) => (path.to_owned(), gguf),
+            None => {
+                let other = path.with_file_name(Part { number, count }.name(&name));
+                if !other.exists() {
+                    let reason =
+                        format!("does not exist, and the model is split into {count} files; download it again");
+                    return Err(CheckpointError::NotAModel { path: other, reason });
+                }
+                let gguf = Gguf::open(&other)?;
+                (other, gguf)
+            }
+        };
         let stated = gguf.metadata.integer::<usize>(SPLIT_NUMBER)?;
         if stated != Some(number - 1) || gguf.metadata.integer::<usize>(SPLIT_COUNT)? != Some(count) {
             let reason = format!(
