@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
-use crate::elementwise::{add, gate_values, inverse_root_mean_square, weigh};
+use crate::elementwise::{Activation, Residual, add, gate_values, inverse_root_mean_square, weigh};
 use crate::quantizer::{GROUP, HEADER, SIXTEENS_HEADER, TOGETHER, round_activations, round_sixteens};
 use crate::simd::{LANES, Op, Simd};
 
@@ -36,17 +36,21 @@ pub enum Input<'a> {
         x: &'a mut [f32],
         /// `[rows, in_features]`.
         delta: &'a [f32],
+        /// What becomes of `delta` before.
+        residual: Residual<'a>,
         /// `[in_features]`.
         weight: &'a [f32],
         /// Added to the mean square.
         eps: f32,
     },
-    /// `silu(gate) * up`, as [`crate::Kernels::gated_silu`] computes it.
-    GatedSilu {
+    /// `f(gate) * up`, as [`crate::Kernels::gated`] computes it.
+    Gated {
         /// `[rows, in_features]`.
         gate: &'a [f32],
         /// `[rows, in_features]`.
         up: &'a [f32],
+        /// f.
+        activation: Activation,
     },
 }
 
@@ -64,16 +68,18 @@ impl<'a> Input<'a> {
                 assert_eq!(weight.len(), k, "a norm's weight is [in_features]");
                 Source::Norm { x, weight, eps }
             }
-            Self::AddNorm { x, delta, weight, eps } => {
+            Self::AddNorm { x, delta, residual, weight, eps } => {
                 values(x);
                 values(delta);
-                assert_eq!(weight.len(), k, "a norm's weight is [in_features]");
-                Source::AddNorm { x: SharedOutput::new(x), delta, weight, eps }
+                let is_width = |weight: &[f32]| weight.len() == k;
+                let norms = residual.norm.is_none_or(|(weight, _)| is_width(weight)) && is_width(weight);
+                assert!(norms, "a norm's weight is [in_features]");
+                Source::AddNorm { x: SharedOutput::new(x), delta, residual, weight, eps }
             }
-            Self::GatedSilu { gate, up } => {
+            Self::Gated { gate, up, activation } => {
                 values(gate);
                 values(up);
-                Source::GatedSilu { gate, up }
+                Source::Gated { gate, up, activation }
             }
         }
     }
@@ -83,15 +89,15 @@ impl<'a> Input<'a> {
 pub(crate) enum Source<'a> {
     Rows(&'a [f32]),
     Norm { x: &'a [f32], weight: &'a [f32], eps: f32 },
-    AddNorm { x: SharedOutput<'a>, delta: &'a [f32], weight: &'a [f32], eps: f32 },
-    GatedSilu { gate: &'a [f32], up: &'a [f32] },
+    AddNorm { x: SharedOutput<'a>, delta: &'a [f32], residual: Residual<'a>, weight: &'a [f32], eps: f32 },
+    Gated { gate: &'a [f32], up: &'a [f32], activation: Activation },
 }
 
 /// A row on its way.
 enum Row<'a> {
     Plain(&'a [f32]),
     Normed { x: &'a [f32], inverse: f32, weight: &'a [f32] },
-    Gated { gate: &'a [f32], up: &'a [f32] },
+    Gated { gate: &'a [f32], up: &'a [f32], activation: Activation },
 }
 
 impl Source<'_> {
@@ -100,7 +106,7 @@ impl Source<'_> {
         match self {
             Self::Rows(_) => 2 * values,
             Self::Norm { .. } | Self::AddNorm { .. } => 4 * values,
-            Self::GatedSilu { .. } => 4 * values,
+            Self::Gated { .. } => 4 * values,
         }
     }
 
@@ -120,13 +126,15 @@ impl Source<'_> {
                 let x = &x[at];
                 Row::Normed { x, inverse: inverse_root_mean_square(s, x, *eps), weight }
             }
-            Self::AddNorm { x, delta, weight, eps } => {
+            Self::AddNorm { x, delta, residual, weight, eps } => {
                 // SAFETY: the only use of this row, by the caller.
                 let x = unsafe { x.slice(at.start, k) };
-                add(s, x, &delta[at]);
+                add(s, x, &delta[at], *residual);
                 Row::Normed { x, inverse: inverse_root_mean_square(s, x, *eps), weight }
             }
-            Self::GatedSilu { gate, up } => Row::Gated { gate: &gate[at.clone()], up: &up[at] },
+            Self::Gated { gate, up, activation } => {
+                Row::Gated { gate: &gate[at.clone()], up: &up[at], activation: *activation }
+            }
         }
     }
 }
@@ -154,7 +162,7 @@ impl Row<'_> {
         match self {
             Self::Plain(x) => values.copy_from_slice(&x[at]),
             Self::Normed { x, inverse, weight } => weigh(s, &x[at.clone()], *inverse, &weight[at], values),
-            Self::Gated { gate, up } => gate_values(s, &gate[at.clone()], &up[at], values),
+            Self::Gated { gate, up, activation } => gate_values(s, *activation, &gate[at.clone()], &up[at], values),
         }
     }
 }

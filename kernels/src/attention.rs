@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use crate::buffer::SharedOutput;
 use crate::cache::{CacheFormat, LayerPages, PAGE_POSITIONS, Run};
+use crate::elementwise::capped;
 use crate::math::{exp, exp_one};
 use crate::simd::{LANES, Op, Simd};
 use crate::stored::{Stored, StoredF16, StoredF32};
@@ -30,7 +31,24 @@ pub(crate) struct Attention<'a> {
     pub(crate) cache: &'a LayerPages,
     pub(crate) runs: &'a [Run<'a>],
     pub(crate) window: Option<usize>,
-    pub(crate) scale: f32,
+    pub(crate) scores: Scores,
+}
+
+/// The scores of keys for a query, before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// What the product of query and key is multiplied by.
+    pub scale: f32,
+    /// A cap c, by which a score x becomes `c * tanh(x / c)`, if there is one.
+    pub cap: Option<f32>,
+}
+
+impl Scores {
+    /// Products that are multiplied by `scale`.
+    #[must_use]
+    pub fn scaled(scale: f32) -> Self {
+        Self { scale, cap: None }
+    }
 }
 
 impl Attention<'_> {
@@ -92,7 +110,7 @@ impl Op for Units<'_> {
 impl Units<'_> {
     #[inline(always)]
     fn look<S: Simd, W: Stored>(&self, s: S) {
-        let Attention { q, heads, cache, window, scale, .. } = self.job;
+        let Attention { q, heads, cache, window, scores, .. } = self.job;
         let dim = cache.head_dim();
         let group = heads / cache.kv_heads();
         let units_of_head = self.job.units_of_head();
@@ -120,7 +138,7 @@ impl Units<'_> {
                     dim,
                     visible: visible.start..visible.end + query * rows_apart,
                     rows_apart,
-                    scale,
+                    scores,
                     is_first: query == 0 && (of_run == 0 || unit == self.range.start),
                 };
                 let (q, out) = (Strided { values: &q[at..], stride }, Place { out: self.out, at, stride });
@@ -168,7 +186,7 @@ struct Look<'a> {
     visible: Range<usize>,
     /// Number of positions more that each next query sees: 1 for rows, 0 for heads.
     rows_apart: usize,
-    scale: f32,
+    scores: Scores,
     /// True if these keys and values were not read just before, so that they come from far away.
     is_first: bool,
 }
@@ -281,7 +299,12 @@ impl Look<'_> {
                     continue;
                 }
                 let mut scores = [0.0; LANES];
-                s.store(s.mul(sums[h][g], s.splat(self.scale)), &mut scores);
+                let scaled = s.mul(sums[h][g], s.splat(self.scores.scale));
+                let scaled = match self.scores.cap {
+                    Some(cap) => capped(s, scaled, cap),
+                    None => scaled,
+                };
+                s.store(scaled, &mut scores);
                 let to = &mut weights[h][visible.start - block.start..visible.end - block.start];
                 to.copy_from_slice(&scores[visible.start - first..visible.end - first]);
             }

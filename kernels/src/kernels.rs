@@ -10,9 +10,11 @@ use crate::attention::{Attention, Units};
 use crate::buffer::SharedOutput;
 use crate::caches::largest_cache;
 use crate::distance::Distance;
-use crate::elementwise::{AddRmsNorm, GatedSilu, HeadTransform, Heads, RmsNorm};
+use crate::elementwise::{
+    Activation, AddResidual, AddRmsNorm, Gated, HeadTransform, Heads, Residual, RmsNorm, SoftCap,
+};
 use crate::isa::Isa;
-use crate::{InstructionSet, LayerPages, Run, ThreadPool};
+use crate::{InstructionSet, LayerPages, Run, Scores, ThreadPool};
 
 /// Work, in values read or multiply-adds over sixteen, that is worth a part of its own: a few microseconds.
 const PART: usize = 1 << 14;
@@ -175,20 +177,45 @@ impl Kernels {
         });
     }
 
-    /// `x += delta`, then `out` as [`Kernels::rms_norm`] of the sum: all `[rows, width]`, weight `[width]`.
+    /// `x += delta`, after what `residual` makes of it: all `[rows, width]`.
     ///
     /// # Panics
-    /// As [`Kernels::rms_norm`], and where `delta` has another length than `x`.
-    pub fn add_rms_norm(&self, x: &mut [f32], delta: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    /// Where `x` is not whole rows, `delta` has another length, or a norm's weight is not `[width]`.
+    pub fn add_residual(&self, x: &mut [f32], delta: &[f32], residual: Residual<'_>, width: usize) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "x is rows of the width");
+        check_residual(x, delta, residual, width);
+        let rows = x.len() / width;
+        let x = SharedOutput::new(x);
+        self.split(rows, 1, 2 * delta.len(), &|range| {
+            let (at, len) = (range.start * width, range.len() * width);
+            // SAFETY: ranges do not overlap.
+            let x = unsafe { x.slice(at, len) };
+            self.isa.enter(AddResidual { x, delta: &delta[at..at + len], residual, width });
+        });
+    }
+
+    /// [`Kernels::add_residual`], then `out` as [`Kernels::rms_norm`] of the sum: all `[rows, width]`, weight `[width]`.
+    ///
+    /// # Panics
+    /// As [`Kernels::rms_norm`] and [`Kernels::add_residual`].
+    pub fn add_rms_norm(
+        &self,
+        x: &mut [f32],
+        delta: &[f32],
+        residual: Residual<'_>,
+        weight: &[f32],
+        eps: f32,
+        out: &mut [f32],
+    ) {
         let width = check_norm(x, weight, out);
-        assert_eq!(delta.len(), x.len(), "delta has the shape of x");
+        check_residual(x, delta, residual, width);
         let rows = x.len() / width;
         let (x, out) = (SharedOutput::new(x), SharedOutput::new(out));
         self.split(rows, 1, 2 * delta.len(), &|range| {
             let (at, len) = (range.start * width, range.len() * width);
             // SAFETY: ranges do not overlap.
             let (x, out) = unsafe { (x.slice(at, len), out.slice(at, len)) };
-            self.isa.enter(AddRmsNorm { x, delta: &delta[at..at + len], weight, eps, out });
+            self.isa.enter(AddRmsNorm { x, delta: &delta[at..at + len], residual, weight, eps, out });
         });
     }
 
@@ -196,7 +223,7 @@ impl Kernels {
     /// place, then appends k and v to the cache where the runs say, whose rows are one after the other.
     ///
     /// # Panics
-    /// Where `head_dim` is odd, a slice does not have its shape's length, or a run reaches past its pages.
+    /// Where more than `head_dim` values are to turn, a slice does not have its shape's length, or a run reaches past its pages.
     pub fn append_rotated(
         &self,
         q: &mut [f32],
@@ -206,12 +233,11 @@ impl Kernels {
         transform: HeadTransform<'_>,
         cache: &mut LayerPages,
     ) {
-        let (dim, half) = (cache.head_dim(), cache.head_dim() / 2);
-        let rows = rows_of(runs);
-        assert!(dim.is_multiple_of(2), "a head is two halves");
+        let (dim, rows) = (cache.head_dim(), rows_of(runs));
         assert_eq!(k.len(), rows * cache.kv_heads() * dim, "k is [rows, kv_heads, head_dim]");
-        assert_eq!(transform.cos.len(), rows * half, "cos is [rows, head_dim / 2]");
-        assert_eq!(transform.sin.len(), rows * half, "sin is [rows, head_dim / 2]");
+        let angles = transform.cos.len();
+        assert!(rows == 0 || angles.is_multiple_of(rows) && 2 * angles <= rows * dim, "cos is [rows, rotated / 2]");
+        assert_eq!(transform.sin.len(), angles, "sin has the shape of cos");
         let fits = |weight: &[f32]| weight.len() == dim;
         assert!(transform.norms.is_none_or(|n| fits(n.query) && fits(n.key)), "a head's norm is [head_dim]");
         if rows == 0 {
@@ -231,33 +257,44 @@ impl Kernels {
                 let HeadTransform { norms, cos, sin } = transform;
                 let norm = norms.map(|norms| (norms.query, norms.eps));
                 let of = head * group..(head + 1) * group;
-                self.isa.enter(Heads { x: &shared_q, heads, of, rows, norm, cos, sin });
+                self.isa.enter(Heads { x: &shared_q, heads, of, rows, dim, norm, cos, sin });
                 let norm = norms.map(|norms| (norms.key, norms.eps));
-                self.isa.enter(Heads { x: &shared_k, heads: kv_heads, of: head..head + 1, rows, norm, cos, sin });
+                let of = head..head + 1;
+                self.isa.enter(Heads { x: &shared_k, heads: kv_heads, of, rows, dim, norm, cos, sin });
                 // SAFETY: a head belongs to one part, and its keys are ready.
                 self.isa.enter(unsafe { room.append(head, &shared_k, v) });
             }
         });
     }
 
-    /// `gate = silu(gate) * up`, element by element, with `silu(x) = x / (1 + e^-x)`.
+    /// `gate = f(gate) * up`, element by element, with the `activation` f.
     ///
     /// # Panics
     /// Where the lengths differ.
-    pub fn gated_silu(&self, gate: &mut [f32], up: &[f32]) {
+    pub fn gated(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "gate and up have one shape");
         let gate = SharedOutput::new(gate);
         self.split(up.len(), COLUMN_GRAIN, up.len(), &|range| {
             // SAFETY: ranges do not overlap.
             let gate = unsafe { gate.slice(range.start, range.len()) };
-            self.isa.enter(GatedSilu { gate, up: &up[range] });
+            self.isa.enter(Gated { gate, up: &up[range], activation });
+        });
+    }
+
+    /// `x = cap * tanh(x / cap)`, element by element.
+    pub fn soft_cap(&self, x: &mut [f32], cap: f32) {
+        let (len, x) = (x.len(), SharedOutput::new(x));
+        self.split(len, COLUMN_GRAIN, 2 * len, &|range| {
+            // SAFETY: ranges do not overlap.
+            let x = unsafe { x.slice(range.start, range.len()) };
+            self.isa.enter(SoftCap { x, cap });
         });
     }
 
     /// Softmax attention over a layer's cache: q and out `[rows, heads, head_dim]`, the runs' rows one after the other.
     ///
     /// A row sees the positions of its own text up to its own, the last `window` of them where there is a window. Query head h
-    /// looks at kv head `h / (heads / kv_heads)`. Scores are `scale * q.k`. What the cache holds at other positions has no
+    /// looks at kv head `h / (heads / kv_heads)`. Scores are as `scores` says. What the cache holds at other positions has no
     /// influence.
     ///
     /// # Panics
@@ -271,7 +308,7 @@ impl Kernels {
         runs: &[Run<'_>],
         cache: &LayerPages,
         window: Option<usize>,
-        scale: f32,
+        scores: Scores,
         out: &mut [f32],
     ) {
         let (kv_heads, dim) = (cache.kv_heads(), cache.head_dim());
@@ -280,7 +317,7 @@ impl Kernels {
         assert_eq!(out.len(), q.len(), "out has the shape of q");
         assert!(window != Some(0), "a window holds at least the row's own position");
         let out = SharedOutput::new(out);
-        let job = Attention { q, heads, cache, runs, window, scale };
+        let job = Attention { q, heads, cache, runs, window, scores };
         let seen = |run: &Run<'_>| window.map_or(run.start + run.rows, |window| window.min(run.start + run.rows));
         let work = runs.iter().map(|run| run.rows * seen(run)).sum::<usize>() * (heads + kv_heads) * dim / 2;
         self.split(job.units(), 1, work, &|range| self.isa.enter(Units { job, range, out: &out }));
@@ -290,6 +327,12 @@ impl Kernels {
 /// The rows of all runs.
 fn rows_of(runs: &[Run<'_>]) -> usize {
     runs.iter().map(|run| run.rows).sum()
+}
+
+/// Checks that what is added has its shape.
+fn check_residual(x: &[f32], delta: &[f32], residual: Residual<'_>, width: usize) {
+    assert_eq!(delta.len(), x.len(), "delta has the shape of x");
+    assert!(residual.norm.is_none_or(|(weight, _)| weight.len() == width), "a norm's weight is [width]");
 }
 
 /// The width of a norm.

@@ -58,10 +58,11 @@ mod weights;
 pub use activations::Input;
 pub use allocator::{OutOfMemory, SystemAllocator, keep_freed_memory, may_fail};
 pub use arena::{PlainMemory, WeightArena};
+pub use attention::Scores;
 pub use blocks::BlockFormat;
 pub use bus_error::explain_bus_errors;
 pub use cache::{CacheFormat, LayerPages, PAGE_POSITIONS, Run};
-pub use elementwise::{HeadNorms, HeadTransform};
+pub use elementwise::{Activation, HeadNorms, HeadTransform, Residual};
 pub use ending::before_exit;
 #[cfg(unix)]
 pub use ending::stop_process;

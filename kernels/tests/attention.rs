@@ -5,7 +5,7 @@ mod common;
 
 use common::{Cache, all_kernels, bits, reference, values};
 use half::f16;
-use paceline_kernels::{CacheFormat, HeadTransform, Kernels, LayerPages, PAGE_POSITIONS, Run};
+use paceline_kernels::{CacheFormat, HeadTransform, Kernels, LayerPages, PAGE_POSITIONS, Run, Scores};
 use proptest::prelude::*;
 
 /// One layer's queries, keys and values for a text.
@@ -16,6 +16,7 @@ struct Text {
     kv_heads: usize,
     dim: usize,
     window: Option<usize>,
+    cap: Option<f32>,
     format: CacheFormat,
     q: Vec<f32>,
     keys: Vec<f32>,
@@ -31,6 +32,7 @@ impl Text {
             kv_heads,
             dim,
             window,
+            cap: None,
             format: CacheFormat::F32,
             q: values(seed, len * heads * dim, 2.0),
             keys: values(seed ^ 1, len * kv_heads * dim, 2.0),
@@ -38,8 +40,8 @@ impl Text {
         }
     }
 
-    fn scale(&self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
+    fn scores(&self) -> Scores {
+        Scores { scale: 1.0 / (self.dim as f32).sqrt(), cap: self.cap }
     }
 
     fn cache(&self) -> Cache {
@@ -57,7 +59,7 @@ impl Text {
         let mut out = vec![f32::NAN; rows * width];
         let q = &self.q[start * width..(start + rows) * width];
         let runs = [cache.rows_at(start, rows)];
-        kernels.attention(q, self.heads, &runs, &cache.layer, self.window, self.scale(), &mut out);
+        kernels.attention(q, self.heads, &runs, &cache.layer, self.window, self.scores(), &mut out);
         out
     }
 
@@ -97,7 +99,8 @@ impl Text {
                 let at = |position: usize| (position * self.kv_heads + head / group) * dim;
                 let scores: Vec<f64> = (first..=row)
                     .map(|p| q.iter().zip(&self.keys[at(p)..]).map(|(q, k)| f64::from(*q) * held(*k)).sum::<f64>())
-                    .map(|dot| dot * f64::from(self.scale()))
+                    .map(|dot| dot * f64::from(self.scores().scale))
+                    .map(|score| self.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh()))
                     .collect();
                 let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
@@ -115,9 +118,10 @@ impl Text {
 fn texts() -> impl Strategy<Value = Text> {
     let dim = prop_oneof![Just(16_usize), Just(64), Just(80), Just(128), 1..100_usize];
     let shape = (any::<u64>(), 1..200_usize, 1..=8_usize, 1..=3_usize, dim, proptest::option::of(1..150_usize));
-    (shape, prop_oneof![Just(CacheFormat::F32), Just(CacheFormat::F16)]).prop_map(|(shape, format)| {
+    let format = prop_oneof![Just(CacheFormat::F32), Just(CacheFormat::F16)];
+    (shape, format, proptest::option::of(0.5..50.0_f32)).prop_map(|(shape, format, cap)| {
         let (seed, len, group, kv_heads, dim, window) = shape;
-        Text { format, ..Text::new(seed, len, group, kv_heads, dim, window) }
+        Text { format, cap, ..Text::new(seed, len, group, kv_heads, dim, window) }
     })
 }
 
@@ -218,8 +222,8 @@ fn very_different_scores_neither_overflow_nor_vanish() {
 /// A few texts of one layer.
 fn companies() -> impl Strategy<Value = Vec<Text>> {
     (texts(), proptest::collection::vec((any::<u64>(), 1..200_usize), 1..5)).prop_map(|(first, others)| {
-        let Text { heads, kv_heads, dim, window, format, .. } = first;
-        let other = |(seed, len)| Text { format, ..Text::new(seed, len, heads / kv_heads, kv_heads, dim, window) };
+        let Text { heads, kv_heads, dim, window, format, cap, .. } = first;
+        let other = |(seed, len)| Text { format, cap, ..Text::new(seed, len, heads / kv_heads, kv_heads, dim, window) };
         std::iter::once(first).chain(others.into_iter().map(other)).collect()
     })
 }
@@ -239,6 +243,9 @@ proptest! {
     #[test]
     fn company_changes_no_bit(texts in companies(), cut in 0.0..1.0_f64) {
         let Text { heads, kv_heads, dim, window, format, .. } = texts[0];
+        let start_of = |text: &Text| (text.len as f64 * cut) as usize;
+        let alone = |text: &Text| text.whole(&reference())[start_of(text) * heads * dim..].to_vec();
+        let expected: Vec<f32> = texts.iter().flat_map(alone).collect();
         for kernels in all_kernels() {
             let mut layer = LayerPages::new(kv_heads, dim, format);
             let pages = |text: usize, len: usize| -> Vec<u32> {
@@ -246,20 +253,19 @@ proptest! {
             };
             let tables: Vec<Vec<u32>> = texts.iter().enumerate().map(|(index, text)| pages(index, text.len)).collect();
             layer.grow(4 * texts.len()).expect("there is memory");
-            let (mut batch, mut runs, mut expected) = ([vec![], vec![], vec![]], Vec::new(), Vec::new());
+            let (mut batch, mut runs) = ([vec![], vec![], vec![]], Vec::new());
             for (text, pages) in texts.iter().zip(&tables) {
-                let start = (text.len as f64 * cut) as usize;
+                let start = start_of(text);
                 let first = Run { pages, start: 0, rows: start };
                 let kv = start * kv_heads * dim;
                 layer.append(&text.keys[..kv], &text.values[..kv], &[first]);
                 runs.push(Run { start, rows: text.len - start, ..first });
                 gather(&mut batch, text, start);
-                expected.extend(&text.whole(&reference())[start * heads * dim..]);
             }
             let [q, keys, values] = batch;
             layer.append(&keys, &values, &runs);
             let mut out = vec![f32::NAN; q.len()];
-            kernels.attention(&q, heads, &runs, &layer, window, texts[0].scale(), &mut out);
+            kernels.attention(&q, heads, &runs, &layer, window, texts[0].scores(), &mut out);
             prop_assert_eq!(bits(&out), bits(&expected), "{:?}", kernels);
         }
     }
@@ -289,7 +295,7 @@ proptest! {
         for (text, pages) in [(&text, &cache.pages), (&fork, &pages)] {
             let mut out = vec![f32::NAN; text.q.len()];
             let runs = [Run { pages, start: 0, rows: text.len }];
-            kernels.attention(&text.q, text.heads, &runs, &cache.layer, text.window, text.scale(), &mut out);
+            kernels.attention(&text.q, text.heads, &runs, &cache.layer, text.window, text.scores(), &mut out);
             prop_assert_eq!(bits(&out), bits(&text.whole(&reference())));
         }
     }
@@ -313,7 +319,7 @@ fn read_back(kernels: &Kernels, format: CacheFormat, values: &[f32]) -> Vec<f32>
     let transform = HeadTransform { norms: None, cos: &cos, sin: &sin };
     let runs = [Run { pages: &cache.pages, start: 0, rows: 1 }];
     kernels.append_rotated(&mut q, &mut keys, values, &runs, transform, &mut cache.layer);
-    reference().attention(&q, 1, &runs, &cache.layer, None, 1.0, &mut out);
+    reference().attention(&q, 1, &runs, &cache.layer, None, Scores::scaled(1.0), &mut out);
     out
 }
 
@@ -372,7 +378,7 @@ fn appended_keys_and_values_are_the_rotated_and_the_given_ones() {
                     kernels.append_rotated(q, &mut keys, &text.values[kv], &runs, transform, &mut cache.layer);
                 }
                 let mut out = vec![f32::NAN; q.len()];
-                kernels.attention(&q, heads, &[cache.rows_at(0, rows)], &cache.layer, None, text.scale(), &mut out);
+                kernels.attention(&q, heads, &[cache.rows_at(0, rows)], &cache.layer, None, text.scores(), &mut out);
                 assert_eq!(bits(&out), expected, "{kernels:?}, cut at {cut}, {format}");
             }
         }

@@ -10,7 +10,8 @@ use common::{
     weights, widened,
 };
 use paceline_kernels::{
-    FloatFormat, Input, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, WeightArena, Weights, WeightsError,
+    Activation, FloatFormat, Input, Kernels, MappedFile, MatrixFormat, Product, QuantizedFormat, Residual, WeightArena,
+    Weights, WeightsError,
 };
 use proptest::prelude::*;
 
@@ -270,7 +271,8 @@ proptest! {
     /// What a product's rows go through on the way into it is what the operation of that name does before it.
     #[test]
     fn inputs_that_are_prepared_on_the_way_are_those_prepared_before(
-        k in 1..400_usize, rows in 1..40_usize, seed: u64,
+        k in 1..400_usize, rows in 1..40_usize, gelu: bool, has_norm: bool, factor in prop_oneof![Just(1.0_f32), 0.1..2.0_f32],
+        seed: u64,
     ) {
         let reference = reference();
         let matrices = FORMATS.map(|format| packed(&weights(seed ^ 1, format, 40, k)));
@@ -282,8 +284,11 @@ proptest! {
         let mut sum = x.clone();
         let [mut normed, mut normed_sum, mut gated] = [vec![0.0; x.len()], vec![0.0; x.len()], x.clone()];
         reference.rms_norm(&x, &weight, eps, &mut normed);
-        reference.add_rms_norm(&mut sum, &y, &weight, eps, &mut normed_sum);
-        reference.gated_silu(&mut gated, &y);
+        let of_delta = values(seed ^ 4, k, 1.0);
+        let residual = Residual { norm: has_norm.then_some((of_delta.as_slice(), eps)), factor };
+        let activation = if gelu { Activation::GeluTanh } else { Activation::Silu };
+        reference.add_rms_norm(&mut sum, &y, residual, &weight, eps, &mut normed_sum);
+        reference.gated(activation, &mut gated, &y);
         let of = |kernels: &Kernels, input: Input<'_>| {
             let mut outs = vec![vec![f32::NAN; rows * 40]; matrices.len()];
             let of_one = |(w, out)| Product { weights: w, bias: None, out };
@@ -295,12 +300,12 @@ proptest! {
             [&x, &normed, &normed_sum, &gated].map(|x| of(&reference, Input::Rows(x)));
         for kernels in all_kernels() {
             let mut added = x.clone();
-            let input = Input::AddNorm { x: &mut added, delta: &y, weight: &weight, eps };
+            let input = Input::AddNorm { x: &mut added, delta: &y, residual, weight: &weight, eps };
             prop_assert_eq!(&of(&kernels, input), &normed_sum);
             prop_assert_eq!(bits(&added), bits(&sum));
             prop_assert_eq!(&of(&kernels, Input::Rows(&x)), &plain);
             prop_assert_eq!(&of(&kernels, Input::Norm { x: &x, weight: &weight, eps }), &normed);
-            prop_assert_eq!(&of(&kernels, Input::GatedSilu { gate: &x, up: &y }), &gated);
+            prop_assert_eq!(&of(&kernels, Input::Gated { gate: &x, up: &y, activation }), &gated);
         }
     }
 }

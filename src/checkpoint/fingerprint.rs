@@ -20,6 +20,11 @@ impl Checkpoint {
         if !is_told_by_sizes(config) {
             hash.text(&format!("{:?}", config.specs));
         }
+        let outer =
+            [config.embedding_factor, config.logit_divisor, config.logit_cap.unwrap_or(0.0), config.norm_offset];
+        if outer != [1.0, 1.0, 0.0, 0.0] {
+            hash.text(&format!("{outer:?}"));
+        }
         let mut tensors: Vec<_> = self.tensors().collect();
         tensors.sort_unstable_by_key(|(name, _)| *name);
         for (name, tensor) in tensors {
@@ -36,7 +41,16 @@ impl Checkpoint {
 /// True if the model's sizes, its windows as they are worded, and the names and shapes of its tensors say all of its layers.
 pub(super) fn is_told_by_sizes(config: &ModelConfig) -> bool {
     let ModelConfig { heads, kv_heads, head_dim, norm_eps, .. } = *config;
-    let score_factor = LayerSpec::usual_score_factor(head_dim);
-    let told = LayerSpec { heads, kv_heads, head_dim, norm_eps, score_factor, ..config.layer(0).clone() };
+    let LayerSpec { hidden_size, intermediate_size, qkv_bias, output_bias, mlp_bias, qk_norm, post_norms, .. } =
+        *config.layer(0);
+    let told = LayerSpec {
+        norm_eps,
+        qkv_bias,
+        output_bias,
+        mlp_bias,
+        qk_norm,
+        post_norms,
+        ..LayerSpec::llama(hidden_size, intermediate_size, heads, kv_heads, head_dim)
+    };
     config.specs == config.windows.layers(&told)
 }

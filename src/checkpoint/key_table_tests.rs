@@ -13,7 +13,7 @@ use super::*;
 
 fn base(family: Family) -> Map<String, Value> {
     let config = json!({
-        "model_type": family.to_string(), "vocab_size": 10, "hidden_size": 16, "intermediate_size": 24,
+        "model_type": family.model_type(), "vocab_size": 10, "hidden_size": 16, "intermediate_size": 24,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
         "max_position_embeddings": 64, "eos_token_id": 2,
     });
@@ -24,27 +24,63 @@ fn parse(config: &Map<String, Value>) -> Result<ModelConfig, String> {
     ModelConfig::from_map(Path::new("config.json"), config).map_err(|error| error.to_string())
 }
 
-/// The configuration with a key of the table at `value`.
+/// The configuration with a key of the table at `value`. Inner keys of a family with two rotations are those of the first.
 fn with(mut config: Map<String, Value>, name: &str, value: Value) -> Map<String, Value> {
+    let by_kind = config["model_type"] == "gemma3_text";
     match name.split_once('.') {
         None => _ = config.insert(name.to_owned(), value),
         Some((outer, inner)) => {
             let rotation = config.entry(outer).or_insert_with(|| json!({}));
-            rotation[inner] = value;
+            if by_kind && !inner.ends_with("_attention") {
+                if rotation["full_attention"].is_null() {
+                    rotation["full_attention"] = json!({});
+                }
+                rotation["full_attention"][inner] = value;
+            } else {
+                rotation[inner] = value;
+            }
         }
     }
     config
 }
 
+/// The base with a rotation, in the place that the family has for it.
+fn rotated(family: Family, rotation: Value) -> Map<String, Value> {
+    let rotation =
+        if family == Gemma3 { json!({"full_attention": rotation, "sliding_attention": {}}) } else { rotation };
+    with(base(family), "rope_parameters", rotation)
+}
+
+/// A rotation by which a key has an effect.
+fn rotation(family: Family, key: &str) -> Value {
+    let long = json!({"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [2.0, 3.0]});
+    match key.strip_prefix("rope_parameters.").unwrap_or(key) {
+        _ if family == Phi3 => long,
+        "short_factor" | "long_factor" => long,
+        "beta_fast" | "beta_slow" | "mscale" | "mscale_all_dim" | "truncate" | "attention_factor" => json!({
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12, "mscale": 1.0, "mscale_all_dim": 0.7,
+        }),
+        _ => json!({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+    }
+}
+
 /// Configurations that between them read every key.
 fn readers(family: Family) -> Vec<Map<String, Value>> {
-    let rotation = json!({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
     let windows = with(base(family), "use_sliding_window", json!(true));
-    let old = json!({"type": "linear", "factor": 2.0});
-    vec![
-        with(base(family), "rope_parameters", rotation),
-        with(with(windows, "auto_map", json!({})), "rope_scaling", old),
-    ]
+    let windows =
+        with(windows, "sliding_window", if matches!(family, Llama | Granite) { json!(null) } else { json!(8) });
+    let old = if family == Phi3 { rotation(family, "") } else { json!({"type": "linear", "factor": 2.0}) };
+    let mut old = old.as_object().unwrap().clone();
+    if family == Phi3 {
+        old.remove("rope_type");
+        old.insert("type".to_owned(), json!("su"));
+    }
+    let mut all: Vec<_> = ["low_freq_factor", "beta_fast"].map(|key| rotated(family, rotation(family, key))).into();
+    if family != Gemma3 {
+        all.push(rotated(family, rotation(family, "short_factor")));
+    }
+    all.push(with(with(windows, "auto_map", json!({})), "rope_scaling", old.into()));
+    all
 }
 
 #[test]
@@ -54,7 +90,10 @@ fn exactly_the_keys_that_the_table_honours_are_read() {
         for config in readers(family) {
             parse(&config).unwrap();
         }
-        let inner = |name: String| name.replace("rope_scaling.", "rope_parameters.");
+        let inner = |name: String| {
+            let name = name.replace("rope_scaling.", "rope_parameters.");
+            name.replace("full_attention.", "").replace("sliding_attention.", "")
+        };
         let is_code = |name: &String| !name.starts_with("auto_map.");
         let read: BTreeSet<String> = reads::take().into_iter().map(inner).filter(is_code).collect();
         let is_read = |key: &&ConfigKey| matches!(key.rule, Honoured | NeverNull | Checked);
@@ -111,7 +150,8 @@ fn a_key_moved_off_its_default_is_honoured_neutral_or_refused_as_the_table_says(
         for key in of(family) {
             // A rotation in which every inner key is read.
             let inner = key.name.starts_with("rope_parameters.") || key.name.starts_with("original_");
-            let start = if inner { readers(family).remove(0) } else { base(family) };
+            let inner = inner && !key.name.ends_with("_attention") && !key.name.contains("partial_rotary");
+            let start = if inner { rotated(family, rotation(family, key.name)) } else { base(family) };
             let start = match key.name {
                 "sliding_window" | "max_window_layers" => with(start, "use_sliding_window", json!(true)),
                 _ => start,
@@ -150,7 +190,7 @@ fn a_key_moved_off_its_default_is_honoured_neutral_or_refused_as_the_table_says(
                 Checked | Neutral(..) => assert!(moved == 0 && refused > 1, "{family}: {} does nothing", key.name),
             }
         }
-        let unknown = with(base(family), "final_logit_softcapping", json!(30.0));
+        let unknown = with(base(family), "logits_soft_cap", json!(30.0));
         assert_eq!(parse(&unknown), parse(&base(family)));
     }
 }
@@ -191,7 +231,13 @@ This page is written from the table in `src/checkpoint/key_table.rs`; a test com
     .to_owned();
     for key in KEYS {
         let families: Vec<String> = key.families.iter().map(Family::to_string).collect();
-        let families = if key.families.len() == ALL.len() { "all".to_owned() } else { families.join(", ") };
+        let others: Vec<String> =
+            ALL.iter().filter(|family| !key.families.contains(family)).map(Family::to_string).collect();
+        let families = match others.len() {
+            0 => "all".to_owned(),
+            1 | 2 => format!("all but {}", others.join(" and ")),
+            _ => families.join(", "),
+        };
         let rule = match key.rule {
             Honoured => "honoured".to_owned(),
             NeverNull => "honoured, null is refused".to_owned(),

@@ -40,6 +40,11 @@ impl<'a> Keys<'a> {
         self.map.contains_key(key)
     }
 
+    /// The names of all keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.map.keys().map(String::as_str)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
@@ -93,6 +98,11 @@ impl<'a> Keys<'a> {
                 value.as_f64().filter(usable).ok_or_else(|| self.wrong(key, "a number above zero", value))
             })
             .transpose()
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        self.get(key).map(|value| value.as_f64().ok_or_else(|| self.wrong(key, "a number", value))).transpose()
     }
 
     /// True or false.

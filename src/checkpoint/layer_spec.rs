@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use paceline_kernels::{Activation, Scores};
+
+use super::rope::Rope;
 
 /// Sizes and settings of a layer: attention and a gated MLP, each behind a norm and beside the residual stream. All sizes are
 /// above zero.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -35,9 +37,50 @@ pub struct LayerSpec {
     pub window: Option<usize>,
     /// Factor that the products of queries and keys are multiplied by before the softmax.
     pub score_factor: f32,
+    /// Cap c of the scores that come of it: a score x becomes `c * tanh(x / c)`.
+    pub score_cap: Option<f32>,
+    /// Values of each head that the rotation turns, its first ones, even: all of them, some, or none.
+    pub rotated: usize,
+    /// The layer's own position embedding, where it is not the model's.
+    pub rope: Option<Rope>,
+    /// Function by which one product of the MLP gates another.
+    pub activation: Activation,
+    /// True if the outputs of attention and MLP are normalized before they are added to the residual stream.
+    pub post_norms: bool,
+    /// Factor that these outputs are multiplied by before they are added.
+    pub residual_factor: f32,
 }
 
 impl LayerSpec {
+    /// A layer of Llama: no biases, no window, no norms but the two before its parts, all of a head rotated.
+    pub fn llama(hidden_size: usize, intermediate_size: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            hidden_size,
+            intermediate_size,
+            heads,
+            kv_heads,
+            head_dim,
+            norm_eps: 1e-5,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            window: None,
+            score_factor: Self::usual_score_factor(head_dim),
+            score_cap: None,
+            rotated: head_dim,
+            rope: None,
+            activation: Activation::Silu,
+            post_norms: false,
+            residual_factor: 1.0,
+        }
+    }
+
+    /// What its attention makes of products of queries and keys.
+    pub fn scores(&self) -> Scores {
+        Scores { scale: self.score_factor, cap: self.score_cap }
+    }
+
     /// The factor of Vaswani et al. (2017) for scores: one over the square root of a head's width.
     pub fn usual_score_factor(head_dim: usize) -> f32 {
         (head_dim as f32).powf(-0.5)
@@ -61,7 +104,7 @@ impl LayerSpec {
         let mlp = self.intermediate_size.checked_mul(self.hidden_size)?.checked_mul(3)?;
         // Norms and biases: at most each of these widths a few times.
         let widths = queries.checked_add(keys)?.checked_add(self.intermediate_size)?.checked_add(self.hidden_size)?;
-        attention.checked_add(mlp)?.checked_add(widths.checked_mul(4)?)
+        attention.checked_add(mlp)?.checked_add(widths.checked_mul(6)?)
     }
 
     /// True if the numbers are what their descriptions promise.
@@ -71,9 +114,14 @@ impl LayerSpec {
         sizes.iter().all(|&size| size > 0)
             && self.heads.is_multiple_of(self.kv_heads)
             && self.head_dim.is_multiple_of(2)
+            && self.rotated <= self.head_dim
+            && self.rotated.is_multiple_of(2)
+            && self.rope.as_ref().is_none_or(|rope| rope.fits(self.rotated))
             && self.window != Some(0)
             && positive(self.norm_eps)
             && positive(self.score_factor)
+            && self.score_cap.is_none_or(positive)
+            && positive(self.residual_factor)
     }
 }
 
@@ -106,6 +154,25 @@ impl LayerSpecs {
         self
     }
 
+    /// The first `layers` layers after `change`, which is given each one's index.
+    #[must_use]
+    pub(super) fn changed(&self, layers: usize, change: impl Fn(usize, &mut LayerSpec)) -> Self {
+        let of = |index: usize| {
+            let mut spec = self.get(index).clone();
+            change(index, &mut spec);
+            spec
+        };
+        (1..layers).fold(Self::alike(of(0)), |specs, index| specs.from_layer(index, of(index)))
+    }
+
+    /// The same layers, each kind after `change`.
+    #[must_use]
+    pub(super) fn changed_kinds(&self, change: impl Fn(&mut LayerSpec)) -> Self {
+        let mut changed = self.clone();
+        changed.kinds.iter_mut().for_each(change);
+        changed
+    }
+
     /// The layer of an index.
     pub fn get(&self, index: usize) -> &LayerSpec {
         let after = self.changes.partition_point(|(from, _)| *from <= index);
@@ -126,20 +193,7 @@ mod tests {
     use super::*;
 
     fn spec(window: Option<usize>) -> LayerSpec {
-        LayerSpec {
-            hidden_size: 16,
-            intermediate_size: 24,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 4,
-            norm_eps: 1e-5,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            window,
-            score_factor: LayerSpec::usual_score_factor(4),
-        }
+        LayerSpec { window, ..LayerSpec::llama(16, 24, 4, 2, 4) }
     }
 
     #[test]
@@ -175,10 +229,16 @@ mod tests {
             LayerSpec { head_dim: 5, ..possible.clone() },
             LayerSpec { window: Some(0), ..possible.clone() },
             LayerSpec { norm_eps: f32::NAN, ..possible.clone() },
-            LayerSpec { score_factor: 0.0, ..possible },
+            LayerSpec { score_factor: 0.0, ..possible.clone() },
+            LayerSpec { score_cap: Some(0.0), ..possible.clone() },
+            LayerSpec { residual_factor: f32::INFINITY, ..possible.clone() },
+            LayerSpec { rotated: 6, ..possible.clone() },
+            LayerSpec { rotated: 3, ..possible.clone() },
+            LayerSpec { rope: Some(Rope::plain(-1.0)), ..possible },
         ] {
             assert!(!impossible.is_possible(), "{impossible:?}");
         }
+        assert!(LayerSpec { rotated: 2, ..possible.clone() }.is_possible());
         assert_eq!(LayerSpec { heads: usize::MAX, ..possible }.most_values(), None);
     }
 }

@@ -16,6 +16,11 @@ pub(crate) fn outer_tensors(config: &ModelConfig) -> Vec<(&'static str, Vec<usiz
     vec![(FINAL_NORM, vec![config.hidden_size])]
 }
 
+/// The norm between attention's residual sum and the MLP: with norms on the outputs of both, the one before has another name.
+pub(crate) fn mlp_norm(spec: &LayerSpec) -> &'static str {
+    if spec.post_norms { "pre_feedforward_layernorm" } else { "post_attention_layernorm" }
+}
+
 /// Name within its layer (after `model.layers.N.`) and shape of every tensor of a layer.
 pub(crate) fn layer_tensors(spec: &LayerSpec) -> Vec<(&'static str, Vec<usize>)> {
     let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
@@ -48,8 +53,29 @@ pub(crate) fn layer_tensors(spec: &LayerSpec) -> Vec<(&'static str, Vec<usize>)>
         tensors.push(("self_attn.q_norm.weight", vec![spec.head_dim]));
         tensors.push(("self_attn.k_norm.weight", vec![spec.head_dim]));
     }
+    if spec.post_norms {
+        tensors.push(("pre_feedforward_layernorm.weight", vec![hidden]));
+        tensors.push(("post_feedforward_layernorm.weight", vec![hidden]));
+    }
     tensors
 }
+
+/// A matrix that files of some families hold as one, with the matrices whose rows it has one after the other.
+pub(crate) struct Fused {
+    /// Its name within a layer.
+    pub(crate) name: &'static str,
+    /// Those of its parts.
+    pub(crate) parts: &'static [&'static str],
+}
+
+/// The fused matrices of a layer.
+pub(crate) const FUSED: [Fused; 2] = [
+    Fused {
+        name: "self_attn.qkv_proj.weight",
+        parts: &["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"],
+    },
+    Fused { name: "mlp.gate_up_proj.weight", parts: &["mlp.gate_proj.weight", "mlp.up_proj.weight"] },
+];
 
 /// The full name of a layer's tensor.
 pub(crate) fn layer_name(layer: usize, tensor: &str) -> String {

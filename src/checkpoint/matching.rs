@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
 use super::config::ModelConfig;
-use super::layout::{EMBEDDING, OUTPUT, is_stored_buffer, layer_name, layer_tensors, outer_tensors};
+use super::layout::{EMBEDDING, FUSED, Fused, OUTPUT, is_stored_buffer, layer_name, layer_tensors, outer_tensors};
 use super::shards::Shards;
 use super::tensor::StoredTensor;
 use crate::visible::shown;
@@ -64,8 +64,40 @@ impl Matching<'_> {
         }
         // Ends at the first layer that is not in the files, however many the configuration claims.
         for layer in 0..config.layers {
-            for (name, shape) in layer_tensors(config.layer(layer)) {
+            let tensors = layer_tensors(config.layer(layer));
+            if config.fused_matrices {
+                self.take_apart(layer, &tensors)?;
+            }
+            for (name, shape) in tensors {
                 self.require(layer_name(layer, name), &shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the fused matrices of a layer with these tensors apart, by rows. Where a file has the parts themselves, it is as
+    /// good.
+    fn take_apart(&mut self, layer: usize, tensors: &[(&str, Vec<usize>)]) -> Result<(), CheckpointError> {
+        for Fused { name, parts } in FUSED {
+            let name = layer_name(layer, name);
+            if parts.iter().any(|part| self.shards.tensors.contains_key(&layer_name(layer, part))) {
+                continue;
+            }
+            let shapes: Vec<&[usize]> = parts
+                .iter()
+                .filter_map(|part| tensors.iter().find(|(name, _)| name == part).map(|(_, shape)| shape.as_slice()))
+                .collect();
+            let rows: Vec<usize> = shapes.iter().filter_map(|shape| shape.first().copied()).collect();
+            let columns = shapes.first().and_then(|shape| shape.last().copied()).unwrap_or(0);
+            let all = rows.iter().sum::<usize>();
+            let whole = self.take(&name, &[all, columns])?.ok_or_else(|| self.missing(&name))?;
+            let row_bytes = whole.bytes.len() / all.max(1);
+            let mut start = whole.bytes.start;
+            for (part, rows) in parts.iter().zip(rows) {
+                let bytes = start..start + rows * row_bytes;
+                start = bytes.end;
+                let tensor = StoredTensor { bytes, shape: vec![rows, columns], ..whole.clone() };
+                self.taken.insert(layer_name(layer, part), tensor);
             }
         }
         Ok(())
@@ -79,6 +111,10 @@ impl Matching<'_> {
     }
 
     fn require(&mut self, name: String, shape: &[usize]) -> Result<(), CheckpointError> {
+        if self.taken.contains_key(&name) {
+            // A part of another.
+            return Ok(());
+        }
         let tensor = self.take(&name, shape)?.ok_or_else(|| self.missing(&name))?;
         self.taken.insert(name, tensor);
         Ok(())

@@ -25,7 +25,6 @@ mod shards;
 mod tensor;
 #[cfg(test)]
 mod tests;
-mod windows;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -35,9 +34,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use paceline_kernels::Activation;
 use paceline_kernels::{FloatFormat, StoredFormat};
 
-pub use self::config::{Family, ModelConfig};
+pub use self::config::{Family, ModelConfig, Windows};
 pub(crate) use self::directory::snapshots;
 pub use self::draft_vocabulary::DRAFT_VOCABULARY;
 pub use self::error::CheckpointError;
@@ -47,16 +47,15 @@ pub(crate) use self::gguf::writer as gguf_writer;
 pub use self::gguf::{Gguf, Metadata, Value, end_of_generation, metadata_of};
 pub(crate) use self::gguf::{models_in as gguf_models_in, vocabulary};
 pub use self::layer_spec::{LayerSpec, LayerSpecs};
-pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name};
+pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name, mlp_norm};
 pub use self::layout::{FINAL_NORM, tensors_of};
 pub use self::location::side_file;
 pub use self::mapped::MappedFiles;
 use self::matching::Matching;
-pub use self::rope::{Rope, RopeScaling};
+pub use self::rope::{Frequencies, Rope, RopeScaling};
 use self::shards::Shards;
 pub use self::shards::WeightsFile;
 pub use self::tensor::StoredTensor;
-pub use self::windows::Windows;
 pub use crate::files::of_model::FileError;
 
 /// A model whose configuration and weights fit each other.
@@ -87,7 +86,8 @@ impl Checkpoint {
         }
         check_directory(path)?;
         let config = ModelConfig::read(path)?;
-        Self::with_weights(path, &path.join("config.json"), config, Shards::open(path)?, Vec::new())
+        let notes = config.note().into_iter().collect();
+        Self::with_weights(path, &path.join("config.json"), config, Shards::open(path)?, notes)
     }
 
     /// Maps the weights in `dir` as those of the model that `config` describes, whatever its `config.json` says.

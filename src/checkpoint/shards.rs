@@ -36,7 +36,7 @@ pub struct WeightsFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
     HuggingFace,
-    Gguf,
+    Gguf(gguf::Dialect),
 }
 
 impl Naming {
@@ -44,7 +44,7 @@ impl Naming {
     pub(crate) fn shown(self, name: &str) -> String {
         match self {
             Self::HuggingFace => name.to_owned(),
-            Self::Gguf => gguf::to_gguf(name),
+            Self::Gguf(dialect) => gguf::to_gguf(name, dialect),
         }
     }
 
@@ -55,7 +55,7 @@ impl Naming {
                 "F32, F16 and BF16 are read: take the unquantized checkpoint, a GGUF file of the model, or convert it"
                     .to_owned()
             }
-            Self::Gguf => format!("{} are read: take a file of one of these types", gguf::read_types()),
+            Self::Gguf(_) => format!("{} are read: take a file of one of these types", gguf::read_types()),
         }
     }
 }

@@ -221,8 +221,24 @@ fn rope_is_read_in_old_and_new_spellings() {
         RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
     assert_eq!(rope("rope_scaling", llama3.clone()).unwrap().scaling, scaling);
     for (value, said) in [
-        (json!({"rope_type": "yarn", "factor": 2.0}), "\"rope_scaling.rope_type\" of"),
-        (json!({"type": "dynamic"}), "is \"dynamic\", which is not supported"),
+        (json!({"rope_type": "proportional", "factor": 2.0}), "\"rope_scaling.rope_type\" of"),
+        (json!({"type": "axial"}), "is \"axial\", which is not supported"),
+        (json!({"rope_type": "yarn"}), "\"rope_scaling.factor\" of"),
+        (
+            json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 1, "beta_slow": 2}),
+            "must not be below the 2 of beta_slow",
+        ),
+        (json!({"rope_type": "yarn", "factor": 2.0, "attention_factor": 0}), "must be a number above zero"),
+        (json!({"rope_type": "longrope", "factor": 2.0}), "\"rope_scaling.long_factor\" of"),
+        (
+            json!({"rope_type": "longrope", "factor": 2.0, "long_factor": [1], "short_factor": [1, 1]}),
+            "\"rope_scaling.long_factor\" of",
+        ),
+        (
+            json!({"rope_type": "longrope", "factor": 2.0, "long_factor": [1, 2], "short_factor": [1, 0]}),
+            "must have 2 numbers above zero",
+        ),
+        (json!({"type": "dynamic"}), "\"rope_scaling.factor\" of"),
         (json!({"type": "linear"}), "\"rope_scaling.factor\" of"),
         (json!({"type": "linear", "factor": -1.0}), "must be a number above zero, not -1.0"),
         (with(llama3.clone(), "high_freq_factor", json!(1)), "must be above low_freq_factor"),
@@ -296,7 +312,13 @@ fn fingerprints_add_nothing_for_known_families() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (key, value, said) in [
-        ("model_type", json!("gemma"), "is \"gemma\", which is not supported; llama, mistral, qwen2 and qwen3 are"),
+        (
+            "model_type",
+            json!("gemma"),
+            "is \"gemma\", which is not supported; llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, smollm3, granite are",
+        ),
+        ("model_type", json!("gemma3"), "the text model alone is read"),
+        ("model_type", json!("qwen3_moe"), "a mixture of experts, which none of those is"),
         ("model_type", Value::Null, "is missing"),
         ("architectures", json!(["LlamaForSequenceClassification"]), "names \"LlamaForSequenceClassification\""),
         ("auto_map", json!({"AutoModel": "x.X"}), "code of its own for AutoModel"),

@@ -7,9 +7,11 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paceline_kernels::{HeadNorms, HeadTransform, Input, Kernels, LayerPages, PackedWeights, Product, Run, Weights};
+use paceline_kernels::{
+    HeadNorms, HeadTransform, Input, Kernels, LayerPages, PackedWeights, Product, Residual, Run, Weights,
+};
 
-use super::angles::Angles;
+use super::angles::{Angles, Rotations};
 use super::hidden::Hidden;
 use super::layer_order::LayerOrder;
 use super::pool::{KvPool, SlotRun};
@@ -29,7 +31,12 @@ pub(super) struct Executor {
     exits: ExitsByDepth<ExitWeights>,
     /// The tokens that drafts choose from, with their rows of the output matrix; none for all of them.
     drafted: Option<(Vec<u32>, LinearWeights)>,
-    inverse_frequencies: Vec<f32>,
+    rotations: Rotations,
+    /// Factor of embeddings.
+    embedding_factor: f32,
+    /// Divisor of logits, and their cap.
+    logit_divisor: f32,
+    logit_cap: Option<f32>,
     /// Number added to the mean square by the norms behind the layers.
     norm_eps: f32,
     widths: Widths,
@@ -65,8 +72,8 @@ struct Buffers<'a> {
     rows: usize,
     /// Output of the last part of a layer, which the next norm adds to `x`.
     delta: &'a mut [f32],
-    /// True if there was such a part already.
-    has_delta: bool,
+    /// What becomes of it before, if there was such a part already.
+    residual: Option<Residual<'a>>,
     queries: &'a mut [f32],
     keys: &'a mut [f32],
     values: &'a mut [f32],
@@ -88,7 +95,7 @@ impl<'a> Buffers<'a> {
         let Widths { hidden, queries, keys, inner } = widths;
         let lengths = [hidden, queries, keys, keys, queries, inner, inner].map(|width| rows * width);
         let [delta, queries, keys, values, attended, gate, up] = carve(memory, lengths);
-        Self { x, rows, delta, has_delta: false, queries, keys, values, attended, gate, up }
+        Self { x, rows, delta, residual: None, queries, keys, values, attended, gate, up }
     }
 
     /// The same buffers in the widths of a layer, of which they are the largest of all layers.
@@ -99,7 +106,7 @@ impl<'a> Buffers<'a> {
             x: self.x,
             rows: self.rows,
             delta: self.delta,
-            has_delta: self.has_delta,
+            residual: self.residual,
             queries: &mut self.queries[..queries],
             keys: &mut self.keys[..keys],
             values: &mut self.values[..keys],
@@ -141,7 +148,10 @@ impl Executor {
             output: LinearWeights { matrix: head.output, bias: None },
             exits: ExitsByDepth::new(),
             drafted: None,
-            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
+            rotations: Rotations::new(config),
+            embedding_factor: config.embedding_factor,
+            logit_divisor: config.logit_divisor,
+            logit_cap: config.logit_cap,
             norm_eps: config.norm_eps,
             widths: Widths::of(config.hidden_size, layers.iter().map(|layer| &layer.spec)),
             layers,
@@ -180,7 +190,7 @@ impl Executor {
         order: &LayerOrder<'_>,
     ) {
         let rows = hidden.len() / self.widths.hidden;
-        let angles = Angles::new(&self.inverse_frequencies, &positions(runs));
+        let angles = self.rotations.angles(&positions(runs));
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
             for (place, index) in layers.enumerate() {
@@ -188,28 +198,29 @@ impl Executor {
                 if Sublayer::Attention(index).runs(skip) {
                     let mut b = buffers.of(&layer.spec);
                     self.project(layer, &mut b);
-                    let attended = order.take(place, part, |cache| self.attend(layer, &angles, runs, cache, &mut b));
+                    let angles = &angles[self.rotations.of(index)];
+                    let attended = order.take(place, part, |cache| self.attend(layer, angles, runs, cache, &mut b));
                     if attended.is_none() {
                         return;
                     }
                     let jobs = [(&layer.attention_output, b.delta)];
                     products(&self.kernels, Input::Rows(b.attended), rows, jobs);
-                    buffers.has_delta = true;
+                    buffers.residual = Some(residual(layer, |(attention, _)| attention));
                 }
                 if Sublayer::Mlp(index).runs(skip) {
                     self.feed_forward(layer, &mut buffers.of(&layer.spec));
-                    buffers.has_delta = true;
+                    buffers.residual = Some(residual(layer, |(_, mlp)| mlp));
                 }
             }
-            let Buffers { x, delta, has_delta: true, .. } = buffers else { return };
-            x.iter_mut().zip(delta).for_each(|(x, delta)| *x += *delta);
+            let Buffers { x, delta, residual: Some(residual), .. } = buffers else { return };
+            self.kernels.add_residual(x, delta, residual, self.widths.hidden);
         });
     }
 
     /// The queries, keys and values of a layer.
     fn project(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
         let jobs = [(&layer.query, &mut *b.queries), (&layer.key, &mut *b.keys), (&layer.value, &mut *b.values)];
-        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.attention_norm, layer.spec.norm_eps);
+        let input = normed(b.x, b.delta, b.residual, &layer.attention_norm, layer.spec.norm_eps);
         products(&self.kernels, input, b.rows, jobs);
     }
 
@@ -222,17 +233,17 @@ impl Executor {
         cache: &mut LayerPages,
         b: &mut Buffers<'_>,
     ) {
-        let LayerSpec { heads, window, score_factor, .. } = layer.spec;
+        let LayerSpec { heads, window, .. } = layer.spec;
         self.kernels.append_rotated(b.queries, b.keys, b.values, runs, head_transform(layer, angles), cache);
-        self.kernels.attention(b.queries, heads, runs, cache, window, score_factor, b.attended);
+        self.kernels.attention(b.queries, heads, runs, cache, window, layer.spec.scores(), b.attended);
     }
 
     /// The feed-forward part of a layer, up to its residual sum.
     fn feed_forward(&self, layer: &LayerWeights, b: &mut Buffers<'_>) {
         let jobs = [(&layer.gate, &mut *b.gate), (&layer.up, &mut *b.up)];
-        let input = normed(b.x, b.has_delta.then_some(&*b.delta), &layer.mlp_norm, layer.spec.norm_eps);
+        let input = normed(b.x, b.delta, b.residual, &layer.mlp_norm, layer.spec.norm_eps);
         products(&self.kernels, input, b.rows, jobs);
-        let input = Input::GatedSilu { gate: b.gate, up: b.up };
+        let input = Input::Gated { gate: b.gate, up: b.up, activation: layer.spec.activation };
         products(&self.kernels, input, b.rows, [(&layer.down, &mut *b.delta)]);
     }
 
@@ -253,7 +264,8 @@ impl Executor {
             x.copy_from_slice(hidden);
             self.kernels.matmul(x, rows, &mut [Product { weights: down, bias: None, out: inner }]);
             self.kernels.matmul(inner, rows, &mut [Product { weights: up, bias: None, out: delta }]);
-            outputs(Input::AddNorm { x, delta, weight: norm, eps: self.norm_eps }, rows)
+            let residual = Residual::PLAIN;
+            outputs(Input::AddNorm { x, delta, residual, weight: norm, eps: self.norm_eps }, rows)
         })
     }
 
@@ -261,10 +273,16 @@ impl Executor {
         Input::Norm { x: hidden, weight: &self.norm, eps: self.norm_eps }
     }
 
-    /// The products of an output matrix with rows of its input.
+    /// The logits of rows: the products of an output matrix with them, divided and capped where the model does so.
     fn outputs(&self, input: Input<'_>, rows: usize, matrix: &LinearWeights) -> Vec<f32> {
         let mut logits = vec![0.0; rows * matrix.matrix.out_features()];
         products(&self.kernels, input, rows, [(matrix, &mut logits)]);
+        if self.logit_divisor != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= self.logit_divisor);
+        }
+        if let Some(cap) = self.logit_cap {
+            self.kernels.soft_cap(&mut logits, cap);
+        }
         logits
     }
 
@@ -299,6 +317,9 @@ impl Backend for Executor {
             match &self.embedding {
                 Some(embedding) => embedding.row_to_f32(token as usize, row),
                 None => self.output.matrix.row_to_f32(token as usize, row),
+            }
+            if self.embedding_factor != 1.0 {
+                row.iter_mut().for_each(|value| *value *= self.embedding_factor);
             }
         }
         Hidden::of_values(hidden, width)
@@ -347,7 +368,7 @@ impl Backend for Executor {
     ) {
         let (caches, pages) = kv.host_mut(layers.clone(), runs);
         let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
-        let angles = Angles::new(&self.inverse_frequencies, &positions(&runs));
+        let angles = self.rotations.angles(&positions(&runs));
         let (rows, hidden) = (hidden.rows(), hidden.values());
         self.with_memory(|memory| {
             let width = rows * self.widths.keys;
@@ -360,7 +381,7 @@ impl Backend for Executor {
                 let jobs = [(&layer.key, &mut *keys), (&layer.value, &mut *values)];
                 let input = Input::Norm { x: hidden, weight: &layer.attention_norm, eps: layer.spec.norm_eps };
                 products(&self.kernels, input, rows, jobs);
-                let transform = head_transform(layer, &angles);
+                let transform = head_transform(layer, &angles[self.rotations.of(index)]);
                 self.kernels.append_rotated(&mut [], keys, values, &runs, transform, cache);
             }
         });
@@ -415,10 +436,23 @@ fn positions(runs: &[Run<'_>]) -> Vec<usize> {
     runs.iter().flat_map(|run| run.start..run.start + run.rows).collect()
 }
 
-/// The norm of `x`, to which `delta` is added first where there is one: the residual sum of a layer's last part.
-fn normed<'a>(x: &'a mut [f32], delta: Option<&'a [f32]>, weight: &'a [f32], eps: f32) -> Input<'a> {
-    match delta {
-        Some(delta) => Input::AddNorm { x, delta, weight, eps },
+/// What becomes of the output of a part of a layer, which has one of its norms on outputs.
+fn residual<'a>(layer: &'a LayerWeights, norm: impl Fn(&'a (Vec<f32>, Vec<f32>)) -> &'a Vec<f32>) -> Residual<'a> {
+    let LayerSpec { norm_eps, residual_factor, .. } = layer.spec;
+    let norm = layer.post_norms.as_ref().map(|norms| (norm(norms).as_slice(), norm_eps));
+    Residual { norm, factor: residual_factor }
+}
+
+/// The norm of `x`, to which `delta` is added first where there was a part of a layer whose output it is.
+fn normed<'a>(
+    x: &'a mut [f32],
+    delta: &'a [f32],
+    residual: Option<Residual<'a>>,
+    weight: &'a [f32],
+    eps: f32,
+) -> Input<'a> {
+    match residual {
+        Some(residual) => Input::AddNorm { x, delta, residual, weight, eps },
         None => Input::Norm { x, weight, eps },
     }
 }

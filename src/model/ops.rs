@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
-use paceline_kernels::{Kernels, TrainingPrecision};
+use paceline_kernels::{Activation, Kernels, Scores, TrainingPrecision};
 
 use super::angles::Angles;
 use super::batch::{Batch, Masks};
@@ -120,42 +120,59 @@ impl RmsNorm {
 /// The rotary position embedding of rows at given positions.
 pub(super) struct Rotation {
     angles: Arc<Angles>,
-    /// Cosines and sines as tensors, `[rows, 1, head_dim / 2]`, for [`Operations::Composed`].
+    /// Cosines and sines as tensors, `[rows, 1, half]`, for [`Operations::Composed`].
     tensors: [Tensor<3>; 2],
+    head_dim: usize,
+    /// Half of the values of a head that turn.
     half: usize,
 }
 
 impl Rotation {
-    /// The rotation of rows at `positions`; the head's width is twice the number of frequencies.
-    pub(super) fn new(inverse_frequencies: &[f32], positions: &[usize], device: &Device) -> Self {
-        let (rows, half) = (positions.len(), inverse_frequencies.len());
-        let angles = Angles::new(inverse_frequencies, positions);
+    /// The rotation of `rows` rows by `angles`.
+    pub(super) fn new(angles: Angles, rows: usize, head_dim: usize, device: &Device) -> Self {
+        let half = angles.cos.len() / rows.max(1);
         let place = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [rows, 1, half]), device);
-        Self { tensors: [place(&angles.cos), place(&angles.sin)], angles: Arc::new(angles), half }
+        Self { tensors: [place(&angles.cos), place(&angles.sin)], angles: Arc::new(angles), head_dim, half }
     }
 
-    /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: the first half of a head's
-    /// values against the second.
+    /// Rotates every head of `x`, `[rows, heads * head_dim]`, by its row's angles: of the values that turn the first half
+    /// against the second.
     pub(super) fn apply(&self, x: Tensor<2>, with: &Operations) -> Tensor<2> {
+        let (half, [cos, sin]) = (self.half, &self.tensors);
+        if half == 0 {
+            return x;
+        }
         if let Operations::Fused { kernels, .. } = with {
-            return fused::rotate(x, &self.angles, kernels);
+            return fused::rotate(x, self.head_dim, &self.angles, kernels);
         }
         let [rows, width] = x.dims();
-        let (half, [cos, sin]) = (self.half, &self.tensors);
-        let x = x.reshape([rows, width / (2 * half), 2 * half]);
-        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let x = x.reshape([rows, width / self.head_dim, self.head_dim]);
+        let (first, second) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
         let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let rotated_second = second * cos.clone() + first * sin.clone();
-        Tensor::cat(vec![rotated_first, rotated_second], 2).reshape([rows, width])
+        let mut parts = vec![rotated_first, rotated_second];
+        if 2 * half < self.head_dim {
+            parts.push(x.narrow(2, 2 * half, self.head_dim - 2 * half));
+        }
+        Tensor::cat(parts, 2).reshape([rows, width])
     }
 }
 
-/// `silu(gate) * up`, elementwise, all `[rows, width]` (SwiGLU, Shazeer 2020).
-pub(super) fn gated_silu(gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> Tensor<2> {
-    match with {
-        Operations::Composed => activation::silu(gate) * up,
-        Operations::Fused { kernels, .. } => fused::gated_silu(gate, up, kernels),
+/// `f(gate) * up` with an activation f, elementwise, all `[rows, width]` (SwiGLU, Shazeer 2020).
+pub(super) fn gated(function: Activation, gate: Tensor<2>, up: Tensor<2>, with: &Operations) -> Tensor<2> {
+    match (function, with) {
+        (Activation::Silu, Operations::Composed) => activation::silu(gate) * up,
+        (Activation::Silu, Operations::Fused { kernels, .. }) => fused::gated_silu(gate, up, kernels),
+        (Activation::GeluTanh, _) => {
+            let inner = (gate.clone() + gate.clone().powi_scalar(3) * 0.044_715) * (2.0 / std::f32::consts::PI).sqrt();
+            gate * 0.5 * (inner.tanh() + 1.0) * up
+        }
     }
+}
+
+/// `cap * tanh(x / cap)`, elementwise.
+pub(super) fn soft_capped<const D: usize>(x: Tensor<D>, cap: f32) -> Tensor<D> {
+    (x / cap).tanh() * cap
 }
 
 /// The sum over rows of `weight * -ln p(target)`, `[1, 1]`, for logits `[rows, vocabulary]` and as many targets and
@@ -203,8 +220,8 @@ pub(super) struct Attention {
     pub(super) head_dim: usize,
     /// Positions that are seen at most, if not all.
     pub(super) window: Option<usize>,
-    /// Factor that scores are multiplied by.
-    pub(super) scale: f32,
+    /// What becomes of products of queries and keys.
+    pub(super) scores: Scores,
 }
 
 /// Writes `keys` and `values` `[rows, kv_heads * head_dim]` to a layer's cache from position `start` on and lets `queries` `[rows,
@@ -219,7 +236,7 @@ pub(super) fn attend(
     start: usize,
     attention: &Attention,
 ) -> Tensor<2> {
-    let Attention { head_dim, window, scale } = *attention;
+    let Attention { head_dim, window, scores } = *attention;
     cache.write(start, keys, values);
     let [rows, width] = queries.dims();
     let (keys, values) = cache.first(start + rows);
@@ -236,7 +253,7 @@ pub(super) fn attend(
         .collect();
     let hidden = Tensor::<2, Bool>::from_data(TensorData::new(hidden, [group * rows, cached]), &queries.device());
     let hidden = hidden.unsqueeze::<3>().expand([kv_heads, group * rows, cached]);
-    let attended = masked_attention(queries, keys, values, hidden, scale);
+    let attended = masked_attention(queries, keys, values, hidden, scores);
     attended.reshape([heads, rows, head_dim]).swap_dims(0, 1).reshape([rows, width])
 }
 
@@ -252,8 +269,8 @@ pub(super) fn attend_in_sequences(
     attention: &Attention,
     with: &Operations,
 ) -> Tensor<2> {
-    let Attention { head_dim, window, scale } = *attention;
-    if let Operations::Fused { kernels, .. } = with {
+    let Attention { head_dim, window, scores } = *attention;
+    if let (Operations::Fused { kernels, .. }, Scores { scale, cap: None }) = (with, scores) {
         let seen = Seen { length: batch.length(), first: batch.first_seen(window) };
         return fused::attend([queries, keys, values], head_dim, seen, scale, kernels);
     }
@@ -271,7 +288,7 @@ pub(super) fn attend_in_sequences(
         per_head(keys, 1),
         per_head(values, 1),
         hidden.reshape([sequences * kv_heads, group * length, length]),
-        scale,
+        scores,
     );
     attended.reshape([sequences, kv_heads * group, length, head_dim]).swap_dims(1, 2).reshape([rows, width])
 }
@@ -283,8 +300,12 @@ fn masked_attention(
     keys: Tensor<3>,
     values: Tensor<3>,
     hidden: Tensor<3, Bool>,
-    scale: f32,
+    scores: Scores,
 ) -> Tensor<3> {
-    let scores = queries.matmul(keys.swap_dims(1, 2)) * scale;
+    let scaled = queries.matmul(keys.swap_dims(1, 2)) * scores.scale;
+    let scores = match scores.cap {
+        Some(cap) => soft_capped(scaled, cap),
+        None => scaled,
+    };
     activation::softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 2).matmul(values)
 }

@@ -7,12 +7,14 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
+use paceline_kernels::Activation;
 
+use super::angles::Rotations;
 use super::batch::{Batch, Masks};
 use super::hidden::Hidden;
 use super::ops::{
-    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy,
-    gated_silu, into_values, soft_cross_entropy,
+    Attention, Embedding, Linear, Operations, RmsNorm, Rotation, attend, attend_in_sequences, cross_entropy, gated,
+    into_values, soft_capped, soft_cross_entropy,
 };
 use super::pool::{KvPool, SlotRun};
 use super::skip::{SkipPlan, Sublayer};
@@ -30,7 +32,13 @@ pub(super) struct Reference {
     /// The tokens that drafts choose from; none for all of them.
     drafted: Option<Vec<u32>>,
     vocabulary: usize,
-    inverse_frequencies: Vec<f32>,
+    rotations: Rotations,
+    head_dim: usize,
+    /// Factor of embeddings.
+    embedding_factor: f32,
+    /// Divisor of logits, and their cap.
+    logit_divisor: f32,
+    logit_cap: Option<f32>,
     operations: Operations,
     device: Device,
 }
@@ -43,11 +51,16 @@ struct Layer {
     /// Norms on the heads of queries and keys, where the layer has them.
     head_norms: Option<(RmsNorm, RmsNorm)>,
     attention_output: Linear,
+    /// Norms on the outputs of attention and MLP, where the layer has them.
+    post_norms: Option<(RmsNorm, RmsNorm)>,
     mlp_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
     attention: Attention,
+    activation: Activation,
+    /// Factor of what is added to the residual stream.
+    residual_factor: f32,
 }
 
 /// Head before the output matrix at a trained exit: a residual of low rank, and a norm of its own.
@@ -90,7 +103,11 @@ impl Reference {
             exits: ExitsByDepth::new(),
             drafted: None,
             vocabulary: config.vocab_size,
-            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
+            rotations: Rotations::new(config),
+            head_dim: config.head_dim,
+            embedding_factor: config.embedding_factor,
+            logit_divisor: config.logit_divisor,
+            logit_cap: config.logit_cap,
             operations,
             device: device.clone(),
         }
@@ -108,12 +125,19 @@ impl Reference {
 
     /// The tokens' embeddings, `[tokens, hidden]`.
     pub(super) fn embeddings(&self, tokens: &[u32]) -> Tensor<2> {
-        self.embedding.forward(tokens, &self.operations)
+        let rows = self.embedding.forward(tokens, &self.operations);
+        if self.embedding_factor == 1.0 { rows } else { rows * self.embedding_factor }
     }
 
-    fn rotation(&self, runs: &[SlotRun]) -> Rotation {
+    /// The rotations of rows, by the numbers of all there are.
+    fn rotations_of(&self, runs: &[SlotRun]) -> Vec<Rotation> {
         let positions: Vec<usize> = runs.iter().flat_map(|run| run.start..run.start + run.rows).collect();
-        Rotation::new(&self.inverse_frequencies, &positions, &self.device)
+        self.rotations_at(&positions)
+    }
+
+    fn rotations_at(&self, positions: &[usize]) -> Vec<Rotation> {
+        let angles = self.rotations.angles(positions).into_iter();
+        angles.map(|angles| Rotation::new(angles, positions.len(), self.head_dim, &self.device)).collect()
     }
 
     /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, the rows of `batch`.
@@ -124,28 +148,30 @@ impl Reference {
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
     ) -> Tensor<2> {
-        let rotation = Rotation::new(&self.inverse_frequencies, &batch.positions().collect::<Vec<_>>(), &self.device);
-        self.forward(layers, &rotation, hidden, skip, &mut Past::Batch(batch, Masks::default()))
+        let rotations = self.rotations_at(&batch.positions().collect::<Vec<_>>());
+        self.forward(layers, &rotations, hidden, skip, &mut Past::Batch(batch, Masks::default()))
     }
 
     fn forward(
         &self,
         layers: Range<usize>,
-        rotation: &Rotation,
+        rotations: &[Rotation],
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
         past: &mut Past<'_>,
     ) -> Tensor<2> {
         let with = &self.operations;
         layers.fold(hidden, |mut x, index| {
-            let layer = &self.layers[index];
+            let (layer, rotation) = (&self.layers[index], &rotations[self.rotations.of(index)]);
             if Sublayer::Attention(index).runs(skip) {
                 let normed = layer.attention_norm.forward(x.clone(), with);
-                x = x + layer.attend(normed, rotation, past, index, with);
+                let delta = layer.attend(normed, rotation, past, index, with);
+                x = x + layer.residual(delta, |(attention, _)| attention, with);
             }
             if Sublayer::Mlp(index).runs(skip) {
                 let normed = layer.mlp_norm.forward(x.clone(), with);
-                x = x + layer.feed_forward(normed, with);
+                let delta = layer.feed_forward(normed, with);
+                x = x + layer.residual(delta, |(_, mlp)| mlp, with);
             }
             x
         })
@@ -169,7 +195,17 @@ impl Reference {
 
     /// Logits `[rows, vocabulary]` of hidden states `[rows, hidden]`: the final norm and the output matrix.
     pub(super) fn output_logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.output.forward(self.norm.forward(hidden, &self.operations), &self.operations)
+        self.logits_of(self.norm.forward(hidden, &self.operations))
+    }
+
+    /// Logits of normed states: the output matrix, and what the model does with its products.
+    fn logits_of(&self, normed: Tensor<2>) -> Tensor<2> {
+        let products = self.output.forward(normed, &self.operations);
+        let logits = if self.logit_divisor == 1.0 { products } else { products / self.logit_divisor };
+        match self.logit_cap {
+            Some(cap) => soft_capped(logits, cap),
+            None => logits,
+        }
     }
 
     /// As [`Self::output_logits`], of hidden states that left layer `depth - 1`: through the head that was trained for it, or else
@@ -187,7 +223,7 @@ impl Reference {
         let with = &self.operations;
         let residual = head.up.forward(head.down.forward(hidden.clone(), with), with);
         let states = hidden + residual;
-        let logits = self.output.forward(head.norm.forward(states.clone(), with), with);
+        let logits = self.logits_of(head.norm.forward(states.clone(), with));
         (states, logits)
     }
 }
@@ -206,7 +242,7 @@ impl Backend for Reference {
         kv: &mut KvPool,
     ) -> Hidden {
         let past = &mut Past::Pool(kv, runs);
-        Hidden::of_tensor(self.forward(layers, &self.rotation(runs), hidden.into_tensor(), skip, past))
+        Hidden::of_tensor(self.forward(layers, &self.rotations_of(runs), hidden.into_tensor(), skip, past))
     }
 
     fn propagate(
@@ -217,12 +253,13 @@ impl Backend for Reference {
         skip: Option<&SkipPlan>,
         kv: &mut KvPool,
     ) {
-        let rotation = self.rotation(runs);
+        let rotations = self.rotations_of(runs);
         let hidden = hidden.clone().into_tensor();
         for index in layers.filter(|index| Sublayer::Attention(*index).runs(skip)) {
             let layer = &self.layers[index];
             let normed = layer.attention_norm.forward(hidden.clone(), &self.operations);
-            let (keys, values) = layer.keys_and_values(normed, &rotation, &self.operations);
+            let rotation = &rotations[self.rotations.of(index)];
+            let (keys, values) = layer.keys_and_values(normed, rotation, &self.operations);
             let mut first = 0;
             for run in runs {
                 let part = |x: &Tensor<2>| x.clone().narrow(0, first, run.rows);
@@ -250,7 +287,8 @@ impl Backend for Reference {
 
 impl Layer {
     fn new(weights: LayerWeights<Tensor<2>, Tensor<2>>) -> Self {
-        let LayerSpec { head_dim, norm_eps, window, score_factor, .. } = weights.spec;
+        let LayerSpec { head_dim, norm_eps, window, activation, residual_factor, .. } = weights.spec;
+        let scores = weights.spec.scores();
         let norm = |weight| RmsNorm::new(weight, norm_eps);
         Self {
             attention_norm: norm(weights.attention_norm),
@@ -259,12 +297,29 @@ impl Layer {
             value: Linear::new(weights.value),
             head_norms: weights.head_norms.map(|(query, key)| (norm(query), norm(key))),
             attention_output: Linear::new(weights.attention_output),
+            post_norms: weights.post_norms.map(|(attention, mlp)| (norm(attention), norm(mlp))),
             mlp_norm: norm(weights.mlp_norm),
             gate: Linear::new(weights.gate),
             up: Linear::new(weights.up),
             down: Linear::new(weights.down),
-            attention: Attention { head_dim, window, scale: score_factor },
+            attention: Attention { head_dim, window, scores },
+            activation,
+            residual_factor,
         }
+    }
+
+    /// What the output of a part, which has one of the norms on outputs, adds to the residual stream.
+    fn residual(
+        &self,
+        delta: Tensor<2>,
+        norm: impl Fn(&(RmsNorm, RmsNorm)) -> &RmsNorm,
+        with: &Operations,
+    ) -> Tensor<2> {
+        let delta = match &self.post_norms {
+            Some(norms) => norm(norms).forward(delta, with),
+            None => delta,
+        };
+        if self.residual_factor == 1.0 { delta } else { delta * self.residual_factor }
     }
 
     fn attend(
@@ -311,6 +366,6 @@ impl Layer {
 
     fn feed_forward(&self, h: Tensor<2>, with: &Operations) -> Tensor<2> {
         let (gate, up) = (self.gate.forward(h.clone(), with), self.up.forward(h, with));
-        self.down.forward(gated_silu(gate, up, with), with)
+        self.down.forward(gated(self.activation, gate, up, with), with)
     }
 }

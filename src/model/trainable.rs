@@ -84,18 +84,16 @@ impl Trainable {
 
     /// The model as it is now, to be computed with. Of a frozen one no parameter has a gradient.
     pub fn model(&self, frozen: bool) -> Model {
-        let mut source = WeightsOf { parameters: &self.parameters, frozen };
+        let mut source = WeightsOf { parameters: &self.parameters, norm_offset: self.config.norm_offset, frozen };
         let layers = (0..self.config.layers).map(|index| {
             let Ok(layer) = LayerWeights::read(&mut source, self.config.layer(index), index);
             layer
         });
         let layers = layers.collect();
-        let embedding = source.get(EMBEDDING);
+        let (norm, embedding) = (source.get_norm(FINAL_NORM), source.get(EMBEDDING));
         let head = match self.config.tied_embeddings {
-            true => HeadWeights { norm: source.get(FINAL_NORM), output: embedding, embedding: None },
-            false => {
-                HeadWeights { norm: source.get(FINAL_NORM), output: source.get(OUTPUT), embedding: Some(embedding) }
-            }
+            true => HeadWeights { norm, output: embedding, embedding: None },
+            false => HeadWeights { norm, output: source.get(OUTPUT), embedding: Some(embedding) },
         };
         let (operations, device) = (self.operations.clone(), self.parameters.device());
         Model {
@@ -108,6 +106,7 @@ impl Trainable {
 /// Parameters as weights of a reference model.
 struct WeightsOf<'a> {
     parameters: &'a Parameters,
+    norm_offset: f32,
     frozen: bool,
 }
 
@@ -116,6 +115,11 @@ impl WeightsOf<'_> {
         let tensor = self.parameters.get(name).expect("made for all names that a configuration implies").clone();
         // `detach` would leave it a parameter, and a graph that nobody goes back through would stay in memory.
         if self.frozen { tensor.inner().autodiff() } else { tensor }
+    }
+
+    fn get_norm(&self, name: &str) -> Tensor<2> {
+        let weight = self.get(name);
+        if self.norm_offset == 0.0 { weight } else { weight + self.norm_offset }
     }
 }
 
@@ -130,6 +134,10 @@ impl Source for WeightsOf<'_> {
 
     fn vector(&mut self, name: &str) -> Result<Tensor<2>, Self::Error> {
         Ok(self.get(name))
+    }
+
+    fn norm(&mut self, name: &str) -> Result<Tensor<2>, Self::Error> {
+        Ok(self.get_norm(name))
     }
 }
 

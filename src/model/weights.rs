@@ -10,7 +10,7 @@ use super::ModelError;
 use super::ops::from_values;
 use super::precision::{matrix_format, serves_look_ups};
 use crate::checkpoint::{
-    Checkpoint, EMBEDDING, Exits, FINAL_NORM, LayerSpec, OUTPUT, StoredTensor, exit_tensors, layer_name,
+    Checkpoint, EMBEDDING, Exits, FINAL_NORM, LayerSpec, OUTPUT, StoredTensor, exit_tensors, layer_name, mlp_norm,
 };
 
 /// The weights of `y = x W^T + b`.
@@ -37,6 +37,8 @@ pub(super) struct LayerWeights<M = PackedWeights, V = Vec<f32>> {
     pub(super) head_norms: Option<(V, V)>,
     /// The product after attention.
     pub(super) attention_output: LinearWeights<M, V>,
+    /// Norms on the outputs of attention and of the feed-forward part, where the layer has them.
+    pub(super) post_norms: Option<(V, V)>,
     /// The norm before the feed-forward part.
     pub(super) mlp_norm: V,
     /// The product whose activation gates.
@@ -64,6 +66,9 @@ pub(super) trait Source {
 
     /// The vector of a name.
     fn vector(&mut self, name: &str) -> Result<Self::Vector, Self::Error>;
+
+    /// The weight of the norm of a name: what is stored, plus what the model adds.
+    fn norm(&mut self, name: &str) -> Result<Self::Vector, Self::Error>;
 }
 
 fn linear<S: Source>(
@@ -91,17 +96,25 @@ impl<M, V> LayerWeights<M, V> {
         let mlp = |part: &str| layer_name(index, &format!("mlp.{part}"));
         Ok(Self {
             spec: spec.clone(),
-            attention_norm: source.vector(&norm("input_layernorm"))?,
+            attention_norm: source.norm(&norm("input_layernorm"))?,
             query: linear(source, &attention("q_proj"), spec.qkv_bias)?,
             key: linear(source, &attention("k_proj"), spec.qkv_bias)?,
             value: linear(source, &attention("v_proj"), spec.qkv_bias)?,
             head_norms: if spec.qk_norm {
-                Some((source.vector(&norm("self_attn.q_norm"))?, source.vector(&norm("self_attn.k_norm"))?))
+                Some((source.norm(&norm("self_attn.q_norm"))?, source.norm(&norm("self_attn.k_norm"))?))
             } else {
                 None
             },
             attention_output: linear(source, &attention("o_proj"), spec.output_bias)?,
-            mlp_norm: source.vector(&norm("post_attention_layernorm"))?,
+            post_norms: if spec.post_norms {
+                Some((
+                    source.norm(&norm("post_attention_layernorm"))?,
+                    source.norm(&norm("post_feedforward_layernorm"))?,
+                ))
+            } else {
+                None
+            },
+            mlp_norm: source.norm(&norm(mlp_norm(spec)))?,
             gate: linear(source, &mlp("gate_proj"), spec.mlp_bias)?,
             up: linear(source, &mlp("up_proj"), spec.mlp_bias)?,
             down: linear(source, &mlp("down_proj"), spec.mlp_bias)?,
@@ -178,7 +191,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// If a tensor is missing or does not fit.
     pub(super) fn head(&mut self) -> Result<HeadWeights, ModelError> {
-        let norm = self.vector(FINAL_NORM)?;
+        let norm = self.norm(FINAL_NORM)?;
         let name = EMBEDDING;
         let tied = self.checkpoint.config().tied_embeddings;
         let output = self.matrix(if tied { name } else { OUTPUT })?;
@@ -292,6 +305,13 @@ impl Source for Loader<'_> {
     fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.widened(name, self.checkpoint.tensor(name)?)
     }
+
+    fn norm(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let offset = self.checkpoint.config().norm_offset;
+        let mut weight = self.vector(name)?;
+        weight.iter_mut().for_each(|value| *value += offset);
+        Ok(weight)
+    }
 }
 
 /// A loader's weights as tensors: copied one by one, so that both copies are never there as a whole.
@@ -363,6 +383,11 @@ impl Source for OnDevice<'_, '_> {
 
     fn vector(&mut self, name: &str) -> Result<Tensor<2>, ModelError> {
         let values = self.loader.vector(name)?;
+        Ok(self.place_vector(values))
+    }
+
+    fn norm(&mut self, name: &str) -> Result<Tensor<2>, ModelError> {
+        let values = self.loader.norm(name)?;
         Ok(self.place_vector(values))
     }
 }

@@ -73,7 +73,8 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
                 );
                 let _ = config.window(layer);
             }
-            assert_eq!(config.rope.inverse_frequencies(config.head_dim).len(), config.head_dim / 2);
+            let frequencies = config.rope.frequencies(config.layer(0).rotated);
+            assert_eq!(frequencies.inverse.len(), config.layer(0).rotated / 2);
             assert!(checkpoint.parameters() > 0 && checkpoint.weight_bytes() > 0);
         }
     }

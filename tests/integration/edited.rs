@@ -156,7 +156,7 @@ fn an_edited_checkpoint_gives_transformers_tokens_or_is_refused_by_name() {
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), edits.cases.len(), wrong.join("\n"));
-    assert!(same >= 120 && refused >= 60, "{same} the same, {refused} refused");
+    assert!(same >= 300 && refused >= 150, "{same} the same, {refused} refused");
 }
 
 /// Public reports of a matrix that was learned apart and thrown away: here it is used, and said.

@@ -99,7 +99,7 @@ fn fixtures_equal_transformers() {
 
 #[test]
 fn development_models_equal_transformers() {
-    for folder in ["goldens", "models"] {
+    for folder in ["goldens", "families", "models"] {
         if let Some(folder) = shared(folder, "development_models_equal_transformers") {
             check_all(&folder);
         }

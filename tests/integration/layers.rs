@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use paceline::checkpoint::{
-    Checkpoint, CheckpointError, Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling, tensors_of,
+    Activation, Checkpoint, CheckpointError, Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling, tensors_of,
 };
 use paceline::model::{Batch, Compute, Decoder, DeviceName, Sequence, Trainable, into_values};
 use safetensors::Dtype;
@@ -19,7 +19,17 @@ use crate::tidy::sources;
 type Flag = fn(&mut LayerSpec) -> &mut bool;
 
 const CASES: u64 = 24;
-const FAMILIES: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Qwen3];
+const FAMILIES: [Family; 9] = [
+    Family::Llama,
+    Family::Mistral,
+    Family::Qwen2,
+    Family::Qwen3,
+    Family::Gemma2,
+    Family::Gemma3,
+    Family::Phi3,
+    Family::SmolLm3,
+    Family::Granite,
+];
 const TEXT: [u32; 14] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7];
 
 /// A description of layers that differ in all that layers may differ in.
@@ -40,14 +50,35 @@ fn random_config(numbers: &mut Numbers) -> ModelConfig {
         qk_norm: numbers.choose(&[true, false]),
         window: numbers.choose(&[None, Some(2), Some(5)]),
         score_factor: numbers.choose(&[0.1, 0.5, LayerSpec::usual_score_factor(head_dim)]),
+        score_cap: numbers.choose(&[None, Some(0.5)]),
+        rotated: numbers.choose(&[0, 2, head_dim, head_dim]),
+        rope: numbers.choose(&[None, Some(Rope::plain(100.0))]),
+        activation: numbers.choose(&[Activation::Silu, Activation::GeluTanh]),
+        post_norms: numbers.choose(&[true, false]),
+        residual_factor: numbers.choose(&[1.0, 0.4]),
     };
     let mut specs = LayerSpecs::alike(layer());
     for index in 1..layers {
         specs = specs.from_layer(index, layer());
     }
     let (family, tied_embeddings) = (numbers.choose(&FAMILIES), numbers.choose(&[true, false]));
-    let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
-    ModelConfig { tied_embeddings, ..ModelConfig::new(family, 11, layers, specs, rope, 64) }
+    let scaling = RopeScaling::Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original_context: 16,
+        truncate: true,
+        magnitude: 1.1,
+    };
+    let rope = numbers.choose(&[Rope::plain(10_000.0), Rope { theta: 50.0, scaling }]);
+    ModelConfig {
+        tied_embeddings,
+        embedding_factor: numbers.choose(&[1.0, 3.0]),
+        logit_divisor: numbers.choose(&[1.0, 2.0]),
+        logit_cap: numbers.choose(&[None, Some(2.0)]),
+        norm_offset: numbers.choose(&[0.0, 1.0]),
+        ..ModelConfig::new(family, 11, layers, specs, rope, 64)
+    }
 }
 
 /// Writes random weights of a description, and no `config.json`. All values of a `moved` tensor are greater by a half.
@@ -141,15 +172,28 @@ fn a_new_family_is_one_description() {
         let found = logits(&checkpoint);
 
         // A family's name changes nothing.
-        let renamed = ModelConfig { family: FAMILIES[(seed % 4) as usize], ..config.clone() };
+        let renamed = ModelConfig { family: FAMILIES[(seed % 9) as usize], ..config.clone() };
         assert!(decoded(&open(&renamed), &computes()[0]) == found, "{config:?}");
 
         // Each number of one layer changes what both backends and training compute, and the fingerprint.
         let at = numbers.within(0..config.layers);
-        let changes: [&dyn Fn(&mut LayerSpec); 3] = [
+        let changes: [&dyn Fn(&mut LayerSpec); 8] = [
             &|spec| spec.norm_eps += 0.1,
             &|spec| spec.window = if spec.window == Some(3) { None } else { Some(3) },
             &|spec| spec.score_factor *= 1.5,
+            &|spec| spec.score_cap = if spec.score_cap.is_some() { None } else { Some(0.5) },
+            &|spec| spec.rotated = if spec.rotated == 2 { 0 } else { 2 },
+            &|spec| {
+                let scaling = RopeScaling::Linear { factor: 3.0 };
+                (spec.rotated, spec.rope) = (spec.head_dim, Some(Rope { theta: 30.0, scaling }));
+            },
+            &|spec| {
+                spec.activation = match spec.activation {
+                    Activation::Silu => Activation::GeluTanh,
+                    Activation::GeluTanh => Activation::Silu,
+                }
+            },
+            &|spec| spec.residual_factor *= 1.5,
         ];
         for (index, change) in changes.into_iter().enumerate() {
             let other = open(&changed(&config, at, change));
@@ -168,11 +212,12 @@ fn tensors_follow_their_layer() {
         let directory = tempfile::tempdir().unwrap();
         write_weights(directory.path(), &config, numbers, "");
         let at = numbers.within(0..config.layers);
-        let flags: [(Flag, &str); 4] = [
+        let flags: [(Flag, &str); 5] = [
             (|spec| &mut spec.qkv_bias, "self_attn.q_proj.bias"),
             (|spec| &mut spec.output_bias, "self_attn.o_proj.bias"),
             (|spec| &mut spec.mlp_bias, "mlp."),
             (|spec| &mut spec.qk_norm, "_norm.weight"),
+            (|spec| &mut spec.post_norms, "feedforward_layernorm.weight"),
         ];
         for (flag, name) in flags {
             let was = *flag(&mut config.layer(at).clone());
@@ -203,7 +248,15 @@ fn every_tensor_counts() {
             computes().map(|compute| decoded(&checkpoint, &compute))
         };
         let before = logits("");
-        for (name, _) in tensors_of(&config) {
+        // Adds the same to all scores of a query, where nothing turns or normalizes or caps them.
+        let is_idle = |name: &str| {
+            (0..config.layers).any(|layer| {
+                let spec = config.layer(layer);
+                let has_effect = spec.rotated > 0 || spec.qk_norm || spec.score_cap.is_some();
+                !has_effect && name == format!("model.layers.{layer}.self_attn.k_proj.bias")
+            })
+        };
+        for (name, _) in tensors_of(&config).into_iter().filter(|(name, _)| !is_idle(name)) {
             for (before, after) in before.iter().zip(logits(&name)) {
                 assert!(difference(&after, before) > 1e-5, "{name} is not used: {config:?}");
             }
@@ -233,7 +286,7 @@ fn layers_share_what_pools_need() {
 /// A family's rules become layers where its configuration is read; what computes cannot ask for its name.
 #[test]
 fn families_are_known_to_constructors_alone() {
-    let constructors = ["config.rs", "key_table.rs", "windows.rs", "gguf/config.rs"]
+    let constructors = ["config/family.rs", "config/windows.rs", "key_table.rs", "gguf/config.rs"]
         .map(|name| Path::new("src/checkpoint").join(name));
     let mut seen = 0;
     for (path, text) in sources().filter(|(path, _)| path.starts_with("src")) {

@@ -127,8 +127,8 @@ impl Numbers {
         range.start + (self.next() % (range.end - range.start) as u64) as usize
     }
 
-    pub(crate) fn choose<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.within(0..from.len())]
+    pub(crate) fn choose<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.within(0..from.len())].clone()
     }
 
     /// Roughly normal with standard deviation 1.

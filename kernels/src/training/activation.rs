@@ -2,12 +2,12 @@
 
 use crate::Kernels;
 use crate::buffer::SharedOutput;
-use crate::elementwise::gated;
+use crate::elementwise::{Activation, gated};
 use crate::math::exp;
 use crate::simd::{LANES, Op, Simd};
 
 impl Kernels {
-    /// `out = silu(gate) * up`, element by element: the bits of [`Kernels::gated_silu`], with `gate` kept for the
+    /// `out = silu(gate) * up`, element by element: the bits of [`Kernels::gated`], with `gate` kept for the
     /// gradient.
     ///
     /// # Panics
@@ -57,10 +57,10 @@ impl Op for Forward<'_> {
         let (up, up_tail) = self.up.as_chunks::<LANES>();
         let (out, out_tail) = self.out.as_chunks_mut::<LANES>();
         for ((gate, up), out) in gate.iter().zip(up).zip(out) {
-            s.store(gated(s, s.load(gate), s.load(up)), out);
+            s.store(gated(s, Activation::Silu, s.load(gate), s.load(up)), out);
         }
         if !gate_tail.is_empty() {
-            s.store_tail(gated(s, s.load_tail(gate_tail), s.load_tail(up_tail)), out_tail);
+            s.store_tail(gated(s, Activation::Silu, s.load_tail(gate_tail), s.load_tail(up_tail)), out_tail);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Kernels;
 use crate::buffer::SharedOutput;
-use crate::elementwise::add;
+use crate::elementwise::{Residual, add};
 use crate::simd::{Op, Simd};
 
 /// Columns are split in multiples of this, four cache lines.
@@ -50,7 +50,7 @@ impl Op for Scatter<'_> {
             let at = *token as usize * self.width + self.columns.start;
             // SAFETY: columns do not overlap.
             let to = unsafe { self.d_matrix.slice(at, self.columns.len()) };
-            add(s, to, &d_row[self.columns.clone()]);
+            add(s, to, &d_row[self.columns.clone()], Residual::PLAIN);
         }
     }
 }

@@ -15,27 +15,29 @@ pub enum RotaryDirection {
 }
 
 impl Kernels {
-    /// Turns the heads of x `[rows, heads, head_dim]` in place, as [`Kernels::append_rotated`] does: with a head's
-    /// halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`, or with `-sin` backward.
+    /// Turns the first `rotated` values of the heads of x `[rows, heads, head_dim]` in place, as [`Kernels::append_rotated`] does:
+    /// with their halves x1 and x2, `x1' = x1 cos - x2 sin` and `x2' = x2 cos + x1 sin`, or with `-sin` backward.
     ///
-    /// `cos` and `sin` are tables `[positions, head_dim / 2]`; row r takes their row `positions[r]`, so there are as
+    /// `cos` and `sin` are tables `[positions, rotated / 2]`; row r takes their row `positions[r]`, so there are as
     /// many rows as `positions` is long.
     ///
     /// # Panics
-    /// Where `head_dim` is odd or 0, a slice does not have its shape's length, or a position is not in the tables.
+    /// Where `rotated` is odd, 0 or above `head_dim`, a slice does not have its shape's length, or a position is not in the tables.
+    #[allow(clippy::too_many_arguments)] // the operation has this many
     pub fn rotary(
         &self,
         x: &mut [f32],
         head_dim: usize,
+        rotated: usize,
         cos: &[f32],
         sin: &[f32],
         positions: &[u32],
         direction: RotaryDirection,
     ) {
-        let half = head_dim / 2;
-        assert!(half > 0 && head_dim.is_multiple_of(2), "a head is two halves");
+        let half = rotated / 2;
+        assert!(half > 0 && rotated.is_multiple_of(2) && rotated <= head_dim, "two halves of a head's values turn");
         assert_eq!(cos.len(), sin.len(), "sin has the shape of cos");
-        assert!(cos.len().is_multiple_of(half), "cos is [positions, head_dim / 2]");
+        assert!(cos.len().is_multiple_of(half), "cos is [positions, rotated / 2]");
         let known = cos.len() / half;
         assert!(positions.iter().all(|position| (*position as usize) < known), "positions are in the tables");
         let rows = positions.len();
@@ -50,7 +52,7 @@ impl Kernels {
         self.split(rows, 1, work, &|range| {
             // SAFETY: ranges do not overlap.
             let x = unsafe { x.slice(range.start * width, range.len() * width) };
-            self.isa.enter(Rotary { x, width, half, cos, sin, positions: &positions[range], direction });
+            self.isa.enter(Rotary { x, width, head_dim, half, cos, sin, positions: &positions[range], direction });
         });
     }
 }
@@ -59,6 +61,7 @@ struct Rotary<'a> {
     x: &'a mut [f32],
     /// Values in a row.
     width: usize,
+    head_dim: usize,
     half: usize,
     cos: &'a [f32],
     sin: &'a [f32],
@@ -77,8 +80,8 @@ impl Op for Rotary<'_> {
         for (row, position) in self.x.chunks_exact_mut(self.width).zip(self.positions) {
             let angles = *position as usize * half..(*position as usize + 1) * half;
             let (cos, sin) = (&self.cos[angles.clone()], &self.sin[angles]);
-            for head in row.chunks_exact_mut(2 * half) {
-                let (first, second) = head.split_at_mut(half);
+            for head in row.chunks_exact_mut(self.head_dim) {
+                let (first, second) = head[..2 * half].split_at_mut(half);
                 match self.direction {
                     RotaryDirection::Forward => rotate(s, first, second, cos, sin),
                     // Seen from the other half, an angle has the other sign.

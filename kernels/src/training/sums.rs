@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Kernels;
 use crate::buffer::SharedOutput;
-use crate::elementwise::add;
+use crate::elementwise::{Residual, add};
 use crate::simd::{LANES, Op, Simd};
 
 /// Values whose squares are summed by themselves. Part of the definition of the result.
@@ -62,7 +62,7 @@ impl Op for Add<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        add(s, self.a, self.b);
+        add(s, self.a, self.b, Residual::PLAIN);
     }
 }
 
@@ -79,7 +79,7 @@ impl Op for AddPieces<'_> {
     fn run<S: Simd>(self, s: S) {
         self.to.fill(0.0);
         for piece in self.pieces.chunks_exact(self.width) {
-            add(s, self.to, &piece[self.columns.clone()]);
+            add(s, self.to, &piece[self.columns.clone()], Residual::PLAIN);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Norm, rotary embedding, gated activation and the other operations on rows.
 
-use paceline_kernels::{Kernels, RotaryDirection};
+use paceline_kernels::{Activation, Kernels, RotaryDirection};
 use proptest::prelude::*;
 
 use crate::common::{all_give_its_bits, all_kernels, reference, values};
@@ -48,11 +48,17 @@ fn gradients_of_many_norms() {
     }
 }
 
-/// Rows, values in each.
-fn rotate(kernels: &Kernels, x: &[f32], dim: usize, positions: &[u32], direction: RotaryDirection) -> Vec<f32> {
-    let (cos, sin) = tables(dim, 50);
+/// Rows of heads of `dim` values, of which `rotated` turn.
+fn rotate(
+    kernels: &Kernels,
+    x: &[f32],
+    [dim, rotated]: [usize; 2],
+    positions: &[u32],
+    direction: RotaryDirection,
+) -> Vec<f32> {
+    let (cos, sin) = tables(rotated, 50);
     let mut x = x.to_vec();
-    kernels.rotary(&mut x, dim, &cos, &sin, positions, direction);
+    kernels.rotary(&mut x, dim, rotated, &cos, &sin, positions, direction);
     x
 }
 
@@ -65,11 +71,14 @@ fn tables(dim: usize, positions: usize) -> (Vec<f32>, Vec<f32>) {
     (angles(f64::cos), angles(f64::sin))
 }
 
-fn naive_rotary(x: &[f64], dim: usize, positions: &[u32]) -> Vec<f64> {
-    let (cos, sin) = tables(dim, 50);
-    let (half, width) = (dim / 2, x.len() / positions.len());
+fn naive_rotary(x: &[f64], [dim, rotated]: [usize; 2], positions: &[u32]) -> Vec<f64> {
+    let (cos, sin) = tables(rotated, 50);
+    let (half, width) = (rotated / 2, x.len() / positions.len());
     let value = |i: usize| {
-        let angle = positions[i / width] as usize * half + i % half;
+        if i % dim >= rotated {
+            return x[i];
+        }
+        let angle = positions[i / width] as usize * half + i % dim % half;
         let (cos, sin) = (f64::from(cos[angle]), f64::from(sin[angle]));
         if i % dim < half { x[i] * cos - x[i + half] * sin } else { x[i] * cos + x[i - half] * sin }
     };
@@ -80,10 +89,10 @@ fn naive_rotary(x: &[f64], dim: usize, positions: &[u32]) -> Vec<f64> {
 fn rotations_of_many_rows() {
     let (reference, all) = (reference(), all_kernels());
     let positions: Vec<u32> = (0..300).map(|row| row * 7 % 50).collect();
-    for (dim, heads) in [(32, 8), (6, 3), (64, 1), (80, 2)] {
+    for (dim, rotated, heads) in [(32, 32, 8), (6, 6, 3), (64, 64, 1), (80, 80, 2), (96, 72, 2), (7, 4, 3)] {
         let x = values(4, positions.len() * dim * heads, 2.0);
         for direction in [RotaryDirection::Forward, RotaryDirection::Backward] {
-            let run = |kernels: &Kernels| rotate(kernels, &x, dim, &positions, direction);
+            let run = |kernels: &Kernels| rotate(kernels, &x, [dim, rotated], &positions, direction);
             all_give_its_bits(&reference, &all, run, || format!("{heads} heads of {dim}"));
         }
     }
@@ -114,7 +123,7 @@ fn the_gated_activation_of_many_values() {
         all_give_its_bits(&reference, &all, |k| gated_forward(k, &gate, &up), || format!("{len} values"));
         all_give_its_bits(&reference, &all, |k| gated_backward(k, &gate, &up, &d_out), || format!("{len} gradients"));
         let mut in_place = gate.clone();
-        reference.gated_silu(&mut in_place, &up);
+        reference.gated(Activation::Silu, &mut in_place, &up);
         assert_eq!(gated_forward(&reference, &gate, &up), in_place);
     }
     // Far out the slope is 0 or 1, not a number that is none.
@@ -139,14 +148,17 @@ proptest! {
     }
 
     #[test]
-    fn rotary_and_its_gradient(half in 1_usize..40, heads in 1_usize..4, rows in 1_usize..5, seed: u64) {
-        let (dim, kernels) = (2 * half, Kernels::new(2).expect("threads start"));
+    fn rotary_and_its_gradient(
+        half in 1_usize..40, rest in prop_oneof![Just(0_usize), 1_usize..30], heads in 1_usize..4, rows in 1_usize..5, seed: u64,
+    ) {
+        let (dim, kernels) = (2 * half + rest, Kernels::new(2).expect("threads start"));
+        let sizes = [dim, 2 * half];
         let (x, d_out) = (values(seed, rows * heads * dim, 2.0), values(seed ^ 1, rows * heads * dim, 1.0));
         let positions: Vec<u32> = (0..rows).map(|row| (seed >> (8 * row)) as u32 % 50).collect();
-        let forward = rotate(&kernels, &x, dim, &positions, RotaryDirection::Forward);
-        assert_close(&forward, &naive_rotary(&wide(&x), dim, &positions), 1e-6, "forward");
-        let backward = rotate(&kernels, &d_out, dim, &positions, RotaryDirection::Backward);
-        let exact = differences(&wide(&x), |x| dot(&naive_rotary(x, dim, &positions), &wide(&d_out)));
+        let forward = rotate(&kernels, &x, sizes, &positions, RotaryDirection::Forward);
+        assert_close(&forward, &naive_rotary(&wide(&x), sizes, &positions), 1e-6, "forward");
+        let backward = rotate(&kernels, &d_out, sizes, &positions, RotaryDirection::Backward);
+        let exact = differences(&wide(&x), |x| dot(&naive_rotary(x, sizes, &positions), &wide(&d_out)));
         assert_close(&backward, &exact, 1e-6, "backward");
     }
 

@@ -32,7 +32,7 @@ pub(super) use self::location::model_name;
 pub(crate) use self::location::{find, models_in};
 pub use self::metadata::{Metadata, Value};
 pub(super) use self::model::Model;
-pub(super) use self::names::{from_gguf, to_gguf};
+pub(super) use self::names::{Dialect, from_gguf, to_gguf};
 pub(super) use self::tensors::TensorInfo;
 pub(super) use self::types::read_types;
 use super::added_up;

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use paceline_kernels::RowOrder;
 
-use super::config::{self, Described, Tensors};
+use super::config::{self, Described, RopeFactors, Tensors};
 use super::location::Part;
-use super::{Gguf, Metadata, TensorInfo, from_gguf};
+use super::{Dialect, Gguf, Metadata, TensorInfo, from_gguf};
 use crate::checkpoint::shards::{Found, Naming, Shards, WeightsFile};
 use crate::checkpoint::{CheckpointError, ModelConfig, StoredTensor};
 
-/// The frequencies' factors of Llama 3 and others; its values are a part of the description.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
-/// Most values of that tensor.
+/// Factors of the rotation's frequencies: of all texts, of those within the context of pretraining, and of longer ones. Their
+/// values are a part of the description.
+const ROPE_FACTORS: [&str; 3] = ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
+/// Most values of one of these tensors.
 const MOST_FACTORS: usize = 1 << 16;
 const SPLIT_COUNT: &str = "split.count";
 const SPLIT_NUMBER: &str = "split.no";
@@ -39,7 +40,8 @@ impl Model {
                 .find(|info| info.name == name)
                 .map(|info| info.shape.clone())
         };
-        let rope_factors = rope_factors(&files)?;
+        let [all, short, long] = ROPE_FACTORS.map(|name| rope_factors(&files, name));
+        let rope_factors = RopeFactors { all: all?, short: short?, long: long? };
         // `open_all` yields at least one.
         let Some((_, first)) = files.first() else {
             return Err(CheckpointError::NoDirectory { path: path.to_owned() });
@@ -52,10 +54,10 @@ impl Model {
             let is_rotated = name.contains(".self_attn.q_proj.") || name.contains(".self_attn.k_proj.");
             if architecture.in_pairs && is_rotated { pairs } else { RowOrder::Plain }
         };
-        let mut shards = Shards::none(Naming::Gguf);
+        let mut shards = Shards::none(Naming::Gguf(architecture.dialect));
         for (number, (path, gguf)) in files.into_iter().enumerate() {
-            for info in gguf.tensors.into_iter().filter(|info| info.name != ROPE_FACTORS) {
-                let Some(name) = from_gguf(&info.name) else {
+            for info in gguf.tensors.into_iter().filter(|info| !ROPE_FACTORS.contains(&info.name.as_str())) {
+                let Some(name) = from_gguf(&info.name, architecture.dialect) else {
                     let reason = "no part of the configured model uses";
                     return Err(CheckpointError::Surplus { path, tensor: info.name, reason });
                 };
@@ -74,22 +76,22 @@ impl Model {
     }
 }
 
-/// The factors of the rotation's frequencies, if the files have them.
-fn rope_factors(files: &[(PathBuf, Gguf)]) -> Result<Option<Vec<f32>>, CheckpointError> {
+/// The values of one of [`ROPE_FACTORS`], if the files have it.
+fn rope_factors(files: &[(PathBuf, Gguf)], name: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
     let all = files.iter().flat_map(|(path, gguf)| gguf.tensors.iter().map(move |info| (path, gguf, info)));
-    let Some((path, gguf, info)) = all.into_iter().find(|(.., info)| info.name == ROPE_FACTORS) else {
+    let Some((path, gguf, info)) = all.into_iter().find(|(.., info)| info.name == name) else {
         return Ok(None);
     };
     let format = info.kind.format().map_err(|kind| CheckpointError::Format {
         path: path.clone(),
-        tensor: ROPE_FACTORS.to_owned(),
+        tensor: name.to_owned(),
         kind,
-        read: Naming::Gguf.read_formats(),
+        read: Naming::Gguf(Dialect::Plain).read_formats(),
     })?;
     // As many as half of a head: none has more.
     let count = info.shape.iter().product();
     if count > MOST_FACTORS {
-        let reason = format!("its tensor \"{ROPE_FACTORS}\" has {count} values");
+        let reason = format!("its tensor \"{name}\" has {count} values");
         return Err(CheckpointError::Damaged { path: path.clone(), reason });
     }
     let (shape, order) = (vec![count], RowOrder::Plain);

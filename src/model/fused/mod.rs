@@ -108,11 +108,12 @@ impl Differentiable for RmsNorm {
 }
 
 /// Every head of x `[rows, heads * head_dim]` rotated by its row's `angles`.
-pub(super) fn rotate(x: Tensor<2>, angles: &Arc<Angles>, kernels: &Arc<Kernels>) -> Tensor<2> {
-    apply([x], Rotate { angles: Arc::clone(angles), kernels: Arc::clone(kernels) })
+pub(super) fn rotate(x: Tensor<2>, head_dim: usize, angles: &Arc<Angles>, kernels: &Arc<Kernels>) -> Tensor<2> {
+    apply([x], Rotate { head_dim, angles: Arc::clone(angles), kernels: Arc::clone(kernels) })
 }
 
 struct Rotate {
+    head_dim: usize,
     angles: Arc<Angles>,
     kernels: Arc<Kernels>,
 }
@@ -122,9 +123,9 @@ impl Rotate {
         let [rows, width] = dims(x);
         let mut y = slice(x).to_vec();
         let Angles { cos, sin } = &*self.angles;
-        let head_dim = 2 * cos.len() / rows.max(1);
+        let rotated = 2 * cos.len() / rows.max(1);
         let positions: Vec<u32> = (0..rows as u32).collect();
-        self.kernels.rotary(&mut y, head_dim, cos, sin, &positions, direction);
+        self.kernels.rotary(&mut y, self.head_dim, rotated, cos, sin, &positions, direction);
         tensor(y, rows, width)
     }
 }

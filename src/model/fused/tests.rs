@@ -4,37 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use paceline_kernels::{Kernels, TrainingPrecision};
+use paceline_kernels::{Activation, Kernels, TrainingPrecision};
 use proptest::prelude::*;
 
 use super::super::batch::Batch;
 use super::super::device::Compute;
 use super::super::ops::{Operations, from_values, into_values, soft_cross_entropy};
 use super::super::trainable::{Model, Trainable};
-use crate::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling};
+use crate::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope};
 
 /// A layer without biases, head norms and window.
-const PLAIN: LayerSpec = LayerSpec {
-    hidden_size: 24,
-    intermediate_size: 40,
-    heads: 4,
-    kv_heads: 2,
-    head_dim: 8,
-    norm_eps: 1e-5,
-    qkv_bias: false,
-    output_bias: false,
-    mlp_bias: false,
-    qk_norm: false,
-    window: None,
-    score_factor: 0.35,
-};
+fn plain() -> LayerSpec {
+    LayerSpec { score_factor: 0.35, ..LayerSpec::llama(24, 40, 4, 2, 8) }
+}
 
 /// A model of these two layers.
 fn config(layers: [LayerSpec; 2], tied: bool) -> ModelConfig {
     let [first, second] = layers;
     let specs = LayerSpecs::alike(first).from_layer(1, second);
-    let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
-    ModelConfig { tied_embeddings: tied, ..ModelConfig::new(Family::Llama, 37, 2, specs, rope, 64) }
+    ModelConfig { tied_embeddings: tied, ..ModelConfig::new(Family::Llama, 37, 2, specs, Rope::plain(10_000.0), 64) }
 }
 
 /// Layers with everything that one may have.
@@ -42,10 +30,17 @@ fn layer() -> impl Strategy<Value = LayerSpec> {
     let window = prop_oneof![Just(None), (1..6usize).prop_map(Some)];
     let inner = prop_oneof![Just(40), Just(24)];
     let (heads, score_factor) = (prop_oneof![Just(4usize), Just(2)], prop_oneof![Just(0.35f32), Just(0.1)]);
-    (any::<[bool; 4]>(), window, inner, heads, score_factor).prop_map(
-        |(has, window, intermediate_size, heads, score_factor)| {
-            let [qkv_bias, output_bias, mlp_bias, qk_norm] = has;
+    let cap = prop_oneof![Just(None), Just(Some(0.8_f32))];
+    let rotated = prop_oneof![Just(8_usize), Just(4), Just(0)];
+    (any::<[bool; 6]>(), window, inner, heads, score_factor, cap, rotated).prop_map(
+        |(has, window, intermediate_size, heads, score_factor, score_cap, rotated)| {
+            let [qkv_bias, output_bias, mlp_bias, qk_norm, post_norms, gelu] = has;
             LayerSpec {
+                score_cap,
+                rotated,
+                post_norms,
+                residual_factor: if post_norms { 1.0 } else { 0.7 },
+                activation: if gelu { Activation::GeluTanh } else { Activation::Silu },
                 intermediate_size,
                 heads,
                 qkv_bias,
@@ -54,7 +49,7 @@ fn layer() -> impl Strategy<Value = LayerSpec> {
                 qk_norm,
                 window,
                 score_factor,
-                ..PLAIN
+                ..plain()
             }
         },
     )
@@ -153,7 +148,7 @@ fn products_in_bf16_are_near_those_in_f32() {
     let batch = Batch::whole((0..24).collect(), 12);
     let targets: Vec<u32> = (1..25).collect();
     let of = |precision| {
-        let model = Trainable::new(config([PLAIN, PLAIN], true), &compute, initial(1)).with_products(precision);
+        let model = Trainable::new(config([plain(), plain()], true), &compute, initial(1)).with_products(precision);
         step(&model, &batch, &Loss::Targets(&targets), &[0.1; 24])
     };
     let ((exact_loss, exact), (loss, rounded)) = (of(TrainingPrecision::F32), of(TrainingPrecision::Bf16));
@@ -169,7 +164,7 @@ fn products_in_bf16_are_near_those_in_f32() {
 #[test]
 fn a_frozen_model_records_nothing() {
     let compute = Compute::Kernels(Arc::new(Kernels::new(1).expect("threads start")));
-    let model = Trainable::new(config([PLAIN, PLAIN], true), &compute, initial(1));
+    let model = Trainable::new(config([plain(), plain()], true), &compute, initial(1));
     let batch = Batch::whole((0..12).collect(), 6);
     let loss = |frozen| {
         let now = model.model(frozen);

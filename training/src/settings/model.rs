@@ -1,6 +1,6 @@
 //! A model in a recipe: its shape, with its training.
 
-use paceline::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope, RopeScaling};
+use paceline::checkpoint::{Family, LayerSpec, LayerSpecs, ModelConfig, Rope};
 use serde::{Deserialize, Serialize};
 
 use super::training::TrainingRecipe;
@@ -35,21 +35,9 @@ impl ModelRecipe {
     /// The config of a model of this shape with `vocab_size` tokens, none of them special, and a context of `context`.
     pub fn shape(&self, vocab_size: usize, context: usize) -> ModelConfig {
         let head_dim = self.hidden / self.heads;
-        let layer = LayerSpec {
-            hidden_size: self.hidden,
-            intermediate_size: self.intermediate,
-            heads: self.heads,
-            kv_heads: self.kv_heads.unwrap_or(self.heads),
-            head_dim,
-            norm_eps: 1e-5,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            window: None,
-            score_factor: LayerSpec::usual_score_factor(head_dim),
-        };
-        let rope = Rope { theta: self.rope_theta, scaling: RopeScaling::None };
+        let kv_heads = self.kv_heads.unwrap_or(self.heads);
+        let layer = LayerSpec::llama(self.hidden, self.intermediate, self.heads, kv_heads, head_dim);
+        let rope = Rope::plain(self.rope_theta);
         let specs = LayerSpecs::alike(layer);
         ModelConfig {
             tied_embeddings: true,

@@ -4,50 +4,31 @@
 //! Whatever would change the model's output and is not supported is refused by name ([`key_table`](super::key_table)); keys
 //! that transformers does not read either are ignored.
 
-use std::fmt;
+mod family;
+mod layers;
+mod rotation;
+mod windows;
+
 use std::path::Path;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use self::family::Family;
+use self::family::Rules;
+pub use self::windows::Windows;
 use super::directory;
 use super::error::CheckpointError;
 use super::key_table;
 use super::keys::Keys;
 use super::layer_spec::{LayerSpec, LayerSpecs};
 use super::rope::{Rope, RopeScaling};
-use super::windows::{Windows, windows};
 use crate::files::of_model::{FileError, read_json, read_json_if_there};
 use crate::visible::shown;
 
 /// Real configurations have a few kilobytes.
 const LARGEST_CONFIG: u64 = 1 << 20;
-
-/// The architectures that are supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Llama 1 to 3.
-    Llama,
-    /// Mistral: Llama with a sliding window.
-    Mistral,
-    /// Qwen 2 and 2.5: Llama with biases on the query, key and value projections.
-    Qwen2,
-    /// Qwen 3: queries and keys are normalized per head.
-    Qwen3,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        })
-    }
-}
 
 /// A model's description. What its layers compute is said by [`layer`](Self::layer) alone; the sizes beside it that a layer has
 /// too are for what is the same in all layers, for display and for fingerprints. Every count is above zero, and the sizes of
@@ -72,7 +53,7 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Number added to the mean square by the norms behind the layers: the final one, and those of exit heads.
     pub norm_eps: f32,
-    /// The position embedding.
+    /// The position embedding of layers that have none of their own.
     pub rope: Rope,
     /// The sliding windows as `config.json` words them, which fingerprints repeat.
     pub windows: Windows,
@@ -80,6 +61,16 @@ pub struct ModelConfig {
     pub context: usize,
     /// True if the output matrix is the embedding.
     pub tied_embeddings: bool,
+    /// Factor that a token's embedding is multiplied by before the first layer.
+    pub embedding_factor: f32,
+    /// Divisor of the logits.
+    pub logit_divisor: f32,
+    /// Cap c of the logits that come of it: a logit x becomes `c * tanh(x / c)`.
+    pub logit_cap: Option<f32>,
+    /// Number added to the stored weights of all norms: 1 where files hold their difference from one.
+    pub norm_offset: f32,
+    /// True if files hold the matrices of queries, keys and values as one, and those of gate and up as one.
+    pub fused_matrices: bool,
     /// The layers.
     #[serde(flatten, serialize_with = "flags_of_layers")]
     pub specs: LayerSpecs,
@@ -125,6 +116,11 @@ impl ModelConfig {
             windows: Windows::None,
             context,
             tied_embeddings: false,
+            embedding_factor: 1.0,
+            logit_divisor: 1.0,
+            logit_cap: None,
+            norm_offset: 0.0,
+            fused_matrices: false,
             specs,
             stop_tokens: Vec::new(),
             bos_token: None,
@@ -171,7 +167,13 @@ impl ModelConfig {
         }
         let shared = (self.hidden_size, self.kv_heads, self.head_dim);
         let shares = |spec: &LayerSpec| (spec.hidden_size, spec.kv_heads, spec.head_dim) == shared;
-        if self.layers == 0 || !self.specs.runs(self.layers).all(|(_, spec)| spec.is_possible() && shares(spec)) {
+        let rotates = |spec: &LayerSpec| spec.rotated == 0 || self.rope_of(spec).fits(spec.rotated);
+        let fits = |spec: &LayerSpec| spec.is_possible() && shares(spec) && rotates(spec);
+        let positive = |number: f32| number.is_finite() && number > 0.0;
+        if !([self.embedding_factor, self.logit_divisor].into_iter().chain(self.logit_cap).all(positive)) {
+            return contradiction("scales embeddings or logits by a number that is not above zero; repair it");
+        }
+        if self.layers == 0 || !self.specs.runs(self.layers).all(|(_, spec)| fits(spec)) {
             return contradiction(
                 "describes a layer that is impossible, or that differs from the others in its width or its key and value heads; repair its sizes",
             );
@@ -182,6 +184,22 @@ impl ModelConfig {
     /// The layer of an index.
     pub fn layer(&self, index: usize) -> &LayerSpec {
         self.specs.get(index)
+    }
+
+    /// The position embedding of a layer.
+    pub fn rope_of<'a>(&'a self, spec: &'a LayerSpec) -> &'a Rope {
+        spec.rope.as_ref().unwrap_or(&self.rope)
+    }
+
+    /// A sentence on what a file promises beyond what is computed, if it does.
+    pub(super) fn note(&self) -> Option<String> {
+        match self.rope.scaling {
+            RopeScaling::LongRope { whole_context, .. } if whole_context > self.context => Some(format!(
+                "The model's rotation changes for texts of more than {} tokens (longrope), which is not supported: its context is {} here, not {whole_context}.",
+                self.context, self.context
+            )),
+            _ => None,
+        }
     }
 
     /// The sliding window of a layer in positions, `None` if it sees everything.
@@ -197,27 +215,42 @@ impl ModelConfig {
 
     /// Reads the model that a file describes: a family's rules become layers here, and nothing behind it knows families.
     fn from_keys(keys: Keys<'_>) -> Result<Self, CheckpointError> {
-        let family = family(&keys)?;
-        key_table::check(&keys, family, "")?;
-        refuse_contradictions(&keys, family)?;
-        let hidden_size = keys.required_size("hidden_size")?;
-        let heads = keys.required_size("num_attention_heads")?;
+        let rules = family::rules(&keys)?;
+        key_table::check(&keys, rules.family, "")?;
+        refuse_contradictions(&keys, rules)?;
         let layers = keys.required_size("num_hidden_layers")?;
         let vocab_size = keys.required_size("vocab_size")?;
-        let context = keys.required_size("max_position_embeddings")?;
+        let stated_context = keys.required_size("max_position_embeddings")?;
         refuse_padding_beyond(&keys, vocab_size)?;
-        let windows = windows(&keys, family, layers, context)?;
-        let specs = windows.layers(&layer(&keys, family, hidden_size, heads)?);
+        let windows = windows::windows(&keys, rules.family, layers, stated_context)?;
+        let spec = layers::layer(&keys, rules)?;
+        let rotation = rotation::read(&keys, rules, &spec, stated_context)?;
+        let spec = LayerSpec { rotated: rotation.rotated, ..spec };
+        let specs = layers::by_kind(&keys, rules, windows.layers(&spec), layers, rotation.near)?;
+        let embedding_factor = match rules.scales_embeddings {
+            true => (spec.hidden_size as f64).sqrt(),
+            false if rules.has_multipliers => keys.positive("embedding_multiplier")?.unwrap_or(1.0),
+            false => 1.0,
+        };
+        let logit_divisor = if rules.has_multipliers { keys.positive("logits_scaling")? } else { None };
         Ok(Self {
             windows,
-            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-            stop_tokens: distinct(special_tokens(&keys, "eos_token_id", family, 2)?),
-            bos_token: match *special_tokens(&keys, "bos_token_id", family, 1)?.as_slice() {
+            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(rules.tied_embeddings),
+            embedding_factor: embedding_factor as f32,
+            logit_divisor: logit_divisor.unwrap_or(1.0) as f32,
+            logit_cap: match rules.has_logit_cap {
+                true => layers::cap(&keys, "final_logit_softcapping", rules.logit_cap)?,
+                false => None,
+            },
+            norm_offset: rules.norm_offset,
+            fused_matrices: rules.fused_matrices,
+            stop_tokens: distinct(special_tokens(&keys, "eos_token_id", rules.end)?),
+            bos_token: match *special_tokens(&keys, "bos_token_id", rules.beginning)?.as_slice() {
                 [] => None,
                 [id] => Some(id),
                 _ => return Err(keys.error("bos_token_id", "must be one token id or null")),
             },
-            ..Self::new(family, vocab_size, layers, specs, rope(&keys, family, context)?, context)
+            ..Self::new(rules.family, vocab_size, layers, specs, rotation.rope, rotation.context)
         })
     }
 
@@ -236,51 +269,9 @@ impl ModelConfig {
     }
 }
 
-/// A layer by the rules of its family, but for its window.
-fn layer(keys: &Keys<'_>, family: Family, hidden_size: usize, heads: usize) -> Result<LayerSpec, CheckpointError> {
-    let head_dim = head_dim(keys, family, hidden_size, heads)?;
-    let has_bias = matches!(family, Family::Llama | Family::Qwen3);
-    let attention_bias = has_bias && keys.flag("attention_bias")?.unwrap_or(false);
-    Ok(LayerSpec {
-        hidden_size,
-        intermediate_size: keys.required_size("intermediate_size")?,
-        heads,
-        kv_heads: kv_heads(keys, family, heads)?,
-        head_dim,
-        norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        qkv_bias: attention_bias || family == Family::Qwen2,
-        output_bias: attention_bias,
-        mlp_bias: family == Family::Llama && keys.flag("mlp_bias")?.unwrap_or(false),
-        qk_norm: family == Family::Qwen3,
-        window: None,
-        score_factor: LayerSpec::usual_score_factor(head_dim),
-    })
-}
-
-fn family(keys: &Keys<'_>) -> Result<Family, CheckpointError> {
-    match keys.text("model_type")? {
-        Some("llama") => Ok(Family::Llama),
-        Some("mistral") => Ok(Family::Mistral),
-        Some("qwen2") => Ok(Family::Qwen2),
-        Some("qwen3") => Ok(Family::Qwen3),
-        Some(other) => {
-            let other = shown(other);
-            Err(keys.error(
-                "model_type",
-                format!("is \"{other}\", which is not supported; llama, mistral, qwen2 and qwen3 are"),
-            ))
-        }
-        None => Err(keys.error("model_type", "is missing; llama, mistral, qwen2 and qwen3 are supported")),
-    }
-}
-
 /// Refuses contradictions that a row of the table of keys cannot express: between the values of several keys.
-fn refuse_contradictions(keys: &Keys<'_>, family: Family) -> Result<(), CheckpointError> {
-    if let Some(activation) = keys.text("hidden_act")?.filter(|name| !matches!(*name, "silu" | "swish")) {
-        let activation = shown(activation);
-        return Err(keys.error("hidden_act", format!("is \"{activation}\", which is not supported; silu is")));
-    }
-    let wanted = format!("{family}ForCausalLM");
+fn refuse_contradictions(keys: &Keys<'_>, rules: &Rules) -> Result<(), CheckpointError> {
+    let (family, wanted) = (rules.model_type, format!("{}ForCausalLM", rules.family));
     let architectures = keys.list("architectures")?.unwrap_or_default();
     let is_ours = |name: &Value| name.as_str().is_some_and(|name| name.eq_ignore_ascii_case(&wanted));
     if let Some(other) = architectures.first().filter(|_| !architectures.iter().any(is_ours)) {
@@ -313,11 +304,8 @@ fn refuse_padding_beyond(keys: &Keys<'_>, vocab_size: usize) -> Result<(), Check
 }
 
 /// The ids under `key`; where it is absent, what transformers' configuration of the family has.
-fn special_tokens(keys: &Keys<'_>, key: &str, family: Family, default: u32) -> Result<Vec<u32>, CheckpointError> {
-    if !keys.has(key) && matches!(family, Family::Llama | Family::Mistral) {
-        return Ok(vec![default]);
-    }
-    keys.token_ids(key)
+fn special_tokens(keys: &Keys<'_>, key: &str, default: Option<u32>) -> Result<Vec<u32>, CheckpointError> {
+    if keys.has(key) { keys.token_ids(key) } else { Ok(default.into_iter().collect()) }
 }
 
 fn distinct(ids: Vec<u32>) -> Vec<u32> {
@@ -328,94 +316,4 @@ fn distinct(ids: Vec<u32>) -> Vec<u32> {
         }
     }
     seen
-}
-
-fn kv_heads(keys: &Keys<'_>, family: Family, heads: usize) -> Result<usize, CheckpointError> {
-    let kv_heads = match (keys.size("num_key_value_heads")?, family) {
-        (Some(kv_heads), _) => kv_heads,
-        (None, Family::Llama) => heads,
-        (None, _) if keys.has("num_key_value_heads") => heads,
-        (None, Family::Mistral) => 8,
-        (None, Family::Qwen2 | Family::Qwen3) => 32,
-    };
-    if !heads.is_multiple_of(kv_heads) {
-        let reason = format!("is {kv_heads}, which does not divide the {heads} of num_attention_heads");
-        return Err(keys.error("num_key_value_heads", reason));
-    }
-    Ok(kv_heads)
-}
-
-fn head_dim(keys: &Keys<'_>, family: Family, hidden: usize, heads: usize) -> Result<usize, CheckpointError> {
-    let head_dim = match keys.size("head_dim")? {
-        Some(head_dim) => head_dim,
-        // The default of transformers' Qwen3Config; it is not derived from the other sizes.
-        None if family == Family::Qwen3 => 128,
-        None if !hidden.is_multiple_of(heads) => {
-            let reason = format!("is {hidden}, which the {heads} of num_attention_heads do not divide");
-            return Err(keys.error("hidden_size", reason));
-        }
-        None => hidden / heads,
-    };
-    if !head_dim.is_multiple_of(2) {
-        return Err(keys.error("head_dim", format!("is {head_dim}, but rotation needs pairs: it must be even")));
-    }
-    Ok(head_dim)
-}
-
-/// Old files have `rope_theta` and `rope_scaling` side by side; transformers 5 puts both into `rope_parameters`.
-fn rope(keys: &Keys<'_>, family: Family, context: usize) -> Result<Rope, CheckpointError> {
-    let scaling = keys.object("rope_scaling", "rope_scaling.")?.filter(|inner| !inner.is_empty());
-    let inner = match scaling {
-        Some(inner) => Some(inner),
-        None => keys.object("rope_parameters", "rope_parameters.")?,
-    };
-    if let Some(inner) = &inner {
-        key_table::check(inner, family, "rope_parameters.")?;
-    }
-    let theta = match inner.as_ref().map_or(Ok(None), |inner| inner.positive("rope_theta"))? {
-        Some(theta) => theta,
-        None => match keys.positive("rope_theta")? {
-            None if keys.has("rope_theta") => {
-                return Err(keys.error("rope_theta", "is null, which stands for nothing; give it a value"));
-            }
-            theta => theta.unwrap_or(10_000.0),
-        },
-    };
-    let scaling = inner.map_or(Ok(RopeScaling::None), |inner| rope_scaling(keys, &inner, context))?;
-    Ok(Rope { theta, scaling })
-}
-
-fn rope_scaling(keys: &Keys<'_>, inner: &Keys<'_>, context: usize) -> Result<RopeScaling, CheckpointError> {
-    let (key, name) = match inner.text("rope_type")? {
-        Some(name) => ("rope_type", name),
-        None => ("type", inner.text("type")?.unwrap_or("default")),
-    };
-    let needed = |key: &str| {
-        inner.positive(key)?.ok_or_else(|| inner.error(key, format!("is missing; the type \"{name}\" needs it")))
-    };
-    match name {
-        "default" => Ok(RopeScaling::None),
-        "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
-        "llama3" => {
-            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
-            if high <= low {
-                return Err(inner.error("high_freq_factor", format!("is {high}, but must be above low_freq_factor")));
-            }
-            let original = "original_max_position_embeddings";
-            let original_context = match (keys.size(original)?, inner.size(original)?) {
-                // Versions of transformers disagree about which goes first.
-                (Some(outer), Some(inner)) if outer != inner => {
-                    return Err(keys.error(original, format!("is {outer}, but inside of the rotation it is {inner}")));
-                }
-                (outer, inner) => inner.or(outer).unwrap_or(context),
-            };
-            let factor = needed("factor")?;
-            Ok(RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_context })
-        }
-        other => {
-            let other = shown(other);
-            let reason = format!("is \"{other}\", which is not supported; default, linear and llama3 are");
-            Err(inner.error(key, reason))
-        }
-    }
 }

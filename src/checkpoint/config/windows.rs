@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::config::Family;
-use super::error::CheckpointError;
-use super::keys::Keys;
-use super::layer_spec::{LayerSpec, LayerSpecs};
+use super::Family;
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::keys::Keys;
+use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs};
 
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
@@ -37,7 +37,7 @@ pub enum Windows {
 
 impl Windows {
     /// Layers that are all `spec`, but for the windows.
-    pub(super) fn layers(&self, spec: &LayerSpec) -> LayerSpecs {
+    pub(in crate::checkpoint) fn layers(&self, spec: &LayerSpec) -> LayerSpecs {
         let windowed = |window| LayerSpec { window: Some(window), ..spec.clone() };
         let full = LayerSpec { window: None, ..spec.clone() };
         match self {
@@ -62,15 +62,17 @@ pub(super) fn windows(
 ) -> Result<Windows, CheckpointError> {
     let types = layer_types(keys, layers)?;
     match family {
-        Family::Llama => {
+        Family::Llama | Family::Granite => {
             let all_full = types.as_ref().is_some_and(|types| !types.contains(&true));
             if types.is_some() && !all_full {
-                return Err(keys.error("layer_types", format!("has {SLIDING}, which llama does not have; {FULL} is")));
+                return Err(
+                    keys.error("layer_types", format!("has {SLIDING}, which {family} does not have; {FULL} is"))
+                );
             }
             let window = keys.size("sliding_window")?;
             if let Some(window) = window.filter(|window| *window < context && !all_full) {
                 let reason =
-                    format!("is {window}, but llama has no window; leave it out, or take a mistral checkpoint");
+                    format!("is {window}, but {family} has no window; leave it out, or take a mistral checkpoint");
                 return Err(keys.error("sliding_window", reason));
             }
             Ok(Windows::None)
@@ -87,7 +89,79 @@ pub(super) fn windows(
             Ok(window.map_or(Windows::None, Windows::All))
         }
         Family::Qwen2 | Family::Qwen3 => qwen_windows(keys, types),
+        Family::Gemma2 | Family::Gemma3 => gemma_windows(keys, family, types, layers),
+        Family::Phi3 => {
+            let window = window_size(keys)?;
+            if types.is_some_and(|types| types.contains(&window.is_none())) {
+                let wanted = if window.is_some() { SLIDING } else { FULL };
+                return Err(keys.error("layer_types", format!("must be {wanted} for every layer; leave it out")));
+            }
+            Ok(window.map_or(Windows::None, Windows::All))
+        }
+        Family::SmolLm3 => smollm3_windows(keys, types, layers),
     }
+}
+
+/// All layers but each second one, or sixth one, by the family.
+fn gemma_windows(
+    keys: &Keys<'_>,
+    family: Family,
+    types: Option<Vec<bool>>,
+    layers: usize,
+) -> Result<Windows, CheckpointError> {
+    let window = window_size(keys)?.unwrap_or(4096);
+    let period = match family {
+        Family::Gemma3 => keys.size("sliding_window_pattern")?.unwrap_or(6),
+        _ => 2,
+    };
+    let layers = types.map_or_else(|| every(keys, period, layers), Ok)?;
+    Ok(if layers.contains(&true) { Windows::Listed { layers, window } } else { Windows::None })
+}
+
+/// Layers of the largest model whose layers are listed one by one: a file may claim any number.
+const MOST_LISTED: usize = 1 << 16;
+
+/// False for the last layer of every period, true for the others.
+fn every(keys: &Keys<'_>, period: usize, layers: usize) -> Result<Vec<bool>, CheckpointError> {
+    if layers > MOST_LISTED {
+        return Err(keys.error("num_hidden_layers", format!("is {layers}, more than the {MOST_LISTED} that are read")));
+    }
+    Ok((1..=layers).map(|number| !number.is_multiple_of(period)).collect())
+}
+
+/// With a window, by default the layers that are not rotated.
+fn smollm3_windows(keys: &Keys<'_>, types: Option<Vec<bool>>, layers: usize) -> Result<Windows, CheckpointError> {
+    let used = keys.flag("use_sliding_window")?.unwrap_or(false);
+    let window = window_size(keys)?.filter(|_| used);
+    match (window, types) {
+        (None, Some(types)) if types.contains(&true) => {
+            let reason = format!("has {SLIDING}, but use_sliding_window and sliding_window give no window");
+            Err(keys.error("layer_types", reason))
+        }
+        (None, _) => Ok(Windows::None),
+        (Some(window), Some(layers)) => Ok(Windows::Listed { layers, window }),
+        (Some(window), None) => {
+            let layers = rotated_layers(keys, layers)?.into_iter().map(|is_rotated| !is_rotated).collect();
+            Ok(Windows::Listed { layers, window })
+        }
+    }
+}
+
+/// For every layer of SmolLM 3 whether it is rotated.
+pub(super) fn rotated_layers(keys: &Keys<'_>, layers: usize) -> Result<Vec<bool>, CheckpointError> {
+    let key = "no_rope_layers";
+    let period = keys.size("no_rope_layer_interval")?.unwrap_or(4);
+    let Some(listed) = keys.list(key)? else { return every(keys, period, layers) };
+    if listed.len() < layers {
+        let reason = format!("has {} entries for the {layers} of num_hidden_layers", listed.len());
+        return Err(keys.error(key, reason));
+    }
+    // 1, against its name, is a layer that is rotated.
+    let is_rotated = |entry: &Value| match entry.as_u64() {
+        Some(number @ (0 | 1)) => Ok(number == 1),
+        _ => Err(keys.error(key, "may hold 1 for layers that are rotated and 0 for the others only")),
+    };
+    listed.iter().take(layers).map(is_rotated).collect()
 }
 
 /// A window of more than the token itself: where it is alone, versions of transformers keep the whole cache.
