@@ -109,7 +109,7 @@ fn development_models_equal_transformers() {
 /// Blocks of integers are multiplied with activations that are rounded to 8 bits: logits move a little.
 #[test]
 fn blocks_as_stored_are_near_transformers() {
-    for name in ["gguf-llama", "gguf-qwen2"] {
+    for name in ["gguf-llama", "gguf-qwen2", "gguf-gemma3", "gguf-phi3", "gguf-granite"] {
         let directory = fixture(name);
         let decoder = decoder(&directory, 2);
         assert!(matches!(decoder.format(), MatrixFormat::Blocks(_)), "{:?}", decoder.format());
