@@ -26,12 +26,13 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::certificate::{Calibration, Certificate, Conditions, FOLDER, needed_precisions};
 use paceline::checkpoint::side_file;
+use paceline::command::obtaining::obtain;
 use paceline::command::progress::{self, Progress};
 use paceline::command::wording::in_words;
 use paceline::command::{Failure, output};
 use paceline::files::{LockError, LockKind, lock, lock_file_of, where_it_leads, write_file};
 use paceline::info::RouterState;
-use paceline::local::{locate, stored_format};
+use paceline::local::stored_format;
 use paceline::{CachePrecision, Engine, EngineConfig, GenerationConfig, Precision, SelfDraft};
 use paceline_router::Lossy;
 use serde::de::DeserializeOwned;
@@ -146,10 +147,8 @@ fn lower_precisions(flags: &CertifyFlags) -> Vec<SelfDraft> {
 
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
-    let out = match &flags.out {
-        Some(out) => out.clone(),
-        None => side_file(&locate(&flags.model)?, FOLDER),
-    };
+    let model = obtain(&flags.model)?;
+    let out = flags.out.clone().unwrap_or_else(|| side_file(&model, FOLDER));
     let _lock = take(&out)?;
     let self_draft = if flags.self_draft.is_empty() { lower_precisions(flags) } else { flags.self_draft.clone() };
     let engine = load(&EngineConfig { self_draft, ..config(flags) })?;

@@ -20,6 +20,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paceline::command::Failure;
 use paceline::command::engine::{CommandEngine, ended_by_signals};
+use paceline::command::obtaining::obtain;
 use paceline::command::output::{note, print_line};
 use paceline::command::progress::{self, Progress};
 use paceline::command::signals::Keeping;
@@ -147,6 +148,9 @@ pub fn run(flags: &RunFlags) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    for model in suite.engine.model.iter().chain(&suite.engine.draft) {
+        obtain(model)?;
+    }
     let mut progress = Progress::new();
     let engine = CommandEngine::from(Engine::load_with_progress(&suite.engine, &mut |stage| {
         progress.show(&format!("loading {}", stage.directory.display()), stage.done, stage.total);

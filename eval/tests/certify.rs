@@ -20,7 +20,12 @@ fn shipped() -> String {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_paceline-eval")).arg("certify").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_paceline-eval"))
+        .env("HF_HUB_OFFLINE", "1")
+        .arg("certify")
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[track_caller]

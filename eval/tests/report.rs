@@ -68,6 +68,8 @@ impl Place {
 
     fn told(&self, arguments: &[&str]) -> Told {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        // Names that are none here are not asked for.
+        command.env("HF_HUB_OFFLINE", "1");
         let done = command.current_dir(self.folder.path()).args(["report", "run"]).args(arguments).output().unwrap();
         let warnings = String::from_utf8(done.stderr).unwrap();
         assert!(done.status.success(), "{warnings}");
@@ -425,6 +427,8 @@ fn two_runs_are_compared_with_an_interval_and_for_all_plans() {
     let after = [rows("plain", 4.0, as_is), changed("a", 4), changed("b", 2)].concat();
     let (before, after) = (Place::new(&plans, &before), Place::new(&plans, &after));
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+    // Names that are none here are not asked for.
+    command.env("HF_HUB_OFFLINE", "1");
     let done = command.arg("compare").args([before.path("run"), after.path("run")]).output().unwrap();
     let (said, noted) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
     let line = |plan: &str| said.lines().find(|line| line.starts_with(&format!("| {plan} |"))).unwrap();

@@ -52,6 +52,8 @@ impl Place {
 
     fn eval(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        // Names that are none here are not asked for.
+        command.env("HF_HUB_OFFLINE", "1");
         command.current_dir(self.folder.path()).env("XDG_STATE_HOME", self.path("state")).args(arguments);
         command.output().unwrap()
     }
@@ -127,6 +129,8 @@ fn a_run_that_a_signal_ends_says_so_and_goes_on_with_the_same_rows() {
     let mut codes = Vec::new();
     for signal in ["-TERM", "-INT", "-TERM"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        // Names that are none here are not asked for.
+        command.env("HF_HUB_OFFLINE", "1");
         command.current_dir(place.folder.path()).args(["run", "suite.toml", "--out", "ended"]);
         let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let before = lines().max(1);
@@ -156,6 +160,8 @@ fn a_run_that_is_killed_goes_on_with_the_same_rows() {
     // Once while it loads, and then whenever some more has been written, a little later each time.
     for round in 0..4 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline-eval"));
+        // Names that are none here are not asked for.
+        command.env("HF_HUB_OFFLINE", "1");
         let mut child =
             command.current_dir(place.folder.path()).args(["run", "suite.toml", "--out", "killed"]).spawn().unwrap();
         let before = lines();

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use paceline::checkpoint::{Checkpoint, ExitConfig, ModelConfig};
 use paceline::command::Failure;
+use paceline::command::obtaining::obtain;
 use paceline::command::output::{print_json, print_line};
-use paceline::local::locate;
 use paceline::model::{KvPool, weight_bytes};
 use paceline::text::{ChatTemplate, Tokenizer};
 use paceline::visible;
@@ -72,7 +72,7 @@ struct TokenizerFacts {
 /// Runs the command.
 pub(super) fn inspect(flags: &InspectFlags) -> Result<ExitCode, Failure> {
     let directory = &match flags.directory() {
-        Some(name) => locate(name)?,
+        Some(name) => obtain(name)?,
         None => shipped::target()?,
     };
     let checkpoint = match Checkpoint::open(directory) {

@@ -39,7 +39,8 @@ Examples:
   paceline generate --help                                      all settings, with more examples
 
 MODEL is a GGUF file, a directory in the Hugging Face layout (config.json, model.safetensors,
-tokenizer.json), org/name or org/name:FILE.gguf of the Hugging Face cache, or name:tag of Ollama.
+tokenizer.json), org/name or org/name:FILE.gguf of the Hugging Face hub, which are downloaded
+where they are not in its cache (unless HF_HUB_OFFLINE is set), or name:tag of Ollama.
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 130 or 143 ended by Ctrl-C
 or SIGTERM: the first ends the answer, which is printed, the second the program.";
 

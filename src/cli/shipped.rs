@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use paceline::checksum::Checksum;
 use paceline::command::Failure;
+use paceline::command::obtaining::obtain;
 use paceline::files::{AtomicFolder, LockKind, if_possible, lock, read};
-use paceline::local::locate;
 
 /// A model's name and files.
 type Model = (&'static str, &'static [(&'static str, &'static [u8])]);
@@ -59,9 +59,13 @@ pub(super) fn or_shipped(target: Option<&Path>, drafts: &[PathBuf]) -> Result<Mo
     let shipped = target.is_none();
     let drafts = match drafts {
         [] if shipped => DRAFTS.iter().map(|model| place(&cache(), model)).collect::<Result<_, _>>()?,
-        named => named.to_vec(),
+        named => {
+            // They keep the names that they were given: where they lie may be a hash.
+            named.iter().try_for_each(|draft| obtain(draft).map(drop))?;
+            named.to_vec()
+        }
     };
-    let target = target.map_or_else(self::target, |named| Ok(locate(named)?))?;
+    let target = target.map_or_else(self::target, |named| Ok(obtain(named)?))?;
     Ok(Models { target, drafts, shipped })
 }
 

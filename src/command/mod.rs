@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod fields;
+pub mod obtaining;
 pub mod output;
 pub mod progress;
 pub mod signals;

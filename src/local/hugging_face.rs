@@ -8,14 +8,20 @@ use crate::files::names;
 
 const PREFIX: &str = "models--";
 
-/// The cache: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or in the user's cache.
-pub(super) fn folder(home: Option<&Path>) -> Option<PathBuf> {
-    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
-    if let Some(cache) = named("HF_HUB_CACHE").or_else(|| named("HUGGINGFACE_HUB_CACHE")) {
-        return Some(cache);
-    }
-    let cache = || named("XDG_CACHE_HOME").or_else(|| Some(home?.join(".cache")));
-    Some(named("HF_HOME").or_else(|| Some(cache()?.join("huggingface")))?.join("hub"))
+fn named(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// The folder of the hub's programs: `HF_HOME`, or in the user's cache.
+pub(super) fn home(user: Option<&Path>) -> Option<PathBuf> {
+    let cache = || named("XDG_CACHE_HOME").or_else(|| Some(user?.join(".cache")));
+    named("HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
+}
+
+/// The cache: `HF_HUB_CACHE`, or `hub` in [`home`].
+pub(super) fn folder(user: Option<&Path>) -> Option<PathBuf> {
+    let cache = named("HF_HUB_CACHE").or_else(|| named("HUGGINGFACE_HUB_CACHE"));
+    cache.or_else(|| Some(home(user)?.join("hub")))
 }
 
 /// The snapshot of a model that its `main` names, or else any.

@@ -1,8 +1,11 @@
 //! Models that are on this machine, and the names by which people know them: a path, `org/name` of the Hugging Face cache,
 //! `org/name:FILE.gguf`, or `name:tag` of Ollama's folder.
 //!
-//! A path that is there is taken as it is. Nothing is downloaded, and neither folder is written to.
+//! A path that is there is taken as it is. [`locate`] downloads nothing and writes nothing; [`obtain`] brings what is not there from
+//! the hub into its cache.
 
+#[cfg(feature = "download")]
+mod download;
 mod hugging_face;
 mod listing;
 mod ollama;
@@ -11,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use paceline_kernels::MatrixFormat;
 
+#[cfg(feature = "download")]
+pub use self::download::{DownloadError, Downloading, Hub};
 pub use self::listing::{LocalModel, models, models_below};
 use crate::checkpoint::Checkpoint;
 use crate::visible::{shown, shown_path};
@@ -36,6 +41,17 @@ pub enum LocateError {
     Composed {
         /// The name.
         name: String,
+    },
+    /// The hub was asked for it, and it did not come.
+    #[cfg(feature = "download")]
+    #[error("There is no model \"{}\" on this machine (not in {}), and it cannot be downloaded: {source}.", shown(.name), places(.looked))]
+    Download {
+        /// The name.
+        name: String,
+        /// Folders that were looked into.
+        looked: Vec<PathBuf>,
+        /// Why.
+        source: Box<DownloadError>,
     },
     /// The model is there, and the file in it is not.
     #[error("The model {} has no file \"{}\"; it has {}.", shown_path(.directory), shown(.file), listed(.files))]
@@ -82,10 +98,14 @@ pub struct Folders {
     pub ollama: Vec<PathBuf>,
 }
 
+fn user_home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
+}
+
 impl Folders {
     /// Those of the environment: `HF_HUB_CACHE`, `HF_HOME`, `OLLAMA_MODELS`, or where these programs put them otherwise.
     pub fn of_environment() -> Self {
-        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let home = user_home();
         Self { hugging_face: hugging_face::folder(home.as_deref()), ollama: ollama::folders(home.as_deref()) }
     }
 }
@@ -120,6 +140,52 @@ pub fn locate_in(folders: &Folders, path: &Path) -> Result<PathBuf, LocateError>
         }
     }
     Err(LocateError::Absent { name: name.into_owned(), looked })
+}
+
+/// As [`locate`], and downloads a model `org/name` or `org/name:FILE` of the hub that is not on this machine, unless the hub's
+/// offline mode is on (`HF_HUB_OFFLINE`).
+///
+/// # Errors
+/// As [`locate`], and if it cannot be downloaded.
+#[cfg(feature = "download")]
+pub fn obtain(path: &Path, progress: &mut dyn FnMut(Downloading<'_>)) -> Result<PathBuf, LocateError> {
+    let hub = Hub::of_environment(hugging_face::home(user_home().as_deref()).as_deref());
+    obtain_from(hub.as_ref(), &Folders::of_environment(), path, progress)
+}
+
+/// As [`obtain`], from `hub` into `folders`.
+///
+/// # Errors
+/// As [`obtain`].
+#[cfg(feature = "download")]
+pub fn obtain_from(
+    hub: Option<&Hub>,
+    folders: &Folders,
+    path: &Path,
+    progress: &mut dyn FnMut(Downloading<'_>),
+) -> Result<PathBuf, LocateError> {
+    let text = path.to_string_lossy();
+    let (name, looked, absent) = match locate_in(folders, path) {
+        Err(LocateError::Absent { name, looked }) => {
+            (name.clone(), looked.clone(), LocateError::Absent { name, looked })
+        }
+        // The snapshot may lack a file that the hub has.
+        Err(LocateError::NoFile { directory, file, files }) => {
+            let looked = folders.hugging_face.iter().cloned().collect();
+            (text.clone().into_owned(), looked, LocateError::NoFile { directory, file, files })
+        }
+        found => return found,
+    };
+    let (Some(hub), Some(folder), Some(parts)) = (hub, &folders.hugging_face, Parts::of(&text)) else {
+        return Err(absent);
+    };
+    if !parts.name.contains('/') {
+        return Err(absent);
+    }
+    match download::download(hub, folder, parts.name, parts.detail, progress) {
+        Ok(()) => locate_in(folders, path),
+        Err(source) => Err(LocateError::Download { name, looked, source: Box::new(source) }),
+    }
 }
 
 /// The format of most weights of the model at a path or of a name; `None` where it cannot be opened, for which loading it

@@ -87,7 +87,8 @@ pub(crate) fn are_understood(name: &str, program: &str, repository: &str) {
     for line in &all {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(empty.path()).env("PATH", &path).stdin(Stdio::null());
-        // No models of whoever runs the tests.
+        // No models of whoever runs the tests, and none of the hub.
+        command.env("HF_HUB_OFFLINE", "1");
         for variable in ["HOME", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "XDG_CACHE_HOME"] {
             command.env(variable, empty.path());
         }

@@ -34,6 +34,8 @@ fn folders() -> TempDir {
 
 fn run(root: &TempDir, arguments: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
+    // Names that are none here are not asked for.
+    command.env("HF_HUB_OFFLINE", "1");
     command.args(arguments).current_dir(root.path());
     command.env("HF_HUB_CACHE", root.path().join("hub")).env("OLLAMA_MODELS", root.path().join("ollama"));
     Run::of(command, b"")

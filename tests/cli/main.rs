@@ -80,6 +80,8 @@ impl Run {
 
     fn with_input<S: AsRef<OsStr>>(arguments: &[S], input: &[u8]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
+        // Names that are none here are not asked for.
+        command.env("HF_HUB_OFFLINE", "1");
         command.args(arguments);
         Self::of(command, input)
     }
@@ -176,6 +178,8 @@ fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, String) {
 /// A command with nothing on standard input, for tests that choose its output.
 fn quiet_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paceline"));
+    // Names that are none here are not asked for.
+    command.env("HF_HUB_OFFLINE", "1");
     command.args(arguments).stdin(Stdio::null()).env("XDG_STATE_HOME", STATE);
     command
 }

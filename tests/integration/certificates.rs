@@ -364,7 +364,11 @@ fn the_calibrated_limit_is_the_default_of_bounded_answers() {
         let bounded = ["--quality", "bounded", "--quality-floor", "0.9", "--threads", "1"];
         let files = ["--model", model.to_str().unwrap(), "--certificate", path.to_str().unwrap()];
         let arguments = [&["generate"][..], &asked, &bounded, &files, more].concat();
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_paceline")).args(arguments).output().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_paceline"))
+            .env("HF_HUB_OFFLINE", "1")
+            .args(arguments)
+            .output()
+            .unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         (serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), told)
     };

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use half::bf16;
 use paceline::checkpoint::{Checkpoint, EXITS, ExitConfig, ExitsConfig, side_file};
+use paceline::command::obtaining::obtain;
 use paceline::command::{Failure, output};
 use paceline::files::{AtomicFolder, write_tensors};
-use paceline::local::locate;
 use paceline::model::{Parameters, Trainable};
 use paceline::text::Tokenizer;
 use safetensors::tensor::{Dtype, TensorView};
@@ -44,7 +44,7 @@ pub fn run(job: &Job, flags: &TrainingFlags) -> Result<Outcome, Failure> {
         "The recipe has no [exits]: give it a section with `depths`, the numbers of layers after which the model can be left.",
     )?;
     let directory = match &recipe.model {
-        Some(model) => locate(model)?,
+        Some(model) => obtain(model)?,
         None => job.model(TARGET),
     };
     AtomicFolder::recover(&directory)?;

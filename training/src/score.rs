@@ -13,9 +13,9 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Args;
 use paceline::checkpoint::Checkpoint;
+use paceline::command::obtaining::obtain;
 use paceline::command::{Failure, output};
 use paceline::files::{Fills, own_folder, write_file};
-use paceline::local::locate;
 use paceline::model::{Compute, Decoder, DeviceName};
 
 pub use self::answers::{Answered, Answerer, Greedy};
@@ -75,7 +75,7 @@ pub fn run(flags: &ScoreFlags) -> Result<(), Failure> {
     if let Some(out) = &flags.out {
         own_folder(out, Fills::Names(&FILES))?;
     }
-    let path = &locate(&flags.model)?;
+    let path = &obtain(&flags.model)?;
     let decoder = load_decoder(path, flags.threads)?;
     // What takes hours comes after everything that may be wrong with the input.
     let texts = texts(flags, path, &decoder)?;

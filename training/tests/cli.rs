@@ -48,7 +48,7 @@ impl Place {
 
 /// Runs the command with these arguments.
 fn run(arguments: &[&str]) -> Run {
-    Run::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(arguments))
+    Run::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).env("HF_HUB_OFFLINE", "1").args(arguments))
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -113,7 +113,12 @@ fn the_steps_go_from_text_to_tokens_and_are_done_once() {
     place.step("", "tokenizer").succeeds(&["280 tokens"]);
     place.step("", "tokens").succeeds(&["tokens of words: 4,200 bytes"]);
     let show = ["show", "own.toml", "--set", "TEXT=x"];
-    let shown = Run::of(Command::new(env!("CARGO_BIN_EXE_paceline-train")).args(show).current_dir(place.dir.path()));
+    let shown = Run::of(
+        Command::new(env!("CARGO_BIN_EXE_paceline-train"))
+            .env("HF_HUB_OFFLINE", "1")
+            .args(show)
+            .current_dir(place.dir.path()),
+    );
     shown.succeeds(&[]);
     assert!(shown.out.contains("path = \"x/*.txt\"") && shown.out.contains("seed = 0"), "{shown:?}");
 }
