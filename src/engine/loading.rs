@@ -18,7 +18,7 @@ use crate::lossy::{Capabilities, LossyError};
 use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::routing::{Advisor, OpenError};
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, TextError, Tokenizer, template_for};
 
 /// The chat template, or why it cannot be used: only messages need it.
 pub(super) type Template = Result<Option<Arc<ChatTemplate>>, String>;
@@ -84,7 +84,18 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     });
     let (tokenizer, template) = text;
     let tokenizer = Arc::new(tokenizer?);
-    let template = template.map(|template| template.map(Arc::new)).map_err(|error| error.to_string());
+    let template = match template {
+        Err(error @ TextError::Template { .. }) => match template_for(directory, &tokenizer) {
+            Some((name, template)) => {
+                loading
+                    .notes
+                    .push(format!("{error} Conversations have the format {name}, whose marks the vocabulary has."));
+                Ok(Some(Arc::new(template)))
+            }
+            None => Err(error.to_string()),
+        },
+        template => template.map(|template| template.map(Arc::new)).map_err(|error| error.to_string()),
+    };
     let target = target?;
     let router = match config.no_router {
         true => Ok(None),

@@ -318,9 +318,9 @@ fn parse(path: &Path, source: &str) -> Result<Template, TextError> {
 
 /// Templates with the file that holds them.
 pub(super) struct Found {
-    path: PathBuf,
-    source: String,
-    tool_use: Option<String>,
+    pub(super) path: PathBuf,
+    pub(super) source: String,
+    pub(super) tool_use: Option<String>,
 }
 
 impl Found {

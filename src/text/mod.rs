@@ -3,6 +3,7 @@
 
 mod calendar;
 mod chat;
+mod fallback;
 mod gguf;
 mod growth;
 mod guard;
@@ -19,6 +20,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 pub use self::calendar::strftime_utc;
 pub use self::chat::{ChatTemplate, RenderedChat};
+pub(crate) use self::fallback::template_for;
 pub use self::guard::panic_is_caught;
 pub use self::message::Message;
 pub use self::tokenizer::Tokenizer;

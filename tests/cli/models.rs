@@ -88,7 +88,7 @@ fn damaged_model_directories_are_told_in_a_sentence() {
         (|m| m.write("generation_config.json", "{"), &["generation_config.json"]),
         (|m| m.config("model_type", json!("gpt2")), &["model_type", "gpt2", "llama"]),
         (|m| m.config("model_type", Value::Null), &["model_type"]),
-        (|m| m.config("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4})), &["rope_type", "yarn"]),
+        (|m| m.config("rope_parameters", json!({"rope_type": "axial", "rope_theta": 1e4})), &["rope_type", "axial"]),
         (|m| m.config("rope_scaling", json!({"type": "magic", "factor": 2.0})), &["magic"]),
         (|m| m.config("num_attention_heads", json!(0)), &["num_attention_heads"]),
         (|m| m.config("num_hidden_layers", json!(1_000_000_000_000_000_000u64)), &["larger"]),
@@ -152,7 +152,7 @@ fn what_only_answers_need_stops_only_answers() {
         ),
     ];
     for (damage, words) in damages {
-        let model = Model::copy("llama-tied");
+        let model = Model::copy("qwen2-bias");
         damage(&model);
         generate_from(model.directory(), &["--prompt", "A", "--chat"]).fails(1, words);
         let told = Run::new(&["inspect", model.directory()]).succeeds();

@@ -434,7 +434,7 @@ fn damage_in_the_configuration_is_described() {
     assert!(message(b"[]").contains("config.json cannot be understood at line 1"));
     assert!(
         with("model_type", json!("mamba"))
-            .contains("\"mamba\", which is not supported; llama, mistral, qwen2 and qwen3 are")
+            .contains("\"mamba\", which is not supported; llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, smollm3, granite are")
     );
     assert!(with("rope_scaling", json!({"type": "longrope"})).contains("\"longrope\", which is not supported"));
     assert!(with("num_hidden_layers", json!(1_000_000_000_000u64)).contains("has 2 entries for the 1000000000000"));

@@ -129,7 +129,8 @@ fn every_licence_is_allowed() {
 }
 
 /// Crates that the programs have in two versions, because others ask for them: none is a direct dependency of ours.
-const TWICE: [(&str, &str); 12] = [
+const TWICE: [(&str, &str); 13] = [
+    ("base64", "tokenizers; ureq"),
     ("darling", "macros of tokenizers, of nvml-wrapper and of burn's enumset"),
     ("darling_core", "as darling"),
     ("darling_macro", "as darling"),

@@ -273,9 +273,26 @@ fn a_draft_model_whose_logits_are_no_numbers_changes_nothing_but_a_warning() {
 }
 
 #[test]
-fn a_broken_chat_template_stops_conversations_alone() {
+fn a_broken_chat_template_falls_back_to_what_the_vocabulary_gives_away() {
     let directory = tempfile::tempdir().unwrap();
     copy(&fixture("llama-tied"), directory.path());
+    std::fs::write(directory.path().join("chat_template.jinja"), "{% for %}").unwrap();
+    let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
+    let notes = engine.info().notes.join(" ");
+    assert!(
+        engine.can_chat() && notes.contains("chat_template.jinja") && notes.contains("the format Phi 3"),
+        "{notes}"
+    );
+    let prompt = Prompt::Messages(vec![paceline::Message::new("user", "Hi")]);
+    let ids = engine.generate(prompt, &GenerationConfig::default()).unwrap().finish().unwrap().prompt_tokens;
+    let tokenizer = paceline::text::Tokenizer::of_model(directory.path()).unwrap();
+    assert_eq!(ids, tokenizer.encode_chat("<|user|>\nHi<|end|>\n<|assistant|>\n").unwrap());
+}
+
+#[test]
+fn a_broken_chat_template_stops_conversations_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&fixture("qwen2-bias"), directory.path());
     std::fs::write(directory.path().join("chat_template.jinja"), "{% for %}").unwrap();
     let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
     assert!(!engine.can_chat());
