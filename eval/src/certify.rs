@@ -145,9 +145,17 @@ fn lower_precisions(flags: &CertifyFlags) -> Vec<SelfDraft> {
     flags.precision.lower().iter().copied().filter(is_lower).collect()
 }
 
+/// The path of the target, once it and its drafts are on this machine.
+fn obtain_all(flags: &CertifyFlags) -> Result<PathBuf, Failure> {
+    for draft in &flags.draft {
+        obtain(draft)?;
+    }
+    Ok(obtain(&flags.model)?)
+}
+
 fn make(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
     let (tasks, hash) = tasks::read_tasks(&flags.calibration, flags.chat)?;
-    let model = obtain(&flags.model)?;
+    let model = obtain_all(flags)?;
     let out = flags.out.clone().unwrap_or_else(|| side_file(&model, FOLDER));
     let _lock = take(&out)?;
     let self_draft = if flags.self_draft.is_empty() { lower_precisions(flags) } else { flags.self_draft.clone() };
@@ -288,6 +296,7 @@ fn check_all(flags: &CertifyFlags) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    obtain_all(flags)?;
     let named = EngineConfig { certificate: flags.check.clone(), ..config(flags) };
     let engine = load(&EngineConfig { self_draft: needed_precisions(&named), ..named })?;
     let calibrated = certificates.iter().map(|(_, certificate)| certificate.calibration.max_new_tokens).min();

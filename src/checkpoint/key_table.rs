@@ -294,7 +294,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     key("attention_chunk_size", &[Qwen2, Qwen3, Gemma2, Gemma3, SmolLm3], Irrelevant, "layer_types goes before it"),
     key("is_causal", ALL, Neutral(&[True], "attention to later tokens is"), ""),
     key("is_encoder_decoder", ALL, Neutral(&[False], "an encoder is"), ""),
-    key("pretraining_tp", ALL, Neutral(&[Null, One], "linear layers in parts, which round differently, are"), ""),
+    key("pretraining_tp", ALL, Irrelevant, "not read any more"),
     key("per_layer_config", ALL, Neutral(&[Null, EmptyObject], "layers of different shapes are"), ""),
     key("kv_sharing_modes", ALL, Neutral(&[Null], "layers that share keys and values are"), ""),
     key("quantization_config", ALL, Neutral(&[Null], "quantized weights are"), "take the unquantized checkpoint"),
@@ -304,7 +304,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     key("text_config", ALL, Neutral(&[Null], "a model inside of another is"), ""),
     key("decoder", ALL, Neutral(&[Null], "a model inside of another is"), ""),
     key("generator", ALL, Neutral(&[Null], "a model inside of another is"), ""),
-    key("auto_map", ALL, Checked, "must name no code for the configuration or the model"),
+    key("auto_map", ALL, Irrelevant, "code of others, which neither transformers nor this runs for these families"),
     key(
         "eos_token_id",
         ALL,

@@ -107,10 +107,15 @@ impl LayerSpec {
         attention.checked_add(mlp)?.checked_add(widths.checked_mul(6)?)
     }
 
+    /// True if what it multiplies by and caps at is above zero.
+    pub(super) fn has_usable_factors(&self) -> bool {
+        let factors = [self.norm_eps, self.score_factor, self.residual_factor];
+        factors.into_iter().chain(self.score_cap).all(|number| number.is_finite() && number > 0.0)
+    }
+
     /// True if the numbers are what their descriptions promise.
     pub(super) fn is_possible(&self) -> bool {
         let sizes = [self.hidden_size, self.intermediate_size, self.heads, self.kv_heads, self.head_dim];
-        let positive = |number: f32| number.is_finite() && number > 0.0;
         sizes.iter().all(|&size| size > 0)
             && self.heads.is_multiple_of(self.kv_heads)
             && self.head_dim.is_multiple_of(2)
@@ -118,10 +123,7 @@ impl LayerSpec {
             && self.rotated.is_multiple_of(2)
             && self.rope.as_ref().is_none_or(|rope| rope.fits(self.rotated))
             && self.window != Some(0)
-            && positive(self.norm_eps)
-            && positive(self.score_factor)
-            && self.score_cap.is_none_or(positive)
-            && positive(self.residual_factor)
+            && self.has_usable_factors()
     }
 }
 
@@ -132,6 +134,17 @@ pub struct LayerSpecs {
     kinds: Vec<LayerSpec>,
     /// A layer from which on there is another kind, and the kind's index. The first change is at layer 0, the others rise.
     changes: Vec<(usize, usize)>,
+}
+
+/// Layers of the largest model whose layers are listed one by one: a file may claim any number.
+const MOST_LISTED: usize = 1 << 16;
+
+/// For each of `layers` layers false if it is the last of its `period` layers; why not, where there are too many to list.
+pub(super) fn but_each_last(period: usize, layers: usize) -> Result<Vec<bool>, String> {
+    if layers > MOST_LISTED {
+        return Err(format!("is {layers}, more than the {MOST_LISTED} that are read"));
+    }
+    Ok((1..=layers).map(|number| !number.is_multiple_of(period)).collect())
 }
 
 impl LayerSpecs {

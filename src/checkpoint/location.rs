@@ -1,4 +1,5 @@
-//! Where files lie that belong to a model and are not its own: exit heads, a router, a draft vocabulary, certificates.
+//! Where files lie that belong to a model and are not its own (exit heads, a router, a draft vocabulary, certificates), and
+//! whether all of its own are there.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,19 @@ pub fn side_file(path: &Path, name: &str) -> PathBuf {
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{}.{name}", model_name(&file)))
+}
+
+/// True if the weights of a model are all there: its one file, all shards that its index lists, or all files that a GGUF model
+/// is split into. Other programs bring a part of a model to the hub's cache, and downloads end early.
+#[cfg(feature = "download")]
+pub(crate) fn is_whole(path: &Path) -> bool {
+    if !path.is_dir() {
+        return super::gguf::has_all_parts(path);
+    }
+    let models = super::gguf::models_in(path);
+    path.join("model.safetensors").exists()
+        || super::shards::has_all(path)
+        || !models.is_empty() && models.iter().all(|model| super::gguf::has_all_parts(&path.join(model)))
 }
 
 #[cfg(test)]

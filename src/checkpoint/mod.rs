@@ -49,6 +49,8 @@ pub(crate) use self::gguf::{models_in as gguf_models_in, vocabulary};
 pub use self::layer_spec::{LayerSpec, LayerSpecs};
 pub(crate) use self::layout::{EMBEDDING, OUTPUT, layer_name, mlp_norm};
 pub use self::layout::{FINAL_NORM, tensors_of};
+#[cfg(feature = "download")]
+pub(crate) use self::location::is_whole;
 pub use self::location::side_file;
 pub use self::mapped::MappedFiles;
 use self::matching::Matching;

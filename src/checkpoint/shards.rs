@@ -148,6 +148,14 @@ impl Shards {
     }
 }
 
+/// True if there is an index in a directory, and all shards that it lists.
+#[cfg(feature = "download")]
+pub(super) fn has_all(dir: &Path) -> bool {
+    let index = read_json_if_there(&dir.join("model.safetensors.index.json"), LARGEST_INDEX);
+    let Ok(Some(Index { weight_map })) = index else { return false };
+    weight_map.files.iter().all(|name| dir.join(name).exists())
+}
+
 /// Refuses an index that leads out of its directory.
 fn check_names(path: &Path, weight_map: &WeightMap) -> Result<(), CheckpointError> {
     let is_plain = |name: &&String| {

@@ -43,8 +43,10 @@ pub(super) fn file_in(snapshot: PathBuf, name: &str, file: Option<&str>) -> Resu
             _ => Ok(snapshot),
         };
     };
-    let path = snapshot.join(file);
-    if path.exists() {
+    // That of `main` goes before the others.
+    let others = snapshot.parent().and_then(Path::parent).map(snapshots).unwrap_or_default();
+    let places = std::iter::once(snapshot.clone()).chain(others).map(|place| place.join(file));
+    if let Some(path) = places.into_iter().find(|path| path.exists()) {
         Ok(path)
     } else {
         Err(LocateError::NoFile { directory: snapshot, file: file.to_owned(), files })

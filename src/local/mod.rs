@@ -18,6 +18,8 @@ use paceline_kernels::MatrixFormat;
 pub use self::download::{DownloadError, Downloading, Hub};
 pub use self::listing::{LocalModel, models, models_below};
 use crate::checkpoint::Checkpoint;
+#[cfg(feature = "download")]
+use crate::checkpoint::is_whole;
 use crate::visible::{shown, shown_path};
 
 /// Why a name leads to no model.
@@ -173,6 +175,17 @@ pub fn obtain_from(
         Err(LocateError::NoFile { directory, file, files }) => {
             let looked = folders.hugging_face.iter().cloned().collect();
             (text.clone().into_owned(), looked, LocateError::NoFile { directory, file, files })
+        }
+        // Where other programs brought a part of the model alone.
+        Ok(found)
+            if folders.hugging_face.as_ref().is_some_and(|folder| found.starts_with(folder)) && !is_whole(&found) =>
+        {
+            let looked = folders.hugging_face.iter().cloned().collect();
+            let name = text.clone().into_owned();
+            if hub.is_none() {
+                return Ok(found);
+            }
+            (name.clone(), looked, LocateError::Absent { name, looked: Vec::new() })
         }
         found => return found,
     };

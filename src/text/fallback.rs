@@ -15,7 +15,7 @@ struct Format {
     template: &'static str,
 }
 
-const FORMATS: [Format; 4] = [
+const FORMATS: [Format; 3] = [
     Format {
         name: "ChatML",
         marks: &["<|im_start|>", "<|im_end|>"],
@@ -32,22 +32,19 @@ const FORMATS: [Format; 4] = [
     Format {
         name: "Gemma",
         marks: &["<bos>", "<start_of_turn>", "<end_of_turn>"],
-        template: "{{ '<bos>' }}{% for message in messages %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' \
+        template: "{{ '<bos>' }}{% for message in messages %}{% if message['role'] == 'system' %}\
+                   {{ raise_exception('System role not supported') }}{% endif %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' \
                    else 'user') + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}\
                    {% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
-    },
-    Format {
-        name: "Phi 3",
-        marks: &["<|user|>", "<|assistant|>", "<|end|>"],
-        template: "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}\
-                   {% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
     },
 ];
 
 /// The format whose marks a vocabulary has, with its name; `None` where it has those of none.
 pub(crate) fn template_for(path: &Path, tokenizer: &Tokenizer) -> Option<(&'static str, ChatTemplate)> {
     let has = |mark: &&str| tokenizer.id_of(mark).is_some();
-    let format = FORMATS.iter().find(|format| format.marks.iter().all(has))?;
+    // Phi 4 has ChatML's marks, and another between role and text.
+    let is_other = has(&"<|im_sep|>");
+    let format = FORMATS.iter().find(|format| !is_other && format.marks.iter().all(has))?;
     let found = Found { path: path.to_owned(), source: format.template.to_owned(), tool_use: None };
     Some((format.name, ChatTemplate::of(found, BTreeMap::new()).ok()?))
 }
@@ -70,7 +67,6 @@ mod tests {
             "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
             "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHi.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
             "<bos><start_of_turn>user\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n",
-            "<|user|>\nHello<|end|>\n<|assistant|>\nHi.<|end|>\n<|user|>\nBye<|end|>\n<|assistant|>\n",
         ];
         for (format, expected) in FORMATS.iter().zip(expected) {
             let found = Found { path: "x".into(), source: format.template.to_owned(), tool_use: None };

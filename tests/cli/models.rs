@@ -152,7 +152,7 @@ fn what_only_answers_need_stops_only_answers() {
         ),
     ];
     for (damage, words) in damages {
-        let model = Model::copy("qwen2-bias");
+        let model = Model::copy("llama-tied");
         damage(&model);
         generate_from(model.directory(), &["--prompt", "A", "--chat"]).fails(1, words);
         let told = Run::new(&["inspect", model.directory()]).succeeds();

@@ -73,8 +73,10 @@ fn open(dir: &Path) -> Result<Checkpoint, CheckpointError> {
                 );
                 let _ = config.window(layer);
             }
-            let frequencies = config.rope.frequencies(config.layer(0).rotated);
-            assert_eq!(frequencies.inverse.len(), config.layer(0).rotated / 2);
+            for (_, spec) in config.specs.runs(config.layers) {
+                let frequencies = config.rope_of(spec).frequencies(spec.rotated);
+                assert_eq!(frequencies.inverse.len(), spec.rotated / 2);
+            }
             assert!(checkpoint.parameters() > 0 && checkpoint.weight_bytes() > 0);
         }
     }
@@ -436,7 +438,7 @@ fn damage_in_the_configuration_is_described() {
         with("model_type", json!("mamba"))
             .contains("\"mamba\", which is not supported; llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, smollm3, granite are")
     );
-    assert!(with("rope_scaling", json!({"type": "longrope"})).contains("\"longrope\", which is not supported"));
+    assert!(with("rope_scaling", json!({"type": "axial"})).contains("\"axial\", which is not supported"));
     assert!(with("num_hidden_layers", json!(1_000_000_000_000u64)).contains("has 2 entries for the 1000000000000"));
     let mut many = config();
     many["num_hidden_layers"] = json!(1_000_000_000_000u64);

@@ -56,6 +56,12 @@ fn configurations() {
         json!({}),
         json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 8}),
         json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 2, "truncate": false}}),
+        json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+        json!({"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 0.5, "rope_scaling": {
+            "rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0]}, "original_max_position_embeddings": 32}),
+        json!({"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0], "use_sliding_window": true, "sliding_window": 4}),
+        json!({"model_type": "granite", "architectures": ["GraniteForCausalLM"], "embedding_multiplier": 3.0, "residual_multiplier": 0.5}),
         json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}),
     ];
     plain("config", Form::Json, seeds.iter().map(config).collect(), readers::config);
@@ -77,7 +83,9 @@ fn weights() {
 
 #[test]
 fn gguf_files() {
-    plain("gguf", Form::Gguf, vec![file("tests/fixtures/gguf-micro/model.gguf")], readers::gguf);
+    let families = ["micro", "gemma2", "gemma3", "phi3", "smollm3", "granite"];
+    let seeds = families.map(|family| file(&format!("tests/fixtures/gguf-{family}/model.gguf")));
+    plain("gguf", Form::Gguf, seeds.into(), readers::gguf);
 }
 
 #[test]

@@ -277,16 +277,21 @@ fn a_broken_chat_template_falls_back_to_what_the_vocabulary_gives_away() {
     let directory = tempfile::tempdir().unwrap();
     copy(&fixture("llama-tied"), directory.path());
     std::fs::write(directory.path().join("chat_template.jinja"), "{% for %}").unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        let path = directory.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("<|user|>", "<|im_start|>").replace("<|end|>", "<|im_end|>")).unwrap();
+    }
     let engine = Engine::load(&EngineConfig::new(directory.path())).unwrap();
     let notes = engine.info().notes.join(" ");
     assert!(
-        engine.can_chat() && notes.contains("chat_template.jinja") && notes.contains("the format Phi 3"),
+        engine.can_chat() && notes.contains("chat_template.jinja") && notes.contains("the format ChatML"),
         "{notes}"
     );
     let prompt = Prompt::Messages(vec![paceline::Message::new("user", "Hi")]);
     let ids = engine.generate(prompt, &GenerationConfig::default()).unwrap().finish().unwrap().prompt_tokens;
     let tokenizer = paceline::text::Tokenizer::of_model(directory.path()).unwrap();
-    assert_eq!(ids, tokenizer.encode_chat("<|user|>\nHi<|end|>\n<|assistant|>\n").unwrap());
+    assert_eq!(ids, tokenizer.encode_chat("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n").unwrap());
 }
 
 #[test]

@@ -168,10 +168,16 @@ impl ModelConfig {
         let shared = (self.hidden_size, self.kv_heads, self.head_dim);
         let shares = |spec: &LayerSpec| (spec.hidden_size, spec.kv_heads, spec.head_dim) == shared;
         let rotates = |spec: &LayerSpec| spec.rotated == 0 || self.rope_of(spec).fits(spec.rotated);
-        let fits = |spec: &LayerSpec| spec.is_possible() && shares(spec) && rotates(spec);
+        let has_factors = |spec: &LayerSpec| spec.has_usable_factors() && rotates(spec);
+        let fits = |spec: &LayerSpec| spec.is_possible() && shares(spec);
         let positive = |number: f32| number.is_finite() && number > 0.0;
         if !([self.embedding_factor, self.logit_divisor].into_iter().chain(self.logit_cap).all(positive)) {
             return contradiction("scales embeddings or logits by a number that is not above zero; repair it");
+        }
+        if !self.specs.runs(self.layers).all(|(_, spec)| has_factors(spec)) {
+            return contradiction(
+                "has numbers for its rotation, its scores or its residuals that nothing can be computed with; repair them",
+            );
         }
         if self.layers == 0 || !self.specs.runs(self.layers).all(|(_, spec)| fits(spec)) {
             return contradiction(
@@ -278,15 +284,6 @@ fn refuse_contradictions(keys: &Keys<'_>, rules: &Rules) -> Result<(), Checkpoin
         let other = shown(&other.to_string());
         let reason = format!("names {other}, but the model_type \"{family}\" is computed as a causal language model");
         return Err(keys.error("architectures", format!("{reason}; take a checkpoint of that kind")));
-    }
-    if let Some(code) = keys.object("auto_map", "auto_map.")? {
-        // A tokenizer's code is none of the model's.
-        if let Some(part) = ["AutoConfig", "AutoModel", "AutoModelForCausalLM"].into_iter().find(|part| code.has(part))
-        {
-            let reason =
-                format!("names code of its own for {part}, which is not run; take a checkpoint that needs none");
-            return Err(keys.error("auto_map", reason));
-        }
     }
     Ok(())
 }

@@ -139,6 +139,11 @@ impl Reader<'_> {
     }
 
     fn scaling(&self, inner: &Keys<'_>, rotated: usize) -> Result<RopeScaling, CheckpointError> {
+        let by_kind = self.rules.rotates_by_kind;
+        if by_kind && inner.has("type") && !inner.has("rope_type") {
+            // transformers takes no notice of it beside the type that it has put there itself.
+            return Err(inner.error("type", "is not read for this family; write rope_type"));
+        }
         let (key, name) = match inner.text("rope_type")? {
             Some(name) => ("rope_type", name),
             None => ("type", inner.text("type")?.unwrap_or("default")),
@@ -150,7 +155,7 @@ impl Reader<'_> {
         let is_phi = self.rules.partial_rotation;
         match name {
             "default" => Ok(RopeScaling::None),
-            "longrope" if !self.rules.rotates_by_kind => self.long_rope(inner, rotated),
+            "longrope" if !by_kind => self.long_rope(inner, rotated),
             "su" | "yarn" if is_phi => self.long_rope(inner, rotated),
             _ if is_phi => {
                 let reason = format!("is \"{}\", which is not supported; default and longrope are", shown(name));
@@ -171,7 +176,7 @@ impl Reader<'_> {
                 Ok(RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_context })
             }
             other => {
-                let long = if self.rules.rotates_by_kind { "" } else { ", longrope" };
+                let long = if by_kind { "" } else { ", longrope" };
                 let reason = format!(
                     "is \"{}\", which is not supported; default, linear, dynamic, yarn{long} and llama3 are",
                     shown(other)
@@ -193,12 +198,17 @@ impl Reader<'_> {
         if fast < slow {
             return Err(inner.error("beta_fast", format!("is {fast}, but must not be below the {slow} of beta_slow")));
         }
+        let truncate = inner.flag("truncate")?.unwrap_or(true);
+        if !truncate && self.rules.rotates_by_kind {
+            return Err(inner
+                .error("truncate", "is false, of which transformers takes no notice for this family; leave it out"));
+        }
         Ok(RopeScaling::Yarn {
             factor,
             beta_fast: fast,
             beta_slow: slow,
             original_context: self.original_context(inner)?,
-            truncate: inner.flag("truncate")?.unwrap_or(true),
+            truncate,
             magnitude,
         })
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Family;
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::keys::Keys;
-use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs};
+use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs, but_each_last};
 
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
@@ -118,15 +118,9 @@ fn gemma_windows(
     Ok(if layers.contains(&true) { Windows::Listed { layers, window } } else { Windows::None })
 }
 
-/// Layers of the largest model whose layers are listed one by one: a file may claim any number.
-const MOST_LISTED: usize = 1 << 16;
-
 /// False for the last layer of every period, true for the others.
 fn every(keys: &Keys<'_>, period: usize, layers: usize) -> Result<Vec<bool>, CheckpointError> {
-    if layers > MOST_LISTED {
-        return Err(keys.error("num_hidden_layers", format!("is {layers}, more than the {MOST_LISTED} that are read")));
-    }
-    Ok((1..=layers).map(|number| !number.is_multiple_of(period)).collect())
+    but_each_last(period, layers).map_err(|reason| keys.error("num_hidden_layers", reason))
 }
 
 /// With a window, by default the layers that are not rotated.

@@ -8,7 +8,7 @@ use paceline_kernels::Activation;
 use super::vocabulary::{self, TOKENS};
 use super::{Dialect, Metadata, Value};
 use crate::checkpoint::config::{Family, ModelConfig};
-use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs};
+use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs, but_each_last};
 use crate::checkpoint::rope::{Rope, RopeScaling};
 use crate::checkpoint::{CheckpointError, Windows};
 use crate::visible::shown;
@@ -91,7 +91,7 @@ const LOGIT_DIVISOR: &str = "logit_scale";
 const IS_ROTATED: &str = "rope.scaling.finetuned";
 
 /// Keys of an architecture that are read here.
-const HONOURED: [&str; 19] = [
+const HONOURED: [&str; 17] = [
     "block_count",
     "context_length",
     "embedding_length",
@@ -109,15 +109,13 @@ const HONOURED: [&str; 19] = [
     "rope.scale_linear",
     ORIGINAL_CONTEXT,
     "rope.scaling.attn_factor",
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
 ];
 
 /// Keys of an architecture that change nothing: facts about training and conversion.
 const IRRELEVANT: [&str; 3] = [IS_ROTATED, "tensor_data_layout", "pooling_type"];
 
 /// Keys of an architecture that change the output unless they are neutral, with their neutral values and what they mean.
-const NEUTRAL: [(&str, f64, &str); 19] = [
+const NEUTRAL: [(&str, f64, &str); 21] = [
     ("expert_count", 0.0, "a mixture of experts"),
     ("expert_used_count", 0.0, "a mixture of experts"),
     ("expert_shared_count", 0.0, "a mixture of experts"),
@@ -125,6 +123,8 @@ const NEUTRAL: [(&str, f64, &str); 19] = [
     ("expert_group_used_count", 0.0, "a mixture of experts"),
     ("nextn_predict_layers", 0.0, "layers that predict further tokens"),
     ("rope.scaling.yarn_ext_factor", 1.0, "YaRN by another share"),
+    ("rope.scaling.yarn_beta_fast", 32.0, "another ramp of YaRN"),
+    ("rope.scaling.yarn_beta_slow", 1.0, "another ramp of YaRN"),
     ("rope.scaling.yarn_attn_factor", 1.0, "another scale of scores"),
     ("rope.scaling.yarn_log_multiplier", 0.0, "another scale of scores"),
     ("attention.causal", 1.0, "attention to later tokens"),
@@ -198,7 +198,10 @@ impl Keys<'_> {
     /// A number above zero.
     fn positive(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
         match self.metadata.number(&self.name(key))? {
-            Some(value) if value <= 0.0 => Err(self.error(key, format!("is {value}, but must be above zero"))),
+            // The float32 in which it is used must be usable as well.
+            Some(value) if !(value as f32 > 0.0 && (value as f32).is_finite()) => {
+                Err(self.error(key, format!("is {value}, but must be above zero")))
+            }
             value => Ok(value),
         }
     }
@@ -240,7 +243,7 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
         _ => context,
     };
     let windows = windows(&keys, architecture, layers)?;
-    let specs = by_kind(&keys, architecture, windows.layers(&spec), layers)?;
+    let specs = by_kind(&keys, architecture, windows.layers(&spec), layers, &rope)?;
     let factor = |key: &str| if architecture.keys.contains(&key) { keys.positive(key) } else { Ok(None) };
     let is_gemma = architecture.dialect == Dialect::PostNorms;
     let embedding_factor = if is_gemma { Some((spec.hidden_size as f64).sqrt()) } else { factor(EMBEDDING_FACTOR)? };
@@ -415,7 +418,8 @@ fn rotated(keys: &Keys<'_>, architecture: &Architecture, head_dim: usize) -> Res
     }
 }
 
-/// The layers with a window, by llama.cpp's rules.
+/// The layers with a window: those of Gemma by llama.cpp's rules; all of Phi 3, as in transformers, where llama.cpp leaves the
+/// window out because converters of old wrote it wrongly.
 fn windows(keys: &Keys<'_>, architecture: &Architecture, layers: usize) -> Result<Windows, CheckpointError> {
     if !architecture.keys.contains(&WINDOW) {
         return Ok(Windows::None);
@@ -438,15 +442,9 @@ fn windows(keys: &Keys<'_>, architecture: &Architecture, layers: usize) -> Resul
     Ok(Windows::Listed { layers: every(keys, period, layers)?, window })
 }
 
-/// Layers of the largest model whose layers are listed one by one: a file may claim any number.
-const MOST_LISTED: usize = 1 << 16;
-
 /// False for the last layer of every period, true for the others.
 fn every(keys: &Keys<'_>, period: usize, layers: usize) -> Result<Vec<bool>, CheckpointError> {
-    if layers > MOST_LISTED {
-        return Err(keys.error("block_count", format!("is {layers}, more than the {MOST_LISTED} that are read")));
-    }
-    Ok((1..=layers).map(|number| !number.is_multiple_of(period)).collect())
+    but_each_last(period, layers).map_err(|reason| keys.error("block_count", reason))
 }
 
 /// The layers with each one's rotation.
@@ -455,12 +453,15 @@ fn by_kind(
     architecture: &Architecture,
     specs: LayerSpecs,
     layers: usize,
+    rope: &Rope,
 ) -> Result<LayerSpecs, CheckpointError> {
+    let near = match (architecture.family, keys.positive(NEAR_THETA)?) {
+        (Family::Gemma3, theta) => Some(Rope::plain(theta.unwrap_or(10_000.0))),
+        (Family::Gemma2, Some(theta)) => Some(Rope { theta, ..rope.clone() }),
+        _ => None,
+    };
     match architecture.family {
-        Family::Gemma3 => {
-            let near = Rope::plain(keys.positive(NEAR_THETA)?.unwrap_or(10_000.0));
-            Ok(specs.changed_kinds(|spec| spec.rope = spec.window.is_some().then(|| near.clone())))
-        }
+        Family::Gemma2 | Family::Gemma3 => Ok(specs.changed_kinds(|spec| spec.rope = spec.window.and(near.clone()))),
         // As llama.cpp has it, and all files there are.
         Family::SmolLm3 => {
             let is_rotated = every(keys, 4, layers)?;

@@ -85,6 +85,17 @@ pub(crate) fn models_in(directory: &Path) -> Vec<String> {
     names(directory).into_iter().filter(is_model).collect()
 }
 
+/// True if all files are there that the GGUF model of a file is split into.
+#[cfg(feature = "download")]
+pub(crate) fn has_all_parts(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_there = |name: String| file.with_file_name(name).exists();
+    match Part::of(&name) {
+        Some((name, part)) => (1..=part.count).all(|number| is_there(Part { number, ..part }.name(name))),
+        None => file.exists(),
+    }
+}
+
 fn several_models(directory: &Path, models: &[String]) -> CheckpointError {
     const SHOWN: usize = 12;
     let mut names: Vec<String> = models.iter().take(SHOWN).map(|name| shown(name)).collect();

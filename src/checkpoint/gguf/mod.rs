@@ -28,6 +28,8 @@ use paceline_kernels::MappedFile;
 
 use self::cursor::{Cursor, Reason};
 pub use self::ends::end_of_generation;
+#[cfg(feature = "download")]
+pub(crate) use self::location::has_all_parts;
 pub(super) use self::location::model_name;
 pub(crate) use self::location::{find, models_in};
 pub use self::metadata::{Metadata, Value};

@@ -28,7 +28,7 @@ pub(super) fn files_of(name: &str, all: &[String], file: Option<&str>) -> Result
             _ => Err(DownloadError::NoFile { name: name.to_owned(), file: file.to_owned(), files: gguf }),
         };
     }
-    let is_weights = |file: &str| file.starts_with("model") && file.ends_with(".safetensors") && !file.contains('/');
+    let is_weights = |file: &str| file == "model.safetensors" || is_shard(file);
     let of_directory: Vec<String> =
         all.iter().filter(|file| BESIDE.contains(&file.as_str()) || is_weights(file)).cloned().collect();
     let has = |name: &str| of_directory.iter().any(|file| file == name);
@@ -51,8 +51,13 @@ pub(super) fn files_of(name: &str, all: &[String], file: Option<&str>) -> Result
 /// The files without the shards, where there is a file that has all weights.
 fn alone(files: Vec<String>) -> Vec<String> {
     let is_alone = files.iter().any(|file| file == "model.safetensors");
-    let is_of_shards = |file: &str| file.starts_with("model-") || file == "model.safetensors.index.json";
+    let is_of_shards = |file: &str| is_shard(file) || file == "model.safetensors.index.json";
     files.into_iter().filter(|file| !(is_alone && is_of_shards(file))).collect()
+}
+
+/// True for `model-00001-of-00002.safetensors`.
+fn is_shard(file: &str) -> bool {
+    file.ends_with(".safetensors") && whole(file) == "model" && file != "model.safetensors"
 }
 
 /// The name of the model that a GGUF file is a part of: without `-00001-of-00003`.
@@ -85,6 +90,8 @@ mod tests {
             "model-00001-of-00002.safetensors",
             "tokenizer.json",
             "onnx/model.onnx",
+            "model.fp16.safetensors",
+            "model\\..\\x.safetensors",
             "pytorch_model.bin",
             "original/consolidated.safetensors",
             "x/model.safetensors",

@@ -1,33 +1,39 @@
 //! The hub's interface, as far as a download needs it.
 
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::DownloadError;
+use crate::files::read_text;
 use crate::visible::shown;
 
-/// Bytes that are asked for at once: an answer that stalls is given up after [`STALLED`], and gone on with.
-const AT_ONCE: u64 = 32 << 20;
-const STALLED: Duration = Duration::from_secs(300);
+/// How long an answer may bring no byte.
+const STALLED: Duration = Duration::from_secs(60);
 /// How long the hub may take for the beginning of an answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// The largest file: more than any has, so that sums of sizes have room.
+const LARGEST_FILE: u64 = 1 << 50;
 /// The largest list of files.
 const LARGEST_LIST: u64 = 32 << 20;
+/// The longest file with a token.
+const LARGEST_TOKEN: u64 = 1 << 16;
 /// Redirections that are followed for a file's tag.
 const REDIRECTIONS: usize = 5;
 
 /// A hub of models.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hub {
     /// Its address.
     pub endpoint: String,
     /// Who asks.
     pub token: Option<String>,
-    /// Pause before the first repetition of a request that failed; it doubles.
+    /// Half of the pause before the first repetition of a request that failed; pauses double.
     pub pause: Duration,
 }
 
@@ -69,8 +75,8 @@ impl HubError {
         matches!(self, Self::Interrupted(_))
     }
 
-    /// True if a download that had begun may go on later.
-    pub(super) fn may_end(&self) -> bool {
+    /// True if a download that had begun may be resumed later.
+    pub(super) fn may_be_resumed(&self) -> bool {
         matches!(self, Self::Interrupted(_) | Self::Unreachable(_))
     }
 
@@ -100,7 +106,7 @@ struct Sibling {
 impl Hub {
     /// The hub of the environment: `HF_ENDPOINT`, with the token of `HF_TOKEN`, of the file `HF_TOKEN_PATH`, or of `token` in
     /// `home`, the hub's folder. `None` in offline mode (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`).
-    pub fn of_environment(home: Option<&std::path::Path>) -> Option<Self> {
+    pub fn of_environment(home: Option<&Path>) -> Option<Self> {
         let named = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let is_on = |name: &str| {
             named(name).is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_ascii_lowercase().as_str()))
@@ -109,8 +115,8 @@ impl Hub {
             return None;
         }
         let endpoint = named("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let file = named("HF_TOKEN_PATH").map(Into::into).or_else(|| Some(home?.join("token")));
-        let of_file = || std::fs::read_to_string(file?).ok();
+        let file: Option<PathBuf> = named("HF_TOKEN_PATH").map(Into::into).or_else(|| Some(home?.join("token")));
+        let of_file = || read_text(file.as_deref()?, LARGEST_TOKEN).ok();
         let token = named("HF_TOKEN").or_else(of_file).map(|token| token.trim().to_owned());
         let token = token.filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
         Some(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), token, pause: Duration::from_millis(500) })
@@ -121,7 +127,7 @@ impl Hub {
             .timeout_connect(Some(ANSWER))
             .timeout_send_request(Some(ANSWER))
             .timeout_recv_response(Some(ANSWER))
-            .timeout_recv_body(Some(STALLED))
+            .timeout_per_read(Some(STALLED))
             .http_status_as_error(false)
             .max_redirects(redirections)
             .max_redirects_will_error(false)
@@ -131,7 +137,15 @@ impl Hub {
     }
 
     fn get(&self, agent: &Agent, url: &str, range: Option<String>) -> Result<Response<Body>, HubError> {
-        let mut request = agent.get(url);
+        self.ask(agent.get(url), url, range)
+    }
+
+    fn ask(
+        &self,
+        mut request: RequestBuilder<WithoutBody>,
+        url: &str,
+        range: Option<String>,
+    ) -> Result<Response<Body>, HubError> {
         if let Some(token) = self.token.as_ref().filter(|_| url.starts_with(&self.endpoint)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -140,11 +154,9 @@ impl Hub {
         }
         let response = request.call().map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => HubError::Strange(error.to_string()),
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => HubError::Unreachable(error.to_string()),
-            ureq::Error::Io(ref cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
-                HubError::Unreachable(error.to_string())
-            }
-            error => HubError::Interrupted(error.to_string()),
+            ureq::Error::Io(ref cause) if is_break(cause) => HubError::Interrupted(error.to_string()),
+            // No name, no way, no answer in time, no trust.
+            error => HubError::Unreachable(error.to_string()),
         })?;
         match response.status() {
             status if status.is_success() || status.is_redirection() => Ok(response),
@@ -183,16 +195,18 @@ impl Hub {
         let agent = Self::agent(0);
         let mut url = self.url(name, commit, file);
         for _ in 0..=REDIRECTIONS {
-            let response = self.get(&agent, &url, Some("bytes=0-0".to_owned()))?;
+            let response = self.ask(agent.head(&url), &url, None)?;
             let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
             let etag = header("x-linked-etag").or_else(|| header("etag")).map(|etag| etag.trim_start_matches("W/"));
             // Of a large file the hub knows both, and then sends elsewhere for it.
             let linked = header("x-linked-size").and_then(|size| size.parse().ok());
-            let ranged = header("content-range").and_then(|range| range.rsplit_once('/')?.1.parse().ok());
-            let whole = || header("content-length").and_then(|size| size.parse().ok());
-            let plain = if response.status() == StatusCode::OK { whole() } else { None };
-            match (etag, linked.or(ranged).or(plain), header("location")) {
-                (Some(etag), Some(size), _) if linked.is_some() || !response.status().is_redirection() => {
+            let plain = header("content-length").filter(|_| response.status() == StatusCode::OK);
+            let size: Option<u64> = linked.or_else(|| plain?.parse().ok());
+            match (etag, size, header("location")) {
+                (Some(_), Some(size), _) if size > LARGEST_FILE => {
+                    return Err(HubError::Strange(format!("{} is said to have {size} bytes", shown(file))));
+                }
+                (Some(etag), Some(size), _) => {
                     return Ok(Remote { etag: tag(etag.trim_matches('"'), "tag")?, size });
                 }
                 (_, _, Some(place)) if response.status().is_redirection() && place.starts_with('/') => {
@@ -204,17 +218,15 @@ impl Hub {
         Err(HubError::Strange("it sends in circles".to_owned()))
     }
 
-    /// A file's bytes from `from` on, at most `left`, and whether they begin at the file's start after all.
+    /// A file's bytes from `from` on, and whether they begin at the file's start after all.
     pub(super) fn read(
         &self,
         name: &str,
         commit: &str,
         file: &str,
         from: u64,
-        left: u64,
     ) -> Result<(bool, impl Read + 'static), HubError> {
-        let last = from + left.clamp(1, AT_ONCE) - 1;
-        let range = format!("bytes={from}-{last}");
+        let range = format!("bytes={from}-");
         let response = self.get(&Self::agent(10), &self.url(name, commit, file), Some(range))?;
         let begins = response.headers().get("content-range").and_then(|range| {
             let (first, _) = range.to_str().ok()?.strip_prefix("bytes ")?.split_once('-')?;
@@ -227,6 +239,12 @@ impl Hub {
         };
         Ok((from_start, response.into_body().into_reader()))
     }
+}
+
+/// True if a connection broke that was there.
+fn is_break(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }
 
 /// A commit or tag that can be a file's name.

@@ -2,7 +2,7 @@
 //!
 //! The cache has the layout of the hub's own programs, which share it: `blobs` by checksum, `snapshots` of links to them, and
 //! `refs`. A file is downloaded beside its place and moved there once its size, and its checksum where the hub names one, are
-//! right. What was begun is gone on with. A snapshot's links and `main` come last, so that a model is there whole or not at all.
+//! right. What was begun is resumed where it can be verified. A snapshot's links come when all files are there, and `main` last.
 
 mod choice;
 mod hub;
@@ -149,7 +149,10 @@ pub(super) fn download(
         before += remote.size;
     }
     let snapshot = model.join("snapshots").join(&info.commit);
-    for (file, remote) in files.iter().zip(&remotes) {
+    // The configuration comes last: a snapshot without it is no model yet.
+    let is_last = |file: &str| file == "config.json";
+    let (last, first): (Vec<_>, Vec<_>) = files.iter().zip(&remotes).partition(|(file, _)| is_last(file));
+    for (file, remote) in first.into_iter().chain(last) {
         link(&model, &snapshot.join(file), &remote.etag)?;
     }
     let main = model.join("refs/main");
@@ -173,7 +176,8 @@ fn repeated<T>(hub: &Hub, ask: impl Fn() -> Result<T, HubError>) -> Result<T, Hu
     }
 }
 
-/// Makes `place` in a snapshot a link to a blob, as the hub's programs do; a copy where there are no links.
+/// Makes `place` in a snapshot a link to a blob, as the hub's programs do; where the system has no such links, another name of
+/// the blob, or a copy.
 fn link(model: &Path, place: &Path, etag: &str) -> Result<(), DownloadError> {
     if place.exists() {
         return Ok(());
@@ -201,15 +205,21 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Brings the file to `blob`, going on with what was begun.
+    /// Brings the file to `blob`, and resumes what was begun.
     fn bring(&self, blob: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), DownloadError> {
         if fs::metadata(blob).is_ok_and(|found| found.len() == self.remote.size) {
             progress(self.remote.size);
             return Ok(());
         }
-        // The name that the hub's own programs give it.
-        let begun = blob.with_file_name(format!("{}.incomplete", self.remote.etag));
+        let begun = blob.with_file_name(format!("{}.paceline-incomplete", self.remote.etag));
         let write = |source| DownloadError::Write { path: begun.clone(), source };
+        if !is_checksum(&self.remote.etag) {
+            // What is left of a crash could not be told from the right bytes.
+            match fs::remove_file(&begun) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write(error)),
+                _ => (),
+            }
+        }
         let mut out = OpenOptions::new().create(true).append(true).open(&begun).map_err(write)?;
         let mut idle = 0;
         loop {
@@ -222,7 +232,7 @@ impl Part<'_> {
             if there == self.remote.size {
                 break;
             }
-            let result = self.go_on(&mut out, there, progress);
+            let result = self.resume(&mut out, there, progress);
             let came = out.metadata().map_err(write)?.len() > there;
             match result {
                 Ok(()) if came => idle = 0,
@@ -231,7 +241,12 @@ impl Part<'_> {
                     let early = || HubError::Interrupted("an answer ends early".to_owned());
                     let error = if let Err(Stopped::Reading(error)) = result { error } else { early() };
                     idle = if came { 0 } else { idle + 1 };
-                    if idle >= ATTEMPTS || !error.may_end() {
+                    let stays = !error.may_be_resumed();
+                    if stays && there > 0 {
+                        // The hub has no such rest: the beginning is another file's.
+                        out.set_len(0).map_err(write)?;
+                    }
+                    if idle >= ATTEMPTS || stays && there == 0 {
                         return Err(error.about(self.hub, self.name));
                     }
                     sleep(self.hub.pause * 2_u32.pow(idle));
@@ -246,11 +261,10 @@ impl Part<'_> {
         fs::rename(&begun, blob).map_err(|source| DownloadError::Write { path: blob.to_owned(), source })
     }
 
-    /// Reads on from byte `there`, as far as one answer of the hub goes.
-    fn go_on(&self, out: &mut File, there: u64, progress: &mut dyn FnMut(u64)) -> Result<(), Stopped> {
-        let left = self.remote.size - there;
+    /// Reads from byte `there` on, as far as one answer of the hub goes.
+    fn resume(&self, out: &mut File, there: u64, progress: &mut dyn FnMut(u64)) -> Result<(), Stopped> {
         let (from_start, mut body) =
-            self.hub.read(self.name, self.commit, self.file, there, left).map_err(Stopped::Reading)?;
+            self.hub.read(self.name, self.commit, self.file, there).map_err(Stopped::Reading)?;
         if from_start && there > 0 {
             // A hub that knows no ranges.
             out.set_len(0).map_err(Stopped::Writing)?;
@@ -277,9 +291,14 @@ enum Stopped {
     Writing(io::Error),
 }
 
-/// True if a file is what its tag says: of large files it is their SHA-256; of small ones it says nothing that is known here.
+/// True if a tag is a file's SHA-256, as those of large files are.
+fn is_checksum(etag: &str) -> bool {
+    etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// True if a file is what its tag says, where that is its checksum.
 fn is_whole(path: &Path, etag: &str) -> io::Result<bool> {
-    if etag.len() != 64 {
+    if !is_checksum(etag) {
         return Ok(true);
     }
     let (mut hash, mut file, mut buffer) = (Sha256::new(), File::open(path)?, vec![0; 1 << 20]);

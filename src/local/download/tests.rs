@@ -21,8 +21,9 @@ struct Manners {
     busy: usize,
     /// Parts are not known: every answer is the whole file.
     ignores_ranges: bool,
-    /// Large files come from another address.
+    /// Large files come from another address, of this server or of one that is named.
     redirects: bool,
+    elsewhere: Option<String>,
     /// A token without which there is nothing.
     token: Option<&'static str>,
     /// The tags are those of other bytes.
@@ -67,16 +68,19 @@ fn answer(stream: &TcpStream, files: &[(&str, usize)], manners: &Manners, number
         lines.iter().find_map(of)
     };
     let Some(path) = lines.first().and_then(|line| line.split(' ').nth(1)).map(str::to_owned) else { return };
-    seen.lock().unwrap().push(format!("{path} {}", header("range:").unwrap_or_default()));
+    let has_token = if header("authorization:").is_some() { " with a token" } else { "" };
+    seen.lock().unwrap().push(format!("{path} {}{has_token}", header("range:").unwrap_or_default()));
+    let is_head = lines[0].starts_with("HEAD ");
     let say = |head: &str, body: &[u8]| {
         let mut out = stream;
         let _ = out.write_all(format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").as_bytes());
-        let _ = out.write_all(body);
+        let _ = out.write_all(if is_head { b"" } else { body });
     };
     if number < manners.busy {
         return say("503 Busy\r\ncontent-length: 0", b"");
     }
-    if manners.token.is_some_and(|token| header("authorization:") != Some(format!("bearer {token}"))) {
+    let is_elsewhere = path.starts_with("/far/");
+    if !is_elsewhere && manners.token.is_some_and(|token| header("authorization:") != Some(format!("bearer {token}"))) {
         return say("401 No\r\ncontent-length: 0", b"");
     }
     if path == "/api/models/org/name/revision/main" {
@@ -95,15 +99,22 @@ fn answer(stream: &TcpStream, files: &[(&str, usize)], manners: &Manners, number
     // Of small files the tag is no checksum of this kind.
     let tag = if is_large { tag } else { tag[..40].to_owned() };
     if manners.redirects && is_large && !path.starts_with("/far/") {
-        let head = format!("302 Found\r\nx-linked-etag: \"{tag}\"\r\nx-linked-size: {size}\r\nlocation: /far/{file}");
+        let head = format!(
+            "302 Found\r\nx-linked-etag: \"{tag}\"\r\nx-linked-size: {size}\r\nlocation: {}/far/{file}",
+            manners.elsewhere.as_deref().unwrap_or("")
+        );
         return say(&format!("{head}\r\ncontent-length: 0"), b"");
     }
     let range = header("range:").filter(|_| !manners.ignores_ranges);
-    let (status, part, place) = match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
-        Some((first, last)) => {
-            let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-            let last = last.min(size - 1);
-            ("206 Part", &bytes[first..=last], format!("content-range: bytes {first}-{last}/{size}\r\n"))
+    let (status, part, place) = match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'))
+    {
+        Some(first) => {
+            let first: usize = first.parse().unwrap();
+            if first >= *size {
+                return say("416 No\r\ncontent-length: 0", b"");
+            }
+            let place = format!("content-range: bytes {first}-{}/{size}\r\n", size - 1);
+            ("206 Part", &bytes[first..], place)
         }
         None => ("200 OK", &bytes[..], String::new()),
     };
@@ -112,8 +123,10 @@ fn answer(stream: &TcpStream, files: &[(&str, usize)], manners: &Manners, number
     say(&format!("{status}\r\netag: \"{tag}\"\r\n{place}content-length: {}", part.len()), &part[..sent]);
 }
 
-const DIRECTORY: [(&str, usize); 5] = [
+const DIRECTORY: [(&str, usize); 7] = [
     ("config.json", 300),
+    ("generation_config.json", 0),
+    ("sub/c.gguf", 90_000),
     ("tokenizer.json", 9_000),
     ("model.safetensors", 400_000),
     ("README.md", 50),
@@ -142,7 +155,7 @@ fn check(snapshot: &Path, files: &[&str]) {
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("incomplete")), "{left:?}");
 }
 
-const MODEL: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+const MODEL: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"];
 
 #[test]
 fn a_model_comes_whole_however_the_server_behaves() {
@@ -169,19 +182,58 @@ fn a_model_comes_whole_however_the_server_behaves() {
 #[test]
 fn a_file_is_fetched_by_its_name_beside_what_is_there() {
     let (server, root) = (serve(&DIRECTORY, Manners::default()), tempfile::tempdir().unwrap());
-    fetch(&server, root.path(), "org/name").0.unwrap();
     let folders = Folders { hugging_face: Some(root.path().join("hub")), ollama: Vec::new() };
     let get = |name: &str| obtain_from(Some(&server.hub), &folders, Path::new(name), &mut |_| ());
-    // A space is in no name that people type; the file is there for the address alone.
-    assert!(matches!(get("org/name:a b.gguf"), Ok(path) if path == Path::new("org/name:a b.gguf")));
+    let file = get("org/name:sub/c.gguf").unwrap();
+    assert_eq!(fs::read(&file).unwrap(), content("sub/c.gguf", 90_000));
+    // The snapshot has a GGUF model alone so far; with its configuration it is the model of the name.
+    assert_eq!(get("org/name").unwrap().join("sub/c.gguf"), file);
     let absent = get("org/name:b.gguf").unwrap_err().to_string();
-    assert!(absent.contains("has no file \"b.gguf\"; it has a b.gguf"), "{absent}");
+    assert!(absent.contains("has no file \"b.gguf\"; it has sub/c.gguf, a b.gguf"), "{absent}");
     let unknown = get("org/other").unwrap_err().to_string();
     assert!(unknown.contains("has no model \"org/other\", or keeps it private") && unknown.ends_with('.'), "{unknown}");
     // Offline, and for names that are none of the hub's.
     let message = |hub, name: &str| obtain_from(hub, &folders, Path::new(name), &mut |_| ()).unwrap_err().to_string();
     assert!(message(None, "org/other").contains("There is no model \"org/other\""));
     assert!(message(Some(&server.hub), "llama3").contains("There is no model \"llama3\""));
+    // An older snapshot still has its files.
+    fs::write(root.path().join("hub/models--org--name/refs/main"), "other").unwrap();
+    fs::create_dir_all(root.path().join("hub/models--org--name/snapshots/other")).unwrap();
+    assert_eq!(obtain_from(None, &folders, Path::new("org/name:sub/c.gguf"), &mut |_| ()).unwrap(), file);
+}
+
+#[test]
+fn what_others_brought_in_part_is_completed() {
+    let server = serve(&DIRECTORY, Manners::default());
+    for brought in ["config.json", "tokenizer.json"] {
+        let root = tempfile::tempdir().unwrap();
+        let model = root.path().join("hub/models--org--name");
+        let snapshot = model.join("snapshots").join(COMMIT);
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::create_dir(model.join("refs")).unwrap();
+        fs::write(model.join("refs/main"), COMMIT).unwrap();
+        let (_, size) = DIRECTORY.iter().find(|(name, _)| *name == brought).unwrap();
+        fs::write(snapshot.join(brought), content(brought, *size)).unwrap();
+        std::fs::create_dir_all(model.join("blobs")).unwrap();
+        check(&fetch(&server, root.path(), "org/name").0.unwrap(), &MODEL);
+    }
+}
+
+#[test]
+fn tokens_stay_with_the_hub() {
+    let far = serve(&DIRECTORY, Manners::default());
+    let manners = Manners {
+        token: Some("secret"),
+        redirects: true,
+        elsewhere: Some(far.hub.endpoint.replace("127.0.0.1", "localhost")),
+        ..Manners::default()
+    };
+    let mut server = serve(&DIRECTORY, manners);
+    server.hub.token = Some("secret".to_owned());
+    let root = tempfile::tempdir().unwrap();
+    check(&fetch(&server, root.path(), "org/name").0.unwrap(), &MODEL);
+    let seen = far.requests.lock().unwrap();
+    assert!(!seen.is_empty() && !seen.iter().any(|request| request.contains("token")), "{seen:?}");
 }
 
 #[test]
@@ -190,10 +242,16 @@ fn what_was_begun_is_gone_on_with() {
     let bytes = content("model.safetensors", 400_000);
     let blobs = root.path().join("hub/models--org--name/blobs");
     fs::create_dir_all(&blobs).unwrap();
-    let begun = blobs.join(format!("{}.incomplete", sha256(&bytes)));
+    let begun = blobs.join(format!("{}.paceline-incomplete", sha256(&bytes)));
     fs::write(&begun, &bytes[..123_456]).unwrap();
     check(&fetch(&server, root.path(), "org/name").0.unwrap(), &MODEL);
     assert!(server.requests.lock().unwrap().iter().any(|request| request.contains("model.safetensors bytes=123456-")));
+    // Longer than the file is, it is none of it.
+    let root = tempfile::tempdir().unwrap();
+    let blobs = root.path().join("hub/models--org--name/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join(begun.file_name().unwrap()), vec![1; 500_000]).unwrap();
+    check(&fetch(&server, root.path(), "org/name").0.unwrap(), &MODEL);
     // What was begun wrongly is found out by the checksum, and removed.
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("hub/models--org--name/blobs")).unwrap();
@@ -256,7 +314,7 @@ fn a_full_disk_is_said_and_what_came_is_kept() {
     let blobs = root.path().join("hub/models--org--name/blobs");
     fs::create_dir_all(&blobs).unwrap();
     // A device that is always full stands where the file would come.
-    let begun = blobs.join(format!("{}.incomplete", sha256(&bytes)));
+    let begun = blobs.join(format!("{}.paceline-incomplete", sha256(&bytes)));
     std::os::unix::fs::symlink("/dev/full", &begun).unwrap();
     let error = fetch(&server, root.path(), "org/name").0.unwrap_err().to_string();
     assert!(error.contains("No space left on device") && error.contains("make room"), "{error}");

@@ -155,7 +155,8 @@ fn shapes(recipe: &ExitsRecipe, hidden: usize) -> Vec<(String, Vec<usize>)> {
 /// Heads that do what the model's own norm does: `up` is zero, so nothing is added yet.
 fn untrained(trunk: &Trainable, recipe: &ExitsRecipe, place: &Place, seed: u64) -> Parameters {
     let hidden = trunk.config().hidden_size;
-    let norm = trunk.parameters().get(FINAL_NORM).map(|norm| into_values(norm.clone().inner()));
+    let offset = trunk.config().norm_offset;
+    let norm = trunk.parameters().get(FINAL_NORM).map(|norm| into_values(norm.clone().inner() + offset));
     let random = initial(trunk.config(), seed);
     Parameters::new(shapes(recipe, hidden), &place.compute, |name, shape| match name.rsplit('.').nth(1) {
         Some("norm") => norm.clone().unwrap_or_else(|| vec![1.0; hidden]),

@@ -30,6 +30,14 @@ pub(super) fn read(
         }
     };
     let scaling = match (short, &factors.all, kind) {
+        (Some(_), None, Some("longrope") | None)
+            if keys.positive("rope.scaling.factor")?.is_some_and(|factor| factor != 1.0) =>
+        {
+            return Err(keys.error(
+                "rope.scaling.factor",
+                "scales a rotation that has factors of its own, which is not supported",
+            ));
+        }
         (Some(factors), None, None | Some("none" | "longrope")) => {
             RopeScaling::LongRope { factors, magnitude: magnitude.unwrap_or(1.0), whole_context: context }
         }
@@ -68,8 +76,8 @@ fn scaling(keys: &Keys<'_>, kind: Option<&str>, context: usize) -> Result<RopeSc
         (None | Some("linear"), Some(factor)) => RopeScaling::Linear { factor },
         (Some("yarn"), Some(factor)) => RopeScaling::Yarn {
             factor,
-            beta_fast: keys.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-            beta_slow: keys.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            beta_fast: 32.0,
+            beta_slow: 1.0,
             original_context: keys.size(ORIGINAL_CONTEXT)?.unwrap_or(context),
             truncate: true,
             magnitude: keys.positive(MAGNITUDE)?.unwrap_or(1.0) * (0.1 * factor.max(1.0).ln() + 1.0),
