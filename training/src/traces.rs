@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use paceline::checkpoint::{Checkpoint, CheckpointError};
+use paceline::command::obtaining::obtain;
 use paceline::command::{Failure, output};
 use paceline::drafters::DrafterChoice;
 use paceline::files::write_file;
-use paceline::local::locate;
 use paceline::model::{Compute, Decoder, DeviceName, Sequence};
 use paceline::routing::{Reader, RequestHints, Surface, Watched, identities};
 use paceline::sampling::Sampler;
@@ -52,7 +52,7 @@ impl Models {
     /// Those that the recipe names, or else its own.
     pub fn of(job: &Job, recipe: &TracesRecipe) -> Self {
         // What is not there is told where it is opened.
-        let found = |model: &Path| locate(model).unwrap_or_else(|_| model.to_owned());
+        let found = |model: &Path| obtain(model).unwrap_or_else(|_| model.to_owned());
         let own = || job.recipe.drafts.keys().map(|name| job.model(name)).collect();
         Self {
             target: recipe.model.as_deref().map_or_else(|| job.model(TARGET), found),

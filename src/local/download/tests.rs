@@ -237,7 +237,7 @@ fn tokens_stay_with_the_hub() {
 }
 
 #[test]
-fn what_was_begun_is_gone_on_with() {
+fn what_was_begun_is_resumed() {
     let (server, root) = (serve(&DIRECTORY, Manners::default()), tempfile::tempdir().unwrap());
     let bytes = content("model.safetensors", 400_000);
     let blobs = root.path().join("hub/models--org--name/blobs");
