@@ -167,23 +167,22 @@ impl LayerSpecs {
         self
     }
 
-    /// The first `layers` layers after `change`, which is given each one's index.
+    /// The same layers, as many as `is_rotated` has entries, of which those are not rotated that it says false of.
     #[must_use]
-    pub(super) fn changed(&self, layers: usize, change: impl Fn(usize, &mut LayerSpec)) -> Self {
+    pub(super) fn rotated_where(&self, is_rotated: &[bool]) -> Self {
         let of = |index: usize| {
-            let mut spec = self.get(index).clone();
-            change(index, &mut spec);
-            spec
+            let spec = self.get(index).clone();
+            if is_rotated[index] { spec } else { LayerSpec { rotated: 0, ..spec } }
         };
-        (1..layers).fold(Self::alike(of(0)), |specs, index| specs.from_layer(index, of(index)))
+        (1..is_rotated.len()).fold(Self::alike(of(0)), |specs, index| specs.from_layer(index, of(index)))
     }
 
-    /// The same layers, each kind after `change`.
+    /// The same layers, of which those with a window have a position embedding of their own.
     #[must_use]
-    pub(super) fn changed_kinds(&self, change: impl Fn(&mut LayerSpec)) -> Self {
-        let mut changed = self.clone();
-        changed.kinds.iter_mut().for_each(change);
-        changed
+    pub(super) fn with_near_rope(mut self, rope: &Rope) -> Self {
+        let near = self.kinds.iter_mut().filter(|spec| spec.window.is_some());
+        near.for_each(|spec| spec.rope = Some(rope.clone()));
+        self
     }
 
     /// The layer of an index.

@@ -167,37 +167,22 @@ pub fn obtain_from(
     progress: &mut dyn FnMut(Downloading<'_>),
 ) -> Result<PathBuf, LocateError> {
     let text = path.to_string_lossy();
-    let (name, looked, absent) = match locate_in(folders, path) {
-        Err(LocateError::Absent { name, looked }) => {
-            (name.clone(), looked.clone(), LocateError::Absent { name, looked })
-        }
-        // The snapshot may lack a file that the hub has.
-        Err(LocateError::NoFile { directory, file, files }) => {
-            let looked = folders.hugging_face.iter().cloned().collect();
-            (text.clone().into_owned(), looked, LocateError::NoFile { directory, file, files })
-        }
+    let found = locate_in(folders, path);
+    let is_missing = match &found {
+        Err(LocateError::Absent { .. } | LocateError::NoFile { .. }) => true,
         // Where other programs brought a part of the model alone.
-        Ok(found)
-            if folders.hugging_face.as_ref().is_some_and(|folder| found.starts_with(folder)) && !is_whole(&found) =>
-        {
-            let looked = folders.hugging_face.iter().cloned().collect();
-            let name = text.clone().into_owned();
-            if hub.is_none() {
-                return Ok(found);
-            }
-            (name.clone(), looked, LocateError::Absent { name, looked: Vec::new() })
-        }
-        found => return found,
+        Ok(place) => folders.hugging_face.as_ref().is_some_and(|folder| place.starts_with(folder)) && !is_whole(place),
+        Err(_) => false,
     };
-    let (Some(hub), Some(folder), Some(parts)) = (hub, &folders.hugging_face, Parts::of(&text)) else {
-        return Err(absent);
-    };
-    if !parts.name.contains('/') {
-        return Err(absent);
-    }
+    let parts = Parts::of(&text).filter(|parts| is_missing && parts.name.contains('/'));
+    let (Some(hub), Some(folder), Some(parts)) = (hub, &folders.hugging_face, parts) else { return found };
     match download::download(hub, folder, parts.name, parts.detail, progress) {
         Ok(()) => locate_in(folders, path),
-        Err(source) => Err(LocateError::Download { name, looked, source: Box::new(source) }),
+        Err(source) => {
+            let looked =
+                if let Err(LocateError::Absent { looked, .. }) = found { looked } else { vec![folder.clone()] };
+            Err(LocateError::Download { name: text.into_owned(), looked, source: Box::new(source) })
+        }
     }
 }
 

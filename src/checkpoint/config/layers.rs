@@ -50,19 +50,10 @@ pub(super) fn by_kind(
     near: Option<Rope>,
 ) -> Result<LayerSpecs, CheckpointError> {
     if rules.skips_rotations {
-        let rotated = rotated_layers(keys, layers)?;
-        return Ok(specs.changed(layers, |index, spec| {
-            if !rotated[index] {
-                spec.rotated = 0;
-            }
-        }));
+        return Ok(specs.rotated_where(&rotated_layers(keys, layers)?));
     }
     Ok(match near {
-        Some(near) => specs.changed_kinds(|spec| {
-            if spec.window.is_some() {
-                spec.rope = Some(near.clone());
-            }
-        }),
+        Some(near) => specs.with_near_rope(&near),
         None => specs,
     })
 }

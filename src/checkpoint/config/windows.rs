@@ -127,6 +127,19 @@ fn every(keys: &Keys<'_>, period: usize, layers: usize) -> Result<Vec<bool>, Che
 fn smollm3_windows(keys: &Keys<'_>, types: Option<Vec<bool>>, layers: usize) -> Result<Windows, CheckpointError> {
     let used = keys.flag("use_sliding_window")?.unwrap_or(false);
     let window = window_size(keys)?.filter(|_| used);
+    used_windows(keys, window, types, |window| {
+        let layers = rotated_layers(keys, layers)?.into_iter().map(|is_rotated| !is_rotated).collect();
+        Ok(Windows::Listed { layers, window })
+    })
+}
+
+/// The windows of the layers that a file lists, if windows are used at all; else those that are so `by_default`.
+fn used_windows(
+    keys: &Keys<'_>,
+    window: Option<usize>,
+    types: Option<Vec<bool>>,
+    by_default: impl FnOnce(usize) -> Result<Windows, CheckpointError>,
+) -> Result<Windows, CheckpointError> {
     match (window, types) {
         (None, Some(types)) if types.contains(&true) => {
             let reason = format!("has {SLIDING}, but use_sliding_window and sliding_window give no window");
@@ -134,10 +147,7 @@ fn smollm3_windows(keys: &Keys<'_>, types: Option<Vec<bool>>, layers: usize) -> 
         }
         (None, _) => Ok(Windows::None),
         (Some(window), Some(layers)) => Ok(Windows::Listed { layers, window }),
-        (Some(window), None) => {
-            let layers = rotated_layers(keys, layers)?.into_iter().map(|is_rotated| !is_rotated).collect();
-            Ok(Windows::Listed { layers, window })
-        }
+        (Some(window), None) => by_default(window),
     }
 }
 
@@ -175,15 +185,7 @@ fn qwen_windows(keys: &Keys<'_>, types: Option<Vec<bool>>) -> Result<Windows, Ch
         None if used && !keys.has("sliding_window") => Some(4096),
         window => window,
     };
-    match (window, types) {
-        (None, Some(types)) if types.contains(&true) => {
-            let reason = format!("has {SLIDING}, but use_sliding_window and sliding_window give no window");
-            Err(keys.error("layer_types", reason))
-        }
-        (None, _) => Ok(Windows::None),
-        (Some(window), Some(layers)) => Ok(Windows::Listed { layers, window }),
-        (Some(window), None) => Ok(Windows::From { first, window }),
-    }
+    used_windows(keys, window, types, |window| Ok(Windows::From { first, window }))
 }
 
 /// For every layer whether it has a window, where the file lists them.

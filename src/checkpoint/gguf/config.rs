@@ -206,14 +206,14 @@ impl Keys<'_> {
         }
     }
 
+    /// A number above zero of a key that some architectures alone have.
+    fn own(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        if self.architecture.keys.contains(&key) { self.positive(key) } else { Ok(None) }
+    }
+
     /// A cap above zero that a key gives, for architectures that have it; 0 is none.
-    fn cap(
-        &self,
-        architecture: &Architecture,
-        key: &str,
-        default: Option<f64>,
-    ) -> Result<Option<f32>, CheckpointError> {
-        if !architecture.keys.contains(&key) {
+    fn cap(&self, key: &str, default: Option<f64>) -> Result<Option<f32>, CheckpointError> {
+        if !self.architecture.keys.contains(&key) {
             return Ok(None);
         }
         let given = self.metadata.number(&self.name(key))?;
@@ -244,9 +244,8 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
     };
     let windows = windows(&keys, architecture, layers)?;
     let specs = by_kind(&keys, architecture, windows.layers(&spec), layers, &rope)?;
-    let factor = |key: &str| if architecture.keys.contains(&key) { keys.positive(key) } else { Ok(None) };
     let is_gemma = architecture.dialect == Dialect::PostNorms;
-    let embedding_factor = if is_gemma { Some((spec.hidden_size as f64).sqrt()) } else { factor(EMBEDDING_FACTOR)? };
+    let embedding_factor = if is_gemma { Some((spec.hidden_size as f64).sqrt()) } else { keys.own(EMBEDDING_FACTOR)? };
     let token = |key: &str| vocabulary::id(metadata, &format!("tokenizer.ggml.{key}"), vocab_size);
     // A vocabulary that cannot be read is refused with the tokenizer, which says why.
     let stop_tokens =
@@ -255,9 +254,9 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
         windows,
         tied_embeddings: (tensors.shape)("output.weight").is_none(),
         embedding_factor: embedding_factor.unwrap_or(1.0) as f32,
-        logit_divisor: factor(LOGIT_DIVISOR)?.unwrap_or(1.0) as f32,
+        logit_divisor: keys.own(LOGIT_DIVISOR)?.unwrap_or(1.0) as f32,
         // What llama.cpp takes where Gemma 2's file has none.
-        logit_cap: keys.cap(architecture, LOGIT_CAP, (architecture.family == Family::Gemma2).then_some(30.0))?,
+        logit_cap: keys.cap(LOGIT_CAP, (architecture.family == Family::Gemma2).then_some(30.0))?,
         fused_matrices: architecture.dialect == Dialect::Fused,
         stop_tokens,
         bos_token: token("bos_token_id")?,
@@ -352,12 +351,11 @@ fn layer(
     }
     let head_dim = head_dim(keys, hidden_size, heads)?;
     let has = |part: &str| (tensors.shape)(&format!("blk.0.{part}.bias")).is_some();
-    let factor = |key: &str| if architecture.keys.contains(&key) { keys.positive(key) } else { Ok(None) };
     let usual = LayerSpec::usual_score_factor(head_dim);
     let score_factor = match (architecture.family, layers) {
         // The two largest models divide by another root, which llama.cpp too knows by their layers.
         (Family::Gemma2, 46) | (Family::Gemma3, 62) => LayerSpec::usual_score_factor(hidden_size / heads),
-        _ => factor(SCORE_FACTOR)?.map_or(usual, |factor| factor as f32),
+        _ => keys.own(SCORE_FACTOR)?.map_or(usual, |factor| factor as f32),
     };
     let epsilon = "attention.layer_norm_rms_epsilon";
     let is_gemma = architecture.dialect == Dialect::PostNorms;
@@ -369,11 +367,11 @@ fn layer(
         mlp_bias: has("ffn_gate"),
         qk_norm: architecture.qk_norm,
         score_factor,
-        score_cap: keys.cap(architecture, SCORE_CAP, Some(50.0))?,
+        score_cap: keys.cap(SCORE_CAP, Some(50.0))?,
         rotated: rotated(keys, architecture, head_dim)?,
         activation: if is_gemma { Activation::GeluTanh } else { Activation::Silu },
         post_norms: is_gemma,
-        residual_factor: factor(RESIDUAL_FACTOR)?.unwrap_or(1.0) as f32,
+        residual_factor: keys.own(RESIDUAL_FACTOR)?.unwrap_or(1.0) as f32,
         ..plain
     })
 }
@@ -455,22 +453,11 @@ fn by_kind(
     layers: usize,
     rope: &Rope,
 ) -> Result<LayerSpecs, CheckpointError> {
-    let near = match (architecture.family, keys.positive(NEAR_THETA)?) {
-        (Family::Gemma3, theta) => Some(Rope::plain(theta.unwrap_or(10_000.0))),
-        (Family::Gemma2, Some(theta)) => Some(Rope { theta, ..rope.clone() }),
-        _ => None,
-    };
-    match architecture.family {
-        Family::Gemma2 | Family::Gemma3 => Ok(specs.changed_kinds(|spec| spec.rope = spec.window.and(near.clone()))),
+    match (architecture.family, keys.positive(NEAR_THETA)?) {
+        (Family::Gemma3, theta) => Ok(specs.with_near_rope(&Rope::plain(theta.unwrap_or(10_000.0)))),
+        (Family::Gemma2, Some(theta)) => Ok(specs.with_near_rope(&Rope { theta, ..rope.clone() })),
         // As llama.cpp has it, and all files there are.
-        Family::SmolLm3 => {
-            let is_rotated = every(keys, 4, layers)?;
-            Ok(specs.changed(layers, |index, spec| {
-                if !is_rotated[index] {
-                    spec.rotated = 0;
-                }
-            }))
-        }
+        (Family::SmolLm3, _) => Ok(specs.rotated_where(&every(keys, 4, layers)?)),
         _ => Ok(specs),
     }
 }

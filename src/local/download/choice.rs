@@ -1,6 +1,7 @@
 //! Which files of a model are downloaded.
 
 use super::{DownloadError, is_below};
+use crate::checkpoint::{DRAFT_VOCABULARY, EXITS};
 
 /// Files beside `config.json` and the weights that are read here.
 const BESIDE: [&str; 9] = [
@@ -10,9 +11,9 @@ const BESIDE: [&str; 9] = [
     "tokenizer_config.json",
     "chat_template.jinja",
     "model.safetensors.index.json",
-    "exits.safetensors",
+    EXITS,
     "router.safetensors",
-    "draft_vocabulary.json",
+    DRAFT_VOCABULARY,
 ];
 
 /// The files of the model `name` to download, of all that the hub has: the named GGUF file, or a Hugging Face model, or the one
