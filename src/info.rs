@@ -35,7 +35,7 @@ pub struct EngineInfo {
     pub exits: Vec<usize>,
     /// Lower precisions that the target was loaded in as well.
     pub lower_precisions: Vec<QuantizedFormat>,
-    /// The instruction set of the kernels, or `burn` on devices without them.
+    /// The instruction set of the kernels' floats, or `burn` on devices without them.
     pub instruction_set: String,
     /// Processor threads in use.
     pub threads: usize,

@@ -1,21 +1,17 @@
 //! Activations that products multiply their weights with, and their layout.
 //!
-//! Rows are laid out once for all products with them: in tiles, as many rows as the registers hold sums for; in a
-//! tile group of k after group; in a group row after row, so that a thread that has a row writes whole cache lines.
+//! Rows are laid out once for all products with them (see [`crate::form`]).
 //! Steps that a row has to go through before (a norm, a gated activation) are done on the way, while its values are in
 //! registers: the work of a step between its products is then one hand-over to the threads and no further pass over
 //! memory.
 
 use std::ops::Range;
 
-use crate::MatrixFormat;
 use crate::buffer::SharedOutput;
 use crate::elementwise::{Activation, Residual, add, gate_values, inverse_root_mean_square, weigh};
-use crate::quantizer::{GROUP, HEADER, SIXTEENS_HEADER, TOGETHER, round_activations, round_sixteens};
+use crate::form::{Form, Kind, Place};
+use crate::quantizer::{GROUP, HEADER, Rounded, SIXTEENS_HEADER, TOGETHER, group_scales, sixteenth_scales};
 use crate::simd::{LANES, Op, Simd};
-
-/// Rows of the largest tile, where there are several.
-const TILE: usize = 16;
 
 /// The rows that products are made with, `[rows, in_features]`.
 pub enum Input<'a> {
@@ -140,19 +136,14 @@ impl Source<'_> {
 }
 
 impl Row<'_> {
-    /// Group `group`, zeros after the row's end.
+    /// `count` groups from `first` on, zeros after the row's end.
     #[inline(always)]
-    fn group<S: Simd>(&self, s: S, group: usize, values: &mut [f32; GROUP]) {
+    fn groups<S: Simd>(&self, s: S, (first, count): (usize, usize), groups: &mut [[f32; GROUP]; TOGETHER]) {
         let (Self::Plain(x) | Self::Normed { x, .. } | Self::Gated { gate: x, .. }) = self;
-        let start = group * GROUP;
-        if x.len() - start >= GROUP {
-            // With a length that the compiler knows.
-            self.part(s, start, values);
-        } else {
-            let (part, rest) = values.split_at_mut(x.len() - start);
-            self.part(s, start, part);
-            rest.fill(0.0);
-        }
+        let (start, values) = (first * GROUP, groups[..count].as_flattened_mut());
+        let (part, rest) = values.split_at_mut(values.len().min(x.len() - start));
+        self.part(s, start, part);
+        rest.fill(0.0);
     }
 
     /// As many values from `start` on as `values` has.
@@ -167,123 +158,52 @@ impl Row<'_> {
     }
 }
 
-/// The division of rows into tiles.
-#[derive(Clone, Copy)]
-pub(crate) struct Tiles {
-    pub(crate) rows: usize,
-    pub(crate) count: usize,
-}
-
-impl Tiles {
-    /// `most` rows fit into the registers.
-    pub(crate) fn new(rows: usize, most: usize) -> Self {
-        let count = if rows <= most { 1 } else { rows.div_ceil(most.min(TILE)) };
-        Self { rows, count }
-    }
-
-    pub(crate) fn rows(&self, tile: usize) -> Range<usize> {
-        self.rows * tile / self.count..self.rows * (tile + 1) / self.count
-    }
-
-    /// The rows of the tile that has `row`.
-    fn around(&self, row: usize) -> Range<usize> {
-        self.rows(((row + 1) * self.count - 1) / self.rows)
-    }
-}
-
-/// The arithmetic that activations are laid out for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Floats,
-    /// Integers, with what products with our own integer formats take.
-    Integers,
-    /// Integers, with their sums.
-    Blocks,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Floats, Self::Integers, Self::Blocks];
-
-    pub(crate) fn of(format: MatrixFormat) -> Self {
-        match format {
-            MatrixFormat::Float(_) => Self::Floats,
-            MatrixFormat::Quantized(_) => Self::Integers,
-            MatrixFormat::Blocks(_) => Self::Blocks,
-        }
-    }
-
-    /// Words of a row's group before its values.
-    fn header(self) -> usize {
-        match self {
-            Self::Floats => 0,
-            Self::Integers => HEADER,
-            Self::Blocks => SIXTEENS_HEADER,
-        }
-    }
-
-    /// Words of a row's group's values: with integers four to a word.
-    fn values(self) -> usize {
-        match self {
-            Self::Floats => GROUP,
-            Self::Integers | Self::Blocks => GROUP / 4,
-        }
-    }
-
-    /// Words of a row's group: in a tile's group, the headers of all rows come first.
-    pub(crate) fn words(self) -> usize {
-        self.header() + self.values()
-    }
-}
-
-/// Where a [`Kind`] of laid out rows goes.
+/// Where laid out rows go.
 pub(crate) struct Target<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) tiles: Tiles,
+    pub(crate) form: Form,
     pub(crate) words: SharedOutput<'a, u32>,
 }
 
 impl Target<'_> {
-    /// Writes a row's `groups`, at most four that follow each other, of `of` groups.
+    /// Writes `count` groups of a row, at most sixteen, from `first` on.
     ///
     /// # Safety
-    /// Each must be written once, by one thread.
+    /// Each must be written once, by one thread, at the place that [`Form::place`] says.
     #[inline(always)]
     unsafe fn put<S: Simd>(
         &self,
         s: S,
-        row: usize,
-        groups: Range<usize>,
-        of: usize,
+        place: Place,
+        (first, count): (usize, usize),
         values: &[[f32; GROUP]; TOGETHER],
     ) {
-        let tile = self.tiles.around(row);
-        let (header, count) = (self.kind.header(), self.kind.values());
-        let in_tile = row - tile.start;
-        let start = |group: usize| (tile.start * of + group * tile.len()) * self.kind.words();
+        let form = self.form;
         // SAFETY: by the caller, and no other row's or group's; here and below.
-        let words = |group| unsafe { self.words.slice(start(group) + tile.len() * header + in_tile * count, count) };
-        // SAFETY: as above.
-        let headers = |group| unsafe { self.words.slice(start(group) + in_tile * header, header) };
-        match self.kind {
+        let words =
+            |index: usize| unsafe { self.words.slice(place.values + (first + index) * place.step, form.values()) };
+        // With a length that the compiler knows, a copy is a store and not a call.
+        macro_rules! put {
+            ($scales:expr, $round:ident, $header:ident, $len:ident) => {{
+                let scales = $scales;
+                for (index, values) in values[..count].iter().enumerate() {
+                    let rounded = Rounded::$round(s, values, &scales, index);
+                    put_bytes(s, words(index), rounded.integers);
+                    // SAFETY: as above.
+                    let header = unsafe { self.words.slice(place.header + (first + index) * place.step, $len) };
+                    header.copy_from_slice(&rounded.$header());
+                }
+            }};
+        }
+        match form.kind {
             Kind::Floats => {
-                for (group, values) in groups.zip(values) {
-                    for (word, value) in words(group).iter_mut().zip(values) {
+                for (index, values) in values[..count].iter().enumerate() {
+                    for (word, value) in words(index).iter_mut().zip(values) {
                         *word = value.to_bits();
                     }
                 }
             }
-            Kind::Integers => {
-                for (group, rounded) in groups.zip(round_activations(s, values)) {
-                    put_bytes(s, words(group), rounded.integers);
-                    headers(group).copy_from_slice(&rounded.header());
-                }
-            }
-            Kind::Blocks => {
-                for (group, rounded) in groups.zip(round_sixteens(s, values)) {
-                    put_bytes(s, words(group), rounded.integers);
-                    headers(group).copy_from_slice(&rounded.header());
-                }
-            }
+            Kind::Int8 | Kind::Int4 => put!(group_scales(s, values, count), of_group, header, HEADER),
+            Kind::Blocks => put!(sixteenth_scales(s, values, count), of_sixteens, sixteens_header, SIXTEENS_HEADER),
         }
     }
 }
@@ -321,13 +241,11 @@ impl Op for Lay<'_> {
             // SAFETY: a row belongs to one part, or at least a group of it where those are independent.
             let row = unsafe { self.source.row(s, index, self.k) };
             for first in self.groups.clone().step_by(TOGETHER) {
-                let these = first..self.groups.end.min(first + TOGETHER);
-                for (values, group) in values.iter_mut().zip(these.clone()) {
-                    row.group(s, group, values);
-                }
+                let these = (first, TOGETHER.min(self.groups.end - first));
+                row.groups(s, these, &mut values);
                 for target in self.targets.iter().flatten() {
                     // SAFETY: as above.
-                    unsafe { target.put(s, index, these.clone(), groups, &values) };
+                    unsafe { target.put(s, target.form.place(index, groups), these, &values) };
                 }
             }
         }

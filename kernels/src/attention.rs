@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::buffer::SharedOutput;
 use crate::cache::{CacheFormat, LayerPages, PAGE_POSITIONS, Run};
 use crate::elementwise::capped;
-use crate::math::{exp, exp_one};
+use crate::math::exp;
 use crate::simd::{LANES, Op, Simd};
 use crate::stored::{Stored, StoredF16, StoredF32};
 
@@ -213,14 +213,20 @@ impl Look<'_> {
             let positions = first..(block.start + BLOCK).min(end);
             let mut weights = [[f32::NEG_INFINITY; BLOCK]; HEADS];
             self.scores::<S, W, HEADS>(s, q, positions.clone(), block, &mut weights);
-            let mut decay = [0.0; HEADS];
+            // Whole groups past the last visible position weigh nothing, and add nothing to any bit.
+            let groups = (positions.end - block.start).div_ceil(LANES);
+            let (block_greatest, totals) = soften::<S, HEADS>(s, &mut weights, groups, &greatest);
+            let mut fallen = [0.0; LANES];
             for h in 0..HEADS {
-                // Whole groups past the last visible position weigh nothing, and add nothing to any bit.
-                let weights = &mut weights[h][..(positions.end - block.start).next_multiple_of(LANES)];
-                let (block_greatest, block_total) = soften(s, weights, greatest[h]);
-                decay[h] = exp_one(s, greatest[h] - block_greatest);
-                greatest[h] = block_greatest;
-                total[h] = total[h].mul_add(decay[h], block_total);
+                fallen[h] = greatest[h] - block_greatest[h];
+                greatest[h] = block_greatest[h];
+            }
+            let mut decays = [0.0; LANES];
+            s.store(exp(s, s.load(&fallen)), &mut decays);
+            let mut decay = [0.0; HEADS];
+            decay.copy_from_slice(&decays[..HEADS]);
+            for h in 0..HEADS {
+                total[h] = total[h].mul_add(decay[h], totals[h]);
             }
             self.weigh::<S, W, HEADS>(s, &weights, decay, positions.clone(), block, sums, padded);
             first = positions.end;
@@ -298,15 +304,20 @@ impl Look<'_> {
                 if visible.is_empty() {
                     continue;
                 }
-                let mut scores = [0.0; LANES];
                 let scaled = s.mul(sums[h][g], s.splat(self.scores.scale));
                 let scaled = match self.scores.cap {
                     Some(cap) => capped(s, scaled, cap),
                     None => scaled,
                 };
+                let mut scores = [0.0; LANES];
                 s.store(scaled, &mut scores);
-                let to = &mut weights[h][visible.start - block.start..visible.end - block.start];
-                to.copy_from_slice(&scores[visible.start - first..visible.end - first]);
+                if visible.len() < LANES {
+                    for (lane, score) in scores.iter_mut().enumerate() {
+                        *score = if visible.contains(&(first + lane)) { *score } else { f32::NEG_INFINITY };
+                    }
+                }
+                // A whole vector: it is read as one.
+                weights[h].as_chunks_mut::<LANES>().0[group + g] = scores;
             }
         }
         GROUPS
@@ -436,21 +447,34 @@ impl Look<'_> {
     }
 }
 
-/// Turns a block's scores, whole vectors of them (minus infinity where nothing is visible) into `e^(score - greatest)`; returns the
-/// greatest score so far and the block's sum.
+/// Turns `groups` vectors of each query's scores (minus infinity where nothing is visible) into `e^(score - greatest)`; returns
+/// the greatest scores so far and the block's sums. Queries go side by side: each is a chain of operations that wait for each
+/// other.
 #[inline(always)]
-fn soften<S: Simd>(s: S, scores: &mut [f32], before: f32) -> (f32, f32) {
-    let scores = scores.as_chunks_mut::<LANES>().0;
-    let mut greatest = s.splat(before);
-    for four in scores.iter() {
-        greatest = s.max(greatest, s.load(four));
+#[allow(clippy::needless_range_loop)] // indices unroll
+fn soften<S: Simd, const HEADS: usize>(
+    s: S,
+    scores: &mut [[f32; BLOCK]; HEADS],
+    groups: usize,
+    before: &[f32; HEADS],
+) -> ([f32; 4], [f32; 4]) {
+    const { assert!(HEADS <= 4) };
+    let mut greatest = [s.splat(0.0); 4];
+    let mut totals = greatest;
+    for h in 0..HEADS {
+        greatest[h] = s.splat(before[h]);
+        for vector in &scores[h].as_chunks::<LANES>().0[..groups] {
+            greatest[h] = s.max(greatest[h], s.load(vector));
+        }
     }
-    let greatest = s.max_lane(greatest);
-    let mut total = s.splat(0.0);
-    for four in scores {
-        let weight = exp(s, s.sub(s.load(four), s.splat(greatest)));
-        s.store(weight, four);
-        total = s.add(total, weight);
+    let greatest = s.max4(greatest);
+    for h in 0..HEADS {
+        let all = s.splat(greatest[h]);
+        for vector in &mut scores[h].as_chunks_mut::<LANES>().0[..groups] {
+            let weight = exp(s, s.sub(s.load(vector), all));
+            s.store(weight, vector);
+            totals[h] = s.add(totals[h], weight);
+        }
     }
-    (greatest, s.sum(total))
+    (greatest, s.sum4(totals))
 }

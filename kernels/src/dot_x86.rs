@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use crate::dot::{Dot, DotOp, OFFSET8};
 use crate::packed::LINE;
 use crate::simd::LANES;
-use crate::simd_x86::{Avx2, Avx512};
+use crate::simd_x86::{Avx2, Avx512, proven};
 
 /// Proof that the machine has AVX-512 VNNI besides what [`Avx512`] proves.
 #[derive(Clone, Copy)]
@@ -39,15 +39,6 @@ impl Avx2 {
     }
 }
 
-/// An intrinsic in a method of a token.
-macro_rules! proven {
-    ($intrinsics:expr) => {{
-        // SAFETY: the token `self` proves that the machine has the instructions; pointers come from
-        // references to arrays of the size read, and only unaligned loads are used.
-        unsafe { $intrinsics }
-    }};
-}
-
 /// A vector shifted to the right by a number that the compiler knows once all is inlined, or to the left by a negative one.
 macro_rules! shifted {
     ($vector:expr, $shift:expr, $right:ident, $left:ident) => {
@@ -66,6 +57,14 @@ macro_rules! shifted {
             _ => $vector,
         }
     };
+}
+
+impl Vnni {
+    /// Integers that are added to sums.
+    #[inline(always)]
+    pub(crate) fn plus(self, sums: __m512i, more: &[i32; LANES]) -> __m512i {
+        proven!(_mm512_add_epi32(sums, _mm512_loadu_si512(more.as_ptr().cast())))
+    }
 }
 
 impl Dot for Vnni {

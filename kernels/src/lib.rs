@@ -24,6 +24,8 @@ mod activations;
 mod affine;
 mod affinity;
 mod allocator;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arena;
 mod attention;
 mod blocks;
@@ -34,10 +36,13 @@ mod caches;
 mod distance;
 mod dot;
 #[cfg(target_arch = "x86_64")]
+mod dot_avxvnni;
+#[cfg(target_arch = "x86_64")]
 mod dot_x86;
 mod elementwise;
 mod ending;
 mod file;
+mod form;
 mod format;
 mod isa;
 mod kernels;
@@ -47,7 +52,10 @@ mod packed;
 mod pool;
 mod product;
 mod quantizer;
+mod race;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_x86;
 pub mod standard_output;
@@ -73,5 +81,6 @@ pub use kernels::Kernels;
 pub use packed::PackedWeights;
 pub use pool::ThreadPool;
 pub use product::Product;
+pub use race::{Lap, Race};
 pub use training::{AdamWSettings, CausalAttention, MatrixLayout, RotaryDirection, TrainingPrecision};
 pub use weights::{FloatFormat, RowOrder, StoredFormat, Weights, WeightsError};

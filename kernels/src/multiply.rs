@@ -4,6 +4,7 @@
 //! to the totals. So all formats share one loop ([`crate::product`]), and all that the sums depend on is the row.
 
 use crate::dot::Dot;
+use crate::form::{group_words, header_words};
 use crate::packed::{AFFINE_HEAD, LINE, SCALES};
 use crate::product::Tile;
 use crate::quantizer::{GROUP, HEADER};
@@ -26,8 +27,10 @@ pub(crate) trait Multiply: Copy {
     const ROWS: usize;
     /// Lines of a whole group.
     const LINES: usize;
-    /// Words of a row's group of activations.
-    const WORDS: usize;
+    /// Words of a row's header in a group of activations.
+    const HEADER: usize;
+    /// Words of a row's values in a group of activations.
+    const VALUES: usize;
 
     fn floats(self) -> Self::F;
 
@@ -69,7 +72,8 @@ pub(crate) trait Multiply: Copy {
         for n in 0..N {
             // SAFETY: by the caller.
             unsafe {
-                let (lines, words) = (lines.add(n * Self::LINES * LINE), words.add(n * ROWS * Self::WORDS));
+                let (lines, words) =
+                    (lines.add(n * Self::LINES * LINE), words.add(n * group_words(ROWS, Self::HEADER, Self::VALUES)));
                 self.group::<ROWS>(totals, scales, first + n, lines, Self::LINES, words);
             }
         }
@@ -153,7 +157,8 @@ impl<L: ByLine> Multiply for L {
     type F = L::F;
     const ROWS: usize = L::ROWS;
     const LINES: usize = L::LINES;
-    const WORDS: usize = L::HEADER + L::PER_GROUP;
+    const HEADER: usize = L::HEADER;
+    const VALUES: usize = L::PER_GROUP;
     const SIDE_BY_SIDE: bool = L::SIDE_BY_SIDE;
 
     #[inline(always)]
@@ -185,7 +190,11 @@ impl<L: ByLine> Multiply for L {
             unsafe {
                 let from = lines.add(line * LINE);
                 prefetch(ByLine::floats(self), from);
-                self.add::<ROWS>(&mut sums, &*from.cast(), words.add(ROWS * L::HEADER + line * L::PER_LINE));
+                self.add::<ROWS>(
+                    &mut sums,
+                    &*from.cast(),
+                    words.add(header_words(ROWS, L::HEADER) + line * L::PER_LINE),
+                );
             }
         }
         for r in 0..ROWS {
@@ -204,7 +213,8 @@ impl<L: ByLine> Multiply for L {
         words: *const u32,
     ) {
         // SAFETY: by the caller, here and below.
-        let words: [*const u32; N] = std::array::from_fn(|n| unsafe { words.add(n * ROWS * <L as Multiply>::WORDS) });
+        let words: [*const u32; N] =
+            std::array::from_fn(|n| unsafe { words.add(n * group_words(ROWS, L::HEADER, L::PER_GROUP)) });
         // SAFETY: as above.
         let mut sums = [[unsafe { self.start(words[0], 0) }; ROWS]; N];
         for n in 0..N {
@@ -220,7 +230,11 @@ impl<L: ByLine> Multiply for L {
                     // Asked for in order.
                     prefetch(ByLine::floats(self), lines.add((N * line + n) * LINE));
                     let from = lines.add((n * <L as ByLine>::LINES + line) * LINE);
-                    self.add::<ROWS>(&mut sums[n], &*from.cast(), words[n].add(ROWS * L::HEADER + line * L::PER_LINE));
+                    self.add::<ROWS>(
+                        &mut sums[n],
+                        &*from.cast(),
+                        words[n].add(header_words(ROWS, L::HEADER) + line * L::PER_LINE),
+                    );
                 }
             }
         }
@@ -292,7 +306,8 @@ impl<D: Dot> Multiply for Int4<D> {
     type F = D::F;
     const ROWS: usize = D::F::ROWS;
     const LINES: usize = AFFINE_HEAD + GROUP / 8;
-    const WORDS: usize = HEADER + GROUP / 4;
+    const HEADER: usize = HEADER;
+    const VALUES: usize = GROUP / 4;
     const SIDE_BY_SIDE: bool = false;
 
     #[inline(always)]
@@ -321,9 +336,10 @@ impl<D: Dot> Multiply for Int4<D> {
         let line = |index: usize| -> &[u8; LINE] { unsafe { &*lines.add(index * LINE).cast() } };
         // SAFETY: as above.
         let header = |index: usize, row: usize| unsafe { *words.add(row * HEADER + index) }.cast_signed();
-        // SAFETY: as above.
-        let word =
-            |index: usize, row: usize| unsafe { *words.add(ROWS * HEADER + row * (GROUP / 4) + index) }.cast_signed();
+        let word = |index: usize, row: usize| {
+            // SAFETY: as above.
+            unsafe { *words.add(header_words(ROWS, HEADER) + row * (GROUP / 4) + index) }.cast_signed()
+        };
         prefetch(s, line(0).as_ptr());
         prefetch(s, line(1).as_ptr());
         let (scales, minima) = (line(0).as_chunks::<LANES>().0, d.minima4(line(1)));

@@ -11,16 +11,18 @@
 //! floats, a group's products are summed in f32 by fused multiply-adds in order of k, and the groups' sums in order
 //! of the groups.
 
-use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::activations::{self, Input, Kind, Lay, Tiles};
+use crate::activations::{self, Input, Lay};
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{Amx, PAIR, Session};
 use crate::arena::WeightArena;
 use crate::blocks::{self, BlockProduct};
 use crate::buffer::SharedOutput;
 use crate::dot::{Dot, DotOp};
+use crate::form::{Form, Kind, Tiles, group_words, with_words};
 use crate::kernels::{Kernels, Shares};
 use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
 use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
@@ -42,7 +44,7 @@ pub struct Product<'a> {
 fn rows_for_free(kind: Kind) -> usize {
     match kind {
         Kind::Floats => 4,
-        Kind::Integers | Kind::Blocks => 8,
+        Kind::Int8 | Kind::Int4 | Kind::Blocks => 8,
     }
 }
 
@@ -51,20 +53,6 @@ const SIDE_BY_SIDE: usize = 6;
 /// Rows up to which that costs more than it brings where weights come from memory: nothing is waited for there but them, and
 /// they come best in order.
 const IN_ORDER: usize = 2;
-
-thread_local! {
-    static WORDS: Cell<Vec<u32>> = Cell::default();
-}
-
-/// Calls `f` with room for so many words, of whatever content.
-fn with_words(len: usize, f: impl FnOnce(&mut [u32])) {
-    let mut words = WORDS.take();
-    if words.len() < len {
-        words.resize(len, 0);
-    }
-    f(&mut words[..len]);
-    WORDS.set(words);
-}
 
 impl Kernels {
     /// Lays a matrix out for products, in `format`: floats rounded to the nearest, ties to even; integers of 8 bits
@@ -136,22 +124,22 @@ impl Kernels {
             return;
         }
         let kind = |product: &Product<'_>| Kind::of(product.weights.format());
-        let words_of = |wanted: Kind| {
-            let is_wanted = products.iter().any(|product| kind(product) == wanted);
-            if is_wanted { rows * k.div_ceil(GROUP) * wanted.words() } else { 0 }
-        };
-        let lengths = Kind::ALL.map(words_of);
+        let groups = k.div_ceil(GROUP);
+        let forms = Kind::ALL.map(|kind| self.isa.form(kind, rows));
+        let lengths = forms.map(|form| {
+            let is_wanted = products.iter().any(|product| kind(product) == form.kind);
+            if is_wanted { form.words(groups) } else { 0 }
+        });
         with_words(lengths.iter().sum(), |words| {
-            let tiles = |kind| Tiles::new(rows, self.isa.tile_rows(kind));
             let mut rest = &mut *words;
-            let laid = Kind::ALL.map(|kind| {
+            let laid = forms.map(|form| {
                 let words;
-                (words, rest) = std::mem::take(&mut rest).split_at_mut(lengths[kind as usize]);
+                (words, rest) = std::mem::take(&mut rest).split_at_mut(lengths[form.kind as usize]);
                 let is_wanted = !words.is_empty();
-                is_wanted.then(|| activations::Target { kind, tiles: tiles(kind), words: SharedOutput::new(words) })
+                is_wanted.then(|| activations::Target { form, words: SharedOutput::new(words) })
             });
             let targets = &laid;
-            let (groups, work) = (k.div_ceil(GROUP), source.work(rows * k));
+            let work = source.work(rows * k);
             if source.needs_whole_rows() {
                 self.split(rows, 1, work, &|rows| {
                     self.isa.enter(Lay { source: &source, k, rows, groups: 0..groups, targets });
@@ -163,17 +151,17 @@ impl Kernels {
                 });
             }
             for products in products.chunk_by_mut(|a, b| kind(a) == kind(b)) {
-                let kind = kind(&products[0]);
-                let start: usize = lengths[..kind as usize].iter().sum();
-                self.multiply(&words[start..][..lengths[kind as usize]], tiles(kind), kind, products);
+                let kind = kind(&products[0]) as usize;
+                let start: usize = lengths[..kind].iter().sum();
+                self.multiply(&words[start..][..lengths[kind]], forms[kind], products);
             }
         });
     }
 
     /// Products of one kind with what was laid out for it.
-    fn multiply(&self, words: &[u32], tiles: Tiles, kind: Kind, products: &mut [Product<'_>]) {
+    fn multiply(&self, words: &[u32], form: Form, products: &mut [Product<'_>]) {
         let groups = products[0].weights.in_features().div_ceil(GROUP);
-        let row_words = groups * kind.words();
+        let Form { kind, tiles, .. } = form;
         let targets: Vec<Target<'_>> = products
             .iter_mut()
             .map(|product| {
@@ -185,30 +173,41 @@ impl Kernels {
         let shares = self.shares(bytes / 4 * tiles.rows.div_ceil(rows_for_free(kind)));
         let cached = self.weights_fit_a_cache();
         self.run(shares, &|part| {
-            let job = Blocks { words, row_words, tiles, groups, targets: &targets, cached, shares, part };
+            let job = Blocks {
+                words,
+                tile_words: form.tile_words(groups),
+                tiles,
+                groups,
+                targets: &targets,
+                cached,
+                shares,
+                part,
+            };
             match kind {
                 Kind::Floats => self.isa.enter(job),
-                Kind::Integers | Kind::Blocks => self.isa.enter_dots(job),
+                #[cfg(target_arch = "x86_64")]
+                _ if let Some(amx) = self.isa.amx(kind, tiles.rows) => job.by_tiles(amx),
+                Kind::Int8 | Kind::Int4 | Kind::Blocks => self.isa.enter_dots(job),
             }
         });
     }
 }
 
 /// One of the products of a job.
-struct Target<'a> {
-    weights: &'a PackedWeights,
+pub(crate) struct Target<'a> {
+    pub(crate) weights: &'a PackedWeights,
     bias: Option<&'a [f32]>,
     out: SharedOutput<'a>,
 }
 
 /// The blocks that one part computes: of every product the same share, so that a thread has the same outputs of all,
 /// and what comes next finds them in its cache. Sizes have been checked.
-struct Blocks<'a> {
-    /// Output of [`Lay`]: `row_words` a row, of `groups` groups.
+pub(crate) struct Blocks<'a> {
+    /// Output of [`Lay`]: `tile_words` a tile, of `groups` groups.
     words: &'a [u32],
-    row_words: usize,
+    tile_words: usize,
     tiles: Tiles,
-    groups: usize,
+    pub(crate) groups: usize,
     targets: &'a [Target<'a>],
     /// True if weights are expected in a cache.
     cached: bool,
@@ -271,53 +270,79 @@ impl<'a> Blocks<'a> {
         }
     }
 
+    /// All products, on a unit for matrices.
+    #[cfg(target_arch = "x86_64")]
+    fn by_tiles(&self, amx: Amx) {
+        let mut session = Session::new(amx);
+        for (target, blocks) in self.targets_in_part() {
+            for (blocks, index) in self.passes(blocks, PAIR) {
+                let rows = self.tiles.rows(index);
+                session.compute(&Tile { job: self, target, blocks, index, rows });
+            }
+        }
+    }
+
+    /// Blocks and the number of a tile, in the order in which they are computed: `few` blocks stay in the cache while all tiles
+    /// pass over them; one tile can as well stay with all blocks.
+    #[inline(always)]
+    fn passes(&self, blocks: Range<usize>, few: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
+        let (tiles, end) = (self.tiles.count, blocks.end);
+        let at_once = if tiles == 1 { blocks.len().max(1) } else { few };
+        blocks
+            .step_by(at_once)
+            .flat_map(move |first| (0..tiles).map(move |tile| (first..end.min(first + at_once), tile)))
+    }
+
     #[inline(always)]
     fn blocks<M: Multiply>(&self, m: M, target: &Target<'a>, blocks: Range<usize>) {
-        // A block stays in the cache while all tiles pass over it; one tile can as well stay with all blocks.
-        let at_once = if self.tiles.count == 1 { blocks.len() } else { 1 };
-        for first in blocks.clone().step_by(at_once.max(1)) {
-            let blocks = first..blocks.end.min(first + at_once);
-            for tile in 0..self.tiles.count {
-                let rows = self.tiles.rows(tile);
-                macro_rules! tiles {
-                    ($($rows:literal)*) => {
-                        match rows.len() {
-                            $($rows => m.tile::<$rows>(Tile { job: self, target, blocks: blocks.clone(), rows }),)*
-                            rows => unreachable!("a tile of {rows} rows"),
-                        }
-                    };
-                }
-                tiles!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
+        for (blocks, index) in self.passes(blocks, 1) {
+            let rows = self.tiles.rows(index);
+            macro_rules! tiles {
+                ($($rows:literal)*) => {
+                    match rows.len() {
+                        $($rows => m.tile::<$rows>(Tile { job: self, target, blocks, index, rows }),)*
+                        rows => unreachable!("a tile of {rows} rows"),
+                    }
+                };
             }
+            tiles!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
         }
     }
 }
 
 /// A tile of rows, with some blocks of a product.
 pub(crate) struct Tile<'a, 'b> {
-    job: &'a Blocks<'b>,
-    target: &'a Target<'b>,
-    blocks: Range<usize>,
-    rows: Range<usize>,
+    pub(crate) job: &'a Blocks<'b>,
+    pub(crate) target: &'a Target<'b>,
+    pub(crate) blocks: Range<usize>,
+    /// Its number.
+    index: usize,
+    pub(crate) rows: Range<usize>,
 }
 
-impl Tile<'_, '_> {
+impl<'b> Tile<'_, 'b> {
+    /// The activations of its rows, group by group, of so many words in all.
+    #[inline(always)]
+    pub(crate) fn words(&self, len: usize) -> &'b [u32] {
+        &self.job.words[self.index * self.job.tile_words..][..len]
+    }
+
     /// Computes it; `rows` are `ROWS`.
     #[inline(always)]
     pub(crate) fn compute<M: Multiply, const ROWS: usize>(self, m: M) {
         if ROWS > M::ROWS {
             unreachable!("tiles have as many rows as `Isa::tile_rows` says");
         }
-        let Self { job, target, blocks, rows } = self;
         let s = m.floats();
+        let group_words = const { group_words(ROWS, M::HEADER, M::VALUES) };
+        let words = self.words(self.job.groups * group_words);
+        let Self { job, target, blocks, rows, .. } = self;
         let layout = target.weights.layout();
-        let words = &job.words[rows.start * job.row_words..rows.end * job.row_words];
-        let group_words = ROWS * M::WORDS;
         let (lines, scales_bytes) = (layout.lines(), layout.scales_bytes());
         let block_bytes = scales_bytes + lines * LINE;
         let weights = &target.weights.data()[blocks.start * block_bytes..blocks.end * block_bytes];
         // What the unchecked accesses below rely on.
-        assert!(words.len() == job.groups * group_words && lines.div_ceil(M::LINES) == job.groups);
+        assert!(rows.len() == ROWS && lines.div_ceil(M::LINES) == job.groups);
         assert!(scales_bytes >= M::scales_bytes(job.groups) && M::is_rest(lines % M::LINES));
         let whole = lines / M::LINES;
         for (block, weights) in blocks.zip(weights.chunks_exact(block_bytes)) {
@@ -362,7 +387,7 @@ impl Tile<'_, '_> {
 impl Target<'_> {
     /// Writes what the matrix has of a row's and a block's outputs, with the bias.
     #[inline(always)]
-    fn write<S: Simd>(&self, s: S, row: usize, block: usize, totals: S::V) {
+    pub(crate) fn write<S: Simd>(&self, s: S, row: usize, block: usize, totals: S::V) {
         let (column, columns) = (block * BLOCK, self.weights.out_features());
         let count = BLOCK.min(columns - column);
         let mut results = [0.0; LANES];

@@ -15,7 +15,7 @@ pub(crate) const GROUP: usize = 64;
 
 /// Words before a row's group of rounded activations, see [`Rounded::header`].
 pub(crate) const HEADER: usize = 4;
-/// As [`HEADER`], for products with stored blocks; see [`RoundedSixteens::header`].
+/// As [`HEADER`], for products with stored blocks; see [`Rounded::sixteens_header`].
 pub(crate) const SIXTEENS_HEADER: usize = 10;
 
 /// Adding and taking off 1.5 * 2^23 rounds a float of magnitude below 2^22 to the nearest integer, ties to even.
@@ -32,19 +32,107 @@ fn magnitude_bits(group: &[f32; GROUP]) -> u32 {
     group.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7FFF_FFFF))
 }
 
-/// A group of activations, rounded.
+/// Groups that are rounded together: as many as there are lanes for their scales.
+pub(crate) const TOGETHER: usize = LANES;
+
+/// Scales of some values each, and the inverses of these.
+#[derive(Clone, Copy)]
+pub(crate) struct Scales<const N: usize> {
+    /// NaN where a value is not finite, and what is rounded with it may be anything then; 0 where all values are too small for a
+    /// normal scale, and they become 0 then.
+    scales: [[f32; LANES]; N],
+    inverses: [[f32; LANES]; N],
+}
+
+impl<const N: usize> Scales<N> {
+    /// Scales for the largest magnitudes, by the order of [`Simd::larger`], that 127 levels reach.
+    #[inline(always)]
+    fn of(most: &[[f32; LANES]; N]) -> Self {
+        let (mut scales, mut inverses) = ([[0.0; LANES]; N], [[0.0; LANES]; N]);
+        for n in 0..N {
+            for i in 0..LANES {
+                let scale = most[n][i] / 127.0;
+                let (is_normal, is_finite) = (scale >= f32::MIN_POSITIVE, most[n][i] < f32::INFINITY);
+                let scale = if is_normal { scale } else { 0.0 };
+                let inverse = if is_normal { 1.0 / scale } else { 0.0 };
+                scales[n][i] = if is_finite { scale } else { f32::NAN };
+                inverses[n][i] = if is_finite { inverse } else { 0.0 };
+            }
+        }
+        Self { scales, inverses }
+    }
+}
+
+/// The scales of at most sixteen groups.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices unroll
+pub(crate) fn group_scales<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER], count: usize) -> Scales<1> {
+    let mut most = [0.0; LANES];
+    for first in (0..count).step_by(4) {
+        let mut vectors = [s.splat(0.0); 4];
+        for i in 0..4 {
+            for vector in groups[first + i].as_chunks::<LANES>().0 {
+                vectors[i] = s.larger(vectors[i], s.load(vector));
+            }
+        }
+        most[first..first + 4].copy_from_slice(&s.largest4(vectors));
+    }
+    Scales::of(&[most])
+}
+
+/// The scales of each sixteen of at most sixteen groups. A value that is far larger than the others spoils fewer of them than
+/// in a group of 64: on a real model the perplexity rises by 0.15 % of what floats have, where halves of a group make it 0.29 %
+/// and whole groups 0.45 %.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices unroll
+pub(crate) fn sixteenth_scales<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER], count: usize) -> Scales<4> {
+    let mut most = [0.0; TOGETHER * GROUP / LANES];
+    for (most, group) in most.as_chunks_mut::<4>().0.iter_mut().zip(&groups[..count]) {
+        let mut vectors = [s.splat(0.0); 4];
+        for i in 0..4 {
+            vectors[i] = s.load(&group.as_chunks::<LANES>().0[i]);
+        }
+        *most = s.largest4(vectors);
+    }
+    let mut by_lanes = [[0.0; LANES]; 4];
+    by_lanes.copy_from_slice(most.as_chunks::<LANES>().0);
+    Scales::of(&by_lanes)
+}
+
+/// A group of activations, rounded to the nearest integers, ties to even.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded<V> {
     /// Of -127 to 127 in the lowest bytes, sixteen in a vector.
     pub(crate) integers: [V; GROUP / LANES],
-    /// NaN where a value is not finite, and the integers may be anything then; 0 where all are too small for a normal scale,
-    /// and they are 0 then.
-    scale: f32,
+    /// Of each sixteen.
+    scales: [f32; GROUP / LANES],
     /// The integers' sums by sixteens.
     sums: [f32; GROUP / LANES],
 }
 
-impl<V> Rounded<V> {
+impl<V: Copy> Rounded<V> {
+    /// Group `index` of those with scales by groups.
+    #[inline(always)]
+    pub(crate) fn of_group<S: Simd<V = V>>(s: S, group: &[f32; GROUP], scales: &Scales<1>, index: usize) -> Self {
+        let inverse = s.splat(scales.inverses[0][index]);
+        let (integers, sums) = integers(s, group, [inverse; GROUP / LANES]);
+        Self { integers, scales: [scales.scales[0][index]; GROUP / LANES], sums }
+    }
+
+    /// Group `index` of those with scales by sixteens.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // indices unroll
+    pub(crate) fn of_sixteens<S: Simd<V = V>>(s: S, group: &[f32; GROUP], scales: &Scales<4>, index: usize) -> Self {
+        let mut own = [0.0; GROUP / LANES];
+        own.copy_from_slice(&scales.scales.as_flattened()[4 * index..4 * index + 4]);
+        let mut inverses = [s.splat(0.0); GROUP / LANES];
+        for i in 0..GROUP / LANES {
+            inverses[i] = s.splat(scales.inverses.as_flattened()[4 * index + i]);
+        }
+        let (integers, sums) = integers(s, group, inverses);
+        Self { integers, scales: own, sums }
+    }
+
     /// The scale's bits, what [`crate::dot::Dot::start8`] takes, and the two words that `start4` takes.
     #[inline(always)]
     pub(crate) fn header(&self) -> [u32; HEADER] {
@@ -52,105 +140,15 @@ impl<V> Rounded<V> {
         let all = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
         // At most 16 * 127 * 16 by magnitude each, which fits 16 bits.
         let pair = |low: u32, high: u32| (low << MINIMUM4.ilog2()) & 0xFFFF | high << (16 + MINIMUM4.ilog2());
-        [self.scale.to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
+        [self.scales[0].to_bits(), all << OFFSET8.ilog2(), pair(a, c), pair(b, d)]
     }
-}
 
-/// A group of activations whose sixteens were rounded each with a scale of its own, for products with stored blocks. A value that
-/// is far larger than the others spoils fewer of them than in a group of 64: on a real model the perplexity rises by 0.15 % of
-/// what floats have, where halves of a group make it 0.29 % and whole groups 0.45 %.
-#[derive(Clone, Copy)]
-pub(crate) struct RoundedSixteens<V> {
-    /// As those of [`Rounded`].
-    pub(crate) integers: [V; GROUP / LANES],
-    /// As that of [`Rounded`], of each sixteen.
-    scales: [f32; GROUP / LANES],
-    /// As those of [`Rounded`].
-    sums: [f32; GROUP / LANES],
-}
-
-impl<V> RoundedSixteens<V> {
     /// The bits of the scales, of the integers' sums, and of what the halves of the group sum up to, scales included.
     #[inline(always)]
-    pub(crate) fn header(&self) -> [u32; SIXTEENS_HEADER] {
+    pub(crate) fn sixteens_header(&self) -> [u32; SIXTEENS_HEADER] {
         let ([w, x, y, z], [a, b, c, d]) = (self.scales, self.sums);
         [w, x, y, z, a, b, c, d, a * w + b * x, c * y + d * z].map(f32::to_bits)
     }
-}
-
-/// Groups that are rounded together: what has to wait for a sum or maximum across lanes then waits once for all.
-pub(crate) const TOGETHER: usize = 4;
-
-/// Rounds activations to the nearest integers, ties to even.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // indices unroll
-pub(crate) fn round_activations<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]) -> [Rounded<S::V>; TOGETHER] {
-    let mut most = [s.splat(0.0); TOGETHER];
-    let mut zeros = most;
-    for g in 0..TOGETHER {
-        (most[g], zeros[g]) = look(s, &groups[g]);
-    }
-    let (scales, inverses) = scales(s.max4(most), s.sum4(zeros));
-    let nothing = Rounded { integers: [s.splat(0.0); GROUP / LANES], scale: 0.0, sums: [0.0; GROUP / LANES] };
-    let mut rounded = [nothing; TOGETHER];
-    for g in 0..TOGETHER {
-        let inverse = s.splat(inverses[g]);
-        let (integers, sums) = integers(s, &groups[g], [inverse; GROUP / LANES]);
-        rounded[g] = Rounded { integers, scale: scales[g], sums };
-    }
-    rounded
-}
-
-/// As [`round_activations`], with a scale for each sixteen of a group.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // indices unroll
-pub(crate) fn round_sixteens<S: Simd>(s: S, groups: &[[f32; GROUP]; TOGETHER]) -> [RoundedSixteens<S::V>; TOGETHER] {
-    let zero = s.splat(0.0);
-    let nothing = RoundedSixteens { integers: [zero; GROUP / LANES], scales: [0.0; 4], sums: [0.0; 4] };
-    let mut rounded = [nothing; TOGETHER];
-    for g in 0..TOGETHER {
-        let (mut most, mut zeros) = ([zero; GROUP / LANES], [zero; GROUP / LANES]);
-        for (i, sixteen) in groups[g].as_chunks::<LANES>().0.iter().enumerate() {
-            (most[i], zeros[i]) = look(s, sixteen);
-        }
-        let (scales, inverses) = scales(s.max4(most), s.sum4(zeros));
-        let mut by = [zero; GROUP / LANES];
-        for i in 0..GROUP / LANES {
-            by[i] = s.splat(inverses[i]);
-        }
-        let (integers, sums) = integers(s, &groups[g], by);
-        rounded[g] = RoundedSixteens { integers, scales, sums };
-    }
-    rounded
-}
-
-/// The largest magnitudes of some values by lanes, and NaN where one is not finite, else zeros.
-#[inline(always)]
-fn look<S: Simd>(s: S, values: &[f32]) -> (S::V, S::V) {
-    let zero = s.splat(0.0);
-    let (mut most, mut zeros) = (zero, zero);
-    for vector in values.as_chunks::<LANES>().0 {
-        let vector = s.load(vector);
-        most = s.max(s.max(vector, s.sub(zero, vector)), most);
-        zeros = s.fma(vector, zero, zeros); // NaN from what is not finite
-    }
-    (most, zeros)
-}
-
-/// Scales and their inverses, given largest magnitudes and what is NaN where a value is not finite.
-#[inline(always)]
-fn scales(most: [f32; TOGETHER], zeros: [f32; TOGETHER]) -> ([f32; TOGETHER], [f32; TOGETHER]) {
-    let (mut scales, mut inverses) = ([0.0; TOGETHER], [0.0; TOGETHER]);
-    for g in 0..TOGETHER {
-        let scale = most[g] / 127.0;
-        let is_normal = scale >= f32::MIN_POSITIVE;
-        scales[g] = if is_normal { scale } else { 0.0 };
-        inverses[g] = if is_normal { 1.0 / scale } else { 0.0 };
-        if zeros[g].is_nan() {
-            (scales[g], inverses[g]) = (f32::NAN, 0.0);
-        }
-    }
-    (scales, inverses)
 }
 
 /// A group's integers in the lowest bytes, given the inverse of each vector's scale, and their sums by sixteens.

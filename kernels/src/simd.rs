@@ -56,6 +56,9 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`, that is `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of `most`, which has no signs, and the magnitude of `v`, where infinity is larger than all numbers, and NaN is
+    /// larger still.
+    fn larger(self, most: Self::V, v: Self::V) -> Self::V;
     /// `p * 2^h * 2^(n-h)` with `n` the low bits of `shifted` above `anchor`'s and `h = n >> 1`: two factors,
     /// because `2^n` itself may be out of range where the product is not.
     fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V;
@@ -66,10 +69,20 @@ pub(crate) trait Simd: Copy {
         [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
     }
 
-    /// The maxima of four vectors without NaN.
+    /// The maxima of four vectors, each by the tree of [`Simd::max_lane`].
     #[inline(always)]
     fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
         [self.max_lane(v[0]), self.max_lane(v[1]), self.max_lane(v[2]), self.max_lane(v[3])]
+    }
+
+    /// The largest magnitude in each of four vectors, by the order of [`Simd::larger`].
+    #[inline(always)]
+    fn largest4(self, v: [Self::V; 4]) -> [f32; 4] {
+        v.map(|v| {
+            let mut lanes = [0.0; LANES];
+            self.store(self.larger(self.splat(0.0), v), &mut lanes);
+            lanes.into_iter().fold(0.0, |a: f32, b| f32::from_bits(a.to_bits().max(b.to_bits())))
+        })
     }
 
     /// The sum over the lanes, by one fixed tree: lane i with lane i+8, then i+4, i+2, i+1.
@@ -234,6 +247,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn min(self, a: Self::V, b: Self::V) -> Self::V {
         each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn larger(self, most: Self::V, v: Self::V) -> Self::V {
+        each(|i| f32::from_bits(most[i].to_bits().max(v[i].to_bits() & 0x7FFF_FFFF)))
     }
     #[inline(always)]
     fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {

@@ -66,11 +66,12 @@ macro_rules! proven {
         unsafe { $intrinsics }
     }};
 }
+pub(crate) use proven;
 
 /// [`Simd::scale`] for one of AVX2's two registers. A function and not a closure: a closure of its own may
 /// not be inlined into code with the features, and each intrinsic in it then becomes a call.
 #[inline(always)]
-fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
+pub(crate) fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
     let _ = proof;
     proven!({
         let bias = _mm256_set1_epi32(127);
@@ -87,7 +88,7 @@ fn scale_half(proof: Avx2, p: __m256, shifted: __m256, anchor: f32) -> __m256 {
 macro_rules! join4_halved {
     ($name:ident, $join:ident, $join_half:ident) => {
         #[inline(always)]
-        fn $name(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        pub(crate) fn $name(proof: Avx2, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
             let _ = proof;
             proven!({
                 let ab = $join(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
@@ -108,10 +109,41 @@ macro_rules! join4_halved {
 
 join4_halved!(sum4_halved, _mm256_add_ps, _mm_add_ps);
 join4_halved!(max4_halved, _mm256_max_ps, _mm_max_ps);
+join4_halved!(largest4_halved, larger_bits, larger_bits_half);
+
+/// The larger of two vectors of floats without signs, by their bits.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+pub(crate) unsafe fn larger_bits(a: __m256, b: __m256) -> __m256 {
+    // SAFETY: by the caller.
+    unsafe { _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+}
+
+/// As [`larger_bits`].
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn larger_bits_half(a: __m128, b: __m128) -> __m128 {
+    // SAFETY: by the caller.
+    unsafe { _mm_castsi128_ps(_mm_max_epi32(_mm_castps_si128(a), _mm_castps_si128(b))) }
+}
+
+/// The magnitudes.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+pub(crate) unsafe fn magnitudes(v: __m256) -> __m256 {
+    // SAFETY: by the caller.
+    unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFF_FFFF))) }
+}
 
 /// The tree of [`Simd::sum`] below eight lanes.
 #[inline(always)]
-fn sum_half(proof: Avx2, v: __m256) -> f32 {
+pub(crate) fn sum_half(proof: Avx2, v: __m256) -> f32 {
     let _ = proof;
     proven!({
         let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
@@ -122,7 +154,7 @@ fn sum_half(proof: Avx2, v: __m256) -> f32 {
 
 /// As [`sum_half`], for [`Simd::max_lane`].
 #[inline(always)]
-fn max_half(proof: Avx2, v: __m256) -> f32 {
+pub(crate) fn max_half(proof: Avx2, v: __m256) -> f32 {
     let _ = proof;
     proven!({
         let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
@@ -133,7 +165,7 @@ fn max_half(proof: Avx2, v: __m256) -> f32 {
 
 /// Lane j of register i becomes lane i of register j.
 #[inline(always)]
-fn transpose8(proof: Avx2, v: [__m256; 8]) -> [__m256; 8] {
+pub(crate) fn transpose8(proof: Avx2, v: [__m256; 8]) -> [__m256; 8] {
     let _ = proof;
     let (mut quads, mut to) = (v, v);
     for i in [0, 4] {
@@ -287,6 +319,21 @@ impl Simd for Avx2 {
         max_half(self, proven!(_mm256_max_ps(v.0, v.1)))
     }
     #[inline(always)]
+    fn larger(self, most: Self::V, v: Self::V) -> Self::V {
+        proven!((larger_bits(most.0, magnitudes(v.0)), larger_bits(most.1, magnitudes(v.1))))
+    }
+    #[inline(always)]
+    fn largest4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let [a, b, c, d] = v;
+        let halved = proven!([
+            larger_bits(magnitudes(a.0), magnitudes(a.1)),
+            larger_bits(magnitudes(b.0), magnitudes(b.1)),
+            larger_bits(magnitudes(c.0), magnitudes(c.1)),
+            larger_bits(magnitudes(d.0), magnitudes(d.1))
+        ]);
+        largest4_halved(self, halved)
+    }
+    #[inline(always)]
     fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
         let [a, b, c, d] = v;
         let halved = proven!([
@@ -318,177 +365,6 @@ impl Simd for Avx2 {
             let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             let mut to = [0; LANES];
             _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
-            to
-        })
-    }
-    #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        proven!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
-    }
-}
-
-impl Simd for Avx512 {
-    type V = __m512;
-    const WIDE: bool = true;
-    const ROWS: usize = 17;
-
-    #[inline(always)]
-    fn splat(self, value: f32) -> Self::V {
-        proven!(_mm512_set1_ps(value))
-    }
-    #[inline(always)]
-    fn load(self, from: &[f32; LANES]) -> Self::V {
-        proven!(_mm512_loadu_ps(from.as_ptr()))
-    }
-    #[inline(always)]
-    fn load_f32(self, from: &[u8; 4 * LANES]) -> Self::V {
-        proven!(_mm512_loadu_ps(from.as_ptr().cast()))
-    }
-    #[inline(always)]
-    fn load_f16(self, from: &[u8; 2 * LANES]) -> Self::V {
-        proven!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
-    }
-    #[inline(always)]
-    fn load_bf16(self, from: &[u8; 2 * LANES]) -> Self::V {
-        proven!({
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-        })
-    }
-    #[inline(always)]
-    fn load_bf16_pairs(self, from: &[u8; 4 * LANES]) -> [Self::V; 2] {
-        proven!({
-            let pairs = _mm512_loadu_si512(from.as_ptr().cast());
-            let mask = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
-            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(_mm512_and_si512(pairs, mask))]
-        })
-    }
-    #[inline(always)]
-    fn load_u8(self, from: &[u8; LANES]) -> Self::V {
-        proven!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
-    }
-    #[inline(always)]
-    fn load_i8(self, from: &[u8; LANES]) -> Self::V {
-        proven!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))))
-    }
-    #[inline(always)]
-    fn store(self, v: Self::V, to: &mut [f32; LANES]) {
-        proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
-    }
-    #[inline(always)]
-    fn store_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
-        proven!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)));
-    }
-    #[inline(always)]
-    fn add(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_add_ps(a, b))
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_sub_ps(a, b))
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn div(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_div_ps(a, b))
-    }
-    #[inline(always)]
-    fn sqrt(self, v: Self::V) -> Self::V {
-        proven!(_mm512_sqrt_ps(v))
-    }
-    #[inline(always)]
-    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
-        // Quarters of four lanes are transposed among four vectors, then the quarters themselves.
-        let (mut quads, mut to) = (v, v);
-        for i in (0..LANES).step_by(4) {
-            proven!({
-                let low = [_mm512_unpacklo_ps(v[i], v[i + 1]), _mm512_unpacklo_ps(v[i + 2], v[i + 3])];
-                let high = [_mm512_unpackhi_ps(v[i], v[i + 1]), _mm512_unpackhi_ps(v[i + 2], v[i + 3])];
-                quads[i] = _mm512_shuffle_ps::<0b01_00_01_00>(low[0], low[1]);
-                quads[i + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(low[0], low[1]);
-                quads[i + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(high[0], high[1]);
-                quads[i + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(high[0], high[1]);
-            });
-        }
-        for i in 0..4 {
-            let [a, b, c, d] = [quads[i], quads[i + 4], quads[i + 8], quads[i + 12]];
-            proven!({
-                let (even_low, even_high) =
-                    (_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b10_00_10_00>(c, d));
-                let (odd_low, odd_high) =
-                    (_mm512_shuffle_f32x4::<0b11_01_11_01>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(c, d));
-                to[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even_low, even_high);
-                to[i + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd_low, odd_high);
-                to[i + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even_low, even_high);
-                to[i + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd_low, odd_high);
-            });
-        }
-        to
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        proven!(_mm512_fmadd_ps(a, b, c))
-    }
-    #[inline(always)]
-    fn max(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_max_ps(a, b))
-    }
-    #[inline(always)]
-    fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        proven!(_mm512_min_ps(a, b))
-    }
-    #[inline(always)]
-    fn scale(self, p: Self::V, shifted: Self::V, anchor: f32) -> Self::V {
-        proven!({
-            let bias = _mm512_set1_epi32(127);
-            let n = _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(anchor.to_bits() as i32));
-            let half = _mm512_srai_epi32::<1>(n);
-            let low = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(half, bias)));
-            let rest = _mm512_sub_epi32(n, half);
-            let high = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(rest, bias)));
-            _mm512_mul_ps(_mm512_mul_ps(p, low), high)
-        })
-    }
-    #[inline(always)]
-    fn sum(self, v: Self::V) -> f32 {
-        let halved = proven!(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
-        sum_half(Avx2(()), halved)
-    }
-    #[inline(always)]
-    fn max_lane(self, v: Self::V) -> f32 {
-        let halved = proven!(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
-        max_half(Avx2(()), halved)
-    }
-    #[inline(always)]
-    fn max4(self, v: [Self::V; 4]) -> [f32; 4] {
-        let [a, b, c, d] = v;
-        let halved = proven!([
-            _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)),
-            _mm256_max_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b)),
-            _mm256_max_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps::<1>(c)),
-            _mm256_max_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d))
-        ]);
-        max4_halved(Avx2(()), halved)
-    }
-    #[inline(always)]
-    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
-        let [a, b, c, d] = v;
-        let halved = proven!([
-            _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)),
-            _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b)),
-            _mm256_add_ps(_mm512_castps512_ps256(c), _mm512_extractf32x8_ps::<1>(c)),
-            _mm256_add_ps(_mm512_castps512_ps256(d), _mm512_extractf32x8_ps::<1>(d))
-        ]);
-        sum4_halved(Avx2(()), halved)
-    }
-    #[inline(always)]
-    fn low_bytes(self, v: Self::V) -> [u8; LANES] {
-        proven!({
-            let mut to = [0; LANES];
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
             to
         })
     }

@@ -94,7 +94,7 @@ fn all_configurations_give_the_scalar_bits() {
             for n in [1, 15, 17, 200] {
                 let w = packed_as(&random(3, format, n, k), MatrixFormat::Blocks(format));
                 let bias = values(99, n, 1.0);
-                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 40] {
+                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 40, 64, 65, 130] {
                     let x = values(1000 + rows as u64, rows * k, 2.0);
                     let what = || format!("{rows} rows of {k} with {w:?}");
                     all_give_its_bits(&reference, &all, |kernels| product(kernels, &x, &w, Some(&bias)), what);

@@ -148,7 +148,8 @@ fn instruction_sets_are_what_the_machine_has() {
     let available = InstructionSet::available();
     assert_eq!(available.first(), Some(&InstructionSet::Scalar));
     assert_eq!(available.last(), Some(&InstructionSet::detect()));
-    for set in [InstructionSet::Scalar, InstructionSet::Avx2, InstructionSet::Avx512] {
+    use InstructionSet::{Amx, Avx2, Avx512, AvxVnni, Scalar};
+    for set in [Scalar, Avx2, AvxVnni, Avx512, Amx] {
         let kernels = Kernels::with_instruction_set(2, set);
         assert_eq!(kernels.is_ok(), available.contains(&set), "{set}");
         if let Ok(kernels) = kernels {

@@ -35,7 +35,7 @@ fn all_configurations_give_the_scalar_bits() {
             for format in QUANTIZED {
                 let w = quantized(normal(seed as u64, n * k), n, k, format);
                 let bias = values(99, n, 1.0);
-                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 40] {
+                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 40, 64, 65, 130] {
                     let x = values(1000 + rows as u64, rows * k, 2.0);
                     let what = || format!("{rows} rows of {k} with {w:?}");
                     all_give_its_bits(&reference, &all, |kernels| product(kernels, &x, &w, Some(&bias)), what);
@@ -320,7 +320,7 @@ proptest! {
     fn a_row_alone_has_the_bits_it_has_in_a_batch(
         k in widths(),
         n in 1..70_usize,
-        rows in 1..=40_usize,
+        rows in 1..=70_usize,
         format in 0..2_usize,
         with_bias: bool,
         seed: u64,
@@ -338,7 +338,7 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_may_be_cut_anywhere(rows in 2..=40_usize, cut in 0.0..1.0_f64, k in 1..400_usize, seed: u64) {
+    fn a_batch_may_be_cut_anywhere(rows in 2..=70_usize, cut in 0.0..1.0_f64, k in 1..400_usize, seed: u64) {
         let kernels = Kernels::new(2).expect("threads start");
         let x = values(seed ^ 1, rows * k, 3.0);
         let (first, second) = x.split_at((rows as f64 * cut) as usize * k);

@@ -1,6 +1,6 @@
 //! Measurements of a model on this machine: what loading takes and what a loaded engine keeps ([`load`]), what a step
 //! costs by its number of rows, how fast a prompt is read and how near the reading of weights comes to what the memory
-//! gives ([`steps`]), the [`perplexity`] of a text, and how near two threads are to each other ([`exchange`]).
+//! gives ([`steps`]), what the [`products`] cost format by format, the [`perplexity`] of a text, and how near two threads are to each other ([`exchange`]).
 //!
 //! Repeats go round: each visits every row count once, so that a machine whose speed drifts does not favour one.
 //! Medians are what to quote.
@@ -10,6 +10,7 @@ mod loading;
 mod perplexity;
 mod plain_read;
 mod process;
+mod products;
 mod steps;
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub use exchange::exchange;
 pub use loading::{LoadBench, load};
 pub use perplexity::{WINDOW, perplexity};
 pub use process::Resident;
+pub use products::{CLIFF, ProductBench, products, steepest};
 pub use steps::{StepBench, steps};
 
 /// The median of some repeats and their extremes.

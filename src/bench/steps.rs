@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Spread;
 use super::plain_read::PlainRead;
+use super::products::relative;
 use crate::model::{Decoder, DeviceError, Sequence};
 use crate::speculation::MAX_DRAFT;
 
@@ -48,8 +49,7 @@ pub struct StepBench {
 impl StepBench {
     /// The cost of a step over `rows` rows in units of a plain step, if it was timed.
     pub fn relative(&self, rows: usize) -> Option<f64> {
-        let seconds = |rows| self.rows.iter().find(|entry| entry.0 == rows).map(|entry| entry.1.median);
-        Some(seconds(rows)? / seconds(1)?)
+        relative(&self.rows, rows)
     }
 }
 

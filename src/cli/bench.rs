@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Args;
-use paceline::bench::{LoadBench, Spread, StepBench, exchange, load, perplexity, steps};
+use paceline::bench::{LoadBench, ProductBench, Spread, StepBench, exchange, load, perplexity, products, steps};
 use paceline::checkpoint::Checkpoint;
 use paceline::command::Failure;
 use paceline::command::output::{note, print_json, print_line};
@@ -22,6 +22,10 @@ use paceline::{
 };
 use serde::Serialize;
 
+mod describe;
+
+use describe::describe;
+
 use super::flags::parse_setting;
 use super::prompts::{self, Task};
 use super::shipped;
@@ -36,7 +40,9 @@ What is measured, at each precision:
               alone tells memory and processor time; elsewhere they are left out.
   steps       Steps of 1 to 17 rows with 64 tokens in the cache, a prompt of 256 tokens, and a plain
               read of as many bytes as the weights that a step reads, by as many threads, next to
-              the step that it is compared with.
+              the step that it is compared with. A row count that costs 15% more than the one before
+              is marked: drafts had better end there.
+  products    The products of such steps alone, for each format of the model's matrices.
   perplexity  Of the text of --text.
   drafters    On the prompts of --prompt or --prompts: plain decoding, every drafter, auto. The
               target in --self-draft only where that is lower than the target's own precision.
@@ -54,6 +60,7 @@ after, or empty for a single thread), and these lists of objects:
   steps       precision, context, rows [[rows, seconds]..], prefill_tokens,
               prefill_tokens_per_second, bytes_per_step (weights), cache_bytes_per_token,
               read_bytes_per_second, share_of_read
+  products    precision, formats {format, bytes, rows [[rows, seconds]..]}
   perplexity  precision, tokens, perplexity
   drafters    precision, drafter, seconds_per_token, speedup, tokens_per_step, acceptance,
               same_tokens
@@ -117,8 +124,16 @@ struct Measured {
     exchange_seconds: Vec<f64>,
     loads: Vec<LoadBench>,
     steps: Vec<StepBench>,
+    products: Vec<ProductsBench>,
     perplexity: Vec<PerplexityBench>,
     drafters: Vec<DrafterBench>,
+}
+
+/// The products of each format at one precision.
+#[derive(Serialize)]
+struct ProductsBench {
+    precision: String,
+    formats: Vec<ProductBench>,
 }
 
 /// The perplexity of the given text.
@@ -207,7 +222,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         Ok(())
     };
     time_exchange()?;
-    let (mut loads, mut timed, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut loads, mut timed, mut multiplied, mut judged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &precision in &flags.precision {
         // First, so that as little as possible has been in memory before.
         loads.push(load(&EngineConfig { precision, ..engine_config.clone() })?);
@@ -216,6 +231,9 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         let mut progress = Progress::new();
         let what = format!("timing steps at {}, rounds", decoder.format());
         timed.push(steps(&decoder, threads, repeats, &mut |done| progress.show(&what, done, repeats))?);
+        let what = format!("timing products at {}, rounds", decoder.format());
+        let formats = products(&decoder, repeats, &mut |done| progress.show(&what, done, repeats));
+        multiplied.push(ProductsBench { precision: decoder.format().to_string(), formats });
         if let Some(tokens) = &text {
             let (mut progress, precision) = (Progress::new(), decoder.format().to_string());
             let what = format!("judging the text at {precision}, tokens");
@@ -244,6 +262,7 @@ pub(super) fn bench(flags: &BenchFlags) -> Result<ExitCode, Failure> {
         exchange_seconds,
         loads,
         steps: timed,
+        products: multiplied,
         perplexity: judged,
         drafters,
     };
@@ -370,105 +389,4 @@ fn compare(
     }
     let plain = tallies[0].seconds_per_token.clone();
     Ok(drafters.iter().zip(tallies).map(|(drafter, tally)| tally.told(&precision, drafter, &plain)).collect())
-}
-
-fn describe(measured: &Measured) -> String {
-    let Measured { model, kv_cache, threads, repeats, .. } = measured;
-    let mut lines = vec![format!(
-        "{model}, cache in {kv_cache}, {threads} threads, medians of {repeats} rounds [smallest, largest]"
-    )];
-    if let [before, after] = measured.exchange_seconds[..] {
-        lines.push(format!(
-            "a cache line between two threads, there and back: {:.0} ns before, {:.0} ns after",
-            before * 1e9,
-            after * 1e9
-        ));
-    }
-    for (load, bench) in measured.loads.iter().zip(&measured.steps) {
-        lines.push(format!("\n{}: {}", bench.precision, describe_load(load)));
-        lines.extend(describe_steps(bench));
-    }
-    for PerplexityBench { precision, tokens, perplexity } in &measured.perplexity {
-        let first = measured.perplexity[0].perplexity;
-        let change = 100.0 * (perplexity / first - 1.0);
-        lines.push(format!("\n{precision}: perplexity {perplexity:.4} over {tokens} tokens ({change:+.2}%)"));
-    }
-    if measured.drafters.is_empty() {
-        lines.push("\nWith `--prompt` or `--prompts`, plain decoding is compared with every drafter.".to_owned());
-        return lines.join("\n");
-    }
-    let mut precision = "";
-    for row in &measured.drafters {
-        if row.precision != precision {
-            precision = &row.precision;
-            lines.push(format!(
-                "\n  {:<18} ms a token                    speedup   tokens a step   accepted   same tokens",
-                format!("at {precision}")
-            ));
-        }
-        let Spread { smallest, median, largest } = row.seconds_per_token;
-        let times = format!("{:.3} [{:.3}, {:.3}]", median * 1e3, smallest * 1e3, largest * 1e3);
-        let accepted = row.acceptance.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", 100.0 * share));
-        let (speedup, same) = (row.speedup, if row.same_tokens { "yes" } else { "NO" });
-        lines.push(format!(
-            "  {:<18} {times:<29} {speedup:<9.2} {:<15.2} {accepted:<10} {same}",
-            row.drafter, row.tokens_per_step
-        ));
-    }
-    lines.join("\n")
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
-}
-
-/// Describes the costs of loading and what it left behind.
-fn describe_load(load: &LoadBench) -> String {
-    let memory = match (load.resident, load.memory_over_weights()) {
-        (Some(resident), Some(over_weights)) => format!(
-            "{:.1} MB resident ({:.1} anonymous, {:.1} of files; {:.1} MB before loading), but for the cache {over_weights:.2} times the weights' {:.1} MB",
-            megabytes(resident.total()),
-            megabytes(resident.anonymous),
-            megabytes(resident.file),
-            megabytes(load.resident_before.map_or(0, |before| before.total())),
-            megabytes(load.weight_bytes),
-        ),
-        _ => format!("{:.1} MB of weights; this system does not tell what is resident", megabytes(load.weight_bytes)),
-    };
-    let idle = load.idle_share.map_or_else(
-        || "this system does not tell what it takes when idle".to_owned(),
-        |share| format!("idle at {:.3}% of a core", 100.0 * share),
-    );
-    format!(
-        "loaded in {:.3} s, first token after {:.3} s\n  {memory}\n  {idle}",
-        load.seconds_to_load, load.seconds_to_first_token
-    )
-}
-
-/// Describes the costs of steps, a line each.
-fn describe_steps(bench: &StepBench) -> Vec<String> {
-    let Spread { smallest, median, largest } = bench.share_of_read;
-    let [smallest, median, largest] = [smallest, median, largest].map(|share| 100.0 * share);
-    let mut lines = vec![
-        format!(
-            "  a plain step reads {:.1} MB of weights at {median:.0}% [{smallest:.0}, {largest:.0}] of a plain read's {:.1} GB/s",
-            megabytes(bench.bytes_per_step),
-            bench.read_bytes_per_second / 1e9,
-        ),
-        format!(
-            "  {} tokens in the cache, which takes {:.1} kB a token; a prompt of {}: {:.0} tokens a second",
-            bench.context,
-            bench.cache_bytes_per_token as f64 / 1e3,
-            bench.prefill_tokens,
-            bench.prefill_tokens_per_second,
-        ),
-        "  rows   ms a step                     in plain steps".to_owned(),
-    ];
-    for (rows, Spread { smallest, median, largest }) in &bench.rows {
-        let [smallest, median, largest] = [smallest, median, largest].map(|seconds| seconds * 1e3);
-        let relative = bench.relative(*rows).unwrap_or(f64::NAN);
-        let times = format!("{median:.3} [{smallest:.3}, {largest:.3}]");
-        lines.push(format!("  {rows:>4}   {times:<29} {relative:.2}"));
-    }
-    lines
 }

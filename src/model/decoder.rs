@@ -306,6 +306,23 @@ impl Decoder {
         self.bytes_per_step - skip.sublayers().map(bytes).sum::<u64>()
     }
 
+    /// The formats of the matrices that a plain step reads, with their bytes, the most first; none where it does not run on the
+    /// kernels.
+    pub fn step_formats(&self) -> Vec<(MatrixFormat, u64)> {
+        match &self.loaded {
+            Loaded::Executor(executor) => executor.formats(),
+            Loaded::Reference(_) => Vec::new(),
+        }
+    }
+
+    /// Makes a step's products with the matrices of one format, of `rows` rows that mean nothing: to time them. Does nothing where
+    /// it does not run on the kernels.
+    pub fn multiply_all(&self, format: MatrixFormat, rows: usize) {
+        if let Loaded::Executor(executor) = &self.loaded {
+            executor.multiply_all(format, rows);
+        }
+    }
+
     /// Layers of the model.
     pub fn layer_count(&self) -> usize {
         self.config.layers

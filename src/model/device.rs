@@ -135,10 +135,10 @@ impl Compute {
         }
     }
 
-    /// The instruction set of the kernels, or `burn` on devices without them.
+    /// The instruction set of the kernels' floats, or `burn` on devices without them.
     pub fn instruction_set(&self) -> String {
         match self {
-            Self::Kernels(kernels) => kernels.instruction_set().to_string(),
+            Self::Kernels(kernels) => kernels.instruction_set().of_floats().to_string(),
             Self::Burn(_) => "burn".to_owned(),
         }
     }

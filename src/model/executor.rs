@@ -4,11 +4,13 @@
 //! look-ups for each of a layer's fifteen operations, took more than a tenth of it. Here a layer is a handful of calls
 //! on buffers that are kept from step to step.
 
+mod matrices;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use paceline_kernels::{
-    HeadNorms, HeadTransform, Input, Kernels, LayerPages, PackedWeights, Product, Residual, Run, Weights,
+    HeadNorms, HeadTransform, Input, Kernels, Lap, LayerPages, PackedWeights, Product, Race, Residual, Run, Weights,
 };
 
 use super::angles::{Angles, Rotations};
@@ -42,6 +44,8 @@ pub(super) struct Executor {
     widths: Widths,
     /// Memory that no call uses at the moment.
     spare: Mutex<Vec<Vec<f32>>>,
+    /// By number of rows, whether they are cut.
+    races: [Race; MOST_BY_ROWS + 1],
 }
 
 /// Values of a row in the buffers of layers.
@@ -156,6 +160,7 @@ impl Executor {
             widths: Widths::of(config.hidden_size, layers.iter().map(|layer| &layer.spec)),
             layers,
             spare: Mutex::default(),
+            races: std::array::from_fn(|_| Race::default()),
         }
     }
 
@@ -169,14 +174,16 @@ impl Executor {
         self.drafted = Some((tokens, LinearWeights { matrix: rows, bias: None }));
     }
 
-    /// Into how many parts the rows of a step are cut, each for a thread of its own. Mostly into one, with threads that share
-    /// every matrix, so that weights are read once. But where cores share no cache, handing activations over in every operation
-    /// costs more than it brings, and if each core's cache holds the weights, every thread can read all of them: then what it
-    /// computes stays with it, and threads meet once in a layer.
-    fn parts(&self, rows: usize) -> usize {
+    /// Whether the rows of a step are cut into parts, each for a thread of its own, may be worth finding out. Mostly it is not:
+    /// threads share every matrix, so that weights are read once. But where cores are far apart, handing activations over in every
+    /// operation costs more than it brings, and if each core's cache holds the weights, every thread can read all of them: then
+    /// what it computes stays with it, and threads meet once in a layer. What a core's own cache holds is not known: a system may
+    /// report one that all cores of a processor share, and that is far from each. So both ways race.
+    fn race(&self, rows: usize) -> Option<&Race> {
         let threads = self.kernels.threads();
         let may_pay = threads > 1 && (3 * threads..=MOST_BY_ROWS).contains(&rows);
-        if may_pay && self.kernels.weights_fit_a_cache() && self.kernels.threads_are_far() { threads } else { 1 }
+        let is_far = may_pay && self.kernels.weights_fit_a_cache() && self.kernels.threads_are_far();
+        is_far.then(|| &self.races[rows])
     }
 
     /// Part number `part` of a step: some runs, through all of these layers.
@@ -337,7 +344,11 @@ impl Backend for Executor {
         let (caches, pages) = kv.host_mut(layers.clone(), runs);
         let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
         let order = LayerOrder::new(caches.iter_mut());
-        let parts = self.parts(rows);
+        let race = self.race(rows);
+        // A plan that skips parts of layers would compare what cannot be compared.
+        let lap = race.filter(|_| skip.is_none()).map(Race::start);
+        let is_cut = lap.as_ref().map_or_else(|| race.is_some_and(Race::faster), Lap::way);
+        let parts = if is_cut { self.kernels.threads() } else { 1 };
         let first = |part: usize| rows * part / parts;
         let mut rest = values.as_mut_slice();
         let shares: Vec<(Vec<Run<'_>>, Mutex<&mut [f32]>)> = (0..parts)
@@ -355,6 +366,9 @@ impl Backend for Executor {
             self.run_part(part, layers.clone(), runs, hidden, skip, &order);
         });
         drop(shares);
+        if let (Some(race), Some(lap)) = (race, lap) {
+            race.stop(lap, layers.len() as u32);
+        }
         Hidden::of_values(values, width)
     }
 

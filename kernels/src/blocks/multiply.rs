@@ -5,6 +5,7 @@
 //! of k.
 
 use crate::dot::{Dot, DotOp};
+use crate::form::header_words;
 use crate::multiply::{Multiply, prefetch};
 use crate::packed::{BLOCK, LINE};
 use crate::product::Tile;
@@ -153,7 +154,8 @@ impl<D: Dot, B: Blocks> BlockProduct<D, B> {
     #[inline(always)]
     unsafe fn word<const ROWS: usize>(self, words: *const u32, index: usize, row: usize) -> D::Four {
         // SAFETY: by the caller.
-        self.0.four(unsafe { *words.add(ROWS * SIXTEENS_HEADER + row * (GROUP / 4) + index) }.cast_signed())
+        self.0
+            .four(unsafe { *words.add(header_words(ROWS, SIXTEENS_HEADER) + row * (GROUP / 4) + index) }.cast_signed())
     }
 
     /// A float of the header of a row's activations.
@@ -272,7 +274,8 @@ impl<D: Dot, B: Blocks> Multiply for BlockProduct<D, B> {
     type F = D::F;
     const ROWS: usize = if D::F::ROWS < BLOCK_ROWS { D::F::ROWS } else { BLOCK_ROWS };
     const LINES: usize = B::SHAPE.group_lines();
-    const WORDS: usize = SIXTEENS_HEADER + GROUP / 4;
+    const HEADER: usize = SIXTEENS_HEADER;
+    const VALUES: usize = GROUP / 4;
     const SIDE_BY_SIDE: bool = false;
     // A group that is cut short is filled up with zeros.
     const HAS_REST: bool = false;

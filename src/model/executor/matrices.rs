@@ -1,0 +1,55 @@
+//! The matrices that a plain step multiplies with, and their products alone, to time them.
+
+use std::cmp::Reverse;
+
+use paceline_kernels::{MatrixFormat, PackedWeights, Product};
+
+use super::Executor;
+use crate::model::weights::LayerWeights;
+
+impl Executor {
+    /// The matrices of a plain step, in the order in which it multiplies with them: those with the same rows together.
+    fn matrices(&self) -> impl Iterator<Item = Vec<&PackedWeights>> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let LayerWeights { query, key, value, attention_output, gate, up, down, .. } = layer;
+            [vec![query, key, value], vec![attention_output], vec![gate, up], vec![down]]
+        });
+        layers.chain([vec![&self.output]]).map(|together| together.into_iter().map(|linear| &linear.matrix).collect())
+    }
+
+    /// The formats of a plain step's matrices, with their bytes, the most first.
+    pub(in crate::model) fn formats(&self) -> Vec<(MatrixFormat, u64)> {
+        let mut formats: Vec<(MatrixFormat, u64)> = Vec::new();
+        for matrix in self.matrices().flatten() {
+            match formats.iter_mut().find(|(format, _)| *format == matrix.format()) {
+                Some((_, bytes)) => *bytes += matrix.bytes() as u64,
+                None => formats.push((matrix.format(), matrix.bytes() as u64)),
+            }
+        }
+        formats.sort_by_key(|(_, bytes)| Reverse(*bytes));
+        formats
+    }
+
+    /// Makes a step's products with the matrices of one format, of `rows` rows that mean nothing: to time them.
+    pub(in crate::model) fn multiply_all(&self, format: MatrixFormat, rows: usize) {
+        let (mut x, mut outs) = (Vec::new(), Vec::new());
+        for mut together in self.matrices() {
+            together.retain(|matrix| matrix.format() == format);
+            let Some(width) = together.first().map(|matrix| matrix.in_features()) else { continue };
+            x.resize(x.len().max(rows * width), 1.0);
+            let lengths = together.iter().map(|matrix| rows * matrix.out_features());
+            outs.resize(outs.len().max(lengths.clone().sum()), 0.0);
+            let mut rest = outs.as_mut_slice();
+            let mut products: Vec<Product<'_>> = together
+                .iter()
+                .zip(lengths)
+                .map(|(weights, length)| {
+                    let (out, others) = std::mem::take(&mut rest).split_at_mut(length);
+                    rest = others;
+                    Product { weights, bias: None, out }
+                })
+                .collect();
+            self.kernels.matmul(&x[..rows * width], rows, &mut products);
+        }
+    }
+}
