@@ -28,6 +28,8 @@ use crate::multiply::{Bf16, F16, F32, Int4, Int8, Multiply};
 use crate::packed::{BLOCK, FindNotFinite, LINE, Layout, Pack};
 use crate::quantizer::GROUP;
 use crate::simd::{LANES, Op, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::simd_x86::Avx512;
 use crate::{BlockFormat, FloatFormat, MatrixFormat, PackedWeights, QuantizedFormat, StoredFormat, Weights};
 
 /// One of several products with the same activations.
@@ -186,7 +188,9 @@ impl Kernels {
             match kind {
                 Kind::Floats => self.isa.enter(job),
                 #[cfg(target_arch = "x86_64")]
-                _ if let Some(amx) = self.isa.amx(kind, tiles.rows) => job.by_tiles(amx),
+                _ if let Some(amx) = self.isa.amx(kind, tiles.rows).filter(|_| job.is_worth_tiles()) => {
+                    job.by_tiles(amx)
+                }
                 Kind::Int8 | Kind::Int4 | Kind::Blocks => self.isa.enter_dots(job),
             }
         });
@@ -268,6 +272,16 @@ impl<'a> Blocks<'a> {
             BlockFormat::Q5K => self.blocks(BlockProduct(d, blocks::Q5K), target, range),
             BlockFormat::Q6K => self.blocks(BlockProduct(d, blocks::Q6K), target, range),
         }
+    }
+
+    /// True if the work of this part is worth setting up a unit for matrices, which takes about half a microsecond, or activations
+    /// are laid out for it alone.
+    #[cfg(target_arch = "x86_64")]
+    fn is_worth_tiles(&self) -> bool {
+        /// Groups of weights times rows.
+        const WORTH: usize = 1 << 10;
+        let blocks: usize = self.targets_in_part().map(|(_, blocks)| blocks.len()).sum();
+        self.tiles.rows > Avx512::ROWS || self.tiles.rows * blocks * self.groups >= WORTH
     }
 
     /// All products, on a unit for matrices.

@@ -2,6 +2,8 @@
 //!
 //! Tiles and vectors take turns: while a group's sums are being made, those of the one before are added to the totals.
 
+use std::cell::Cell;
+
 use super::unit::{Amx, TILE_LINES, Tiles};
 use crate::dot::Dot;
 use crate::form::{group_words, header_words};
@@ -63,16 +65,27 @@ struct Sums<const BLOCKS: usize> {
     from: usize,
 }
 
+thread_local! {
+    static ROOM: Cell<Option<Box<Room>>> = const { Cell::new(None) };
+}
+
 /// A thread's use of the unit.
 pub(crate) struct Session {
     amx: Amx,
-    room: Room,
+    /// The thread's, as it was left; there until the end.
+    room: Option<Box<Room>>,
     tiles: Option<Tiles>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        ROOM.set(self.room.take());
+    }
 }
 
 impl Session {
     pub(crate) fn new(amx: Amx) -> Self {
-        Self { amx, room: Room::new(), tiles: None }
+        Self { amx, room: ROOM.take(), tiles: None }
     }
 
     /// Computes a tile of a job with int8.
@@ -89,6 +102,7 @@ impl Session {
     #[inline(always)]
     fn multiply(&mut self, tile: &Tile<'_, '_>) {
         let Self { amx, room, tiles } = self;
+        let room = &mut **room.get_or_insert_with(|| Box::new(Room::new()));
         let (s, rows) = (amx.dots().floats(), tile.rows.len());
         assert!((1..=MOST_ROWS).contains(&rows), "a tile has as many rows as `Isa::form` says");
         let layout = tile.target.weights.layout();
