@@ -17,12 +17,13 @@ const LONGEST_PAUSE: u32 = 4096;
 #[derive(Debug, Default)]
 pub struct Race(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The last times of each way, the latest first.
     times: [[Duration; COUNTED]; 2],
-    /// Runs that are still to be made before the ways are compared.
-    trials: Option<u32>,
+    /// Runs of each way that are still to be made before the ways are compared.
+    trials: [u32; 2],
+    is_decided: bool,
     /// The way that won.
     faster: bool,
     /// Runs of it since then, and how many there are to be.
@@ -46,10 +47,10 @@ impl Lap {
 }
 
 impl Race {
-    /// The way to take without being timed: that which won, or `false` before there is one.
+    /// True if a way has won, also while both are compared anew.
     #[must_use]
-    pub fn faster(&self) -> bool {
-        self.with(|state| state.faster)
+    pub fn is_decided(&self) -> bool {
+        self.with(|state| state.is_decided)
     }
 
     /// Begins a run.
@@ -58,9 +59,9 @@ impl Race {
         Lap { way: self.with(State::next), started: Instant::now() }
     }
 
-    /// Ends a run of `units` units of work: runs are compared by what a unit took.
-    pub fn stop(&self, lap: Lap, units: u32) {
-        let took = lap.started.elapsed() / units.max(1);
+    /// Ends a run.
+    pub fn stop(&self, lap: Lap) {
+        let took = lap.started.elapsed();
         self.with(|state| state.note(lap.way, took));
     }
 
@@ -69,33 +70,39 @@ impl Race {
     }
 }
 
+impl Default for State {
+    fn default() -> Self {
+        let times = [[Duration::ZERO; COUNTED]; 2];
+        Self { times, trials: [COUNTED as u32; 2], is_decided: false, faster: false, since: 0, pause: 0 }
+    }
+}
+
 impl State {
     fn next(&mut self) -> bool {
-        match *self.trials.get_or_insert(2 * COUNTED as u32) {
-            0 => self.faster,
+        match self.trials {
+            [0, 0] => self.faster,
             // In turns, so that a machine whose speed drifts favours neither.
-            left => left.is_multiple_of(2) != self.faster,
+            [without, with] if without == with => !self.faster,
+            [without, with] => with > without,
         }
     }
 
+    /// Takes the time of a run. Runs may overlap: a way that was run more often than it was to be has not won by that.
     fn note(&mut self, way: bool, took: Duration) {
         let times = &mut self.times[usize::from(way)];
         times.rotate_right(1);
         times[0] = took;
-        match &mut self.trials {
-            None => (),
-            Some(0) => {
-                self.since += 1;
-                if self.since >= self.pause {
-                    self.trials = Some(2 * COUNTED as u32);
-                }
+        if self.trials == [0, 0] {
+            self.since += 1;
+            if self.since >= self.pause {
+                self.trials = [COUNTED as u32; 2];
             }
-            Some(left) => {
-                *left -= 1;
-                if *left == 0 {
-                    self.decide();
-                }
-            }
+            return;
+        }
+        let left = &mut self.trials[usize::from(way)];
+        *left = left.saturating_sub(1);
+        if self.trials == [0, 0] {
+            self.decide();
         }
     }
 
@@ -104,7 +111,7 @@ impl State {
         let faster = with < without;
         let has_stayed = self.pause > 0 && faster == self.faster;
         self.pause = if has_stayed { (2 * self.pause).min(LONGEST_PAUSE) } else { PAUSE };
-        (self.faster, self.since) = (faster, 0);
+        (self.faster, self.since, self.is_decided) = (faster, 0, true);
     }
 }
 
@@ -135,6 +142,21 @@ mod tests {
             let lost = ways.iter().filter(|way| **way != faster).count();
             assert!((6..=40).contains(&lost), "{lost} of 10,000 runs took the slower way");
         }
+    }
+
+    #[test]
+    fn nothing_is_decided_by_runs_that_were_not_made() {
+        let mut state = State::default();
+        // Begun side by side, so that each was told the same way.
+        let way = state.next();
+        for _ in 0..20 {
+            state.note(way, Duration::from_micros(100));
+        }
+        assert!(!state.is_decided && state.next() != way, "the other way has not run yet");
+        for _ in 0..COUNTED {
+            state.note(!way, Duration::from_micros(120));
+        }
+        assert!(state.is_decided && state.next() == way);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use super::products::relative;
 use crate::model::{Decoder, DeviceError, Sequence};
 use crate::speculation::MAX_DRAFT;
 
+/// Steps after which it is taken as found how steps of so many rows run.
+const MOST_TO_SETTLE: usize = 32;
+
 /// Tokens in the cache while steps are timed.
 const CONTEXT: usize = 64;
 /// Tokens of the prompt whose reading is timed.
@@ -94,6 +97,9 @@ pub fn steps(
         }
         for (rows, times) in rows.iter().zip(&mut timed) {
             let tokens = vec![0; *rows];
+            if round == 0 {
+                settle(&mut sequence, &tokens);
+            }
             // Each step is timed after a plain one, as in decoding, with the caches as that leaves them.
             sequence.verify(&[0]);
             sequence.truncate(context);
@@ -117,6 +123,18 @@ pub fn steps(
         read_bytes_per_second: Spread::of(reads).median,
         share_of_read: Spread::of(shares),
     })
+}
+
+/// Runs steps of `tokens` until the way to run them is found.
+fn settle(sequence: &mut Sequence, tokens: &[u32]) {
+    let context = sequence.len();
+    for _ in 0..MOST_TO_SETTLE {
+        if sequence.decoder().is_settled(tokens.len()) {
+            return;
+        }
+        black_box(sequence.verify(tokens));
+        sequence.truncate(context);
+    }
 }
 
 #[cfg(test)]

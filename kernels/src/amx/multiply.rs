@@ -109,11 +109,12 @@ impl Session {
         // What the unchecked accesses below rely on.
         assert!(layout.lines().div_ceil(GROUP_LINES) == tile.job.groups, "activations are as long as rows of weights");
         assert!(layout.scales_bytes() >= tile.job.groups * SCALES, "each group has scales");
-        if tiles.as_ref().is_none_or(|tiles| tiles.rows() != rows) {
+        let height = Tiles::height_for(rows);
+        if tiles.as_ref().is_none_or(|tiles| tiles.height() != height) {
             // The former ones are let go before, as that clears whatever is configured.
             *tiles = None;
         }
-        let tiles = &*tiles.get_or_insert_with(|| Tiles::new(*amx, rows));
+        let tiles = &*tiles.get_or_insert_with(|| Tiles::new(*amx, height));
         for first in tile.blocks.clone().step_by(PAIR) {
             let count = PAIR.min(tile.blocks.end - first);
             for totals in &mut room.totals[..count] {

@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use crate::dot_x86::Vnni;
@@ -41,7 +42,7 @@ fn is_there() -> bool {
         // SAFETY: the system has enabled it, as was looked up.
         unsafe { _xgetbv(0) }
     }
-    // SAFETY: the feature that it is compiled for is what the first part asks for.
+    // SAFETY: the feature that it is compiled for is what the second condition asks for.
     __cpuid(0).eax >= 7
         && __cpuid(1).ecx & OSXSAVE != 0
         && __cpuid_count(7, 0).edx & FEATURES == FEATURES
@@ -53,17 +54,18 @@ fn is_there() -> bool {
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
     const TILES: libc::c_ulong = 18;
-    // SAFETY: the call takes two numbers and changes what later instructions of this process may do, nothing else.
+    // SAFETY: the call takes two numbers. It changes what later instructions of this process may do, and how large an alternate
+    // stack for signals must be.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILES) == 0 }
 }
 
-/// As above: other systems are not asked.
+/// Tells that other systems are not asked.
 #[cfg(not(target_os = "linux"))]
 fn is_permitted() -> bool {
     false
 }
 
-/// What `LDTILECFG` reads.
+/// The operand of `LDTILECFG`.
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
@@ -73,36 +75,51 @@ struct Configuration {
     lines: [u8; 16],
 }
 
-/// The unit, configured for products of some rows. Dropping it clears the tiles, so that nobody has to save them.
+/// The unit of this thread, configured for tiles of some rows. Dropping it clears the tiles, so that nobody has to save them.
 pub(super) struct Tiles {
-    rows: usize,
     height: usize,
+    /// A configuration is its thread's.
+    _of_thread: PhantomData<*const ()>,
 }
 
 impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: whoever has this has the instruction.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags),
+            );
+        }
     }
 }
 
 impl Tiles {
-    /// Tiles for products of `rows` rows, which are cut into as few tiles as can be, all of one height.
-    pub(super) fn new(_: Amx, rows: usize) -> Self {
-        let height = rows.div_ceil(rows.div_ceil(TILE_LINES).max(1)).max(1);
+    /// The height of tiles for `rows` rows, which are cut into as few tiles as can be, all of one height.
+    pub(super) fn height_for(rows: usize) -> usize {
+        rows.div_ceil(rows.div_ceil(TILE_LINES).max(1)).max(1)
+    }
+
+    /// Tiles of a height.
+    pub(super) fn new(_: Amx, height: usize) -> Self {
         let mut configuration =
             Configuration { palette: 1, start: 0, reserved: [0; 14], line_bytes: [0; 16], lines: [0; 16] };
         configuration.line_bytes[..8].fill(LINE as u16);
         configuration.lines[..4].fill(height as u8); // sums and activations
         configuration.lines[4..8].fill(TILE_LINES as u8); // weights
         // SAFETY: the machine has the instruction, by the token, and the configuration is one that it takes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, preserves_flags, readonly)) };
-        Self { rows, height }
-    }
-
-    /// Rows that it is for.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &configuration,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        Self { height, _of_thread: PhantomData }
     }
 
     /// Rows of a tile.
@@ -114,7 +131,7 @@ impl Tiles {
     /// rows.
     ///
     /// # Safety
-    /// There must be as many bytes at each place.
+    /// There must be as many bytes at each place, and this thread's unit must be configured as `self` was at last.
     #[inline(always)]
     pub(super) unsafe fn multiply(&self, weights: *const u8, x: *const u8, sums: *mut i32) {
         // SAFETY: by the caller.
@@ -138,7 +155,7 @@ impl Tiles {
     /// As [`Tiles::multiply`], with the weights of two blocks, and `[2][16][16]` sums.
     ///
     /// # Safety
-    /// There must be as many bytes at each place.
+    /// There must be as many bytes at each place, and this thread's unit must be configured as `self` was at last.
     #[inline(always)]
     pub(super) unsafe fn multiply_two(&self, weights: [*const u8; 2], x: *const u8, sums: *mut i32) {
         // SAFETY: by the caller.

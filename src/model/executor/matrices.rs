@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use paceline_kernels::{MatrixFormat, PackedWeights, Product};
 
-use super::Executor;
+use super::{Executor, carve};
 use crate::model::weights::LayerWeights;
 
 impl Executor {
@@ -32,24 +32,27 @@ impl Executor {
 
     /// Makes a step's products with the matrices of one format, of `rows` rows that mean nothing: to time them.
     pub(in crate::model) fn multiply_all(&self, format: MatrixFormat, rows: usize) {
-        let (mut x, mut outs) = (Vec::new(), Vec::new());
-        for mut together in self.matrices() {
-            together.retain(|matrix| matrix.format() == format);
-            let Some(width) = together.first().map(|matrix| matrix.in_features()) else { continue };
-            x.resize(x.len().max(rows * width), 1.0);
-            let lengths = together.iter().map(|matrix| rows * matrix.out_features());
-            outs.resize(outs.len().max(lengths.clone().sum()), 0.0);
-            let mut rest = outs.as_mut_slice();
-            let mut products: Vec<Product<'_>> = together
-                .iter()
-                .zip(lengths)
-                .map(|(weights, length)| {
-                    let (out, others) = std::mem::take(&mut rest).split_at_mut(length);
+        let mut groups: Vec<Vec<&PackedWeights>> = self.matrices().collect();
+        groups.iter_mut().for_each(|group| group.retain(|matrix| matrix.format() == format));
+        groups.retain(|group| !group.is_empty());
+        let widest = groups.iter().map(|group| rows * group[0].in_features()).max().unwrap_or(0);
+        let most = groups.iter().map(|group| group.iter().map(|matrix| rows * matrix.out_features()).sum()).max();
+        // The memory that steps have, so that its allocation is not timed.
+        self.with_memory(|memory| {
+            let [x, outs] = carve(memory, [widest, most.unwrap_or(0)]);
+            x.fill(1.0);
+            for group in groups {
+                let mut rest = &mut *outs;
+                let product = |weights| {
+                    let (out, others) =
+                        std::mem::take(&mut rest).split_at_mut(rows * PackedWeights::out_features(weights));
                     rest = others;
                     Product { weights, bias: None, out }
-                })
-                .collect();
-            self.kernels.matmul(&x[..rows * width], rows, &mut products);
-        }
+                };
+                let width = group[0].in_features();
+                let mut products: Vec<Product<'_>> = group.into_iter().map(product).collect();
+                self.kernels.matmul(&x[..rows * width], rows, &mut products);
+            }
+        });
     }
 }

@@ -48,6 +48,10 @@ fn real_models_have_the_ids_of_their_directories() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let Some((_, dir)) = pairs.iter().find(|(start, _)| name.starts_with(start)) else { continue };
         let (ours, dir) = (open(&path).unwrap(), path.with_file_name(dir));
+        if !dir.exists() {
+            println!("skipped: {} is not there", dir.display());
+            continue;
+        }
         let theirs = Tokenizer::from_dir(&dir).unwrap();
         for text in TEXTS {
             let ids = ours.encode(text).unwrap();
