@@ -144,7 +144,8 @@ impl Suite {
         engine.model = engine.model.as_ref().map(model).transpose()?;
         engine.draft = engine.draft.iter().map(model).collect::<Result<_, _>>()?;
         engine.certificate = engine.certificate.iter().map(from_here).collect();
-        for path in [&mut engine.online_state, &mut engine.importance_text, &mut engine.journal] {
+        let EngineConfig { online_state, importance_text, journal, materialization_root, .. } = &mut engine;
+        for path in [online_state, importance_text, journal, materialization_root] {
             *path = path.as_ref().map(from_here);
         }
         if engine.model.is_none() {

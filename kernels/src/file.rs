@@ -12,7 +12,7 @@
 //!   business with a process's signals, so one that does not call it dies by the signal.
 //! - *Replaced by another file of the same name* or removed: nothing, the mapping is of the file that was opened.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,14 @@ impl MappedFile {
     /// Where the file was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the system says of the file that was opened, now.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 
     /// True if the file was written to or truncated since it was mapped, so that what was read of it since cannot be

@@ -78,7 +78,7 @@ pub use file::MappedFile;
 pub use format::{MatrixFormat, QuantizedFormat};
 pub use isa::InstructionSet;
 pub use kernels::Kernels;
-pub use packed::PackedWeights;
+pub use packed::{PACKED_LAYOUT, PackedWeights};
 pub use pool::ThreadPool;
 pub use product::Product;
 pub use race::{Lap, Race};

@@ -35,6 +35,9 @@ use crate::quantizer::{GROUP, quantize8};
 use crate::simd::{LANES, Op, Simd};
 use crate::{BlockFormat, FloatFormat, MatrixFormat, QuantizedFormat, Weights};
 
+/// Version of the layouts below, of which bytes that were kept are: whoever changes one of them adds one.
+pub const PACKED_LAYOUT: u32 = 1;
+
 /// Bytes of a line of weights: a cache line, and the widest vector.
 pub(crate) const LINE: usize = 64;
 /// Outputs of a block.
@@ -329,6 +332,12 @@ impl PackedWeights {
 
     pub(crate) fn data_mut(&mut self) -> &mut [u8] {
         self.data.as_mut_bytes()
+    }
+
+    /// The matrix as it lies in memory, for [`crate::Kernels::packed_before`].
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.data()
     }
 
     /// Storage format of the values.

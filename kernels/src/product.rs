@@ -82,6 +82,34 @@ impl Kernels {
         Ok(packed)
     }
 
+    /// A matrix that was packed before, of the bytes that it had ([`PackedWeights::as_bytes`]): of `(out_features, in_features)`, in
+    /// `format`, by the same version of the layout ([`PACKED_LAYOUT`](crate::PACKED_LAYOUT)). Other bytes give another matrix, and
+    /// nothing worse.
+    ///
+    /// # Errors
+    /// The system's error if it has no more memory.
+    ///
+    /// # Panics
+    /// If there are more or fewer bytes than such a matrix has.
+    pub fn packed_before(
+        &self,
+        bytes: &[u8],
+        format: MatrixFormat,
+        (out_features, in_features): (usize, usize),
+        arena: &mut WeightArena,
+    ) -> io::Result<PackedWeights> {
+        let layout = Layout::new(format, out_features, in_features);
+        assert_eq!(bytes.len(), layout.bytes(), "the bytes are those of such a matrix");
+        let mut packed = PackedWeights::zeroed(layout, arena, &self.packed)?;
+        let out = SharedOutput::new(packed.data_mut());
+        self.split(layout.blocks(), 1, layout.bytes(), &|range| {
+            let range = range.start * layout.block_bytes()..range.end * layout.block_bytes();
+            // SAFETY: blocks belong to one part each.
+            unsafe { out.slice(range.start, range.len()) }.copy_from_slice(&bytes[range]);
+        });
+        Ok(packed)
+    }
+
     /// The first value of a matrix, row and column, that is infinite or NaN once it is held in `format`.
     #[must_use]
     pub fn find_not_finite(&self, source: &Weights, format: MatrixFormat) -> Option<(usize, usize)> {

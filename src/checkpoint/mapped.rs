@@ -12,6 +12,16 @@ use super::{Checkpoint, CheckpointError, StoredTensor};
 #[derive(Clone, Debug, Default)]
 pub struct MappedFiles(Vec<Weak<MappedFile>>);
 
+impl Checkpoint {
+    /// The files that its tensors lie in, by their paths.
+    pub(crate) fn mapped_files(&self) -> Vec<&MappedFile> {
+        let mut files: Vec<&MappedFile> = self.tensors().map(|(_, tensor)| &*tensor.file).collect();
+        files.sort_unstable_by_key(|file| file.path());
+        files.dedup_by_key(|file| file.path());
+        files
+    }
+}
+
 impl MappedFiles {
     /// The files of some tensors.
     pub(super) fn of<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> Self {

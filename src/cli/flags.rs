@@ -205,6 +205,11 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Routing", value_name = "HINTS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<RequestHints>,
+    /// Keep packed weights in this folder, for a faster next start: a file for each model and precision, about as large as the
+    /// model
+    #[arg(long, help_heading = "Model", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    materialization_root: Option<PathBuf>,
     /// Leave the router beside the model out: `auto` goes by measurements alone
     #[arg(long, help_heading = "Routing")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

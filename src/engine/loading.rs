@@ -10,7 +10,7 @@ use super::worker::{Settings, Worker};
 use super::{Error, LoadProgress};
 use crate::certificate::{Certificates, Conditions, NoRouter};
 use crate::checkpoint::{Checkpoint, Exits, MappedFiles};
-use crate::config::EngineConfig;
+use crate::config::{ConfigError, EngineConfig};
 use crate::drafters::catalog::{Catalog, DraftModel};
 use crate::info::{EngineInfo, RouterState};
 use crate::local::locate;
@@ -19,6 +19,7 @@ use crate::meters::Meter;
 use crate::model::{Compute, Decoder, MatrixFormat};
 use crate::routing::{Advisor, OpenError};
 use crate::text::{ChatTemplate, TextError, Tokenizer, template_for};
+use crate::visible::shown_path;
 
 /// The chat template, or why it cannot be used: only messages need it.
 pub(super) type Template = Result<Option<Arc<ChatTemplate>>, String>;
@@ -56,6 +57,9 @@ struct Target {
 /// Loads all that a configuration names.
 pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<'_>)) -> Result<Loaded, Error> {
     config.validate()?;
+    if let Some(root) = &config.materialization_root {
+        make_folder(root)?;
+    }
     let directory = &locate(config.model.as_deref().ok_or(Error::NoModel)?)?;
     let meter = Meter::open(&config.energy, config.device)?;
     let open = if config.pin_threads { Compute::open_pinned } else { Compute::open };
@@ -119,6 +123,16 @@ pub(super) fn load(config: &EngineConfig, progress: &mut dyn FnMut(LoadProgress<
     Ok(Loaded { info, certificates, tokenizer, template, worker })
 }
 
+/// Makes the folder for packed weights, unless it is there.
+fn make_folder(root: &Path) -> Result<(), ConfigError> {
+    std::fs::create_dir_all(root).map_err(|error| {
+        let root = shown_path(root);
+        ConfigError::Setting(format!(
+            "`materialization-root` is {root}, which cannot be made a folder: {error}; name another."
+        ))
+    })
+}
+
 impl Loading<'_> {
     /// Places a checkpoint's weights, with the draft vocabulary that lies beside them, if one does.
     fn decoder(
@@ -129,8 +143,10 @@ impl Loading<'_> {
         format: Option<MatrixFormat>,
     ) -> Result<Arc<Decoder>, Error> {
         let mut progress = |done, total| (self.progress)(LoadProgress { directory, done, total });
-        let mut decoder = Decoder::load(checkpoint, format, &self.compute, &mut progress)?
-            .with_cache_format(self.config.kv_cache.format())?;
+        let root = self.config.materialization_root.as_deref();
+        let (decoder, note) = Decoder::load_keeping(checkpoint, format, &self.compute, root, &mut progress)?;
+        self.notes.extend(note);
+        let mut decoder = decoder.with_cache_format(self.config.kv_cache.format())?;
         if let Some(exits) = exits {
             decoder = decoder.with_exits(checkpoint, exits)?;
         }

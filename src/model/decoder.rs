@@ -4,6 +4,7 @@
 //! [`Reference`] says what it computes, in burn tensors, and runs so on every device that burn knows. On the processor
 //! [`Executor`] takes its place, which computes the same without tensors. Both are made of the same weights.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -125,12 +126,28 @@ impl Decoder {
         compute: &Compute,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
+        Self::load_keeping(checkpoint, format, compute, None, progress).map(|(decoder, _)| decoder)
+    }
+
+    /// As [`Decoder::load`]. Where there is a folder `root`, packed matrices are kept in a file below it, about as large as the
+    /// model, from which the next start takes them. A file that cannot be written or is damaged changes nothing that is computed:
+    /// a sentence that comes with the decoder tells of it.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load_keeping(
+        checkpoint: &Checkpoint,
+        format: Option<MatrixFormat>,
+        compute: &Compute,
+        root: Option<&Path>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Self, Option<String>), ModelError> {
         let config = checkpoint.config().clone();
         if let Compute::Kernels(_) = compute {
             check_room(weight_bytes(format, checkpoint), memory::left())?;
         }
         let packer = packer(compute)?;
-        let mut loader = Loader::new(checkpoint, format, &packer);
+        let mut loader = Loader::new(checkpoint, format, &packer).keeping(root);
         let mut sublayer_bytes = Vec::with_capacity(config.layers);
         let (loaded, looked_up) = match compute {
             Compute::Kernels(kernels) => {
@@ -151,12 +168,13 @@ impl Decoder {
             }
         };
         progress(config.layers, config.layers);
+        let note = loader.finish();
         let weight_bytes = match compute {
             Compute::Kernels(_) => loader.bytes(),
             // burn's own operations hold their weights in f32.
             Compute::Burn(_) => F32_BYTES * loader.values(),
         };
-        Ok(Self {
+        let decoder = Self {
             format: format.unwrap_or_else(|| checkpoint.stored_format().into()),
             cache_format: CacheFormat::F32,
             weight_bytes,
@@ -167,7 +185,8 @@ impl Decoder {
             config,
             compute: compute.clone(),
             loaded,
-        })
+        };
+        Ok((decoder, note))
     }
 
     /// The same decoder with keys and values held in `format`, instead of f32.

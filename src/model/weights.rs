@@ -2,11 +2,13 @@
 //! computing. The processor computes with them as they are; elsewhere they are copied into tensors.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use paceline_kernels::{FloatFormat, Kernels, MatrixFormat, PackedWeights, WeightArena, Weights};
 
 use super::ModelError;
+use super::kept::Kept;
 use super::ops::from_values;
 use super::precision::{matrix_format, serves_look_ups};
 use crate::checkpoint::{
@@ -165,6 +167,8 @@ pub(super) struct Loader<'a> {
     /// Kernels that pack matrices into `arena`.
     packer: &'a Kernels,
     arena: WeightArena,
+    /// Where packed matrices are kept.
+    kept: Kept,
     bytes: u64,
     values: u64,
 }
@@ -172,7 +176,18 @@ pub(super) struct Loader<'a> {
 impl<'a> Loader<'a> {
     /// A loader of `checkpoint`'s weights with matrices in `format`, `None` for each as it is stored.
     pub(super) fn new(checkpoint: &'a Checkpoint, format: Option<MatrixFormat>, packer: &'a Kernels) -> Self {
-        Self { checkpoint, format, packer, arena: WeightArena::default(), bytes: 0, values: 0 }
+        Self { checkpoint, format, packer, arena: WeightArena::default(), kept: Kept::No, bytes: 0, values: 0 }
+    }
+
+    /// The same, whose packed matrices are kept below `root` for the next time, or are those that were.
+    pub(super) fn keeping(self, root: Option<&Path>) -> Self {
+        let kept = root.map_or(Kept::No, |root| Kept::open(root, self.checkpoint, self.format));
+        Self { kept, ..self }
+    }
+
+    /// Ends the keeping. Says why nothing is kept, where something was to be.
+    pub(super) fn finish(&mut self) -> Option<String> {
+        std::mem::take(&mut self.kept).finish(self.checkpoint)
     }
 
     /// Bytes of everything loaded so far, as it is held.
@@ -265,9 +280,18 @@ impl<'a> Loader<'a> {
     /// A tensor packed in `format`; its pages are let go.
     fn pack(&mut self, name: &str, stored: &StoredTensor, format: MatrixFormat) -> Result<PackedWeights, ModelError> {
         let weights = named(name, stored)?;
-        self.check_finite(name, &weights, format)?;
         let memory = |source| ModelError::Memory { name: name.to_owned(), source };
-        let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
+        let sizes = (weights.out_features(), weights.in_features());
+        let kept = self.kept.take((name, format), sizes, self.packer, &mut self.arena).map_err(memory)?;
+        let packed = match kept {
+            Some(packed) => packed,
+            None => {
+                self.check_finite(name, &weights, format)?;
+                let packed = self.packer.pack(&weights, format, &mut self.arena).map_err(memory)?;
+                self.kept.keep(name, &packed);
+                packed
+            }
+        };
         release(stored);
         self.count(packed.bytes(), packed.in_features() * packed.out_features());
         Ok(packed)

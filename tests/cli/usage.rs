@@ -234,7 +234,7 @@ fn help_says_what_there_is_and_how_to_begin() {
     let help = Run::new(&["generate", "--help"]).succeeds();
     let (flags, examples) = help.split_once("Examples:").unwrap();
     let promised = "model draft prompt prompts template-args max-new-tokens temperature top-k top-p min-p seed ignore-eos repetition-penalty \
-                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache quality quality-floor exit-threshold skip-layers importance-text lower-precision journal no-journal threads device energy-source idle-watts tdp-watts idle-share package-cores config json";
+                    presence-penalty stop chat drafter self-draft skip-plan draft-len draft-precision precision kv-cache materialization-root quality quality-floor exit-threshold skip-layers importance-text lower-precision journal no-journal threads device energy-source idle-watts tdp-watts idle-share package-cores config json";
     for flag in promised.split_whitespace() {
         assert!(flags.contains(&format!(" --{flag}")), "--{flag} is missing: {flags}");
     }

@@ -17,6 +17,7 @@ mod exactness;
 mod exits;
 mod goldens;
 mod journal;
+mod kept;
 mod layers;
 mod lossy;
 mod parity;
