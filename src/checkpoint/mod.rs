@@ -88,8 +88,7 @@ impl Checkpoint {
         }
         check_directory(path)?;
         let config = ModelConfig::read(path)?;
-        let notes = config.note().into_iter().collect();
-        Self::with_weights(path, &path.join("config.json"), config, Shards::open(path)?, notes)
+        Self::with_weights(path, &path.join("config.json"), config, Shards::open(path)?, Vec::new())
     }
 
     /// Maps the weights in `dir` as those of the model that `config` describes, whatever its `config.json` says.

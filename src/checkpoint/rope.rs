@@ -63,15 +63,17 @@ pub enum RopeScaling {
         /// What cosines and sines are multiplied by.
         magnitude: f64,
     },
-    /// LongRoPE (Ding et al. 2024), up to the context of pretraining: every frequency divided by a factor of its own. Longer texts
-    /// take other factors, for all of their positions, and are not supported.
+    /// LongRoPE (Ding et al. 2024): every frequency divided by a factor of its own. Texts that are longer than those of pretraining
+    /// have other factors, from their first position on.
     LongRope {
         /// The divisors, highest frequency first, above zero.
-        factors: Vec<f32>,
+        short_factors: Vec<f32>,
+        /// Those of texts of more tokens than `original_context`.
+        long_factors: Vec<f32>,
         /// What cosines and sines are multiplied by.
         magnitude: f64,
-        /// The context that the model has with the other factors.
-        whole_context: usize,
+        /// Positions in pretraining.
+        original_context: usize,
     },
 }
 
@@ -90,15 +92,33 @@ impl Rope {
         Self { theta, scaling: RopeScaling::None }
     }
 
+    /// Tokens of the longest text that turns by [`Self::frequencies`], where longer ones have frequencies of their own.
+    pub fn longest_short_text(&self) -> Option<usize> {
+        match self.scaling {
+            RopeScaling::LongRope { original_context, .. } => Some(original_context),
+            _ => None,
+        }
+    }
+
     /// The frequencies by which `rotated` values of a head turn, two by two.
     pub fn frequencies(&self, rotated: usize) -> Frequencies {
+        self.frequencies_by(rotated, false)
+    }
+
+    /// The frequencies in a text that is longer than [`Self::longest_short_text`], where it has others.
+    pub fn long_frequencies(&self, rotated: usize) -> Option<Frequencies> {
+        self.longest_short_text().map(|_| self.frequencies_by(rotated, true))
+    }
+
+    fn frequencies_by(&self, rotated: usize, is_long: bool) -> Frequencies {
         let plain = (0..rotated / 2).map(|pair| {
             let exponent = (2 * pair) as f32 / rotated as f32;
             // In f64 and rounded once: float32 powers of maths libraries are this, but for rare last bits.
             f64::from(self.theta as f32).powf(f64::from(exponent)) as f32
         });
         let inverse = match &self.scaling {
-            RopeScaling::LongRope { factors, .. } => {
+            RopeScaling::LongRope { short_factors, long_factors, .. } => {
+                let factors = if is_long { long_factors } else { short_factors };
                 plain.zip(factors).map(|(power, factor)| 1.0 / (factor * power)).collect()
             }
             RopeScaling::Yarn { factor, .. } => {
@@ -152,7 +172,9 @@ impl Rope {
                 [*factor, *beta_fast, *beta_slow, *original_context as f64, *magnitude].into_iter().all(positive)
                     && self.theta > 1.0
             }
-            RopeScaling::LongRope { factors, magnitude, .. } => are_factors(factors) && positive(*magnitude),
+            RopeScaling::LongRope { short_factors, long_factors, magnitude, original_context } => {
+                are_factors(short_factors) && are_factors(long_factors) && positive(*magnitude) && *original_context > 0
+            }
         };
         positive(self.theta) && scaling
     }

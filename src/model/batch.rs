@@ -2,6 +2,8 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
+use super::angles::Place;
+
 /// Tokens of several sequences of the same length, one after the other. Documents packed into one sequence do not see
 /// each other.
 #[derive(Debug, Clone)]
@@ -50,9 +52,19 @@ impl Batch {
         self.length
     }
 
-    /// Every token's position in its document.
-    pub(super) fn positions(&self) -> impl ExactSizeIterator<Item = usize> {
-        self.starts.iter().enumerate().map(|(index, &start)| index % self.length - start as usize)
+    /// Every token's place in its document; those with more than `longest_short` tokens are long ones.
+    pub(super) fn places(&self, longest_short: Option<usize>) -> Vec<Place> {
+        let mut places = Vec::with_capacity(self.starts.len());
+        for starts in self.starts.chunks(self.length) {
+            let mut end = 0;
+            for document in starts.chunk_by(|one, next| one == next) {
+                let (first, start) = (end, document[0] as usize);
+                end += document.len();
+                let is_long = longest_short.is_some_and(|longest| end - start > longest);
+                places.extend((first - start..end - start).map(|position| Place { position, is_long }));
+            }
+        }
+        places
     }
 
     /// For every token the first index of its sequence that it sees, with attention no further back than `window`.
@@ -84,5 +96,29 @@ impl Masks {
         let mask = Tensor::<3, Bool>::from_data(TensorData::new(hidden, shape), device);
         self.0.push((window, mask.clone()));
         mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_s_place_is_that_in_its_document_whose_length_makes_it_a_long_one() {
+        // Two sequences of six: documents of 2 and 4 tokens, then one of 6.
+        let starts = vec![0, 0, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0];
+        let batch = Batch::new(vec![7; 12], 6, starts);
+        let place = |(position, is_long)| Place { position, is_long };
+        let expect = |longest: usize| -> Vec<Place> {
+            [2, 4, 6]
+                .into_iter()
+                .flat_map(|len| (0..len).map(move |position| (position, len > longest)))
+                .map(place)
+                .collect()
+        };
+        assert_eq!(batch.places(None), expect(6));
+        for longest in 1..7 {
+            assert_eq!(batch.places(Some(longest)), expect(longest), "{longest}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! on buffers that are kept from step to step.
 
 mod matrices;
+mod races;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use paceline_kernels::{
     HeadNorms, HeadTransform, Input, Kernels, Lap, LayerPages, PackedWeights, Product, Race, Residual, Run, Weights,
 };
 
-use super::angles::{Angles, Rotations};
+use self::races::{Races, Stretch};
+use super::angles::{Angles, Place, Rotations, places};
 use super::hidden::Hidden;
 use super::layer_order::LayerOrder;
 use super::pool::{KvPool, SlotRun};
@@ -44,8 +46,8 @@ pub(super) struct Executor {
     widths: Widths,
     /// Memory that no call uses at the moment.
     spare: Mutex<Vec<Vec<f32>>>,
-    /// By number of rows, whether they are cut.
-    races: [Race; MOST_BY_ROWS + 1],
+    /// Whether rows are cut.
+    races: Races,
 }
 
 /// Values of a row in the buffers of layers.
@@ -160,7 +162,7 @@ impl Executor {
             widths: Widths::of(config.hidden_size, layers.iter().map(|layer| &layer.spec)),
             layers,
             spare: Mutex::default(),
-            races: std::array::from_fn(|_| Race::default()),
+            races: Races::default(),
         }
     }
 
@@ -179,11 +181,11 @@ impl Executor {
     /// operation costs more than it brings, and if each core's cache holds the weights, every thread can read all of them: then
     /// what it computes stays with it, and threads meet once in a layer. What a core's own cache holds is not known: a system may
     /// report one that all cores of a processor share, and that is far from each. So both ways race.
-    fn race(&self, rows: usize) -> Option<&Race> {
+    fn race(&self, layers: Range<usize>, rows: usize, skips: bool) -> Option<Arc<Race>> {
         let threads = self.kernels.threads();
         let may_pay = threads > 1 && (3 * threads..=MOST_BY_ROWS).contains(&rows);
         let is_far = may_pay && self.kernels.weights_fit_a_cache() && self.kernels.threads_are_far();
-        is_far.then(|| &self.races[rows])
+        is_far.then(|| self.races.of(Stretch { layers, rows, skips }))
     }
 
     /// Part number `part` of a step: some runs, through all of these layers.
@@ -191,13 +193,13 @@ impl Executor {
         &self,
         part: usize,
         layers: Range<usize>,
-        runs: &[Run<'_>],
+        (runs, places): (&[Run<'_>], &[Place]),
         hidden: &mut [f32],
         skip: Option<&SkipPlan>,
         order: &LayerOrder<'_>,
     ) {
         let rows = hidden.len() / self.widths.hidden;
-        let angles = self.rotations.angles(&positions(runs));
+        let angles = self.rotations.angles(places);
         self.with_memory(|memory| {
             let mut buffers = Buffers::new(hidden, rows, self.widths, memory);
             for (place, index) in layers.enumerate() {
@@ -341,13 +343,13 @@ impl Backend for Executor {
         kv: &mut KvPool,
     ) -> Hidden {
         let (width, rows, mut values) = (self.widths.hidden, hidden.rows(), hidden.into_values());
+        let places = places(runs);
         let (caches, pages) = kv.host_mut(layers.clone(), runs);
         let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
         let order = LayerOrder::new(caches.iter_mut());
-        let race = self.race(rows);
-        // A plan that skips parts of layers would compare what cannot be compared.
-        let lap = race.filter(|_| skip.is_none()).map(Race::start);
-        let is_cut = lap.as_ref().map_or_else(|| race.is_some_and(Race::faster), Lap::way);
+        let race = self.race(layers.clone(), rows, skip.is_some());
+        let lap = race.as_deref().map(Race::start);
+        let is_cut = lap.as_ref().is_some_and(Lap::way);
         let parts = if is_cut { self.kernels.threads() } else { 1 };
         let first = |part: usize| rows * part / parts;
         let mut rest = values.as_mut_slice();
@@ -363,13 +365,18 @@ impl Backend for Executor {
             let (runs, hidden) = &shares[part];
             // Locked once: each part has its own.
             let hidden = &mut *hidden.lock().unwrap_or_else(PoisonError::into_inner);
-            self.run_part(part, layers.clone(), runs, hidden, skip, &order);
+            let places = &places[first(part)..first(part + 1)];
+            self.run_part(part, layers.clone(), (runs, places), hidden, skip, &order);
         });
         drop(shares);
         if let (Some(race), Some(lap)) = (race, lap) {
-            race.stop(lap, layers.len() as u32);
+            race.stop(lap);
         }
         Hidden::of_values(values, width)
+    }
+
+    fn is_settled(&self, rows: usize) -> bool {
+        self.race(0..self.layers.len(), rows, false).is_none_or(|race| race.is_decided())
     }
 
     fn propagate(
@@ -380,9 +387,9 @@ impl Backend for Executor {
         skip: Option<&SkipPlan>,
         kv: &mut KvPool,
     ) {
+        let angles = self.rotations.angles(&places(runs));
         let (caches, pages) = kv.host_mut(layers.clone(), runs);
         let runs: Vec<Run<'_>> = runs.iter().zip(pages).map(|(run, pages)| run.at(pages)).collect();
-        let angles = self.rotations.angles(&positions(&runs));
         let (rows, hidden) = (hidden.rows(), hidden.values());
         self.with_memory(|memory| {
             let width = rows * self.widths.keys;
@@ -443,11 +450,6 @@ fn cut<'a>(runs: &[Run<'a>], range: Range<usize>) -> Vec<Run<'a>> {
         first += run.rows;
     }
     within
-}
-
-/// The positions of all rows.
-fn positions(runs: &[Run<'_>]) -> Vec<usize> {
-    runs.iter().flat_map(|run| run.start..run.start + run.rows).collect()
 }
 
 /// What becomes of the output of a part of a layer, which has one of its norms on outputs.

@@ -16,7 +16,7 @@ pub fn block_influence(decoder: &Decoder, texts: &[Vec<u32>]) -> Vec<f64> {
     let taps: Vec<usize> = (0..=depth).collect();
     for text in texts.iter().filter(|text| !text.is_empty()) {
         let mut kv = decoder.new_pool(KvPool::pages_for(text.len()));
-        let slot = kv.open();
+        let slot = kv.open(text.len());
         kv.reserve(slot, text.len()).expect("memory for a cache");
         let rows = Rows { slot, position: 0, tokens: text.clone(), early: None, want: Want::Nothing };
         let step = Step { rows: vec![rows], depth, skip: None, taps: &taps, vocabulary: Vocabulary::Whole };

@@ -46,6 +46,8 @@ pub(super) struct SlotRun {
     /// The position of the first row.
     pub(super) start: usize,
     pub(super) rows: usize,
+    /// True if the slot holds a long text.
+    pub(super) is_long: bool,
 }
 
 /// Keys and values, where their computation needs them.
@@ -109,12 +111,16 @@ struct Slot {
     pages: Vec<u32>,
     /// Positions filled, by layer.
     filled: Vec<usize>,
+    /// True if it holds a text longer than [`ModelConfig::longest_short_text`], which no shorter one can be turned into.
+    is_long: bool,
 }
 
 /// The keys and values of a model's sequences.
 pub struct KvPool {
     store: Store,
     config: ModelConfig,
+    /// [`ModelConfig::longest_short_text`].
+    longest_short_text: Option<usize>,
     format: CacheFormat,
     slots: Vec<Option<Slot>>,
     /// Slots that refer to each page.
@@ -134,11 +140,11 @@ impl KvPool {
             Compute::Kernels(_) => Store::Host((0..config.layers).map(layer).collect()),
             Compute::Burn(device) => Store::Device { device: device.clone(), slots: Vec::new() },
         };
-        let config = config.clone();
+        let (config, longest_short_text) = (config.clone(), config.longest_short_text());
         // The last number means that a page was dropped.
         let most_pages = most_pages.min(DROPPED as usize);
         let (slots, references, free) = (Vec::new(), Vec::new(), Vec::new());
-        Self { store, config, format, slots, references, free, most_pages, asked_pages: most_pages }
+        Self { store, config, longest_short_text, format, slots, references, free, most_pages, asked_pages: most_pages }
     }
 
     /// Bytes that a position takes.
@@ -170,10 +176,24 @@ impl KvPool {
         self.slot(slot).pages.iter().filter(|&&page| page != DROPPED).count()
     }
 
-    /// Opens an empty sequence.
-    pub fn open(&mut self) -> SlotId {
-        let empty = Slot { pages: Vec::new(), filled: vec![0; self.config.layers] };
+    /// Opens an empty sequence for a text that grows to `len` tokens at least. Where long texts turn by frequencies of their own it
+    /// is a long one from its first position on, if `len` says so.
+    pub fn open(&mut self, len: usize) -> SlotId {
+        let empty = Slot { pages: Vec::new(), filled: vec![0; self.config.layers], is_long: self.is_long(len) };
         self.place(empty, Vec::new())
+    }
+
+    fn is_long(&self, len: usize) -> bool {
+        self.longest_short_text.is_some_and(|longest| len > longest)
+    }
+
+    /// Tokens that the text of a slot can have without being read again ([`KvPool::open`]).
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    pub fn longest_text(&self, slot: SlotId) -> usize {
+        let longest = self.longest_short_text.filter(|_| !self.slot(slot).is_long);
+        longest.unwrap_or(usize::MAX)
     }
 
     /// Puts a slot where none is.
@@ -216,7 +236,8 @@ impl KvPool {
             Store::Device { slots, .. } => slots[slot.0].clone(),
             Store::Host(_) => Vec::new(),
         };
-        self.place(Slot { pages, filled: vec![positions; self.config.layers] }, tensors)
+        let is_long = self.slot(slot).is_long;
+        self.place(Slot { pages, filled: vec![positions; self.config.layers], is_long }, tensors)
     }
 
     /// Sees to it that a sequence has pages of its own for what it writes next, up to so many positions. Pages that it shares and
@@ -338,7 +359,7 @@ impl KvPool {
     /// # Panics
     /// If the slot is not open.
     pub fn bytes(&self, slot: SlotId) -> u64 {
-        let Slot { pages, filled } = self.slot(slot);
+        let Slot { pages, filled, .. } = self.slot(slot);
         let dropped = PAGE_POSITIONS * pages.iter().filter(|&&page| page == DROPPED).count();
         let positions: usize = filled.iter().map(|filled| filled.saturating_sub(dropped)).sum();
         Self::bytes_per_token(&self.config, self.format) / self.config.layers.max(1) as u64 * positions as u64
@@ -352,8 +373,8 @@ impl KvPool {
     /// Checks that these rows may go through these layers, but for attention that `skip` names: they are what comes next there,
     /// and there are pages for them that nobody else reads.
     pub(super) fn check(&self, runs: &[SlotRun], layers: Range<usize>, skip: Option<&SkipPlan>) {
-        for &SlotRun { slot, start, rows } in runs {
-            let Slot { pages, filled } = self.slot(slot);
+        for &SlotRun { slot, start, rows, .. } in runs {
+            let Slot { pages, filled, .. } = self.slot(slot);
             for layer in layers.clone().filter(|layer| Sublayer::Attention(*layer).runs(skip)) {
                 assert_eq!(filled[layer], start, "layer {layer} has cached what comes before");
             }
@@ -371,6 +392,11 @@ impl KvPool {
                 filled[layer] += rows;
             }
         }
+    }
+
+    /// Rows of a slot that go through layers together, the first at `start`.
+    pub(super) fn run_of(&self, slot: SlotId, start: usize, rows: usize) -> SlotRun {
+        SlotRun { slot, start, rows, is_long: self.slot(slot).is_long }
     }
 
     /// The pages of some layers on the processor, and of each run's slot.

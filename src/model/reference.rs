@@ -9,7 +9,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor};
 use paceline_kernels::Activation;
 
-use super::angles::Rotations;
+use super::angles::{Place, Rotations, places};
 use super::batch::{Batch, Masks};
 use super::hidden::Hidden;
 use super::ops::{
@@ -131,13 +131,12 @@ impl Reference {
 
     /// The rotations of rows, by the numbers of all there are.
     fn rotations_of(&self, runs: &[SlotRun]) -> Vec<Rotation> {
-        let positions: Vec<usize> = runs.iter().flat_map(|run| run.start..run.start + run.rows).collect();
-        self.rotations_at(&positions)
+        self.rotations_at(&places(runs))
     }
 
-    fn rotations_at(&self, positions: &[usize]) -> Vec<Rotation> {
-        let angles = self.rotations.angles(positions).into_iter();
-        angles.map(|angles| Rotation::new(angles, positions.len(), self.head_dim, &self.device)).collect()
+    fn rotations_at(&self, places: &[Place]) -> Vec<Rotation> {
+        let angles = self.rotations.angles(places).into_iter();
+        angles.map(|angles| Rotation::new(angles, places.len(), self.head_dim, &self.device)).collect()
     }
 
     /// Runs `layers`, without what `skip` names, over `hidden` `[rows, hidden]`, the rows of `batch`.
@@ -148,7 +147,7 @@ impl Reference {
         hidden: Tensor<2>,
         skip: Option<&SkipPlan>,
     ) -> Tensor<2> {
-        let rotations = self.rotations_at(&batch.positions().collect::<Vec<_>>());
+        let rotations = self.rotations_at(&batch.places(self.rotations.longest_short_text()));
         self.forward(layers, &rotations, hidden, skip, &mut Past::Batch(batch, Masks::default()))
     }
 

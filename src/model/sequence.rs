@@ -88,9 +88,20 @@ impl SelfDraft {
 }
 
 impl Track {
-    /// An empty sequence in `kv`.
-    pub fn open(kv: &mut KvPool) -> Self {
-        Self { slot: kv.open(), committed: 0, ahead: None }
+    /// An empty sequence in `kv`, for a text that grows to `len` tokens at least ([`KvPool::open`]).
+    pub fn open(kv: &mut KvPool, len: usize) -> Self {
+        Self { slot: kv.open(len), committed: 0, ahead: None }
+    }
+
+    /// Sees to it that its text can have `len` tokens. Where it has to turn by other frequencies then, all that ran is forgotten;
+    /// true if so.
+    pub fn lengthen(&mut self, len: usize, kv: &mut KvPool) -> bool {
+        let must_turn = len > kv.longest_text(self.slot);
+        if must_turn {
+            kv.close(self.slot);
+            *self = Self::open(kv, len);
+        }
+        must_turn
     }
 
     /// A sequence that begins with the first `len` committed tokens of this one, whose pages it shares.
@@ -267,7 +278,8 @@ impl Verified {
 }
 
 impl Sequence {
-    /// An empty sequence with room for `capacity` tokens.
+    /// An empty sequence with room for `capacity` tokens. Where long texts turn by frequencies of their own, all of its texts are
+    /// taken to be as long as that.
     ///
     /// # Panics
     /// If there is no memory for it.
@@ -277,7 +289,7 @@ impl Sequence {
 
     fn over(decoder: Arc<Decoder>, capacity: usize) -> Result<Self, PoolError> {
         let mut kv = decoder.new_pool(KvPool::pages_for(capacity));
-        let track = Track::open(&mut kv);
+        let track = Track::open(&mut kv, capacity);
         kv.reserve(track.slot, capacity)?;
         Ok(Self { decoder, skip: None, kv, track, capacity, layer_evaluations: 0 })
     }

@@ -151,6 +151,11 @@ pub(super) trait Backend {
         kv: &mut KvPool,
     ) -> Hidden;
 
+    /// False while a whole step of so many rows is still run in different ways to find the fastest.
+    fn is_settled(&self, _rows: usize) -> bool {
+        true
+    }
+
     /// Writes the keys and values of layers, but for attention that `skip` names, that their norms and projections make of
     /// `hidden`, as if it were the input of each of them.
     fn propagate(
@@ -227,14 +232,14 @@ impl Pass<'_> {
     }
 
     /// The rows that run from layer `from` on.
-    fn runs(&self, from: usize) -> Vec<SlotRun> {
+    fn runs(&self, from: usize, kv: &KvPool) -> Vec<SlotRun> {
         let mut runs: Vec<SlotRun> = Vec::with_capacity(self.rows.len());
         let mut last = None;
         for segment in self.segments.iter().filter(|segment| segment.enters <= from) {
             let Rows { slot, position, .. } = self.rows[segment.part];
             match runs.last_mut().filter(|_| last == Some(segment.part)) {
                 Some(run) => run.rows += segment.rows,
-                None => runs.push(SlotRun { slot, start: position + segment.first, rows: segment.rows }),
+                None => runs.push(kv.run_of(slot, position + segment.first, segment.rows)),
             }
             last = Some(segment.part);
         }
@@ -276,7 +281,7 @@ impl Decoder {
                 hand_out(0, &pass);
             }
             if let Some(hidden) = pass.hidden.take() {
-                let runs = pass.runs(from);
+                let runs = pass.runs(from, kv);
                 kv.check(&runs, from..to, *skip);
                 pass.hidden = Some(backend.run(from..to, hidden, &runs, *skip, kv));
                 kv.advance(&runs, from..to, *skip);
@@ -291,6 +296,12 @@ impl Decoder {
         Output { logits, vocabulary: self.config().vocab_size, firsts, wanted, states, tapped }
     }
 
+    /// False while steps of so many rows are still run in different ways to find the fastest: what they take then is not what
+    /// they will take.
+    pub fn is_settled(&self, rows: usize) -> bool {
+        self.backend().is_settled(rows)
+    }
+
     /// Writes the keys and values of the layers from an exit on that they would make of `states`, `[rows, hidden]`, if those were
     /// the input of each of them: CALM's way (Schuster et al. 2022) to fill what lies above an exit. The first row is at
     /// `position`.
@@ -299,7 +310,7 @@ impl Decoder {
     /// If they are not what comes next in these layers, or there are no pages for them.
     pub fn propagate(&self, slot: SlotId, position: usize, early: &Early, skip: Option<&SkipPlan>, kv: &mut KvPool) {
         let layers = early.depth..self.layer_count();
-        let runs = [SlotRun { slot, start: position, rows: early.rows() }];
+        let runs = [kv.run_of(slot, position, early.rows())];
         kv.check(&runs, layers.clone(), skip);
         self.backend().propagate(layers.clone(), &early.states, &runs, skip, kv);
         kv.advance(&runs, layers, skip);

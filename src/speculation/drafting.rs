@@ -58,8 +58,12 @@ impl<L: Listener> Request<L> {
             return;
         }
         let (usable, known) = (usable(&setup.drafters), self.tokens.len());
+        let remaining = self.limit.min(self.longest_text.saturating_add(1)).saturating_sub(known);
+        if remaining == 0 {
+            return;
+        }
         let backlog = |index: usize| setup.drafters[index].as_ref().map_or(0, |drafter| drafter.backlog(known));
-        let situation = Situation { usable: &usable, backlog: &backlog, remaining: self.limit - known };
+        let situation = Situation { usable: &usable, backlog: &backlog, remaining };
         self.drafting.plans = planner.plans(&mut setup.state, &situation, setup.length);
         self.drafting.plans.reverse();
     }
@@ -156,7 +160,7 @@ impl<L: Listener> Request<L> {
         }
         let newest = self.tokens.len() - 1;
         let waiting = newest - self.track.as_ref().map_or(newest, Track::len);
-        let wants_more = self.end().is_none() && self.tokens.len() < self.limit && !self.listener.is_cancelled();
+        let wants_more = self.end().is_none() && self.has_room() && !self.listener.is_cancelled();
         let ask = Ask::Exit { depth: exit.depth, token: self.tokens[newest] };
         (wants_more && waiting < MOST_IN_A_ROW).then_some(ask)
     }
@@ -283,15 +287,16 @@ impl Work {
 /// Rows of what an answer asks for.
 fn rows_for<L: Listener>(ask: &Ask, request: &mut Request<L>, target: &mut Target<'_>) -> Result<Rows, PoolError> {
     let kv = target.pools.of(target.decoder);
-    let track = request.track.get_or_insert_with(|| Track::open(kv));
+    let text = request.tokens.len();
+    let track = request.track.get_or_insert_with(|| Track::open(kv, text));
     match ask {
         Ask::Exit { depth, token } => track.rows_ahead(*token, *depth, kv),
         Ask::SelfDraft { way, token } => track.rows_through(way, vec![*token], Want::All, kv),
         Ask::Model { decoder, keep, tokens, wants_logits } => {
             let candidate = request.drafting.candidate().unwrap_or_default();
             let kv = target.pools.of(decoder);
-            let (_, track) =
-                request.draft_tracks[candidate].get_or_insert_with(|| (Arc::clone(decoder), Track::open(kv)));
+            let open = || (Arc::clone(decoder), Track::open(kv, text));
+            let (_, track) = request.draft_tracks[candidate].get_or_insert_with(open);
             track.truncate(*keep, kv);
             track.rows(tokens.clone(), if *wants_logits { Want::Last } else { Want::Nothing }, kv)
         }

@@ -63,6 +63,8 @@ pub struct Request<L> {
     pub(super) prompt: usize,
     /// Tokens that `tokens` may grow to.
     pub(super) limit: usize,
+    /// Tokens that `tokens` may have for the sequence to serve them as it is ([`KvPool::longest_text`]).
+    pub(super) longest_text: usize,
     /// Tokens that end the answer, for drafts to end there too.
     pub(super) stop_tokens: Vec<u32>,
     pub(super) sampler: Sampler,
@@ -94,6 +96,7 @@ impl<L: Listener> Request<L> {
             prompt: prompt.len(),
             tokens: prompt,
             limit,
+            longest_text: usize::MAX,
             stop_tokens: Vec::new(),
             sampler,
             track: None,
@@ -195,6 +198,16 @@ impl<L: Listener> Request<L> {
         }
     }
 
+    /// Closes what candidates have of a text that turns by other frequencies from now on: they read it again.
+    pub(super) fn close_outgrown(&mut self, pools: &mut Pools) {
+        for candidate in 0..self.draft_tracks.len() {
+            let Some((decoder, track)) = &self.draft_tracks[candidate] else { continue };
+            if pools.of(decoder).longest_text(track.slot()) < self.tokens.len() {
+                self.close_draft(candidate, pools);
+            }
+        }
+    }
+
     pub(super) fn is_decoding(&self) -> bool {
         matches!(self.phase, Phase::Decoding) && !self.is_paused
     }
@@ -262,8 +275,14 @@ impl<L: Listener> Request<L> {
         self.track.as_ref().map_or(0, |track| kv.pages(track.slot()))
     }
 
-    /// Cuts the draft to so many tokens.
+    /// True if its sequence can serve another token.
+    pub(super) fn has_room(&self) -> bool {
+        self.tokens.len() < self.limit && self.tokens.len() <= self.longest_text
+    }
+
+    /// Cuts the draft to so many tokens, and to what its sequence serves.
     pub(super) fn trim_draft(&mut self, most: usize) {
+        let most = most.min(self.longest_text.saturating_sub(self.tokens.len()));
         let draft = &mut self.drafting.drafted.draft;
         draft.tokens.truncate(most);
         draft.log_odds.truncate(most);
@@ -296,7 +315,13 @@ impl<L: Listener> Request<L> {
             self.finish(End::Complete);
         }
         if self.end().is_none() && !self.is_waiting() && !self.is_paused {
-            self.track.get_or_insert_with(|| Track::open(kv));
+            let text = self.tokens.len();
+            let track = self.track.get_or_insert_with(|| Track::open(kv, text));
+            // A text that turns by other frequencies from now on is read again.
+            if track.lengthen(text, kv) {
+                self.phase = Phase::Reading;
+            }
+            self.longest_text = kv.longest_text(track.slot());
             self.end_reading();
         }
     }
@@ -319,6 +344,7 @@ impl<L: Listener> Request<L> {
         if self.early().is_some() && self.listener.is_cancelled() {
             self.finish(End::Complete);
         }
+        let has_room = self.has_room();
         let (Some(track), false) = (&mut self.track, self.is_paused) else { return Ok(None) };
         match self.phase {
             Phase::Reading if most > 0 => {
@@ -330,7 +356,7 @@ impl<L: Listener> Request<L> {
                 }
                 Ok(Some(rows))
             }
-            Phase::Decoding if self.tokens.len() < self.limit => {
+            Phase::Decoding if has_room => {
                 let newest = self.tokens.len() - 1;
                 let drafted = &self.drafting.drafted.draft.tokens;
                 kv.reserve(track.slot(), self.tokens.len() + drafted.len())?;

@@ -59,7 +59,10 @@ pub fn round<L: Listener>(target: &mut Target<'_>, requests: &mut [&mut Request<
     target.planner.begin_round();
     pause(requests);
     wake(target, requests);
-    each(requests, |request| request.begin_round(target.pools.of(target.decoder)));
+    each(requests, |request| {
+        request.begin_round(target.pools.of(target.decoder));
+        request.close_outgrown(target.pools);
+    });
     for index in 0..requests.len() {
         with_room(index, target, requests, |request, shared| request.reserve_all(shared.kv));
     }

@@ -125,7 +125,7 @@ fn wanted(numbers: &mut Numbers, models: &Models, texts: &[Vec<u32>]) -> Wanted 
     let sampling = SamplingConfig { temperature, seed: numbers.next(), ..SamplingConfig::default() };
     let task = Task { prompt: &prompt, new_tokens: numbers.within(1..50), sampling: sampling.clone() };
     let tokens = match models.early {
-        None => task.plain_without(models.skip.clone(), &models.plain),
+        None => task.plain_without(models.skip.as_ref(), &models.plain),
         Some(_) => alone(&task, models),
     };
     let cancelled_after = if numbers.within(0..4) == 0 { numbers.within(0..50) } else { usize::MAX };

@@ -18,7 +18,7 @@ struct Text {
 
 /// The logits of every token of a text, alone in a pool of its own, one token at a time.
 fn alone(decoder: &Arc<Decoder>, tokens: &[u32]) -> Vec<Vec<u32>> {
-    let mut sequence = paceline::model::Sequence::new(Arc::clone(decoder), tokens.len());
+    let mut sequence = paceline::model::Sequence::new(Arc::clone(decoder), decoder.config().context);
     tokens.iter().map(|token| bits(sequence.verify(&[*token]).row(0))).collect()
 }
 
@@ -45,7 +45,7 @@ fn random_traffic(numbers: &mut Numbers, decoder: &Arc<Decoder>, plain: &Arc<Dec
     let mut texts: Vec<Text> = Vec::new();
     for _ in 0..14 {
         match numbers.within(0..7) {
-            0 if texts.len() < 6 => texts.push(Text { track: Track::open(&mut kv), tokens: Vec::new() }),
+            0 if texts.len() < 6 => texts.push(Text { track: Track::open(&mut kv, context), tokens: Vec::new() }),
             1 if !texts.is_empty() && texts.len() < 6 => {
                 let of = numbers.within(0..texts.len());
                 let shared = numbers.within(0..texts[of].tokens.len() + 1);
@@ -99,7 +99,7 @@ fn the_reference_runs_steps_of_several_sequences_too() {
     let decoder = decoder_on(&fixture("llama-tied"), &Compute::Burn(Device::flex()));
     let mut kv = decoder.new_pool(usize::MAX);
     let texts: [&[u32]; 3] = [&[5, 4, 3, 2, 1, 0, 7], &[1], &[9, 9, 8, 9]];
-    let mut tracks: Vec<Track> = texts.iter().map(|_| Track::open(&mut kv)).collect();
+    let mut tracks: Vec<Track> = texts.iter().map(|_| Track::open(&mut kv, 0)).collect();
     let rows =
         tracks.iter_mut().zip(texts).map(|(track, text)| track.rows(text.to_vec(), Want::Last, &mut kv).unwrap());
     let rows = rows.collect();
@@ -116,7 +116,7 @@ fn the_reference_runs_steps_of_several_sequences_too() {
 fn a_pool_has_no_more_pages_than_it_may_and_gives_them_again() {
     let decoder = decoder_on(&fixture("llama-tied"), &Compute::open("cpu".parse().unwrap(), 1).unwrap());
     let mut kv = decoder.new_pool(3);
-    let (first, second) = (kv.open(), kv.open());
+    let (first, second) = (kv.open(0), kv.open(0));
     kv.reserve(first, 100).unwrap();
     kv.reserve(second, 64).unwrap();
     assert_eq!(kv.reserve(second, 65), Err(PoolError::Full { pages: 3 }));
@@ -142,7 +142,7 @@ fn pages_before_a_window_are_given_back_and_no_bit_changes() {
     let text: Vec<u32> = (0..300).map(|place| (place * 7 % vocabulary) as u32).collect();
     let expected = alone(&decoder, &text);
     let mut kv = decoder.new_pool(usize::MAX);
-    let mut track = Track::open(&mut kv);
+    let mut track = Track::open(&mut kv, 0);
     for (place, chunk) in text.chunks(20).enumerate() {
         let rows = track.rows(chunk.to_vec(), Want::All, &mut kv).unwrap();
         let step = Step {

@@ -153,6 +153,14 @@ pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> Stri
     let format = numbers.choose(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]);
     let bias = family == "llama" && numbers.choose(&[true, false]);
     let window = if family == "mistral" { Some(numbers.within(2..20)) } else { None };
+    // A rotation that changes within a text, now and then.
+    let factors = |from: usize| -> Vec<f64> { (0..head_dim / 2).map(|pair| (from + pair) as f64).collect() };
+    let scaling = (numbers.within(0..3) == 0).then(|| {
+        serde_json::json!({
+            "rope_type": "longrope", "original_max_position_embeddings": numbers.within(2..60),
+            "short_factor": factors(1), "long_factor": factors(2),
+        })
+    });
 
     let mut tensors: Vec<(String, Vec<usize>)> = vec![
         ("model.embed_tokens.weight".into(), vec![vocabulary, hidden]),
@@ -215,7 +223,7 @@ pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> Stri
         "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
         "head_dim": head_dim, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512,
         "tie_word_embeddings": tied, "sliding_window": window, "attention_bias": bias, "mlp_bias": bias,
-        "hidden_act": "silu", "eos_token_id": null,
+        "hidden_act": "silu", "eos_token_id": null, "rope_scaling": scaling,
     });
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     format!("{config} stored as {format}")
@@ -235,17 +243,20 @@ impl Task<'_> {
     }
 
     /// The same with a target that does without some sublayers.
-    pub(crate) fn plain_without(&self, skip: Option<SkipPlan>, decoder: &Arc<Decoder>) -> Vec<u32> {
-        let mut sequence = Sequence::new(Arc::clone(decoder), self.prompt.len() + self.new_tokens).without(skip);
+    pub(crate) fn plain_without(&self, skip: Option<&SkipPlan>, decoder: &Arc<Decoder>) -> Vec<u32> {
+        let whole = self.prompt.len() + self.new_tokens;
+        let longest_short = decoder.config().longest_short_text().unwrap_or(whole).min(whole);
+        let open = |room: usize| Sequence::new(Arc::clone(decoder), room).without(skip.cloned());
+        let mut sequence = open(longest_short);
         let mut sampler = Sampler::new(&self.sampling).unwrap();
         let mut tokens = self.prompt.to_vec();
-        let mut logits = Vec::new();
-        for token in self.prompt {
-            logits = sequence.verify(&[*token]).into_logits();
-        }
         for index in 0..self.new_tokens {
+            if tokens.len() > sequence.capacity() {
+                sequence = open(whole);
+            }
+            let new = tokens[sequence.len()..].to_vec();
+            let logits = new.iter().map(|token| sequence.verify(&[*token]).into_logits()).last().unwrap();
             tokens.push(sampler.pick(&logits, &tokens, index as u64).unwrap());
-            logits = sequence.verify(&tokens[tokens.len() - 1..]).into_logits();
         }
         tokens.split_off(self.prompt.len())
     }

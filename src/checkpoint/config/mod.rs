@@ -23,7 +23,7 @@ use super::error::CheckpointError;
 use super::key_table;
 use super::keys::Keys;
 use super::layer_spec::{LayerSpec, LayerSpecs};
-use super::rope::{Rope, RopeScaling};
+use super::rope::Rope;
 use crate::files::of_model::{FileError, read_json, read_json_if_there};
 use crate::visible::shown;
 
@@ -197,15 +197,12 @@ impl ModelConfig {
         spec.rope.as_ref().unwrap_or(&self.rope)
     }
 
-    /// A sentence on what a file promises beyond what is computed, if it does.
-    pub(super) fn note(&self) -> Option<String> {
-        match self.rope.scaling {
-            RopeScaling::LongRope { whole_context, .. } if whole_context > self.context => Some(format!(
-                "The model's rotation changes for texts of more than {} tokens (longrope), which is not supported: its context is {} here, not {whole_context}.",
-                self.context, self.context
-            )),
-            _ => None,
-        }
+    /// Tokens of the longest text that turns by the same frequencies as all shorter ones, where a longer one within the context
+    /// turns by others, from its first position on.
+    pub fn longest_short_text(&self) -> Option<usize> {
+        let layers = self.specs.runs(self.layers);
+        let longest = layers.filter_map(|(_, spec)| self.rope_of(spec).longest_short_text()).min();
+        longest.filter(|longest| *longest < self.context)
     }
 
     /// The sliding window of a layer in positions, `None` if it sees everything.
@@ -256,7 +253,7 @@ impl ModelConfig {
                 [id] => Some(id),
                 _ => return Err(keys.error("bos_token_id", "must be one token id or null")),
             },
-            ..Self::new(rules.family, vocab_size, layers, specs, rotation.rope, rotation.context)
+            ..Self::new(rules.family, vocab_size, layers, specs, rotation.rope, stated_context)
         })
     }
 

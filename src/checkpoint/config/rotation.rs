@@ -19,8 +19,6 @@ pub(super) struct Rotation {
     pub(super) near: Option<Rope>,
     /// Values of each head that turn.
     pub(super) rotated: usize,
-    /// Positions for which the rotation is known.
-    pub(super) context: usize,
 }
 
 /// A reader of one rotation.
@@ -52,11 +50,7 @@ pub(super) fn read(
     let theta = reader.theta(inner.as_ref(), "rope_theta", rules.theta)?;
     let rotated = reader.rotated(inner.as_ref())?;
     let scaling = inner.map_or(Ok(RopeScaling::None), |inner| reader.scaling(&inner, rotated))?;
-    let context = match &scaling {
-        RopeScaling::LongRope { .. } => reader.original_context(keys)?.min(context),
-        _ => context,
-    };
-    Ok(Rotation { rope: Rope { theta, scaling }, near: None, rotated, context })
+    Ok(Rotation { rope: Rope { theta, scaling }, near: None, rotated })
 }
 
 impl Reader<'_> {
@@ -89,7 +83,7 @@ impl Reader<'_> {
         };
         let near = rope(near, "rope_local_base_freq", 10_000.0)?;
         let rope = rope(far, "rope_theta", self.rules.theta)?;
-        Ok(Rotation { rope, near: Some(near), rotated: self.head_dim, context: self.context })
+        Ok(Rotation { rope, near: Some(near), rotated: self.head_dim })
     }
 
     /// The base of the frequencies, beside the rotation under `key`.
@@ -239,8 +233,7 @@ impl Reader<'_> {
                 inner.error(key, reason)
             })
         };
-        // Checked, and for texts that are longer than those of pretraining.
-        factors("long_factor")?;
-        Ok(RopeScaling::LongRope { factors: factors("short_factor")?, magnitude, whole_context: self.context })
+        let (long_factors, short_factors) = (factors("long_factor")?, factors("short_factor")?);
+        Ok(RopeScaling::LongRope { short_factors, long_factors, magnitude, original_context: original })
     }
 }

@@ -9,7 +9,7 @@ use super::vocabulary::{self, TOKENS};
 use super::{Dialect, Metadata, Value};
 use crate::checkpoint::config::{Family, ModelConfig};
 use crate::checkpoint::layer_spec::{LayerSpec, LayerSpecs, but_each_last};
-use crate::checkpoint::rope::{Rope, RopeScaling};
+use crate::checkpoint::rope::Rope;
 use crate::checkpoint::{CheckpointError, Windows};
 use crate::visible::shown;
 
@@ -238,10 +238,6 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
     let context = keys.required("context_length")?;
     let spec = layer(&keys, architecture, tensors, layers)?;
     let rope = rotation::read(&keys, spec.rotated, &tensors.rope_factors, context)?;
-    let context = match rope.scaling {
-        RopeScaling::LongRope { .. } => keys.size(ORIGINAL_CONTEXT)?.map_or(context, |original| original.min(context)),
-        _ => context,
-    };
     let windows = windows(&keys, architecture, layers)?;
     let specs = by_kind(&keys, architecture, windows.layers(&spec), layers, &rope)?;
     let is_gemma = architecture.dialect == Dialect::PostNorms;
@@ -263,7 +259,6 @@ pub(super) fn read(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Describ
         ..ModelConfig::new(architecture.family, vocab_size, layers, specs, rope, context)
     };
     config.check(metadata.path())?;
-    let notes = notes.into_iter().chain(config.note()).collect();
     Ok(Described { config, architecture, notes })
 }
 

@@ -139,7 +139,7 @@ fn states(
 ) -> (Vec<Vec<f32>>, Vec<f32>) {
     let (width, layers) = (decoder.config().hidden_size, decoder.layer_count());
     let mut kv = decoder.new_pool(KvPool::pages_for(text.len()));
-    let slot = kv.open();
+    let slot = kv.open(text.len());
     let taps: Vec<usize> = depths.iter().copied().chain([layers]).collect();
     let mut kept: Vec<Vec<f32>> = vec![Vec::new(); depths.len() + 1];
     for start in (0..text.len()).step_by(CHUNK) {

@@ -20,8 +20,8 @@ pub(super) fn read(
     let (magnitude, kind) = (keys.positive(MAGNITUDE)?, keys.metadata.text(&keys.name(KIND))?);
     let short = match (&factors.short, &factors.long) {
         (Some(short), Some(long)) => {
-            checked(keys, long, "rope_factors_long.weight", rotated)?;
-            Some(checked(keys, short, "rope_factors_short.weight", rotated)?)
+            let long = checked(keys, long, "rope_factors_long.weight", rotated)?;
+            Some((checked(keys, short, "rope_factors_short.weight", rotated)?, long))
         }
         (None, None) => None,
         _ => {
@@ -38,8 +38,9 @@ pub(super) fn read(
                 "scales a rotation that has factors of its own, which is not supported",
             ));
         }
-        (Some(factors), None, None | Some("none" | "longrope")) => {
-            RopeScaling::LongRope { factors, magnitude: magnitude.unwrap_or(1.0), whole_context: context }
+        (Some((short_factors, long_factors)), None, None | Some("none" | "longrope")) => {
+            let original_context = keys.size(ORIGINAL_CONTEXT)?.unwrap_or(context);
+            RopeScaling::LongRope { short_factors, long_factors, magnitude: magnitude.unwrap_or(1.0), original_context }
         }
         (None, Some(factors), _) if scaling(keys, kind, context)? == RopeScaling::None => {
             RopeScaling::Factors { factors: checked(keys, factors, "rope_freqs.weight", rotated)? }
