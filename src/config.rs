@@ -77,8 +77,8 @@ pub struct EngineConfig {
     /// A text like those that the model is for, by which [`GenerationConfig::skip_layers`] measures what layers matter; without
     /// it the model writes one itself.
     pub importance_text: Option<PathBuf>,
-    /// A folder, made if it is not there, that keeps packed weights, for a faster next start: a file for each model and precision,
-    /// about as large as the model. They serve the model whose weights files they were made of. Any of them may be removed.
+    /// A folder, made if it is not there, that keeps the weights of models in a precision that was named, for a faster next start: a
+    /// file for each, as large as the weights then are in memory. They serve the model whose weights files they were made of. Any of them may be removed.
     pub materialization_root: Option<PathBuf>,
     /// Source of the energy that answers take.
     #[serde(flatten)]

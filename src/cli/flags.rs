@@ -205,8 +205,8 @@ pub(super) struct GenerateFlags {
     #[arg(long, help_heading = "Routing", value_name = "HINTS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     hints: Option<RequestHints>,
-    /// Keep packed weights in this folder, for a faster next start: a file for each model and precision, about as large as the
-    /// model
+    /// Keep the weights of models in a named precision (`--precision int8`) in this folder, for a faster next start: a file for
+    /// each, as large as they are in memory
     #[arg(long, help_heading = "Model", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     materialization_root: Option<PathBuf>,

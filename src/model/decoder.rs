@@ -129,8 +129,7 @@ impl Decoder {
         Self::load_keeping(checkpoint, format, compute, None, progress).map(|(decoder, _)| decoder)
     }
 
-    /// As [`Decoder::load`]. Where there is a folder `root`, packed matrices are kept in a file below it, about as large as the
-    /// model, from which the next start takes them. A file that cannot be written or is damaged changes nothing that is computed:
+    /// As [`Decoder::load`]. Where there is a folder `root` and a `format`, packed matrices are kept in a file below it, from which the next start takes them. A file that cannot be written or is damaged changes nothing that is computed:
     /// a sentence that comes with the decoder tells of it.
     ///
     /// # Errors

@@ -151,9 +151,8 @@ pub(super) struct Writer {
 }
 
 /// The file below `root` for a checkpoint in a format: its name says what it is of.
-fn place(root: &Path, checkpoint: &Checkpoint, format: Option<MatrixFormat>) -> PathBuf {
+fn place(root: &Path, checkpoint: &Checkpoint, format: MatrixFormat) -> PathBuf {
     let path = std::path::absolute(checkpoint.path()).unwrap_or_else(|_| checkpoint.path().to_owned());
-    let format = format.map_or_else(|| "stored".to_owned(), |format| format.to_string());
     let name =
         path.file_name().unwrap_or_default().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let name: String = name.chars().take(80).collect();
@@ -164,7 +163,7 @@ fn place(root: &Path, checkpoint: &Checkpoint, format: Option<MatrixFormat>) -> 
 
 impl Kept {
     /// What is kept below `root` of a checkpoint in `format`, or the beginning of it.
-    pub(super) fn open(root: &Path, checkpoint: &Checkpoint, format: Option<MatrixFormat>) -> Self {
+    pub(super) fn open(root: &Path, checkpoint: &Checkpoint, format: MatrixFormat) -> Self {
         let place = place(root, checkpoint, format);
         if let Some(packed) = Packed::open(&place, checkpoint) {
             return Self::There(packed);

@@ -179,10 +179,11 @@ impl<'a> Loader<'a> {
         Self { checkpoint, format, packer, arena: WeightArena::default(), kept: Kept::No, bytes: 0, values: 0 }
     }
 
-    /// The same, whose packed matrices are kept below `root` for the next time, or are those that were.
+    /// The same, whose packed matrices are kept below `root` for the next time, or are those that were. Matrices in the formats that
+    /// they are stored in are not: these are packed as fast as they are read.
     pub(super) fn keeping(self, root: Option<&Path>) -> Self {
-        let kept = root.map_or(Kept::No, |root| Kept::open(root, self.checkpoint, self.format));
-        Self { kept, ..self }
+        let kept = root.zip(self.format).map(|(root, format)| Kept::open(root, self.checkpoint, format));
+        Self { kept: kept.unwrap_or_default(), ..self }
     }
 
     /// Ends the keeping. Says why nothing is kept, where something was to be.

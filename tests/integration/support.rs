@@ -159,6 +159,8 @@ pub(crate) fn random_checkpoint(directory: &Path, numbers: &mut Numbers) -> Stri
         serde_json::json!({
             "rope_type": "longrope", "original_max_position_embeddings": numbers.within(2..60),
             "short_factor": factors(1), "long_factor": factors(2),
+            // What would follow from so short an original context multiplies scores, and every rounding in them, by up to nine.
+            "attention_factor": 1.2,
         })
     });
 
